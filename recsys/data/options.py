@@ -1,0 +1,130 @@
+"""DataOptions: every key under `data.`, with its type, meaning and default."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+SplitKind = Literal["leave_last_out", "global_time", "random", "cold_item", "cold_user", "predefined"]
+FeatureDeclarations = Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RawTables:
+    """Files of the raw tables; each is one CSV or Parquet file or a folder of such."""
+
+    interactions: Path
+    users: Path | None = None
+    items: Path | None = None
+    licence: str = ""
+
+
+class Source(Protocol):
+    """A known dataset: brings its raw tables onto the disk, once."""
+
+    def tables(self, cache_dir: Path) -> RawTables:
+        """Files of the raw tables below `cache_dir`, fetched or made when they are not there yet."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Names of the interactions' columns in the raw table; null where it has none."""
+
+    user_id: str = "user_id"
+    item_id: str = "item_id"
+    timestamp: str | None = "timestamp"
+    split: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class InteractionsTable:
+    """The raw interactions; `features` declares context features, none when null."""
+
+    path: str | None = None
+    columns: Columns = Columns()
+    delimiter: str | None = None
+    features: FeatureDeclarations | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SideTable:
+    """Raw users or items; `id_column` null means as in the interactions; `features` null means inferred."""
+
+    path: str | None = None
+    id_column: str | None = None
+    delimiter: str | None = None
+    features: FeatureDeclarations | None = None
+    title_column: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """Which interactions are positives: those whose `column` is at least `positive_at_least`; all when null."""
+
+    column: str | None = None
+    positive_at_least: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Everything that decides what is prepared (first part) and how it is read in training (second part).
+
+    Args:
+        name: names the prepared dataset's folder.
+        source: a known dataset; null reads `interactions.path` and its neighbours.
+        interactions, users, items: the raw tables.
+        label: which interactions are positives.
+        ids: declarations that change how `user_id`, `item_id` (kind id) and `history` (kind sequence) are encoded.
+        split: how interactions are divided.
+        split_fractions: train, validation, test; of time (global_time), rows, items or users.
+        split_seed: draws of the random and cold splits.
+        max_rejected_share: more unusable rows than this share is an error.
+        engine: what runs the preparation.
+        cache_dir: raw and prepared data; null means $RECSYS_CACHE or ~/.cache/recsys.
+        prepared: an existing prepared dataset to use as it is; the keys above are then not read.
+        batch_size: training examples a step.
+        eval_batch_size: examples or queries a step of validation and evaluation.
+        history_length: latest positives of the user that a model sees.
+        negatives_per_positive: sampled for ranking when only positives are logged.
+        shuffle_rows: rows that are shuffled among one another at a time; row groups are shuffled always.
+    """
+
+    name: str = "table"
+    source: Source | None = None
+    interactions: InteractionsTable = InteractionsTable()
+    users: SideTable = SideTable()
+    items: SideTable = SideTable()
+    label: Label = Label()
+    ids: FeatureDeclarations | None = None
+    split: SplitKind = "global_time"
+    split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    split_seed: int = 0
+    max_rejected_share: float = 0.01
+    engine: Literal["duckdb"] = "duckdb"
+    cache_dir: str | None = None
+    prepared: str | None = None
+    batch_size: int = 1024
+    eval_batch_size: int = 4096
+    history_length: int = 50
+    negatives_per_positive: int = 4
+    shuffle_rows: int = 1_000_000
+
+    @property
+    def cache_path(self) -> Path:
+        """Folder of raw and prepared data."""
+        chosen = self.cache_dir or os.environ.get("RECSYS_CACHE") or "~/.cache/recsys"
+        return Path(chosen).expanduser()
+
+
+PREPARE_FIELDS = (
+    "interactions",
+    "users",
+    "items",
+    "label",
+    "ids",
+    "split",
+    "split_fractions",
+    "split_seed",
+    "max_rejected_share",
+)

@@ -1,0 +1,56 @@
+"""What a task, the evaluation and the export may ask of a model.
+
+A model is embedding tables (`recsys.nn.embeddings.FeatureTables`, any number, as direct children) followed by plain
+scriptable modules that take the embedded features and the dense values. The split is what lets tables be sharded in
+training and replaced by torch's own look-ups in export without touching model code.
+
+Legend: B examples, N candidates, D embedding dimension.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from recsys.nn.embeddings import FeatureTables
+from recsys.schema.batch import Batch
+
+
+@runtime_checkable
+class RankingModel(Protocol):
+    """Scores rows that hold user, context and item features.
+
+    `head(embedded, dense) -> logits [B]` is scriptable; `forward(batch)` is `head(embed(self, batch), batch.dense)`.
+    """
+
+    head: nn.Module
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits [B]."""
+
+
+@runtime_checkable
+class RetrievalModel(Protocol):
+    """Encodes queries and candidates so that their dot product is the score.
+
+    `query_tower` and `candidate_tower` (embedded, dense) -> vectors are scriptable. The score of a pair is the plain
+    dot product: normalisation, temperature and biases are inside the vectors.
+    """
+
+    query_tower: nn.Module
+    candidate_tower: nn.Module
+
+    def encode_queries(self, batch: Batch) -> torch.Tensor:
+        """Vectors [B, D] from user and context features."""
+
+    def encode_candidates(self, batch: Batch) -> torch.Tensor:
+        """Vectors [N, D] from item features."""
+
+
+def embed(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+    """Embedded features [B, D] of all tables of a model, by name."""
+    embedded: dict[str, torch.Tensor] = {}
+    for child in model.children():
+        if isinstance(child, FeatureTables):
+            embedded.update(child(batch.ids))
+    return embedded

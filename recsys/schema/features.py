@@ -1,0 +1,167 @@
+"""FeatureSchema: what every feature is, where its raw value comes from and which embedding table it reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+Kind = Literal["id", "multi_id", "numeric", "sequence", "time", "text"]
+Role = Literal["user", "item", "context"]
+Encoder = Literal["vocabulary", "hash"]
+Transform = Literal["standardise", "log", "bucketise"]
+TimePart = Literal["hour", "weekday"]
+
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+HISTORY = "history"
+OUT_OF_VOCABULARY = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """One input of a model: its declaration, and what preparing has fitted on the train split.
+
+    A *sparse* feature turns a raw value into rows of an embedding table (row 0 is out-of-vocabulary);
+    a *dense* one into a float. `numeric` is dense unless bucketised, every other kind is sparse.
+
+    Args:
+        name: how models and configs call it; unique in a schema.
+        kind: `id` one value; `multi_id` a list or a delimited string; `numeric` a number; `sequence` the
+            user's own history of items; `time` a part of the timestamp (UTC); `text` hashed word n-grams.
+        role: whose property it is. `user` and `context` are known at request time, `item` belongs to a candidate.
+        column: the raw column it is read from.
+        table: embedding table; features naming the same table share its rows. Empty for dense features.
+        num_rows: rows of that table, row 0 included. Fitted. 0 for dense features.
+        encoder: for `id` and `multi_id`: rows from a vocabulary fitted on train, or from a hash.
+        min_count: values seen fewer times in train stay out of the vocabulary.
+        num_buckets: rows 1..num_buckets of a hashed feature; number of quantile buckets of a bucketised one.
+        prefix: keep only the first so many characters of an id (zip codes); 0 keeps all.
+        delimiter: separates the values of a `multi_id` held in one string.
+        max_length: most values kept: the first of a `multi_id` or `text`, the latest of a `sequence`.
+        transform: of a `numeric`; `log` is standardised log(1 + max(x, 0)).
+        mean, std: of the transformed train values. Fitted.
+        boundaries: ascending inner edges of the buckets; value x falls into row 1 + #{b : b <= x}. Fitted.
+        part: of a `time`; hour 0-23 and weekday 0-6 (Monday 0) become rows 1-24 and 1-7.
+        ngrams: longest word n-gram of a `text`.
+        value_type: `integer` or `string`: how the raw ids of a vocabulary are typed. Fitted.
+    """
+
+    name: str
+    kind: Kind
+    role: Role
+    column: str = ""
+    table: str = ""
+    num_rows: int = 0
+    encoder: Encoder = "vocabulary"
+    min_count: int = 1
+    num_buckets: int = 0
+    prefix: int = 0
+    delimiter: str = "|"
+    max_length: int = 50
+    transform: Transform = "standardise"
+    mean: float = 0.0
+    std: float = 1.0
+    boundaries: tuple[float, ...] = ()
+    part: TimePart = "hour"
+    ngrams: int = 1
+    value_type: Literal["integer", "string"] = "string"
+
+    def __post_init__(self) -> None:
+        for field, allowed in _CHOICES.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"feature `{self.name}`: `{field}` must be one of {', '.join(allowed)}, got `{getattr(self, field)}`"
+                )
+        object.__setattr__(self, "column", self.column or self.name)
+        object.__setattr__(self, "boundaries", tuple(self.boundaries))
+        if not self.is_sparse:
+            object.__setattr__(self, "table", "")
+        elif not self.table:
+            object.__setattr__(self, "table", ITEM_ID if self.kind == "sequence" else self.name)
+        if self.is_hashed and self.num_buckets < 1:
+            raise ValueError(f"feature `{self.name}`: a hashed feature needs `num_buckets` of at least 1")
+
+    @property
+    def is_sparse(self) -> bool:
+        """True when the feature reads an embedding table, false when it is a float."""
+        return self.kind != "numeric" or self.transform == "bucketise"
+
+    @property
+    def is_hashed(self) -> bool:
+        """True when rows come from a hash of the value and no vocabulary is kept."""
+        return self.kind == "text" or (self.kind in ("id", "multi_id") and self.encoder == "hash")
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """True when rows come from a vocabulary fitted on the train split."""
+        return self.kind in ("id", "multi_id") and self.encoder == "vocabulary"
+
+    @property
+    def is_multivalued(self) -> bool:
+        """True when one example holds any number of rows."""
+        return self.kind in ("multi_id", "sequence", "text")
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "kind": ("id", "multi_id", "numeric", "sequence", "time", "text"),
+    "role": ("user", "item", "context"),
+    "encoder": ("vocabulary", "hash"),
+    "transform": ("standardise", "log", "bucketise"),
+    "part": ("hour", "weekday"),
+}
+
+QUERY_ROLES: tuple[Role, ...] = ("user", "context")
+CANDIDATE_ROLES: tuple[Role, ...] = ("item",)
+ALL_ROLES: tuple[Role, ...] = ("user", "context", "item")
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSchema:
+    """The ordered features of a prepared dataset; the order fixes the columns of every `Batch`."""
+
+    features: tuple[Feature, ...]
+
+    def __post_init__(self) -> None:
+        names = [feature.name for feature in self.features]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"feature names must be unique, got {', '.join(f'`{n}`' for n in twice)} more than once")
+        rows: dict[str, int] = {}
+        for feature in self.features:
+            if rows.setdefault(feature.table, feature.num_rows) != feature.num_rows and feature.table:
+                raise ValueError(f"features sharing table `{feature.table}` must agree on its number of rows")
+
+    def __contains__(self, name: object) -> bool:
+        return any(feature.name == name for feature in self.features)
+
+    def __getitem__(self, name: str) -> Feature:
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        known = ", ".join(feature.name for feature in self.features)
+        raise ValueError(f"no feature `{name}` in the prepared dataset; it has: {known}")
+
+    def sparse(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[Feature, ...]:
+        """Features of these roles that read an embedding table, in schema order."""
+        wanted = set(roles)
+        return tuple(f for f in self.features if f.role in wanted and f.is_sparse)
+
+    def dense(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[Feature, ...]:
+        """Features of these roles that are floats, in schema order."""
+        wanted = set(roles)
+        return tuple(f for f in self.features if f.role in wanted and not f.is_sparse)
+
+    @property
+    def num_rows(self) -> dict[str, int]:
+        """Rows of every embedding table, row 0 included."""
+        return {f.table: f.num_rows for f in self.features if f.is_sparse}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for `schema.json`."""
+        return {"features": [dataclasses.asdict(feature) for feature in self.features]}
+
+    @staticmethod
+    def from_dict(plain: Mapping[str, Any]) -> FeatureSchema:
+        """The schema that `to_dict` wrote."""
+        return FeatureSchema(tuple(Feature(**feature) for feature in plain["features"]))

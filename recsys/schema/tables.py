@@ -1,0 +1,48 @@
+"""Column names of the tables that rooms exchange, and the check that a table has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+# Interactions: one row an event, as preparing reads and writes it.
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+TIMESTAMP = "timestamp"
+LABEL = "label"
+POSITIVE = "positive"
+USER_ROW = "user_row"
+ITEM_ROW = "item_row"
+HISTORY_ROW = "history_row"
+HISTORY_LENGTH = "history_length"
+RAW_PREFIX = "raw."
+
+# Recommendations: a row per recommended item, best first.
+RANK = "rank"
+SCORE = "score"
+RECOMMENDATIONS = (USER_ID, TIMESTAMP, RANK, ITEM_ID, SCORE)
+
+# Predictions of a ranking task: a row per test row.
+PROBABILITY = "probability"
+PREDICTIONS = (USER_ID, ITEM_ID, TIMESTAMP, LABEL, PROBABILITY)
+
+# LoggedFeedback: a row per shown item, what was chosen and what came of it.
+REQUEST_ID = "request_id"
+POSITION = "position"
+PROPENSITY = "propensity"
+REWARD = "reward"
+LOGGED_FEEDBACK = (REQUEST_ID, TIMESTAMP, USER_ID, ITEM_ID, POSITION, PROPENSITY, REWARD)
+
+
+def check_columns(found: Iterable[str], *, required: Sequence[str], table: str) -> None:
+    """Raises when `table` lacks a required column.
+
+    Raises:
+        ValueError: naming the missing columns and the ones that are there.
+    """
+    present = list(found)
+    missing = [name for name in required if name not in present]
+    if missing:
+        raise ValueError(
+            f"{table} must have the columns {', '.join(required)}; "
+            f"missing: {', '.join(f'`{m}`' for m in missing)}; found: {', '.join(present)}"
+        )
