@@ -24,11 +24,12 @@ class Batch:
     """Examples of any task; a field that a task does not need is None.
 
     Args:
-        ids: [B] bags of table rows for every sparse feature, in schema order.
-        dense: [B, D_dense] float32, in schema order.
+        ids: [B] bags of table rows for every sparse feature, in the order of `FeatureSchema.sparse`.
+        dense: [B, D_dense] float32, in the order of `FeatureSchema.dense`.
         labels: [B] float32, 1 for a positive and 0 for a negative.
         weights: [B] float32, weight of each example in the loss.
         item_rows: [B] int64, catalogue row of the example's item.
+        user_keys: [B] int64, equal for rows of the same user, known to train or not.
         relevant: [B] bags of catalogue rows that count as hits, when evaluating.
         seen: [B] bags of catalogue rows that must not be recommended, when evaluating.
     """
@@ -38,6 +39,7 @@ class Batch:
     labels: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     item_rows: torch.Tensor | None = None
+    user_keys: torch.Tensor | None = None
     relevant: JaggedTensor | None = None
     seen: JaggedTensor | None = None
 

@@ -118,7 +118,7 @@ ALL_ROLES: tuple[Role, ...] = ("user", "context", "item")
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSchema:
-    """The ordered features of a prepared dataset; the order fixes the columns of every `Batch`."""
+    """The features of a prepared dataset; their order within a role fixes the columns of every `Batch`."""
 
     features: tuple[Feature, ...]
 
@@ -143,14 +143,16 @@ class FeatureSchema:
         raise ValueError(f"no feature `{name}` in the prepared dataset; it has: {known}")
 
     def sparse(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[Feature, ...]:
-        """Features of these roles that read an embedding table, in schema order."""
-        wanted = set(roles)
-        return tuple(f for f in self.features if f.role in wanted and f.is_sparse)
+        """Features of these roles that read an embedding table: user, context, item, each in schema order."""
+        return tuple(f for f in self._of(roles) if f.is_sparse)
 
     def dense(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[Feature, ...]:
-        """Features of these roles that are floats, in schema order."""
+        """Features of these roles that are floats: user, context, item, each in schema order."""
+        return tuple(f for f in self._of(roles) if not f.is_sparse)
+
+    def _of(self, roles: Iterable[Role]) -> list[Feature]:
         wanted = set(roles)
-        return tuple(f for f in self.features if f.role in wanted and not f.is_sparse)
+        return [f for role in ALL_ROLES if role in wanted for f in self.features if f.role == role]
 
     @property
     def num_rows(self) -> dict[str, int]:

@@ -1,0 +1,170 @@
+"""PreparedDataset: a prepared station opened for reading."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from recsys.data.collate import Collator, feature_store
+from recsys.data.events import Events, bags, columns_of, floats, integers
+from recsys.data.histories import Histories
+from recsys.data.queries import Queries, QueryMode, event_queries, user_queries
+from recsys.schema import tables
+from recsys.schema.batch import Batch
+from recsys.schema.features import FeatureSchema, Role
+from recsys.schema.manifest import read_station
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclasses.dataclass
+class PreparedDataset:
+    """Splits, catalogue, users, counts and histories of a prepared dataset.
+
+    Args:
+        path: the station's folder.
+        manifest: its manifest.
+        schema: its features.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    schema: FeatureSchema
+
+    @staticmethod
+    def open(path: str | Path) -> PreparedDataset:
+        """The dataset at `path`.
+
+        Raises:
+            ValueError: the station is missing, incomplete, damaged or of another version.
+        """
+        folder = Path(path)
+        manifest = read_station(folder, "prepared")
+        plain = json.loads((folder / "schema.json").read_text())
+        return PreparedDataset(path=folder, manifest=manifest, schema=FeatureSchema.from_dict(plain))
+
+    @cached_property
+    def users(self) -> Batch:
+        """Features of all users by user row; row 0 is the unknown user."""
+        return self._feature_store(self._users, "user")
+
+    @cached_property
+    def items(self) -> Batch:
+        """Features of the catalogue by item row; row 0 is the unknown item."""
+        return self._feature_store(self._items, "item")
+
+    @property
+    def num_users(self) -> int:
+        """Users, the unknown one included."""
+        return int(self._users.num_rows)
+
+    @property
+    def num_items(self) -> int:
+        """Items of the catalogue, the unknown one included."""
+        return int(self._items.num_rows)
+
+    @cached_property
+    def user_ids(self) -> npt.NDArray[Any]:
+        """Raw ids by user row; None at 0."""
+        return np.array(self._users[tables.USER_ID].to_pylist(), dtype=object)
+
+    @cached_property
+    def item_ids(self) -> npt.NDArray[Any]:
+        """Raw ids by item row; None at 0."""
+        return np.array(self._items[tables.ITEM_ID].to_pylist(), dtype=object)
+
+    @cached_property
+    def item_titles(self) -> list[str]:
+        """What to call each item in front of people: its title where there is one, else its id."""
+        column = self.manifest.get("title_column")
+        titles = self._items[tables.RAW_PREFIX + column].to_pylist() if column else [None] * self.num_items
+        named = [str(title or item_id) for title, item_id in zip(titles, self.item_ids, strict=True)]
+        return ["(unknown item)", *named[1:]]
+
+    @cached_property
+    def item_counts(self) -> torch.Tensor:
+        """Train positives of each item, by item row."""
+        return integers(self._items["num_train_positives"])
+
+    @property
+    def has_timestamps(self) -> bool:
+        """False when the raw table has none, and row order stands in for time."""
+        return self.manifest["timestamp"]["kind"] is not None
+
+    def raw_users(self) -> pa.Table:
+        """The users' table as prepared, raw columns (`raw.*`) included."""
+        return self._users
+
+    def raw_items(self) -> pa.Table:
+        """The items' table as prepared, raw columns (`raw.*`) included."""
+        return self._items
+
+    def files(self, split: Split) -> list[Path]:
+        """Parquet files of a split, in order."""
+        return sorted((self.path / split).glob("*.parquet"))
+
+    def split_table(self, split: Split) -> pa.Table:
+        """A whole split as it is on disk."""
+        return pa.concat_tables([pq.read_table(file) for file in self.files(split)])
+
+    def histories(self, split: Split) -> Histories:
+        """What each user of the split had done before."""
+        return Histories.read(self.path / "histories" / f"{split}.parquet")
+
+    def events(self, split: Split) -> Events:
+        """All rows of a split."""
+        files = [pq.read_table(file, columns=columns_of(self.schema)) for file in self.files(split)]
+        return Events.from_arrow(pa.concat_tables(files), self.schema)
+
+    def collator(self, history_length: int) -> Collator:
+        """Builds batches of this dataset's events."""
+        return Collator(self.schema, users=self.users, items=self.items, history_length=history_length)
+
+    def train_positives(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """User rows, item rows and timestamps (microseconds) of the train split's positives."""
+        events = self.events("train")
+        keep = events.positives
+        found = (events.user_rows[keep], events.item_rows[keep], events.timestamps[keep])
+        return found[0].numpy(), found[1].numpy(), found[2].numpy()
+
+    def queries(self, split: Split, *, mode: QueryMode | Literal["auto"] = "auto", history_length: int = 50) -> Queries:
+        """What is asked of a retrieval model on `split`.
+
+        Args:
+            split: validation or test.
+            mode: `event`, a query for every positive event; `user`, one for every user; `auto`, by event where
+                there are timestamps.
+            history_length: latest positives that the model sees; all of them are excluded from its answer.
+        """
+        if mode == "auto":
+            mode = "event" if self.has_timestamps else "user"
+        build = event_queries if mode == "event" else user_queries
+        return build(
+            self.split_table(split),
+            histories=self.histories(split),
+            collator=self.collator(history_length),
+            split_number=SPLITS.index(split),
+            has_timestamps=self.has_timestamps,
+        )
+
+    @cached_property
+    def _users(self) -> pa.Table:
+        return pq.read_table(self.path / "users.parquet")
+
+    @cached_property
+    def _items(self) -> pa.Table:
+        return pq.read_table(self.path / "items.parquet")
+
+    def _feature_store(self, table: pa.Table, role: Role) -> Batch:
+        on_disk = [f for f in self.schema.sparse([role]) if f.kind != "sequence"]
+        return feature_store({f.name: bags(table[f.name]) for f in on_disk}, floats(table, self.schema.dense([role])))

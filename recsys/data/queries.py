@@ -1,0 +1,116 @@
+"""Queries: what is asked of a retrieval model, and what would have been a right answer.
+
+Legend: Q queries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from recsys.data.collate import Collator, as_jagged
+from recsys.data.events import Bags, Events
+from recsys.data.histories import Histories
+from recsys.schema import tables
+from recsys.schema.batch import Batch
+
+QueryMode = Literal["event", "user"]
+
+
+@dataclasses.dataclass
+class Queries:
+    """Q queries of a split, in its order.
+
+    Args:
+        mode: `event` or `user`.
+        user_ids: [Q] raw ids.
+        timestamps: [Q] as in the raw table; None where it has none. Of a user's first event in mode `user`.
+        events: the events whose user and context features the model sees.
+        histories: all of the user's positives before the query (catalogue rows, oldest first).
+        relevant: catalogue rows of the right answers; 0, an item outside the catalogue, can't be hit but counts.
+        collator: builds the batches.
+    """
+
+    mode: QueryMode
+    user_ids: npt.NDArray[Any]
+    timestamps: npt.NDArray[Any] | None
+    events: Events
+    histories: Bags
+    relevant: Bags
+    collator: Collator
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    @property
+    def user_rows(self) -> torch.Tensor:
+        """[Q], 0 for a user unknown to train and to the users' table."""
+        return self.events.user_rows
+
+    @property
+    def timestamps_us(self) -> npt.NDArray[np.int64]:
+        """[Q] microseconds since 1970 (UTC); row numbers where the raw table has no timestamps."""
+        return self.events.timestamps.numpy()
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """The queries as batches with `relevant` and `seen`, in order."""
+        for begin in range(0, len(self), batch_size):
+            yield self.batch(torch.arange(begin, min(begin + batch_size, len(self))))
+
+    def batch(self, positions: torch.Tensor) -> Batch:
+        """The queries at `positions`."""
+        visible = self.histories.select(positions, at_most=self.collator.history_length)
+        batch = self.collator.queries(self.events.select(positions), visible)
+        batch.relevant = as_jagged(self.relevant.select(positions))
+        batch.seen = as_jagged(self.histories.select(positions))
+        return batch
+
+
+def event_queries(
+    table: pa.Table, *, histories: Histories, collator: Collator, split_number: int, has_timestamps: bool
+) -> Queries:
+    """One query for every positive event; its history is the user's positives strictly before it."""
+    positive = table.filter(table[tables.POSITIVE])
+    events = Events.from_arrow(positive, collator.schema)
+    return Queries(
+        mode="event",
+        user_ids=_raw(positive, tables.USER_ID),
+        timestamps=_raw(positive, tables.RAW_PREFIX + tables.TIMESTAMP) if has_timestamps else None,
+        events=events,
+        histories=histories.before(events),
+        relevant=Bags(values=events.item_rows, offsets=torch.arange(len(events) + 1)),
+        collator=collator,
+    )
+
+
+def user_queries(
+    table: pa.Table, *, histories: Histories, collator: Collator, split_number: int, has_timestamps: bool
+) -> Queries:
+    """One query for every user with a positive; all of them are relevant, the history is the earlier splits."""
+    positive = table.filter(table[tables.POSITIVE])
+    events = Events.from_arrow(positive, collator.schema)
+    order = torch.argsort(events.history_rows, stable=True)
+    users, counts = torch.unique_consecutive(events.history_rows[order], return_counts=True)
+    offsets = torch.zeros(len(users) + 1, dtype=torch.int64)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    first = order[offsets[:-1]]
+    chosen = positive.take(pa.array(first.numpy()))
+    return Queries(
+        mode="user",
+        user_ids=_raw(chosen, tables.USER_ID),
+        timestamps=_raw(chosen, tables.RAW_PREFIX + tables.TIMESTAMP) if has_timestamps else None,
+        events=events.select(first),
+        histories=histories.before_split(users, split_number),
+        relevant=Bags(values=events.item_rows[order], offsets=offsets),
+        collator=collator,
+    )
+
+
+def _raw(table: pa.Table, column: str) -> npt.NDArray[Any]:
+    return table[column].combine_chunks().to_numpy(zero_copy_only=False)
