@@ -1,0 +1,52 @@
+# Everything is declared in pyproject.toml; this file only calls it.
+#
+#   make train            environment, data, default model, evaluation   (ARGS="model=wide_deep seed=3" to change it)
+#   make test             all tests                                      (ARGS="-m 'not slow'" for the quick ones)
+#   make check            what CI runs: lint, types, imports, test
+#   EXTRA=cuda            on a machine with a GPU, in the first call
+
+SHELL := /bin/bash
+EXTRA ?= cpu
+ARGS ?=
+# The first one that runs: a version manager's shim may exist and fail.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	>/dev/null 2>&1 && echo $$python && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/installed-$(EXTRA)
+
+.PHONY: install train test lint types imports check clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@$(RUN) -m pip --version >/dev/null 2>&1 || test -n "$(PYTHON)" \
+		|| { echo "error: expected Python 3.11, 3.12 or 3.13 with venv, found none; install one or name it: make PYTHON=/path/to/python" >&2; exit 2; }
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install --quiet --upgrade 'pip>=25.1'
+	$(RUN) -m pip install --quiet --editable '.[$(EXTRA),dev]'
+	$(RUN) -m pip install --quiet --no-deps --group torchrec
+	$(RUN) -m recsys.doctor
+	@touch $@
+
+train: $(INSTALLED)
+	@$(RUN) train.py $(ARGS)
+
+test: $(INSTALLED)
+	$(RUN) -m pytest -q $(ARGS)
+
+lint: $(INSTALLED)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(INSTALLED)
+	$(RUN) -m mypy
+
+imports: $(INSTALLED)
+	$(VENV)/bin/lint-imports
+
+check: lint types imports test
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
