@@ -1,0 +1,86 @@
+"""Matrix factorization (Koren, Bell and Volinsky, 2009, "Matrix Factorization Techniques for Recommender Systems").
+
+score(u, i) = <v_u, v_i> + b_i, from ids alone. The paper's user bias and global mean are left out: they add the
+same number to every item of a user, so neither the ranking nor a softmax or BPR loss can see them.
+
+Legend: B examples, D embedding dimension.
+"""
+
+from typing import Dict  # noqa: UP035 (scripted)
+
+import torch
+from torch import nn
+
+from recsys.models.protocols import embed
+from recsys.nn.embeddings import FeatureTables
+from recsys.schema.batch import Batch
+from recsys.schema.features import ITEM_ID, USER_ID, FeatureSchema
+
+# The bias is the mean of a row of 4 numbers, the narrowest row FBGEMM's fused tables hold.
+_BIAS_DIM = 4
+
+
+class MatrixFactorization(nn.Module):
+    """Retrieval by the dot product of a user's and an item's embedding, with item biases.
+
+    Args:
+        schema: features of the prepared dataset; `user_id` and `item_id` are used.
+        embedding_dim: D, a multiple of 4.
+        dropout: of the embeddings' coordinates, in training.
+        id_dropout: see `FeatureTables`.
+        init_std: standard deviation of the initial embeddings.
+    """
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        *,
+        embedding_dim: int = 64,
+        dropout: float = 0.0,
+        id_dropout: float = 0.02,
+        init_std: float = 0.1,
+    ) -> None:
+        super().__init__()
+        user, item = schema[USER_ID], schema[ITEM_ID]
+        self.tables = FeatureTables(
+            [user, item], embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
+        )
+        self.biases = FeatureTables([item], embedding_dim=_BIAS_DIM, prefix="bias.", init_std=0.0)
+        self.query_tower = UserVector(dropout)
+        self.candidate_tower = ItemVector(dropout)
+
+    def encode_queries(self, batch: Batch) -> torch.Tensor:
+        """Vectors [B, D + 1] of the users."""
+        vectors: torch.Tensor = self.query_tower(self.tables(batch.ids), batch.dense)
+        return vectors
+
+    def encode_candidates(self, batch: Batch) -> torch.Tensor:
+        """Vectors [B, D + 1] of the items, the bias last."""
+        vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
+        return vectors
+
+
+class UserVector(nn.Module):
+    """[v_u, 1]."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+        """Vectors [B, D + 1]."""
+        user_BD = embedded["user_id"]
+        return torch.cat([self.dropout(user_BD), torch.ones_like(user_BD[:, :1])], dim=1)
+
+
+class ItemVector(nn.Module):
+    """[v_i, b_i]."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+        """Vectors [B, D + 1]."""
+        bias_B1 = embedded["bias.item_id"].mean(dim=1, keepdim=True)
+        return torch.cat([self.dropout(embedded["item_id"]), bias_B1], dim=1)

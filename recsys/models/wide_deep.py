@@ -1,0 +1,108 @@
+"""Wide & Deep ranking (Cheng et al., 2016, arXiv 1606.07792).
+
+The wide part is linear over every id and over declared crosses of ids; the deep part an MLP over embeddings and
+dense values; their logits add up and are trained jointly. What we changed: both parts share one optimizer (the
+paper's FTRL for the wide part does not exist in torch), and multi-valued ids enter the wide part as the mean of
+their weights.
+
+Legend: B examples, D embedding dimension.
+"""
+
+from collections.abc import Sequence
+from typing import Dict, List  # noqa: UP035 (scripted)
+
+import torch
+from torch import nn
+
+from recsys.models.protocols import embed
+from recsys.nn.cross import Cross
+from recsys.nn.embeddings import FeatureTables
+from recsys.nn.mlp import MLP
+from recsys.schema.batch import Batch
+from recsys.schema.features import FeatureSchema
+
+# A wide weight is the mean of a row of 4 numbers, the narrowest row FBGEMM's fused tables hold.
+_WIDE_DIM = 4
+
+
+class WideDeep(nn.Module):
+    """Ranking by a linear model over ids and crosses plus an MLP over embeddings.
+
+    Args:
+        schema: features of the prepared dataset; all are used but those left out.
+        embedding_dim: D, a multiple of 4.
+        hidden: widths of the hidden layers.
+        crosses: lists of feature names; each list is a crossed feature of the wide part.
+        cross_buckets: hashed rows of each cross.
+        leave_out: names of features the model shall not see.
+        dropout: in the MLP, in training.
+        id_dropout: see `FeatureTables`.
+        init_std: standard deviation of the initial embeddings.
+    """
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        *,
+        embedding_dim: int = 16,
+        hidden: Sequence[int] = (128, 64),
+        crosses: Sequence[Sequence[str]] = (),
+        cross_buckets: int = 10_000,
+        leave_out: Sequence[str] = (),
+        dropout: float = 0.1,
+        id_dropout: float = 0.02,
+        init_std: float = 0.01,
+    ) -> None:
+        super().__init__()
+        features = [f for f in schema.sparse() if f.name not in leave_out]
+        parts = [Cross(tuple(schema[name].name for name in cross), cross_buckets) for cross in crosses]
+        self.tables = FeatureTables(
+            features, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
+        )
+        self.wide = FeatureTables(
+            features, embedding_dim=_WIDE_DIM, crosses=parts, prefix="wide.", init_std=0.0, id_dropout=id_dropout
+        )
+        self.head = WideDeepHead(
+            [f.name for f in features],
+            wide_names=[f"wide.{name}" for name in [f.name for f in features] + [c.name for c in parts]],
+            num_dense=len(schema.dense()),
+            embedding_dim=embedding_dim,
+            hidden=hidden,
+            dropout=dropout,
+        )
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits [B]."""
+        logits: torch.Tensor = self.head(embed(self, batch), batch.dense)
+        return logits
+
+
+class WideDeepHead(nn.Module):
+    """sum of wide weights + linear(dense) + MLP(embeddings, dense)."""
+
+    names: List[str]  # noqa: UP006
+    wide_names: List[str]  # noqa: UP006
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        wide_names: Sequence[str],
+        num_dense: int,
+        embedding_dim: int,
+        hidden: Sequence[int],
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.names = list(names)
+        self.wide_names = list(wide_names)
+        self.deep = MLP(len(names) * embedding_dim + num_dense, [*hidden, 1], dropout=dropout)
+        self.wide_dense = nn.Linear(num_dense, 1)
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+        """Logits [B]."""
+        deep_B1 = self.deep(torch.cat([embedded[name] for name in self.names] + [dense], dim=1))
+        wide_B1 = self.wide_dense(dense)
+        for name in self.wide_names:
+            wide_B1 = wide_B1 + embedded[name].mean(dim=1, keepdim=True)
+        return (deep_B1 + wide_B1).squeeze(1)
