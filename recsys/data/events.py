@@ -38,6 +38,11 @@ class Bags:
         """The bags at `positions`; with `at_most`, only their last so many values."""
         return select_spans(self.values, self.offsets[positions], self.offsets[positions + 1], at_most=at_most)
 
+    def join(self, other: Bags) -> Bags:
+        """These bags followed by the other's."""
+        offsets = torch.cat([self.offsets, other.offsets[1:] + self.offsets[-1]])
+        return Bags(values=torch.cat([self.values, other.values]), offsets=offsets)
+
 
 def select_spans(
     values: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor, *, at_most: int | None = None

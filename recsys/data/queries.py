@@ -95,11 +95,7 @@ def user_queries(
     """One query for every user with a positive; all of them are relevant, the history is the earlier splits."""
     positive = table.filter(table[tables.POSITIVE])
     events = Events.from_arrow(positive, collator.schema)
-    order = torch.argsort(events.history_rows, stable=True)
-    users, counts = torch.unique_consecutive(events.history_rows[order], return_counts=True)
-    offsets = torch.zeros(len(users) + 1, dtype=torch.int64)
-    torch.cumsum(counts, 0, out=offsets[1:])
-    first = order[offsets[:-1]]
+    users, first, relevant = _by_user(events)
     chosen = positive.take(pa.array(first.numpy()))
     return Queries(
         mode="user",
@@ -107,9 +103,22 @@ def user_queries(
         timestamps=_raw(chosen, tables.RAW_PREFIX + tables.TIMESTAMP) if has_timestamps else None,
         events=events.select(first),
         histories=histories.before_split(users, split_number),
-        relevant=Bags(values=events.item_rows[order], offsets=offsets),
+        relevant=relevant,
         collator=collator,
     )
+
+
+def _by_user(events: Events) -> tuple[torch.Tensor, torch.Tensor, Bags]:
+    """Users in the order of their keys, each one's first event, and the items each has, every item once."""
+    keys = torch.stack([events.history_rows, events.item_rows], dim=1)
+    pairs = torch.unique(keys, dim=0)
+    users, counts = torch.unique_consecutive(pairs[:, 0], return_counts=True)
+    offsets = torch.zeros(len(users) + 1, dtype=torch.int64)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    order = torch.argsort(events.history_rows, stable=True)
+    _, rows = torch.unique_consecutive(events.history_rows[order], return_counts=True)
+    first = order[torch.cumsum(rows, 0) - rows]
+    return users, first, Bags(values=pairs[:, 1], offsets=offsets)
 
 
 def _raw(table: pa.Table, column: str) -> npt.NDArray[Any]:

@@ -1,0 +1,125 @@
+"""RecDataModule: one data module for every task; prepares the dataset when it is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+
+from recsys.data.dataset import PreparedDataset, Split
+from recsys.data.events import Events
+from recsys.data.loader import BatchLoader
+from recsys.data.options import DataOptions
+from recsys.data.prepare import prepare
+from recsys.data.queries import QueryMode
+from recsys.schema.batch import Batch
+
+Task = Literal["retrieval", "ranking"]
+
+
+class RecDataModule(pl.LightningDataModule):
+    """Batches of a prepared dataset.
+
+    A retrieval task gets train positives, and queries to validate on. A ranking task gets every labelled row, or,
+    where only positives are logged, positives and `negatives_per_positive` items drawn uniformly for each.
+
+    Args:
+        options: every key under `data.`.
+        task: `retrieval` or `ranking`.
+        queries: what a retrieval query is, see `PreparedDataset.queries`.
+        seed: of the order of examples and the draws of negatives.
+    """
+
+    def __init__(
+        self,
+        options: DataOptions,
+        *,
+        task: Task = "retrieval",
+        queries: QueryMode | Literal["auto"] = "auto",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.task = task
+        self.queries_mode = queries
+        self.seed = seed
+        self._dataset: PreparedDataset | None = None
+        self._train: BatchLoader | None = None
+
+    @property
+    def dataset(self) -> PreparedDataset:
+        """The prepared dataset, made when it is missing."""
+        if self._dataset is None:
+            prepared = self.options.prepared
+            path = Path(prepared).expanduser() if prepared else prepare(self.options)
+            self._dataset = PreparedDataset.open(path)
+        return self._dataset
+
+    def prepare_data(self) -> None:
+        """Prepares the dataset when it is missing; Lightning calls this in one process a machine."""
+        _ = self.dataset
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled training batches; one loader for the life of the run, so that its position can be saved."""
+        if self._train is None:
+            self._train = self.loader("train", shuffle=True)
+        return self._train
+
+    def val_dataloader(self) -> Any:
+        """Validation batches in the order of the split."""
+        if self.task == "ranking":
+            return self.loader("validation", shuffle=False)
+        queries = self.dataset.queries(
+            "validation", mode=self.queries_mode, history_length=self.options.history_length
+        )
+        return list(queries.batches(self.options.eval_batch_size))
+
+    def loader(self, split: Split, *, shuffle: bool) -> BatchLoader:
+        """Batches of a split for this task."""
+        options = self.options
+        return BatchLoader(
+            self.dataset.files(split),
+            self.dataset.schema,
+            _ToBatch(self.dataset, split, task=self.task, options=options),
+            batch_size=options.batch_size if shuffle else options.eval_batch_size,
+            shuffle_rows=options.shuffle_rows if shuffle else 0,
+            only_positives=self.task == "retrieval",
+            seed=self.seed,
+        )
+
+
+class _ToBatch:
+    """Collates the events of one split for one task."""
+
+    def __init__(self, dataset: PreparedDataset, split: Split, *, task: Task, options: DataOptions) -> None:
+        self.collator = dataset.collator(options.history_length)
+        self.histories = dataset.histories(split)
+        self.task = task
+        self.num_items = dataset.num_items
+        only_positives = bool(dataset.manifest["label"]["only_positives"])
+        self.num_negatives = options.negatives_per_positive if task == "ranking" and only_positives else 0
+
+    def __call__(self, events: Events, generator: torch.Generator) -> Batch:
+        if self.num_negatives:
+            events = _with_negatives(
+                events, self.num_negatives, num_items=self.num_items, generator=generator
+            )
+        history = self.histories.before(events, at_most=self.collator.history_length)
+        if self.task == "ranking":
+            return self.collator.rows(events, history)
+        return self.collator.queries(events, history)
+
+
+def _with_negatives(events: Events, num_negatives: int, *, num_items: int, generator: torch.Generator) -> Events:
+    """Each event followed by copies of it with items drawn uniformly from the catalogue, as negatives."""
+    repeated = events.select(torch.arange(len(events)).repeat_interleave(1 + num_negatives))
+    is_copy = torch.arange(len(repeated)) % (1 + num_negatives) != 0
+    drawn = torch.randint(1, num_items, (len(repeated),), generator=generator)
+    return dataclasses.replace(
+        repeated,
+        item_rows=torch.where(is_copy, drawn, repeated.item_rows),
+        positives=repeated.positives & ~is_copy,
+    )
