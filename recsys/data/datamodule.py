@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -14,7 +14,7 @@ from recsys.data.events import Events
 from recsys.data.loader import BatchLoader
 from recsys.data.options import DataOptions
 from recsys.data.prepare import prepare
-from recsys.data.queries import QueryMode
+from recsys.data.queries import QueryLoader, QueryMode
 from recsys.schema.batch import Batch
 
 Task = Literal["retrieval", "ranking"]
@@ -68,14 +68,14 @@ class RecDataModule(pl.LightningDataModule):
             self._train = self.loader("train", shuffle=True)
         return self._train
 
-    def val_dataloader(self) -> Any:
+    def val_dataloader(self) -> BatchLoader | QueryLoader:
         """Validation batches in the order of the split."""
         if self.task == "ranking":
             return self.loader("validation", shuffle=False)
         queries = self.dataset.queries(
             "validation", mode=self.queries_mode, history_length=self.options.history_length
         )
-        return list(queries.batches(self.options.eval_batch_size))
+        return QueryLoader(queries, self.options.eval_batch_size)
 
     def loader(self, split: Split, *, shuffle: bool) -> BatchLoader:
         """Batches of a split for this task."""

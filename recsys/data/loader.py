@@ -64,20 +64,23 @@ class BatchLoader:
         self.seed = seed
         self.row_groups = [group for file in files for group in _row_groups(file, only_positives=only_positives)]
         self.num_rows = sum(group.num_rows for group in self.row_groups)
-        self.epoch = 0
+        self.epoch = -1
         self.next_batch = 0
+        self._resumed = False
         self._only_block: Events | None = None
 
     def __len__(self) -> int:
         return math.ceil(self.num_rows / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        if not self._resumed:
+            # What is not shuffled is the same each time.
+            self.epoch, self.next_batch = self.epoch + 1 if self.shuffle_rows else 0, 0
+        self._resumed = False
         skip = self.next_batch * self.batch_size
         for position, rows in enumerate(self._chunks(skip), start=self.next_batch):
             self.next_batch = position + 1
             yield self.to_batch(rows, self._generator("batch", position))
-        self.epoch += 1 if self.shuffle_rows else 0  # what is not shuffled is the same each time
-        self.next_batch = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Where in which epoch the loader stands: the batches handed out so far."""
@@ -86,8 +89,7 @@ class BatchLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
         self.epoch, self.next_batch, self.seed = state["epoch"], state["next_batch"], state["seed"]
-        if self.next_batch >= len(self):
-            self.epoch, self.next_batch = self.epoch + 1, 0
+        self._resumed = self.next_batch < len(self)  # an epoch that was over is followed by the next one
 
     def _chunks(self, skip: int) -> Iterator[Events]:
         """Batches of events across blocks, without the first `skip` rows."""

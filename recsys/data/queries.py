@@ -72,6 +72,20 @@ class Queries:
         return batch
 
 
+@dataclasses.dataclass(frozen=True)
+class QueryLoader:
+    """The batches of `queries`, in order, as often as asked."""
+
+    queries: Queries
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.queries) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.queries.batches(self.batch_size)
+
+
 def event_queries(
     table: pa.Table, *, histories: Histories, collator: Collator, split_number: int, has_timestamps: bool
 ) -> Queries:

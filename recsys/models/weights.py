@@ -15,8 +15,7 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
     if not checkpoint.is_file():
         raise ValueError(f"expected a checkpoint at `{checkpoint}`, found none; train the run again or resume it")
     try:
-        # NOTE: our own files only: a checkpoint also holds the loops' state, which is not made of tensors alone.
-        content = torch.load(checkpoint, map_location="cpu", weights_only=False)
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"checkpoint `{checkpoint}` is damaged ({error}); use another of that folder") from error
     weights = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}

@@ -1,0 +1,43 @@
+"""TrainerOptions: every key under `trainer.`, with its meaning and default."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerOptions:
+    """How long, on what and how carefully to train.
+
+    Args:
+        max_epochs: at most so many passes over the train split.
+        max_steps: at most so many steps; -1 for no bound.
+        patience: validations without improvement before training stops; null never stops early.
+        monitor: validation metric that picks the best checkpoint; null takes the task's own.
+        precision: of the arithmetic, in Lightning's names.
+        accelerator, devices: where to run.
+        gradient_clip_norm: largest norm of the dense gradients; null does not clip. Fused tables are not clipped.
+        validate_every_epochs: epochs between validations.
+        log_every_n_steps: steps between lines of the losses in TensorBoard.
+        limit_train_batches, limit_val_batches: use only so many, for debugging; null uses all.
+        progress_bar: on a terminal; without one, a line an epoch is logged.
+        profiler: `simple` prints where the time went.
+        deterministic: refuse operations whose result varies between runs.
+        projector_items: item embeddings shown in TensorBoard's projector, the most popular ones.
+    """
+
+    max_epochs: int = 20
+    max_steps: int = -1
+    patience: int | None = 3
+    monitor: str | None = None
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
+    accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
+    devices: int = 1
+    gradient_clip_norm: float | None = None
+    validate_every_epochs: int = 1
+    log_every_n_steps: int = 10
+    limit_train_batches: int | None = None
+    limit_val_batches: int | None = None
+    progress_bar: bool = True
+    profiler: Literal["simple", "advanced"] | None = None
+    deterministic: bool = False
+    projector_items: int = 5000

@@ -1,0 +1,81 @@
+"""RankingTask: trains a ranking model on labelled rows with binary cross-entropy.
+
+Legend: B examples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import nn
+
+from recsys import losses
+from recsys.metrics.classification import auc, gauc, log_loss
+from recsys.schema.batch import Batch
+from recsys.training.optimizers import Optimizers
+from recsys.training.task import configure_optimizers, load_fused_state, save_fused_state
+
+
+class RankingTask(pl.LightningModule):
+    """Learns the probability that a row is a positive.
+
+    Args:
+        model: a `RankingModel`.
+        optimizers: who moves which parameter.
+    """
+
+    monitor = "val/auc"
+    monitor_mode = "max"
+
+    def __init__(self, model: nn.Module, optimizers: Optimizers) -> None:
+        super().__init__()
+        self.model = model
+        self.optimizers_of = optimizers
+        self._rows: list[tuple[np.ndarray[Any, Any], ...]] = []
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """See `recsys.training.task`."""
+        return configure_optimizers(self, self.model, self.optimizers_of)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Loss of a batch of labelled rows."""
+        assert batch.labels is not None
+        loss = losses.binary_cross_entropy(self.model(batch), batch.labels, weights_B=batch.weights)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the rows of the validation before."""
+        self._rows = []
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keeps probability, label and user of each row."""
+        assert batch.labels is not None
+        assert batch.user_keys is not None
+        probabilities = torch.sigmoid(self.model(batch).float())
+        kept = (probabilities, batch.labels, batch.user_keys)
+        self._rows.append(tuple(value.cpu().numpy() for value in kept))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs AUC, GAUC and log loss over all rows."""
+        if not self._rows:
+            return
+        probabilities, labels, users = (np.concatenate(parts) for parts in zip(*self._rows, strict=True))
+        if labels.min() == labels.max():  # a debug run on a few rows: no AUC
+            self.log("val/log_loss", log_loss(labels, probabilities))
+            return
+        self.log("val/auc", auc(labels, probabilities), prog_bar=True)
+        self.log("val/gauc", gauc(labels, probabilities, users))
+        self.log("val/log_loss", log_loss(labels, probabilities))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the fused optimizers' state."""
+        save_fused_state(self.model, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores the fused optimizers' state."""
+        load_fused_state(self.model, checkpoint)

@@ -1,0 +1,190 @@
+"""RetrievalTask: trains a retrieval model on positives, validates it on the whole catalogue.
+
+Legend: B examples, D embedding dimension, I catalogue, N negatives, K cut-off.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import nn
+
+from recsys import losses
+from recsys.metrics.ranking import find_hits, ranking_metrics
+from recsys.models.protocols import RetrievalModel
+from recsys.retrieval.exact import top_k
+from recsys.schema.batch import Batch
+from recsys.training.optimizers import Optimizers
+from recsys.training.task import configure_optimizers, data_module, load_fused_state, save_fused_state
+
+Loss = Literal["auto", "full_softmax", "sampled_softmax", "bpr"]
+
+
+class RetrievalTask(pl.LightningModule):
+    """Learns to score each positive above the rest of the catalogue.
+
+    Args:
+        model: a `RetrievalModel`.
+        optimizers: who moves which parameter.
+        loss: `full_softmax` over the whole catalogue; `sampled_softmax` over the batch's other items and
+            `num_negatives` uniform ones with logQ correction; `bpr` against uniform ones; `auto`, full up to
+            `full_softmax_limit` items and sampled beyond.
+        num_negatives: uniform negatives a batch.
+        full_softmax_limit: largest catalogue for which `auto` takes the full softmax.
+        label_smoothing: share of the target spread over the catalogue, for `full_softmax`.
+        ks: cut-offs of the validation metrics.
+    """
+
+    monitor = "val/ndcg@10"
+    monitor_mode = "max"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Optimizers,
+        *,
+        loss: Loss = "auto",
+        num_negatives: int = 1024,
+        full_softmax_limit: int = 20_000,
+        label_smoothing: float = 0.0,
+        ks: tuple[int, ...] = (10,),
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.optimizers_of = optimizers
+        self.loss = loss
+        self.num_negatives = num_negatives
+        self.full_softmax_limit = full_softmax_limit
+        self.label_smoothing = label_smoothing
+        self.ks = tuple(ks)
+        self._catalogue: Batch | None = None
+        self._log_counts: torch.Tensor | None = None
+        self._candidates_ID: torch.Tensor | None = None
+        self._hits: list[np.ndarray[Any, Any]] = []
+        self._num_relevant: list[np.ndarray[Any, Any]] = []
+
+    def setup(self, stage: str) -> None:
+        """Takes the catalogue from the data module and settles `loss: auto`."""
+        dataset = data_module(self).dataset
+        self._catalogue = dataset.items
+        self._log_counts = dataset.item_counts.clamp(min=1).double().log().float()
+        if self.loss == "auto":
+            self.loss = "full_softmax" if dataset.num_items <= self.full_softmax_limit else "sampled_softmax"
+
+    def on_fit_start(self) -> None:
+        """Moves the catalogue to where the model is."""
+        assert self._catalogue is not None
+        assert self._log_counts is not None
+        self._catalogue = self._catalogue.to(self.device)
+        self._log_counts = self._log_counts.to(self.device)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """See `recsys.training.task`."""
+        return configure_optimizers(self, self.model, self.optimizers_of)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Loss of a batch of positives."""
+        model = self._encoders
+        queries_BD = model.encode_queries(batch)
+        assert batch.item_rows is not None
+        if self.loss == "full_softmax":
+            loss = self._full_softmax(queries_BD, batch.item_rows)
+        else:
+            loss = self._sampled(queries_BD, batch.item_rows)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def _full_softmax(self, queries_BD: torch.Tensor, item_rows_B: torch.Tensor) -> torch.Tensor:
+        assert self._catalogue is not None
+        scores_BI = queries_BD @ self._encoders.encode_candidates(self._catalogue).T
+        # Row 0 is the unknown item: nothing to be recommended, so no competitor either.
+        return losses.full_softmax(scores_BI[:, 1:], item_rows_B - 1, label_smoothing=self.label_smoothing)
+
+    def _sampled(self, queries_BD: torch.Tensor, item_rows_B: torch.Tensor) -> torch.Tensor:
+        """One encoding of the batch's items and of shared uniform negatives serves the whole batch."""
+        assert self._catalogue is not None
+        assert self._log_counts is not None
+        num_items = len(self._catalogue)
+        drawn_N = torch.randint(1, num_items, (self.num_negatives,), device=item_rows_B.device)
+        rows = torch.cat([item_rows_B, drawn_N])
+        vectors_ND = self._encoders.encode_candidates(self._catalogue.select(rows))
+        scores_BN = queries_BD @ vectors_ND.T
+        size = len(item_rows_B)
+        positive_B = scores_BN[:, :size].diagonal()
+        accidental_BN = rows[None, :] == item_rows_B[:, None]
+        if self.loss == "bpr":
+            return losses.bpr(positive_B, scores_BN[:, size:], mask_BN=~accidental_BN[:, size:])
+        total = self._log_counts.logsumexp(0)
+        log_q_items = self._log_counts - total
+        uniform = -torch.log(torch.tensor(float(num_items - 1), device=rows.device))
+        # Expected number of times an item is among the negatives: from the batch, and from the uniform draws.
+        log_q_I = torch.logaddexp(
+            log_q_items + torch.log(torch.tensor(float(size), device=rows.device)),
+            uniform + torch.log(torch.tensor(float(max(self.num_negatives, 1)), device=rows.device)),
+        )
+        return losses.sampled_softmax(
+            positive_B,
+            scores_BN,
+            positive_log_q_B=log_q_I[item_rows_B],
+            negative_log_q_N=log_q_I[rows],
+            mask_BN=~accidental_BN,
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        """Encodes the catalogue once for all validation queries."""
+        assert self._catalogue is not None
+        self._hits, self._num_relevant = [], []
+        self._catalogue = self._catalogue.to(self.device)
+        self._candidates_ID = encode_catalogue(self._encoders, self._catalogue)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Ranks the whole catalogue for each query."""
+        assert self._candidates_ID is not None
+        assert batch.seen is not None
+        assert batch.relevant is not None
+        _, rows_BK = top_k(
+            self._encoders.encode_queries(batch),
+            self._candidates_ID,
+            max(self.ks),
+            seen_values=batch.seen.values(),
+            seen_offsets=batch.seen.offsets(),
+        )
+        hits, num_relevant = find_hits(
+            rows_BK.cpu().numpy(),
+            relevant_rows_V=batch.relevant.values().cpu().numpy(),
+            relevant_offsets=batch.relevant.offsets().cpu().numpy(),
+        )
+        self._hits.append(hits)
+        self._num_relevant.append(num_relevant)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the means over queries."""
+        self._candidates_ID = None
+        if not self._hits:
+            return
+        values = ranking_metrics(np.concatenate(self._hits), np.concatenate(self._num_relevant), ks=self.ks)
+        for name, per_query in values.items():
+            self.log(f"val/{name}", float(per_query.mean()), prog_bar=f"val/{name}" == self.monitor)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the fused optimizers' state."""
+        save_fused_state(self.model, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores the fused optimizers' state."""
+        load_fused_state(self.model, checkpoint)
+
+    @property
+    def _encoders(self) -> RetrievalModel:
+        return cast(RetrievalModel, self.model)
+
+
+def encode_catalogue(model: RetrievalModel, catalogue: Batch, *, chunk: int = 65_536) -> torch.Tensor:
+    """Vectors [I, D] of the whole catalogue, a chunk at a time."""
+    rows = torch.arange(len(catalogue), device=catalogue.dense.device)
+    with torch.inference_mode():
+        return torch.cat([model.encode_candidates(catalogue.select(part)) for part in rows.split(chunk)])
