@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml
 	$(RUN) -m pip install --quiet --upgrade 'pip>=25.1'
 	$(RUN) -m pip install --quiet --editable '.[$(EXTRA),dev]'
 	$(RUN) -m pip install --quiet --no-deps --group torchrec
-	$(RUN) -m recsys.doctor
+	$(RUN) -m recsys.doctor >&2
 	@touch $@
 
 train: $(INSTALLED)
