@@ -45,7 +45,7 @@ class MatrixFactorization(nn.Module):
         self.tables = FeatureTables(
             [user, item], embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
         )
-        self.biases = FeatureTables([item], embedding_dim=_BIAS_DIM, prefix="bias.", init_std=0.0)
+        self.biases = FeatureTables([item], embedding_dim=_BIAS_DIM, prefix="bias_", init_std=0.0)
         self.query_tower = UserVector(dropout)
         self.candidate_tower = ItemVector(dropout)
 
@@ -82,5 +82,5 @@ class ItemVector(nn.Module):
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """Vectors [B, D + 1]."""
-        bias_B1 = embedded["bias.item_id"].mean(dim=1, keepdim=True)
+        bias_B1 = embedded["bias_item_id"].mean(dim=1, keepdim=True)
         return torch.cat([self.dropout(embedded["item_id"]), bias_B1], dim=1)

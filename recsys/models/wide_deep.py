@@ -60,11 +60,11 @@ class WideDeep(nn.Module):
             features, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
         )
         self.wide = FeatureTables(
-            features, embedding_dim=_WIDE_DIM, crosses=parts, prefix="wide.", init_std=0.0, id_dropout=id_dropout
+            features, embedding_dim=_WIDE_DIM, crosses=parts, prefix="wide_", init_std=0.0, id_dropout=id_dropout
         )
         self.head = WideDeepHead(
             [f.name for f in features],
-            wide_names=[f"wide.{name}" for name in [f.name for f in features] + [c.name for c in parts]],
+            wide_names=[f"wide_{name}" for name in [f.name for f in features] + [c.name for c in parts]],
             num_dense=len(schema.dense()),
             embedding_dim=embedding_dim,
             hidden=hidden,

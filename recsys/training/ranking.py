@@ -45,7 +45,7 @@ class RankingTask(pl.LightningModule):
         """Loss of a batch of labelled rows."""
         assert batch.labels is not None
         loss = losses.binary_cross_entropy(self.model(batch), batch.labels, weights_B=batch.weights)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        self.log("train/loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch))
         return loss
 
     def on_validation_epoch_start(self) -> None:

@@ -35,7 +35,6 @@ class RetrievalTask(pl.LightningModule):
             `full_softmax_limit` items and sampled beyond.
         num_negatives: uniform negatives a batch.
         full_softmax_limit: largest catalogue for which `auto` takes the full softmax.
-        label_smoothing: share of the target spread over the catalogue, for `full_softmax`.
         ks: cut-offs of the validation metrics.
     """
 
@@ -50,7 +49,6 @@ class RetrievalTask(pl.LightningModule):
         loss: Loss = "auto",
         num_negatives: int = 1024,
         full_softmax_limit: int = 20_000,
-        label_smoothing: float = 0.0,
         ks: tuple[int, ...] = (10,),
     ) -> None:
         super().__init__()
@@ -59,10 +57,9 @@ class RetrievalTask(pl.LightningModule):
         self.loss = loss
         self.num_negatives = num_negatives
         self.full_softmax_limit = full_softmax_limit
-        self.label_smoothing = label_smoothing
         self.ks = tuple(ks)
         self._catalogue: Batch | None = None
-        self._log_counts: torch.Tensor | None = None
+        self._item_counts: torch.Tensor | None = None
         self._candidates_ID: torch.Tensor | None = None
         self._hits: list[np.ndarray[Any, Any]] = []
         self._num_relevant: list[np.ndarray[Any, Any]] = []
@@ -71,16 +68,16 @@ class RetrievalTask(pl.LightningModule):
         """Takes the catalogue from the data module and settles `loss: auto`."""
         dataset = data_module(self).dataset
         self._catalogue = dataset.items
-        self._log_counts = dataset.item_counts.clamp(min=1).double().log().float()
+        self._item_counts = dataset.item_counts.clamp(min=1).float()
         if self.loss == "auto":
             self.loss = "full_softmax" if dataset.num_items <= self.full_softmax_limit else "sampled_softmax"
 
     def on_fit_start(self) -> None:
         """Moves the catalogue to where the model is."""
         assert self._catalogue is not None
-        assert self._log_counts is not None
+        assert self._item_counts is not None
         self._catalogue = self._catalogue.to(self.device)
-        self._log_counts = self._log_counts.to(self.device)
+        self._item_counts = self._item_counts.to(self.device)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """See `recsys.training.task`."""
@@ -95,44 +92,43 @@ class RetrievalTask(pl.LightningModule):
             loss = self._full_softmax(queries_BD, batch.item_rows)
         else:
             loss = self._sampled(queries_BD, batch.item_rows)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        self.log("train/loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch))
         return loss
 
     def _full_softmax(self, queries_BD: torch.Tensor, item_rows_B: torch.Tensor) -> torch.Tensor:
         assert self._catalogue is not None
         scores_BI = queries_BD @ self._encoders.encode_candidates(self._catalogue).T
         # Row 0 is the unknown item: nothing to be recommended, so no competitor either.
-        return losses.full_softmax(scores_BI[:, 1:], item_rows_B - 1, label_smoothing=self.label_smoothing)
+        return losses.full_softmax(scores_BI[:, 1:], item_rows_B - 1)
 
     def _sampled(self, queries_BD: torch.Tensor, item_rows_B: torch.Tensor) -> torch.Tensor:
         """One encoding of the batch's items and of shared uniform negatives serves the whole batch."""
         assert self._catalogue is not None
-        assert self._log_counts is not None
-        num_items = len(self._catalogue)
+        size, num_items = len(item_rows_B), len(self._catalogue)
         drawn_N = torch.randint(1, num_items, (self.num_negatives,), device=item_rows_B.device)
-        rows = torch.cat([item_rows_B, drawn_N])
-        vectors_ND = self._encoders.encode_candidates(self._catalogue.select(rows))
+        rows_N = torch.cat([item_rows_B, drawn_N])
+        vectors_ND = self._encoders.encode_candidates(self._catalogue.select(rows_N))
         scores_BN = queries_BD @ vectors_ND.T
-        size = len(item_rows_B)
         positive_B = scores_BN[:, :size].diagonal()
-        accidental_BN = rows[None, :] == item_rows_B[:, None]
+        accidental_BN = losses.accidental_hits(item_rows_B, rows_N)
         if self.loss == "bpr":
-            return losses.bpr(positive_B, scores_BN[:, size:], mask_BN=~accidental_BN[:, size:])
-        total = self._log_counts.logsumexp(0)
-        log_q_items = self._log_counts - total
-        uniform = -torch.log(torch.tensor(float(num_items - 1), device=rows.device))
-        # Expected number of times an item is among the negatives: from the batch, and from the uniform draws.
-        log_q_I = torch.logaddexp(
-            log_q_items + torch.log(torch.tensor(float(size), device=rows.device)),
-            uniform + torch.log(torch.tensor(float(max(self.num_negatives, 1)), device=rows.device)),
-        )
+            return losses.bayesian_personalized_ranking(
+                positive_B, scores_BN[:, size:], mask_BN=accidental_BN[:, size:]
+            )
         return losses.sampled_softmax(
             positive_B,
             scores_BN,
-            positive_log_q_B=log_q_I[item_rows_B],
-            negative_log_q_N=log_q_I[rows],
-            mask_BN=~accidental_BN,
+            positive_log_q_B=torch.zeros_like(positive_B),
+            negative_log_q_N=self._log_expected_counts(size)[rows_N],
+            mask_BN=accidental_BN,
         )
+
+    def _log_expected_counts(self, batch_size: int) -> torch.Tensor:
+        """[I] log of how often each item is expected among the candidates: of the batch, and drawn uniformly."""
+        assert self._item_counts is not None
+        in_batch_I = batch_size * self._item_counts / self._item_counts.sum()
+        drawn = self.num_negatives / (len(self._item_counts) - 1)
+        return (in_batch_I + drawn).log()
 
     def on_validation_epoch_start(self) -> None:
         """Encodes the catalogue once for all validation queries."""
