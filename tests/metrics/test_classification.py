@@ -1,0 +1,90 @@
+"""Classification metrics against scikit-learn and against pairs counted one by one."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from recsys.metrics.classification import auc, gauc, log_loss, row_log_loss, user_auc
+
+
+@pytest.fixture(params=[2, 1000], ids=["many ties", "few ties"])
+def rows(request):
+    """Labels, probabilities with ties and users, 50 of them, some with one class of label."""
+    rng = np.random.default_rng(request.param)
+    users = rng.integers(0, 50, 400)
+    labels = (rng.random(400) < np.where(users < 5, 0, 0.4)).astype(np.float32)
+    scores = np.round(0.5 * rng.random(400) + 0.3 * labels, 1 if request.param == 2 else 6).astype(np.float32)
+    return labels, scores, users
+
+
+def test_auc_equals_scikit_learn(rows):
+    labels, scores, _ = rows
+    assert auc(labels, scores) == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores), abs=1e-6)
+
+
+def test_log_loss_equals_scikit_learn(rows):
+    labels, scores, _ = rows
+    clipped = np.clip(scores, 0.01, 0.99).astype(np.float64)
+    assert log_loss(labels, clipped) == pytest.approx(sklearn_metrics.log_loss(labels, clipped), abs=1e-6)
+
+
+def test_gauc_is_the_mean_of_users_scikit_learn_aucs_weighted_by_rows(rows):
+    labels, scores, users = rows
+    aucs, weights = [], []
+    for user in np.unique(users):
+        own = users == user
+        if 0 < labels[own].sum() < own.sum():
+            aucs.append(sklearn_metrics.roc_auc_score(labels[own], scores[own]))
+            weights.append(own.sum())
+    assert len(aucs) < 50
+    assert gauc(labels, scores, users) == pytest.approx(np.average(aucs, weights=weights), abs=1e-6)
+    found, num_rows = user_auc(labels, scores, users)
+    assert found == pytest.approx(aucs, abs=1e-6)
+    assert num_rows.tolist() == weights
+
+
+def test_tied_pair_counts_half():
+    assert auc(np.array([1, 0]), np.array([0.4, 0.4])) == 0.5
+
+
+def test_user_of_one_class_weighs_nothing():
+    labels, scores = np.array([1, 0, 0, 0]), np.array([0.9, 0.1, 0.9, 0.8])
+    assert gauc(labels, scores, np.array(["a", "a", "b", "b"])) == 1.0
+
+
+def test_scores_of_different_users_are_not_compared():
+    labels, scores = np.array([1, 0, 1, 0]), np.array([0.2, 0.1, 0.9, 0.8])
+    assert auc(labels, scores) == 3 / 4
+    assert gauc(labels, scores, np.array([3, 3, 1, 1])) == 1.0
+
+
+def test_row_log_loss_spelled_out():
+    assert row_log_loss(np.array([1, 0]), np.array([0.25, 0.25])) == pytest.approx(
+        [math.log(4), math.log(4 / 3)]
+    )
+
+
+def test_certain_and_wrong_prediction_has_a_large_finite_loss():
+    losses = row_log_loss(np.array([1, 0]), np.array([0.0, 1.0], dtype=np.float32))
+    assert losses == pytest.approx([-math.log(1e-7)] * 2)
+
+
+def test_equal_scores_of_different_users_are_no_tie():
+    labels, scores = np.array([0, 1, 0, 1]), np.array([0.2, 0.5, 0.5, 0.9])
+    assert gauc(labels, scores, np.array([1, 1, 2, 2])) == 1.0
+
+
+@pytest.mark.parametrize("labels", [[], [1, 1]])
+def test_labels_of_one_class_have_no_auc(labels):
+    scores = np.linspace(0, 1, len(labels))
+    with pytest.raises(ValueError, match=f"both positives and negatives, got {len(labels)} rows"):
+        auc(np.array(labels), scores)
+    with pytest.raises(ValueError, match=f"got none in {len(labels)} rows"):
+        gauc(np.array(labels), scores, np.arange(len(labels)))
+
+
+def test_no_rows_have_no_log_loss():
+    with pytest.raises(ValueError, match="at least one row, got none"):
+        log_loss(np.array([]), np.array([]))
