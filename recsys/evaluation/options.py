@@ -1,0 +1,74 @@
+"""EvaluationOptions: every key under `evaluation.`, with its type, meaning and default."""
+
+import dataclasses
+from typing import Literal
+
+Baseline = Literal["popularity", "popularity_recent", "item_knn", "ease"]
+QueryChoice = Literal["auto", "event", "user"]
+
+MAIN_CUT_OFF = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationOptions:
+    """What is asked of a trained model on the test split, beside what, and how surely.
+
+    Args:
+        queries: `event`, every positive test event is a query; `user`, one query a user; `auto`, by event
+            where there are timestamps.
+        k: cut-offs of the lists; the largest is the length of those written.
+        baselines: what stands beside a retrieval model, fitted on the same train split.
+        recent_days: last days of the train split that `popularity_recent` counts.
+        knn_neighbours: items that each item of `item_knn` is similar to.
+        knn_shrinkage: added to the denominator of its cosine, so that rare items are trusted less.
+        ease_l2: regularisation of `ease`.
+        ease_max_items: largest catalogue for which `ease` is fitted: it inverts a matrix of items by items.
+        hot_history: users with so many positives before the query count as hot, others with any as warm.
+        resamples: bootstrap resamples of users behind every interval; 0 leaves the intervals out.
+        confidence: share of resamples that an interval covers.
+        small_slice: slices of fewer users are marked as small.
+        num_examples: users shown in the report with what was recommended to them.
+        batch_size: queries or rows scored at a time.
+        seed: of the resamples and of the choice of examples.
+    """
+
+    queries: QueryChoice = "auto"
+    k: tuple[int, ...] = (1, 5, 10, 20, 50)
+    baselines: tuple[Baseline, ...] = ("popularity", "popularity_recent", "item_knn", "ease")
+    recent_days: float = 30.0
+    knn_neighbours: int = 200
+    knn_shrinkage: float = 10.0
+    ease_l2: float = 500.0
+    ease_max_items: int = 20_000
+    hot_history: int = 50
+    resamples: int = 1000
+    confidence: float = 0.95
+    small_slice: int = 100
+    num_examples: int = 10
+    batch_size: int = 4096
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):
+            raise ValueError(f"`evaluation.k` must be different cut-offs of at least 1, got {list(self.k)}")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"`evaluation.confidence` must lie between 0 and 1, got {self.confidence}")
+        for key in ("batch_size", "knn_neighbours", "hot_history"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"`evaluation.{key}` must be at least 1, got {getattr(self, key)}")
+        for key in ("recent_days", "ease_l2"):
+            if not getattr(self, key) > 0:
+                raise ValueError(f"`evaluation.{key}` must be above 0, got {getattr(self, key)}")
+        for key in ("resamples", "small_slice", "num_examples", "knn_shrinkage", "ease_max_items", "seed"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"`evaluation.{key}` must not be negative, got {getattr(self, key)}")
+
+    @property
+    def list_length(self) -> int:
+        """Length of the lists that are made."""
+        return max(self.k)
+
+    @property
+    def main_k(self) -> int:
+        """Cut-off of tables, slices and the verdict: 10 where it is among `k`, else the largest."""
+        return MAIN_CUT_OFF if MAIN_CUT_OFF in self.k else self.list_length
