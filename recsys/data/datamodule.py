@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -67,6 +67,18 @@ class RecDataModule(pl.LightningDataModule):
         if self._train is None:
             self._train = self.loader("train", shuffle=True)
         return self._train
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position in the training data, for checkpoints.
+
+        NOTE: Lightning saves a loader's state too, but does not load it when the number of steps was asked for
+        before (as learning-rate schedules do): its fit loop sets up the loaders only once.
+        """
+        return self.train_dataloader().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken."""
+        self.train_dataloader().load_state_dict(state_dict)
 
     def val_dataloader(self) -> BatchLoader | QueryLoader:
         """Validation batches in the order of the split."""

@@ -102,9 +102,9 @@ class Throughput(pl.Callback):
         examples, seconds = self._epoch_start
         rate = (self.num_examples - examples) / max(self.seconds - seconds, 1e-9)
         pl_module.log("train/examples_per_second", rate)
-        shown = {name: value for name, value in trainer.callback_metrics.items() if name.startswith(("val/", "train/"))}
-        shown.pop("train/examples_per_second", None)
-        figures = ", ".join(f"{name} {float(value):.4f}" for name, value in sorted(shown.items()))
+        shown = {"train/loss": trainer.callback_metrics.get("train/loss_epoch")}
+        shown |= {name: value for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        figures = ", ".join(f"{name} {float(value):.4f}" for name, value in shown.items() if value is not None)
         logger.info("epoch %d: %s, %s examples/s", trainer.current_epoch, figures, f"{rate:,.0f}")
 
 

@@ -137,6 +137,7 @@ def _trainer(
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        inference_mode=False,  # FBGEMM has no kernel of its fused tables for it
         use_distributed_sampler=False,
     )
 

@@ -182,5 +182,5 @@ class RetrievalTask(pl.LightningModule):
 def encode_catalogue(model: RetrievalModel, catalogue: Batch, *, chunk: int = 65_536) -> torch.Tensor:
     """Vectors [I, D] of the whole catalogue, a chunk at a time."""
     rows = torch.arange(len(catalogue), device=catalogue.dense.device)
-    with torch.inference_mode():
+    with torch.no_grad():
         return torch.cat([model.encode_candidates(catalogue.select(part)) for part in rows.split(chunk)])
