@@ -73,6 +73,8 @@ class DataOptions:
     Args:
         name: names the prepared dataset's folder.
         source: a known dataset; null reads `interactions.path` and its neighbours.
+        features_file: a `features.yaml` as a prepared dataset holds it, perhaps edited; overrides `features` of
+            the three tables.
         interactions, users, items: the raw tables.
         label: which interactions are positives.
         ids: declarations that change how `user_id`, `item_id` (kind id) and `history` (kind sequence) are encoded.
@@ -97,6 +99,7 @@ class DataOptions:
     items: SideTable = SideTable()
     label: Label = Label()
     ids: FeatureDeclarations | None = None
+    features_file: str | None = None
     split: SplitKind = "global_time"
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_seed: int = 0

@@ -1,0 +1,159 @@
+"""read_entities: the users or the items, one row each, with their train counts and raw columns."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ibis import _
+
+from recsys.data.encode import encode
+from recsys.data.engines import ROW_GROUP_ROWS, DuckDBEngine
+from recsys.data.read_tables import SEQUENCE, RawTable
+from recsys.data.readings import ValueType, known_text, read_id, read_typed, text_facts
+from recsys.data.splits import SPLIT, TRAIN
+from recsys.data.vocabulary import Counted, Fitted
+from recsys.schema.features import Feature, Role
+from recsys.schema.tables import ITEM_ROW, POSITIVE, RAW_PREFIX, USER_ID, USER_ROW
+
+LOGGER = logging.getLogger(__name__)
+
+NUM_INTERACTIONS = "num_train_interactions"
+NUM_POSITIVES = "num_train_positives"
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """A users' or items' table, read.
+
+    Args:
+        rows: the id (`user_id` or `item_id`) and `raw.<column>` for every raw column; one row an id.
+        raw: the table it comes from.
+        rejected: SEQUENCE, reason and value of the rows that cannot be used.
+    """
+
+    rows: ibis.Table
+    raw: RawTable
+    rejected: pa.Table
+
+
+def read_side(engine: DuckDBEngine, raw: RawTable, *, name: str, id_column: str, id_type: ValueType) -> Side:
+    """Types a users' or items' table; a row without an id, or with the id of an earlier row, is rejected.
+
+    Args:
+        engine: runs the expressions.
+        raw: the raw table.
+        name: `user_id` or `item_id`.
+        id_column: raw column that holds it.
+        id_type: as the interactions hold it.
+    """
+    rows = raw.rows
+    columns = [column for column in rows.columns if column != SEQUENCE]
+    facts = text_facts(engine, rows, columns) if raw.is_text else {}
+    ids = read_id(rows[id_column], id_type)
+    typed = {name: ids, SEQUENCE: rows[SEQUENCE]}
+    typed |= {RAW_PREFIX + column: read_typed(rows[column], facts) for column in columns}
+    checked = engine.keep(rows.select(**typed, _raw_id=known_text(rows[id_column].cast("string"))))
+    first = checked[SEQUENCE].min().over(ibis.window(group_by=name))
+    marked = engine.keep(checked.select(name, SEQUENCE, "_raw_id", _first=first))
+    unusable = marked.filter(_[name].isnull() | (_[SEQUENCE] > _._first))
+    reason = ibis.cases(
+        (_._raw_id.isnull(), f"null {name} in `{id_column}`"),
+        (_[name].isnull(), f"{name} in `{id_column}` is no integer, as in the interactions"),
+        else_=f"same {name} as an earlier row",
+    )
+    rejected = engine.collect(unusable.select(SEQUENCE, reason=reason, value=_._raw_id).order_by(SEQUENCE))
+    good = checked.drop("_raw_id")
+    if rejected.num_rows:
+        good = good.anti_join(unusable.select(SEQUENCE), SEQUENCE)
+    return Side(rows=good.drop(SEQUENCE), raw=raw, rejected=rejected)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entities:
+    """All users, or all items, that train or the side table know: row 0 is the unknown one.
+
+    Args:
+        name: `user_id` or `item_id`.
+        role: whose features these are.
+        table: the id, num_train_interactions, num_train_positives and the raw columns, by row; those most frequent
+            in train first, then by id.
+    """
+
+    name: str
+    role: Role
+    table: pa.Table
+
+    def counted(self, features: Sequence[Feature]) -> dict[str, Counted]:
+        """Values of these entities' features, and the train interactions of each user or item."""
+        counts = self.table[NUM_INTERACTIONS].to_numpy()
+        return {f.name: Counted(self._column(f), counts) for f in self._own(features)}
+
+    def encode(self, fitted: Fitted) -> dict[str, pa.Array]:
+        """Encoded columns of these entities' features, in schema order."""
+        return {
+            f.name: encode(f, self._column(f), fitted.vocabularies.get(f.table))
+            for f in self._own(fitted.features)
+        }
+
+    def _own(self, features: Sequence[Feature]) -> list[Feature]:
+        return [f for f in features if f.role == self.role and f.kind != "sequence"]
+
+    def _column(self, feature: Feature) -> pa.Array:
+        column = self.table[self.name if feature.name == self.name else RAW_PREFIX + feature.column]
+        return column.combine_chunks()
+
+
+def read_entities(engine: DuckDBEngine, events: ibis.Table, side: Side | None, *, name: str) -> Entities:
+    """Collects the users or the items.
+
+    Args:
+        engine: runs the expressions.
+        events: with their split.
+        side: the users' or items' table, where there is one.
+        name: `user_id` or `item_id`.
+    """
+    train = events.filter(_[SPLIT] == TRAIN)
+    counts = train.group_by(name).aggregate(**{NUM_INTERACTIONS: _.count(), NUM_POSITIVES: _[POSITIVE].sum()})
+    if side is not None:
+        joined = counts.outer_join(side.rows, name, rname="_side_{name}")
+        counts = joined.mutate(**{name: ibis.coalesce(joined[name], joined[f"_side_{name}"])}).drop(
+            f"_side_{name}"
+        )
+    counts = counts.mutate(
+        **{column: counts[column].fill_null(0).cast("int64") for column in (NUM_INTERACTIONS, NUM_POSITIVES)}
+    )
+    known = engine.collect(counts.order_by([ibis.desc(NUM_INTERACTIONS), ibis.asc(name)]))
+    schema = pa.schema([(field.name, field.type) for field in known.schema])  # all may be null
+    unknown = {field.name: pa.nulls(1, field.type) for field in schema}
+    unknown |= {column: pa.array([0], pa.int64()) for column in (NUM_INTERACTIONS, NUM_POSITIVES)}
+    table = pa.concat_tables([pa.table(unknown, schema=schema), known.cast(schema)])
+    return Entities(name=name, role="user" if name == USER_ID else "item", table=table)
+
+
+def write_entities(entities: Entities, encoded: Mapping[str, pa.Array], path: Path) -> None:
+    """Writes users or items: row, id, counts, features, raw columns."""
+    table, name = entities.table, entities.name
+    raw = [column for column in table.column_names if column.startswith(RAW_PREFIX)]
+    row = USER_ROW if name == USER_ID else ITEM_ROW
+    columns = {row: pa.array(np.arange(table.num_rows), pa.int32())}
+    columns |= {column: table[column] for column in (name, NUM_INTERACTIONS, NUM_POSITIVES)}
+    columns |= encoded
+    columns |= {column: table[column] for column in raw}
+    pq.write_table(pa.table(columns), path, row_group_size=ROW_GROUP_ROWS)
+
+
+def with_rows(engine: DuckDBEngine, events: ibis.Table, entities: Entities) -> ibis.Table:
+    """The events with the row of their user or item; 0 where it is unknown."""
+    name = entities.name
+    row = USER_ROW if name == USER_ID else ITEM_ROW
+    rows = pa.array(np.arange(entities.table.num_rows), pa.int32())
+    known = pa.table({name: entities.table[name], row: rows}).slice(1)
+    joined = events.left_join(engine.upload(known), name, rname="_known_{name}")
+    return joined.mutate(**{row: joined[row].fill_null(0).cast("int32")}).select(*events.columns, row)

@@ -1,0 +1,46 @@
+"""check_options: whether the options of preparing make sense together, before any work."""
+
+import math
+
+from recsys.data.options import DataOptions
+from recsys.data.splits import NEEDS_TIME
+
+_KINDS = ("leave_last_out", "global_time", "random", "cold_item", "cold_user", "predefined")
+
+
+def check_options(options: DataOptions) -> None:
+    """Raises ValueError naming the key that cannot be used, what it holds and what to do."""
+    columns = options.interactions.columns
+    if options.split not in _KINDS:
+        raise ValueError(f"`data.split` must be one of {', '.join(_KINDS)}, got `{options.split}`")
+    if options.split in NEEDS_TIME and columns.timestamp is None:
+        raise ValueError(
+            f"`data.split={options.split}` needs timestamps, but `data.interactions.columns.timestamp` is null; "
+            "name the column, or choose `data.split=random`, cold_item, cold_user or predefined"
+        )
+    if options.split == "predefined" and columns.split is None:
+        raise ValueError(
+            "`data.split=predefined` needs the column that says train, validation or test; "
+            "name it by `data.interactions.columns.split`"
+        )
+    if options.label.positive_at_least is not None and options.label.column is None:
+        raise ValueError(
+            f"`data.label.positive_at_least={options.label.positive_at_least}` needs `data.label.column`, which is null"
+        )
+    if not 0 <= options.max_rejected_share <= 1:
+        raise ValueError(f"`data.max_rejected_share` must lie in [0, 1], got {options.max_rejected_share}")
+    _check_fractions(options)
+
+
+def _check_fractions(options: DataOptions) -> None:
+    fractions = tuple(options.split_fractions)
+    if (
+        len(fractions) != 3
+        or min(fractions) < 0
+        or fractions[0] <= 0
+        or not math.isclose(sum(fractions), 1.0)
+    ):
+        raise ValueError(
+            "`data.split_fractions` must be the shares of train (above 0), validation and test, with sum 1, "
+            f"got {list(fractions)}"
+        )

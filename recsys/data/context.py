@@ -1,0 +1,51 @@
+"""count_context, encode_context: context features, from the interactions' own columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import ibis
+import pyarrow as pa
+from ibis import _
+
+from recsys.data.encode import encode
+from recsys.data.engines import DuckDBEngine
+from recsys.data.splits import SPLIT, TRAIN
+from recsys.data.vocabulary import Counted
+from recsys.schema.features import Feature
+from recsys.schema.tables import RAW_PREFIX
+
+
+def count_context(
+    engine: DuckDBEngine, events: ibis.Table, features: Sequence[Feature]
+) -> dict[str, Counted]:
+    """The values of each context feature in train and how often each occurs."""
+    train = events.filter(_[SPLIT] == TRAIN)
+    found = {}
+    for feature in features:
+        if feature.kind != "time":
+            column = RAW_PREFIX + feature.column
+            counts = engine.collect(train.group_by(column).aggregate(_count=_.count()))
+            found[feature.name] = Counted(counts[column].combine_chunks(), counts["_count"].to_numpy())
+    return found
+
+
+def encode_context(
+    engine: DuckDBEngine,
+    events: ibis.Table,
+    features: Sequence[Feature],
+    vocabularies: Mapping[str, pa.Table],
+) -> ibis.Table:
+    """The events with a column for each context feature that is looked up or hashed.
+
+    Each distinct value is encoded once and joined back. Numbers and times are computed when rows are written.
+    """
+    for feature in features:
+        if feature.kind in ("numeric", "time"):
+            continue
+        column = RAW_PREFIX + feature.column
+        distinct = engine.collect(events.select(column).distinct().filter(_[column].notnull()))
+        encoded = encode(feature, distinct[column].combine_chunks(), vocabularies.get(feature.table))
+        known = engine.upload(pa.table({column: distinct[column], feature.name: encoded}))
+        events = events.left_join(known, column, rname="_known_{name}").drop(f"_known_{column}")
+    return events

@@ -1,0 +1,222 @@
+"""declared_features: what the configuration says of the features of one table, checked key by key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recsys.data.options import DataOptions, FeatureDeclarations
+from recsys.data.vocabulary import DEFAULT_BUCKETS
+from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
+from recsys.schema.tables import TIMESTAMP
+
+DEFAULT_TEXT_BUCKETS = 5000
+KEYS: dict[str, tuple[str, ...]] = {
+    "id": ("column", "table", "encoder", "min_count", "num_buckets", "prefix"),
+    "multi_id": (
+        "column",
+        "table",
+        "encoder",
+        "min_count",
+        "num_buckets",
+        "prefix",
+        "delimiter",
+        "max_length",
+    ),
+    "numeric": ("column", "transform", "num_buckets"),
+    "time": ("part",),
+    "text": ("column", "table", "num_buckets", "ngrams", "max_length"),
+    "sequence": ("max_length",),
+}
+_LOWEST = {"min_count": 1, "num_buckets": 1, "max_length": 1, "ngrams": 1, "prefix": 0}
+# Columns that a prepared table has beside its features.
+RESERVED = frozenset(
+    "user_id item_id user_row item_row timestamp label positive history history_row history_length split "
+    "num_train_interactions num_train_positives".split()
+)
+_ROLE_OF_TABLE: dict[str, Role] = {"users": "user", "items": "item", "interactions": "context"}
+_KINDS_OF_TABLE = {
+    "users": ("id", "multi_id", "numeric", "text"),
+    "items": ("id", "multi_id", "numeric", "text"),
+    "interactions": ("id", "multi_id", "numeric", "text", "time"),
+}
+
+
+def declared_features(
+    table: str, declarations: FeatureDeclarations, *, columns: Sequence[str]
+) -> list[Feature]:
+    """The features declared under `data.<table>.features`, not fitted yet.
+
+    Args:
+        table: users, items or interactions.
+        declarations: settings by feature name.
+        columns: those of the raw table.
+
+    Raises:
+        ValueError: an unknown key, kind or column, a name that cannot be used, or a value of the wrong type.
+    """
+    features = []
+    for name, settings in declarations.items():
+        where = f"data.{table}.features.{name}"
+        check_name(name, where=where)
+        feature = _feature(
+            name, settings, role=_ROLE_OF_TABLE[table], where=where, kinds=_KINDS_OF_TABLE[table]
+        )
+        if feature.kind != "time" and feature.column not in columns:
+            raise ValueError(
+                f"`{where}`: there is no column `{feature.column}` in the {table} table"
+                f"{nearest(feature.column, columns)}; it has: {', '.join(columns)}"
+            )
+        features.append(feature)
+    return features
+
+
+def declared_ids(options: DataOptions) -> dict[str, Feature]:
+    """`user_id`, `item_id` and `history`, as `data.ids` changes them."""
+    given = options.ids or {}
+    columns = options.interactions.columns
+    found = {
+        USER_ID: Feature(USER_ID, "id", "user", column=columns.user_id),
+        ITEM_ID: Feature(ITEM_ID, "id", "item", column=columns.item_id),
+        HISTORY: Feature(HISTORY, "sequence", "user", column=HISTORY, table=ITEM_ID),
+    }
+    for name, settings in given.items():
+        where = f"data.ids.{name}"
+        if name not in found:
+            raise ValueError(
+                f"`{where}`: only {', '.join(found)} can be declared here{nearest(name, list(found))}"
+            )
+        kind = found[name].kind
+        settings = {"kind": kind, **settings}
+        changed = _feature(
+            name, settings, role=found[name].role, where=where, kinds=(kind,), but=("column", "table")
+        )
+        found[name] = dataclasses.replace(changed, column=found[name].column, table=found[name].table)
+    return found
+
+
+def check_name(name: str, *, where: str) -> None:
+    """Raises ValueError when a feature cannot have this name."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f"`{where}`: a feature's name must be letters, digits and underscores, got `{name}`")
+    if name in RESERVED:
+        raise ValueError(f"`{where}`: the name `{name}` is taken; choose another and say `column: {name}`")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A hint at the known name that is most like this one; empty when none is."""
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean `{found[0]}`?" if found else ""
+
+
+def _feature(
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    role: Role,
+    where: str,
+    kinds: Sequence[str],
+    but: Sequence[str] = (),
+) -> Feature:
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"`{where}` must be settings such as `{{kind: id}}`, got `{settings}`")
+    kind = settings.get("kind")
+    if kind not in kinds:
+        raise ValueError(
+            f"`{where}.kind` must be one of {', '.join(kinds)}, got `{kind}`{nearest(str(kind), list(kinds))}"
+        )
+    allowed = ["kind", *(key for key in KEYS[kind] if key not in but)]
+    for key, value in settings.items():
+        if key not in allowed:
+            hint = nearest(key, allowed)
+            raise ValueError(
+                f"`{where}.{key}`: no such key for the kind {kind}{hint}; it has: {', '.join(allowed)}"
+            )
+        _check_value(key, value, where=where)
+    return Feature(name=name, role=role, **{**_defaults(settings), **settings})
+
+
+def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that the kind needs and the declaration does not give."""
+    if settings["kind"] == "text":
+        return {"num_buckets": DEFAULT_TEXT_BUCKETS}
+    if settings["kind"] == "numeric" and settings.get("transform") == "bucketise":
+        return {"num_buckets": DEFAULT_BUCKETS}
+    if settings["kind"] == "time":
+        return {"column": TIMESTAMP}
+    return {}
+
+
+def _check_value(key: str, value: Any, *, where: str) -> None:
+    if key in _LOWEST:
+        if not isinstance(value, int) or isinstance(value, bool) or value < _LOWEST[key]:
+            raise ValueError(
+                f"`{where}.{key}` must be a whole number of at least {_LOWEST[key]}, got `{value}`"
+            )
+    elif not isinstance(value, str) or not value:
+        raise ValueError(f"`{where}.{key}` must be text, got `{value}`")
+
+
+def declaration(feature: Feature) -> dict[str, Any]:
+    """The settings that declare a feature, those that are not as by default; the inverse of declaring it."""
+    settings: dict[str, Any] = {"kind": feature.kind}
+    plain = Feature(feature.name, feature.kind, feature.role, **_needed(feature))
+    for key in KEYS[feature.kind]:
+        value = getattr(feature, key)
+        if key in ("column", "part") or value != getattr(plain, key):
+            settings[key] = value
+    if feature.num_buckets and "num_buckets" in KEYS[feature.kind]:
+        settings["num_buckets"] = feature.num_buckets
+    return settings
+
+
+def _needed(feature: Feature) -> dict[str, Any]:
+    return {"num_buckets": 1} if feature.kind == "text" else {}
+
+
+def features_yaml(features: Sequence[Feature]) -> str:
+    """Declarations of all features but the ids and the history, as `data.features_file` takes them back."""
+    tables: dict[str, dict[str, Any]] = {}
+    for table, role in _ROLE_OF_TABLE.items():
+        own = [f for f in features if f.role == role and f.name not in (USER_ID, ITEM_ID, HISTORY)]
+        tables[table] = {"features": {feature.name: declaration(feature) for feature in own}}
+    text: str = yaml.safe_dump(tables, sort_keys=False, allow_unicode=True)
+    return _ABOUT + text
+
+
+_ABOUT = """\
+# The features of this dataset. Edit a copy and prepare again with data.features_file=PATH; to leave a feature out,
+# delete it. Kinds: id, multi_id, numeric, text and, for interactions, time.
+"""
+
+
+def with_features_file(options: DataOptions) -> DataOptions:
+    """The options with `features` of the three tables as `data.features_file` says.
+
+    Raises:
+        ValueError: the file is missing, is no YAML, or holds something else.
+    """
+    if options.features_file is None:
+        return options
+    path = Path(options.features_file).expanduser()
+    where = f"data.features_file={path}"
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"`{where}` cannot be read: {error}") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"`{where}` must hold `users`, `items` and `interactions`, found `{content}`")
+    changed: dict[str, Any] = {"features_file": None}
+    for table, found in content.items():
+        if table not in _ROLE_OF_TABLE:
+            raise ValueError(f"`{where}`: unknown key `{table}`{nearest(str(table), list(_ROLE_OF_TABLE))}")
+        if not isinstance(found, Mapping) or set(found) != {"features"}:
+            raise ValueError(f"`{where}`: `{table}` must hold `features` and nothing else, found `{found}`")
+        changed[table] = dataclasses.replace(getattr(options, table), features=found["features"] or {})
+    return dataclasses.replace(options, **changed)

@@ -1,0 +1,115 @@
+"""DuckDBEngine: runs the Ibis expressions of preparing; the only file that knows which engine that is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import ibis
+import pyarrow as pa
+from ibis import _
+
+ROW_GROUP_ROWS = 100_000
+# Beyond it DuckDB spills to the scratch folder.
+MEMORY_LIMIT = "2500MB"
+
+
+class DuckDBEngine:
+    """An embedded DuckDB, its tables in a file that is given up when the engine closes.
+
+    Args:
+        scratch: an existing folder for that file and for what does not fit in memory.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        # Ibis sets the session's time zone to UTC, so that text without a zone is UTC on every machine.
+        self._connection: Any = ibis.duckdb.connect(
+            scratch / "tables.duckdb", temp_directory=str(scratch / "spill"), memory_limit=MEMORY_LIMIT
+        )
+        self._names = (f"kept_{number}" for number in itertools.count())
+
+    def __enter__(self) -> DuckDBEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.disconnect()
+
+    def read_parquet(self, files: Sequence[Path], *, number_rows: str | None = None) -> ibis.Table:
+        """The rows of Parquet files, columns matched by name.
+
+        Args:
+            files: in order.
+            number_rows: name of a further column that numbers the rows of all files, in order, from 1.
+        """
+        names = [str(file) for file in files]
+        if number_rows is None:
+            return self._connection.read_parquet(names, union_by_name=True)
+        found = self._connection.read_parquet(names, union_by_name=True, file_row_number=True, filename=_FILE)
+        if len(files) == 1:
+            numbered = found.mutate(**{number_rows: _.file_row_number + 1})
+        else:
+            numbered = found.join(self.upload(_row_offsets(names)), _FILE).mutate(
+                **{number_rows: _.file_row_number + 1 + _._offset}
+            )
+        return numbered.drop("file_row_number", _FILE, *([] if len(files) == 1 else ["_offset"]))
+
+    def upload(self, table: pa.Table) -> ibis.Table:
+        """An Arrow table as a table of the engine."""
+        # NOTE: not create_table(name, table): with sqlglot 30.30 Ibis 12 forgets the name of the view that it drops.
+        name = next(self._names)
+        self._connection.con.register(name, table)
+        return self._connection.table(name)
+
+    def keep(self, table: ibis.Table) -> ibis.Table:
+        """The rows of an expression, computed now and once."""
+        return self._connection.create_table(next(self._names), table)
+
+    def collect(self, table: ibis.Table) -> pa.Table:
+        """The rows of an expression, in memory."""
+        return self._connection.to_pyarrow(table)
+
+    def stream(self, table: ibis.Table) -> Iterator[pa.RecordBatch]:
+        """The rows of an expression, in order, in batches of ROW_GROUP_ROWS or a little more.
+
+        No other expression may run before the last batch.
+        """
+        # NOTE: not to_pyarrow_batches: Ibis 12 calls fetch_record_batch, which DuckDB 2.0 has renamed.
+        result = self._connection.con.sql(ibis.to_sql(table, dialect="duckdb"))
+        read = getattr(result, "to_arrow_reader", None) or result.fetch_arrow_reader
+        yield from read(ROW_GROUP_ROWS)
+
+
+def microseconds(instant: ibis.Value) -> ibis.Value:
+    """Microseconds since 1970 (UTC) of a timestamp, int64; finer parts are cut off."""
+    return _epoch_us(instant.cast("timestamp('UTC')"))
+
+
+def draw(key: ibis.Value) -> ibis.Value:
+    """A number in [0, 2^52) drawn from the MD5 of a string: the same on every machine, in every version."""
+    return (_md5_number_lower(key) // 4096).cast("int64")
+
+
+_FILE = "_file_of_row"
+
+
+def _row_offsets(names: Sequence[str]) -> pa.Table:
+    from pyarrow.parquet import read_metadata
+
+    counts = [read_metadata(name).num_rows for name in names]
+    offsets = itertools.accumulate(counts[:-1], initial=0)
+    return pa.table({_FILE: names, "_offset": pa.array(offsets, pa.int64())})
+
+
+@ibis.udf.scalar.builtin(name="epoch_us", signature=(("timestamp('UTC')",), "int64"))
+def _epoch_us(instant):  # type: ignore[no-untyped-def]
+    ...
+
+
+@ibis.udf.scalar.builtin(name="md5_number_lower", signature=(("string",), "uint64"))
+def _md5_number_lower(key):  # type: ignore[no-untyped-def]
+    ...

@@ -1,0 +1,147 @@
+"""read_interactions: the raw events, typed and validated; unusable rows are set aside with the reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import ibis
+import pyarrow as pa
+from ibis import _
+
+from recsys.data.engines import DuckDBEngine
+from recsys.data.options import DataOptions
+from recsys.data.read_tables import SEQUENCE, RawTable
+from recsys.data.readings import (
+    TimeReading,
+    ValueType,
+    read_id,
+    read_number,
+    read_typed,
+    text_facts,
+    time_reading,
+)
+from recsys.schema.tables import ITEM_ID, LABEL, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID
+
+LOGGER = logging.getLogger(__name__)
+
+RAW_TIMESTAMP = RAW_PREFIX + TIMESTAMP
+# What a predefined split's column says, as text.
+SPLIT_NAME = "_split_name"
+_REASON, _VALUE = "_reason", "_value"
+_SHOWN_CHARACTERS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions:
+    """The events that can be used.
+
+    Args:
+        events: user_id, item_id, timestamp (microseconds, or the row number where the raw table has none), label,
+            positive, SEQUENCE, and raw columns: `raw.timestamp` and one for each context column.
+        time: how timestamps are typed; None where there are none.
+        rejected: SEQUENCE, reason and value of the rows that cannot be used.
+    """
+
+    events: ibis.Table
+    time: TimeReading | None
+    rejected: pa.Table
+
+
+def read_interactions(
+    engine: DuckDBEngine,
+    raw: RawTable,
+    options: DataOptions,
+    *,
+    id_types: dict[str, ValueType],
+    context_columns: Sequence[str],
+) -> Interactions:
+    """Validates the raw interactions.
+
+    Rejected are: a null id, a timestamp or label that is null or cannot be read, and the second of two rows with
+    the same user, item and instant.
+
+    Args:
+        engine: runs the expressions.
+        raw: the raw table.
+        options: names its columns and the label.
+        id_types: how `user_id` and `item_id` are typed.
+        context_columns: raw columns that context features read.
+    """
+    columns, rows = options.interactions.columns, raw.rows
+    facts = text_facts(engine, rows, [*context_columns, *([columns.timestamp] if columns.timestamp else [])])
+    time = time_reading(engine, rows, columns.timestamp, facts) if columns.timestamp else None
+    typed: dict[str, ibis.Value] = {
+        USER_ID: read_id(rows[columns.user_id], id_types[USER_ID]),
+        ITEM_ID: read_id(rows[columns.item_id], id_types[ITEM_ID]),
+        TIMESTAMP: time.read(rows[columns.timestamp]) if time else rows[SEQUENCE],
+        LABEL: read_number(rows[options.label.column]) if options.label.column else ibis.literal(1.0),
+        SEQUENCE: rows[SEQUENCE],
+    }
+    if time:
+        typed[RAW_TIMESTAMP] = time.raw(rows[columns.timestamp], from_csv=raw.is_text)
+    if options.split == "predefined":
+        typed[SPLIT_NAME] = rows[columns.split].cast("string")
+    for name in context_columns:
+        typed[RAW_PREFIX + name] = read_typed(rows[name], facts if raw.is_text else {})
+    checked = engine.keep(_with_reasons(rows, typed, options))
+    good, rejected = _without_repeats(engine, checked, has_time=time is not None)
+    threshold = options.label.positive_at_least
+    is_positive = ibis.literal(True) if threshold is None else _[LABEL] >= threshold
+    return Interactions(events=good.mutate(**{POSITIVE: is_positive}), time=time, rejected=rejected)
+
+
+def _with_reasons(rows: ibis.Table, typed: dict[str, ibis.Value], options: DataOptions) -> ibis.Table:
+    columns = options.interactions.columns
+    sources = {USER_ID: columns.user_id, ITEM_ID: columns.item_id}
+    if columns.timestamp:
+        sources[TIMESTAMP] = columns.timestamp
+    if options.label.column:
+        sources[LABEL] = options.label.column
+    reasons: list[tuple[Any, Any]] = []
+    values: list[tuple[Any, Any]] = []
+    for name, source in sources.items():
+        what = {TIMESTAMP: "timestamp", LABEL: "number"}.get(name, name)
+        is_missing = typed[name].isnull()
+        raw = rows[source].cast("string")
+        reasons.append((is_missing & raw.isnull(), f"null {what} in `{source}`"))
+        reasons.append(
+            (is_missing, f"{'null' if what == name != TIMESTAMP else 'unreadable'} {what} in `{source}`")
+        )
+        values.append((is_missing, raw.substr(0, _SHOWN_CHARACTERS)))
+    return rows.select(**typed, **{_REASON: ibis.cases(*reasons), _VALUE: ibis.cases(*values)})
+
+
+def _without_repeats(
+    engine: DuckDBEngine, checked: ibis.Table, *, has_time: bool
+) -> tuple[ibis.Table, pa.Table]:
+    good = checked.filter(_[_REASON].isnull()).drop(_REASON, _VALUE)
+    rejected = engine.collect(
+        checked.filter(_[_REASON].notnull())
+        .select(SEQUENCE, reason=_[_REASON], value=_[_VALUE])
+        .order_by(SEQUENCE)
+    )
+    if not has_time:  # no instants, so that an event cannot be told from its repetition
+        return good, rejected
+    key = [USER_ID, ITEM_ID, TIMESTAMP]
+    groups = good.group_by(key).aggregate(_first=_[SEQUENCE].min(), _count=_.count()).filter(_._count > 1)
+    repeated = engine.keep(groups)
+    repeats = engine.keep(
+        good.join(repeated, key).filter(_[SEQUENCE] > _._first).select(SEQUENCE, first=_._first)
+    )
+    found = engine.collect(repeats.order_by(SEQUENCE))
+    if not found.num_rows:
+        return good, rejected
+    LOGGER.info("%d rows repeat the user, item and instant of an earlier row", found.num_rows)
+    reasons = pa.table(
+        {
+            SEQUENCE: found[SEQUENCE],
+            "reason": pa.array(
+                ["same user, item and instant as an earlier row"] * found.num_rows, pa.string()
+            ),
+            "value": pa.array([f"row {first}" for first in found["first"].to_pylist()], pa.string()),
+        }
+    )
+    return good.anti_join(repeats, SEQUENCE), pa.concat_tables([rejected, reasons]).sort_by(SEQUENCE)

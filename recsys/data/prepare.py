@@ -1,0 +1,109 @@
+"""prepare: raw tables -> prepared dataset; validate, reject, split, fit on train, encode, write, check for leakage."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from recsys.data.build import build
+from recsys.data.check_options import check_options
+from recsys.data.declare import with_features_file
+from recsys.data.engines import DuckDBEngine
+from recsys.data.options import PREPARE_FIELDS, DataOptions, RawTables
+from recsys.data.read_tables import raw_files
+from recsys.schema.manifest import VERSIONS, read_station, writing_station
+
+LOGGER = logging.getLogger(__name__)
+
+
+def prepare(options: DataOptions) -> Path:
+    """Makes the prepared dataset, or finds the one made before from the same raw files with the same options.
+
+    Args:
+        options: of `data.`; only the first part of them is read.
+
+    Returns:
+        The station's folder, `prepared/<name>-<12 hex digits>` in the cache, or `options.prepared`.
+
+    Raises:
+        ValueError: the options, the raw tables or the given station cannot be used; the message says what to do.
+    """
+    if options.prepared:
+        path = Path(options.prepared).expanduser()
+        read_station(path, "prepared")
+        return path
+    options = with_features_file(options)
+    check_options(options)
+    tables = _raw_tables(options)
+    config = {field: plain(getattr(options, field)) for field in ("name", *PREPARE_FIELDS)}
+    path = options.cache_path / "prepared" / f"{options.name}-{_key(config, tables)}"
+    if path.exists():
+        try:
+            read_station(path, "prepared")
+        except ValueError as error:
+            LOGGER.warning("making %s anew: %s", path, error)
+        else:
+            LOGGER.info("%s is there already", path)
+            return path
+    started = time.monotonic()
+    with writing_station(path, "prepared", config=config) as (folder, extra):
+        scratch = Path(tempfile.mkdtemp(prefix=".scratch.", dir=path.parent))
+        try:
+            with DuckDBEngine(scratch) as engine:
+                extra.update(build(engine, options, tables, folder=folder, scratch=scratch))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    LOGGER.info("prepared %s in %.1f s", path, time.monotonic() - started)
+    return path
+
+
+def _raw_tables(options: DataOptions) -> RawTables:
+    if options.source is not None:
+        return options.source.tables(options.cache_path)
+    if options.interactions.path is None:
+        raise ValueError(
+            "`data.interactions.path` must name a CSV or Parquet file, or a folder of them; it is null"
+        )
+    users, items = (
+        Path(side.path).expanduser() if side.path else None for side in (options.users, options.items)
+    )
+    return RawTables(interactions=Path(options.interactions.path).expanduser(), users=users, items=items)
+
+
+def _key(config: Mapping[str, Any], tables: RawTables) -> str:
+    """Digest of everything that decides what is prepared."""
+    files = []
+    for table in ("interactions", "users", "items"):
+        path = getattr(tables, table)
+        for file in raw_files(path, key=f"data.{table}") if path else []:
+            status = file.stat()
+            files.append([table, str(file.resolve()), status.st_size, status.st_mtime_ns])
+    identity = [config, files, tables.licence, VERSIONS["prepared"], _version()]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _version() -> str:
+    try:
+        return version("recsys")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return ""
+
+
+def plain(value: Any) -> Any:
+    """Options as plain data for JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value

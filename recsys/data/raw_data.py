@@ -1,0 +1,93 @@
+"""open_raw: the raw interactions, users and items of a dataset, with the types of their ids."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from recsys.data.engines import DuckDBEngine
+from recsys.data.options import DataOptions, RawTables
+from recsys.data.read_tables import RawTable, read_table
+from recsys.data.readings import ValueType, id_type
+from recsys.schema.tables import ITEM_ID, USER_ID
+
+
+@dataclasses.dataclass(frozen=True)
+class RawData:
+    """The raw tables of a dataset.
+
+    Args:
+        interactions: the events.
+        users, items: side tables, where there are such.
+        id_columns: raw column of the id in users and in items, by `user_id` and `item_id`.
+        id_types: how ids are held, the same in all tables.
+    """
+
+    interactions: RawTable
+    users: RawTable | None
+    items: RawTable | None
+    id_columns: dict[str, str]
+    id_types: dict[str, ValueType]
+
+
+def open_raw(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, scratch: Path) -> RawData:
+    """Opens the raw tables.
+
+    Raises:
+        ValueError: a file or a column is missing, or the interactions have no rows.
+    """
+    columns = options.interactions.columns
+    declared = (options.interactions.features or {}).items()
+    features = [str(settings.get("column", name)) for name, settings in declared]
+    required = [columns.user_id, columns.item_id]
+    required += [name for name in (columns.timestamp, options.label.column) if name]
+    if options.split == "predefined":
+        required.append(str(columns.split))
+    interactions = read_table(
+        engine,
+        tables.interactions,
+        required=required,
+        key="data.interactions",
+        scratch=scratch,
+        delimiter=options.interactions.delimiter,
+        wanted=[*required, *features],
+    )
+    if not interactions.total_rows:
+        raise ValueError(
+            f"`data.interactions`: expected interactions in `{tables.interactions}`, found no rows"
+        )
+    id_columns = {
+        USER_ID: options.users.id_column or columns.user_id,
+        ITEM_ID: options.items.id_column or columns.item_id,
+    }
+    sides: dict[str, RawTable | None] = {}
+    for name, table, path, side in (
+        (USER_ID, "users", tables.users, options.users),
+        (ITEM_ID, "items", tables.items, options.items),
+    ):
+        sides[name] = None
+        if path is not None:
+            sides[name] = read_table(
+                engine,
+                path,
+                required=[id_columns[name]],
+                key=f"data.{table}",
+                scratch=scratch,
+                delimiter=side.delimiter,
+            )
+    raw_ids = {USER_ID: columns.user_id, ITEM_ID: columns.item_id}
+    id_types = {
+        name: _id_type(engine, interactions, raw_ids[name], sides[name], id_columns[name]) for name in raw_ids
+    }
+    return RawData(interactions, sides[USER_ID], sides[ITEM_ID], id_columns, id_types)
+
+
+def _id_type(
+    engine: DuckDBEngine, interactions: RawTable, column: str, side: RawTable | None, side_column: str
+) -> ValueType:
+    """Text that looks like integers is text all the same when the users' or items' table says so."""
+    found = id_type(engine, interactions.rows, column)
+    is_text = interactions.rows[column].type().is_string()
+    if found == "integer" and is_text and side is not None:
+        return id_type(engine, side.rows, side_column)
+    return found

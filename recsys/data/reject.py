@@ -1,0 +1,83 @@
+"""write_rejected: which raw rows were not used and why, and the refusal when they are too many."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.data.read_tables import SEQUENCE, RawTable
+
+LOGGER = logging.getLogger(__name__)
+
+_SCHEMA = pa.schema({"file": pa.string(), "row": pa.int64(), "reason": pa.string()})
+_NUM_EXAMPLES = 5
+
+
+class Rejected(NamedTuple):
+    """Rows of one table that cannot be used: SEQUENCE, reason and value."""
+
+    table: str
+    raw: RawTable
+    rows: pa.Table
+
+
+def write_rejected(found: Sequence[Rejected], path: Path, *, max_share: float) -> int:
+    """Writes file, row and reason of every rejected row, and logs how many there are of each reason.
+
+    Args:
+        found: by table.
+        path: the Parquet file.
+        max_share: of a table's rows that may be rejected.
+
+    Returns:
+        How many rows were rejected.
+
+    Raises:
+        ValueError: there are more; the message counts the reasons and shows examples.
+    """
+    tables = []
+    for table, raw, rows in found:
+        tables.append(_with_places(raw, rows))
+        reasons = Counter([*rows["reason"].to_pylist(), *(row.reason for row in raw.malformed)])
+        for reason, count in reasons.most_common():
+            LOGGER.warning("rejected %d of %d rows of the %s table: %s", count, raw.total_rows, table, reason)
+        if reasons.total() > max_share * raw.total_rows:
+            raise ValueError(_refusal(table, raw, reasons, tables[-1], max_share))
+    rejected = pa.concat_tables(tables)
+    pq.write_table(rejected, path)
+    return int(rejected.num_rows)
+
+
+def _with_places(raw: RawTable, rows: pa.Table) -> pa.Table:
+    reasons = [
+        (sequence, f"{reason}: {value}" if value is not None else reason)
+        for sequence, reason, value in zip(
+            rows[SEQUENCE].to_pylist(), rows["reason"].to_pylist(), rows["value"].to_pylist(), strict=True
+        )
+    ]
+    reasons = sorted([*reasons, *((row.sequence, row.reason) for row in raw.malformed)])
+    places = raw.places([sequence for sequence, _reason in reasons])
+    files, numbers = [file for file, _ in places], [number for _, number in places]
+    return pa.table(
+        {"file": files, "row": numbers, "reason": [reason for _, reason in reasons]}, schema=_SCHEMA
+    )
+
+
+def _refusal(table: str, raw: RawTable, reasons: Counter[str], places: pa.Table, max_share: float) -> str:
+    lines = [
+        f"{reasons.total()} of {raw.total_rows} rows of the {table} table cannot be used, which is more than "
+        f"`data.max_rejected_share={max_share}`:"
+    ]
+    lines += [f"  {count} rows: {reason}" for reason, count in reasons.most_common()]
+    lines += ["for example:"]
+    lines += [
+        f"  {row['file']} row {row['row']}: {row['reason']}" for row in places[:_NUM_EXAMPLES].to_pylist()
+    ]
+    lines += ["correct the rows or their column's name in `data.`, or raise `data.max_rejected_share`"]
+    return "\n".join(lines)

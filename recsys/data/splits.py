@@ -1,0 +1,164 @@
+"""split_events: global time, leave last out, random, cold item, cold user, predefined, as Ibis expressions."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from datetime import UTC, datetime, timedelta
+
+import ibis
+from ibis import _
+
+from recsys.data.engines import DuckDBEngine, draw
+from recsys.data.interactions import SPLIT_NAME
+from recsys.data.options import DataOptions
+from recsys.schema.tables import ITEM_ID, POSITIVE, TIMESTAMP, USER_ID
+
+LOGGER = logging.getLogger(__name__)
+
+SPLIT = "split"
+TRAIN, VALIDATION, TEST = 0, 1, 2
+SPLIT_NAMES = ("train", "validation", "test")
+NEEDS_TIME = ("global_time", "leave_last_out")
+_NUMBER_OF_NAME = {
+    "train": TRAIN,
+    "validation": VALIDATION,
+    "valid": VALIDATION,
+    "val": VALIDATION,
+    "dev": VALIDATION,
+    "test": TEST,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Divided:
+    """Events with the column `split` (0 train, 1 validation, 2 test).
+
+    Args:
+        events: the events.
+        instants: of a split by global time: microseconds at which validation and test begin.
+    """
+
+    events: ibis.Table
+    instants: tuple[int, int] | None = None
+
+
+def split_events(engine: DuckDBEngine, events: ibis.Table, options: DataOptions) -> Divided:
+    """Divides events as `data.split` says; see docs of the contract for what each means.
+
+    Args:
+        engine: runs what must be known first (instants, draws).
+        events: as `read_interactions` gives them.
+        options: kind, fractions and seed of the split.
+    """
+    kind = options.split
+    if kind == "global_time":
+        return _by_global_time(engine, events, options.split_fractions)
+    if kind == "leave_last_out":
+        return Divided(_leave_last_out(engine, events))
+    if kind == "predefined":
+        return Divided(_predefined(engine, events, str(options.interactions.columns.split)))
+    if kind == "random":
+        return Divided(_drawn(engine, events, [USER_ID, ITEM_ID, TIMESTAMP], options))
+    return Divided(_drawn(engine, events, [ITEM_ID if kind == "cold_item" else USER_ID], options))
+
+
+def _by_global_time(
+    engine: DuckDBEngine, events: ibis.Table, fractions: tuple[float, float, float]
+) -> Divided:
+    """Two instants at the time quantiles; an event at an instant belongs to the later part."""
+    train, validation, _test = fractions
+    instant = events[TIMESTAMP]
+    shares = {"first": train, "second": train + validation}
+    last = instant.max()
+    cuts = events.aggregate(
+        last=last, **{name: instant.quantile(min(1.0, share)) for name, share in shares.items()}
+    )
+    quantiles = engine.collect(cuts).to_pylist()[0]
+    # The same cut, moved to an instant that occurs; one after the last event where nothing is to follow.
+    moved = events.aggregate(**{name: instant.min(where=instant >= quantiles[name]) for name in shares})
+    found = engine.collect(moved).to_pylist()[0]
+    first, second = (
+        int(quantiles["last"]) + 1 if share > 1 - 1e-9 else int(found[name]) for name, share in shares.items()
+    )
+    split = ibis.cases((instant < first, TRAIN), (instant < second, VALIDATION), else_=TEST)
+    return Divided(events.mutate(**{SPLIT: split.cast("int8")}), instants=(first, second))
+
+
+def _leave_last_out(engine: DuckDBEngine, events: ibis.Table) -> ibis.Table:
+    """The last positive of each user and what follows is test, the one before it validation; ties by item id."""
+    from_last = ibis.window(group_by=USER_ID, order_by=[ibis.desc(TIMESTAMP), ibis.desc(ITEM_ID)])
+    positives = events.filter(_[POSITIVE]).select(
+        USER_ID,
+        ITEM_ID,
+        TIMESTAMP,
+        _place=ibis.row_number().over(from_last),
+        _count=_.count().over(ibis.window(group_by=USER_ID)),
+    )
+    last_two = positives.filter((_._place < 2) & (_._count >= 3))
+    turns = engine.keep(
+        last_two.group_by(USER_ID).aggregate(
+            **{
+                f"_{column}_{place}": last_two[column].max(where=last_two._place == place)
+                for column in (TIMESTAMP, ITEM_ID)
+                for place in (0, 1)
+            }
+        )
+    )
+
+    def since(place: int) -> ibis.Value:
+        later = joined[TIMESTAMP] > joined[f"_timestamp_{place}"]
+        same = joined[TIMESTAMP] == joined[f"_timestamp_{place}"]
+        return (later | (same & (joined[ITEM_ID] >= joined[f"_item_id_{place}"]))).fill_null(False)
+
+    joined = events.left_join(turns, USER_ID)
+    split = ibis.cases((since(0), TEST), (since(1), VALIDATION), else_=TRAIN)
+    return joined.mutate(**{SPLIT: split.cast("int8")}).select(*events.columns, SPLIT)
+
+
+def _drawn(engine: DuckDBEngine, events: ibis.Table, key: list[str], options: DataOptions) -> ibis.Table:
+    """Rows, items or users in the order of a hash of themselves and the seed; the first are train.
+
+    What is drawn depends on no other row and not on the order of rows.
+    """
+    joined_key = ibis.literal(str(options.split_seed))
+    for name in key:
+        joined_key = joined_key + "\x1f" + events[name].cast("string")
+    with_draw = events.mutate(_draw=draw(joined_key))
+    draws = engine.keep(with_draw.select("_draw") if len(key) > 1 else with_draw.select("_draw").distinct())
+    train, validation, _test = options.split_fractions
+    # Test lies lowest, so that another share of validation moves no row into or out of test.
+    cuts = draws.aggregate(
+        first=draws._draw.quantile(max(0.0, 1 - train - validation)), second=draws._draw.quantile(1 - train)
+    )
+    found = engine.collect(cuts).to_pylist()[0]
+    split = ibis.cases((_._draw < found["first"], TEST), (_._draw < found["second"], VALIDATION), else_=TRAIN)
+    return with_draw.mutate(**{SPLIT: split.cast("int8")}).drop("_draw")
+
+
+def _predefined(engine: DuckDBEngine, events: ibis.Table, column: str) -> ibis.Table:
+    name = events[SPLIT_NAME].strip().lower()
+    split = ibis.cases(*((name == word, number) for word, number in _NUMBER_OF_NAME.items()))
+    unknown = engine.collect(
+        events.filter(split.isnull())
+        .group_by(SPLIT_NAME)
+        .aggregate(rows=_.count())
+        .order_by(SPLIT_NAME)
+        .limit(10)
+    ).to_pylist()
+    if unknown:
+        shown = ", ".join(f"`{row[SPLIT_NAME]}` ({row['rows']} rows)" for row in unknown)
+        raise ValueError(
+            f"`data.split=predefined`: the column `{column}` must say train, validation (also valid, val, dev) or "
+            f"test, found {shown}"
+        )
+    return events.mutate(**{SPLIT: split.cast("int8")}).drop(SPLIT_NAME)
+
+
+def iso(microseconds: int) -> str:
+    """An instant as ISO text in UTC.
+
+    >>> iso(1_500_000)
+    '1970-01-01T00:00:01.500000+00:00'
+    """
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).isoformat()

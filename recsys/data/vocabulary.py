@@ -1,0 +1,160 @@
+"""fit: vocabularies and statistics of features, from values and how often each occurs in train."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from recsys.data.values import numbers, pieces, single_values
+from recsys.schema.features import HISTORY, ITEM_ID, Feature
+
+# Rows of the hour and of the weekday, row 0 included.
+_TIME_ROWS = {"hour": 25, "weekday": 8}
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """Raw values of a column and the train interactions that each occurs in; values may repeat."""
+
+    values: pa.Array
+    counts: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """Features with their rows and statistics, and the vocabulary of each embedding table that has one.
+
+    A vocabulary is a table of row (from 1), value and count, the most frequent value first, equals in order of value.
+    """
+
+    features: tuple[Feature, ...]
+    vocabularies: dict[str, pa.Table]
+
+
+def fit(features: Sequence[Feature], counted: Mapping[str, Counted]) -> Fitted:
+    """Fits features on train.
+
+    Args:
+        features: as declared. Those that name one table share its vocabulary, fitted on the values of all.
+        counted: by feature name; not needed for `time` and `sequence`.
+
+    Raises:
+        ValueError: features of one table are encoded differently.
+    """
+    tables: dict[str, list[Feature]] = {}
+    for feature in features:
+        if feature.is_sparse and feature.kind != "sequence":
+            tables.setdefault(feature.table, []).append(feature)
+    fitted: dict[str, Feature] = {}
+    vocabularies: dict[str, pa.Table] = {}
+    for table, sharing in tables.items():
+        _check_alike(table, sharing)
+        found, vocabulary = _fit_table(sharing, counted)
+        fitted.update({feature.name: feature for feature in found})
+        if vocabulary is not None:
+            vocabularies[table] = vocabulary
+    for feature in features:
+        if feature.kind == "sequence":
+            shared = fitted[ITEM_ID]
+            fitted[feature.name] = dataclasses.replace(
+                feature, table=shared.table, num_rows=shared.num_rows, value_type=shared.value_type
+            )
+        elif not feature.is_sparse:
+            fitted[feature.name] = _fit_dense(feature, counted[feature.name])
+    return Fitted(tuple(fitted[feature.name] for feature in features), vocabularies)
+
+
+def _check_alike(table: str, sharing: Sequence[Feature]) -> None:
+    for field in ("encoder", "num_buckets", "min_count"):
+        found = {feature.name: getattr(feature, field) for feature in sharing if feature.name != HISTORY}
+        if len(set(found.values())) > 1:
+            shown = ", ".join(f"`{name}` has {value}" for name, value in found.items())
+            raise ValueError(f"features sharing table `{table}` must agree on `{field}`, found: {shown}")
+
+
+def _fit_table(
+    sharing: Sequence[Feature], counted: Mapping[str, Counted]
+) -> tuple[list[Feature], pa.Table | None]:
+    first = sharing[0]
+    if first.kind == "time":
+        return [dataclasses.replace(f, num_rows=_TIME_ROWS[f.part]) for f in sharing], None
+    if first.kind == "numeric":
+        return [_fit_buckets(f, counted[f.name]) for f in sharing], None
+    if first.kind == "text":
+        return [dataclasses.replace(f, num_rows=f.num_buckets + 1) for f in sharing], None
+    occurrences = [_occurrences(f, counted[f.name]) for f in sharing]
+    all_integers = all(pa.types.is_integer(values.type) for values, _ in occurrences)
+    value_type: Literal["integer", "string"] = "integer" if all_integers else "string"
+    if first.is_hashed:
+        return [
+            dataclasses.replace(f, num_rows=f.num_buckets + 1, value_type=value_type) for f in sharing
+        ], None
+    kind = pa.int64() if all_integers else pa.string()
+    values = pa.chunked_array([values.cast(kind) for values, _ in occurrences])
+    counts = np.concatenate([counts for _, counts in occurrences])
+    vocabulary = _vocabulary(values, counts, min_count=first.min_count)
+    num_rows = vocabulary.num_rows + 1
+    return [dataclasses.replace(f, num_rows=num_rows, value_type=value_type) for f in sharing], vocabulary
+
+
+def _occurrences(feature: Feature, counted: Counted) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+    if feature.kind == "id":
+        return single_values(feature, counted.values), counted.counts
+    values, parents = pieces(feature, counted.values)
+    return values, counted.counts[parents]
+
+
+def _vocabulary(values: pa.ChunkedArray, counts: npt.NDArray[np.int64], *, min_count: int) -> pa.Table:
+    pairs = pa.table({"value": values, "count": pa.array(counts, pa.int64())})
+    known = pairs.filter(values.is_valid()).group_by("value").aggregate([("count", "sum")])
+    known = known.rename_columns(["value", "count"])
+    kept = known.filter(pa.compute.greater_equal(known["count"], max(1, min_count)))
+    ordered = kept.sort_by([("count", "descending"), ("value", "ascending")])
+    rows = pa.array(np.arange(1, ordered.num_rows + 1), pa.int32())
+    return pa.table({"row": rows, "value": ordered["value"], "count": ordered["count"]})
+
+
+def transformed(feature: Feature, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """What a `numeric` standardises: the value, or log(1 + max(x, 0))."""
+    wide = values.astype(np.float64)
+    return np.log1p(np.maximum(wide, 0.0)) if feature.transform == "log" else wide
+
+
+def _known_numbers(counted: Counted) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Ascending values, so that sums do not depend on the order of rows, and their counts in train."""
+    values = numbers(counted.values)
+    kept = np.isfinite(values) & (counted.counts > 0)
+    order = np.argsort(values[kept], kind="stable")
+    return values[kept][order], counted.counts[kept][order]
+
+
+def _fit_dense(feature: Feature, counted: Counted) -> Feature:
+    values, counts = _known_numbers(counted)
+    if not len(values):
+        return dataclasses.replace(feature, mean=0.0, std=1.0)
+    mean = float(np.average(transformed(feature, values), weights=counts))
+    variance = float(np.average((transformed(feature, values) - mean) ** 2, weights=counts))
+    # All values alike: nothing to divide by.
+    return dataclasses.replace(feature, mean=mean, std=variance**0.5 if variance > 0 else 1.0)
+
+
+def _fit_buckets(feature: Feature, counted: Counted) -> Feature:
+    """Inner edges at the quantiles i / num_buckets; each is a value that occurs, equal edges become one."""
+    values, counts = _known_numbers(counted)
+    edges: list[float] = []
+    if len(values):
+        num_buckets = feature.num_buckets or DEFAULT_BUCKETS
+        before = np.cumsum(counts)
+        wanted = before[-1] * np.arange(1, num_buckets) / num_buckets
+        # The first value with more than that many before or at it, so that a bucket is never empty below its edge.
+        chosen = values[np.searchsorted(before, wanted, side="right")]
+        edges = [float(edge) for edge in np.unique(chosen) if edge > values[0]]
+    return dataclasses.replace(feature, boundaries=tuple(edges), num_rows=len(edges) + 2)
+
+
+DEFAULT_BUCKETS = 20
