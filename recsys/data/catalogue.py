@@ -20,7 +20,7 @@ from recsys.data.readings import ValueType, known_text, read_id, read_typed, tex
 from recsys.data.splits import SPLIT, TRAIN
 from recsys.data.vocabulary import Counted, Fitted
 from recsys.schema.features import Feature, Role
-from recsys.schema.tables import ITEM_ROW, POSITIVE, RAW_PREFIX, USER_ID, USER_ROW
+from recsys.schema.tables import ITEM_ROW, POSITIVE, RAW_PREFIX, USER_ID, USER_ROW, encoded_column
 
 LOGGER = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Entities:
     def encode(self, fitted: Fitted) -> dict[str, pa.Array]:
         """Encoded columns of these entities' features, in schema order."""
         return {
-            f.name: encode(f, self._column(f), fitted.vocabularies.get(f.table))
+            encoded_column(f.name): encode(f, self._column(f), fitted.vocabularies.get(f.table))
             for f in self._own(fitted.features)
         }
 

@@ -137,7 +137,9 @@ class PreparedDataset:
         found = (events.user_rows[keep], events.item_rows[keep], events.timestamps[keep])
         return found[0].numpy(), found[1].numpy(), found[2].numpy()
 
-    def queries(self, split: Split, *, mode: QueryMode | Literal["auto"] = "auto", history_length: int = 50) -> Queries:
+    def queries(
+        self, split: Split, *, mode: QueryMode | Literal["auto"] = "auto", history_length: int = 50
+    ) -> Queries:
         """What is asked of a retrieval model on `split`.
 
         Args:
@@ -167,4 +169,7 @@ class PreparedDataset:
 
     def _feature_store(self, table: pa.Table, role: Role) -> Batch:
         on_disk = [f for f in self.schema.sparse([role]) if f.kind != "sequence"]
-        return feature_store({f.name: bags(table[f.name]) for f in on_disk}, floats(table, self.schema.dense([role])))
+        return feature_store(
+            {f.name: bags(table[tables.encoded_column(f.name)]) for f in on_disk},
+            floats(table, self.schema.dense([role])),
+        )

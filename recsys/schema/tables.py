@@ -33,6 +33,15 @@ REWARD = "reward"
 LOGGED_FEEDBACK = (REQUEST_ID, TIMESTAMP, USER_ID, ITEM_ID, POSITION, PROPENSITY, REWARD)
 
 
+def encoded_column(feature: str) -> str:
+    """Column of users.parquet or items.parquet that holds an encoded feature; the bare names hold the raw ids.
+
+    >>> encoded_column("age"), encoded_column("item_id")
+    ('age', 'item_id_row')
+    """
+    return f"{feature}_row" if feature in (USER_ID, ITEM_ID) else feature
+
+
 def check_columns(found: Iterable[str], *, required: Sequence[str], table: str) -> None:
     """Raises when `table` lacks a required column.
 
