@@ -1,0 +1,150 @@
+"""Bootstrap intervals over users: how far a figure could be off because these users were met and not others.
+
+A user is drawn with all of her queries or rows, which are not independent of one another. R resamples of U
+users are held as a matrix of how often each user was drawn:
+
+    counts_RU  [[ 1, 0, 2 ],     first resample: user 0 once, user 1 not, user 2 twice
+                [ 1, 1, 1 ]]
+
+Drawing the counts once and using them for every figure makes the resamples paired: the difference of two
+    figures'
+samples is a sample of their difference.
+
+Legend: R resamples, U users, N queries or rows, M figures, G distinct scores.
+
+Reference:
+    Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapters 6, 13 and 16.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.uint8]
+Samples = NDArray[np.float64]
+
+# Numbers held at a time while passing over the counts or the rows.
+_BLOCK = 2**24
+
+
+def resample_counts(num_users: int, *, num_resamples: int, seed: int) -> Counts:
+    """How often each user is drawn in each resample of as many users, drawn with replacement.
+
+    Takes R * U bytes.
+
+    Args:
+        num_users: U.
+        num_resamples: R; 1000 for an interval of 95 %.
+        seed: of the draws.
+
+    Returns:
+        `counts_RU`, each row of which sums to U.
+    """
+    generator = np.random.default_rng(seed)
+    counts_RU = np.empty((num_resamples, num_users), dtype=np.uint8)
+    for counts_U in counts_RU:
+        # Far quicker than `Generator.multinomial`, which draws a binomial for every user.
+        counts_U[:] = np.bincount(generator.integers(num_users, size=num_users), minlength=num_users)
+    return counts_RU
+
+
+def ratio_samples(counts_RU: Counts, numerator_UM: NDArray[Any], denominator_UM: NDArray[Any]) -> Samples:
+    """Resamples of figures that are a sum over users divided by another.
+
+    A mean over queries is one: each user's sum of values over each user's number of queries.
+
+    Args:
+        counts_RU: [R, U] from `resample_counts`.
+        numerator_UM: [U, M] sums of each user.
+        denominator_UM: [U, M], or [U, 1] where all figures share it.
+
+    Returns:
+        [R, M] float64; NaN where a resample holds nobody with a denominator.
+    """
+    numerator_RM = _weighted_sums(counts_RU, numerator_UM)
+    denominator_RM = np.broadcast_to(_weighted_sums(counts_RU, denominator_UM), numerator_RM.shape)
+    samples_RM = np.full(numerator_RM.shape, np.nan)
+    np.divide(numerator_RM, denominator_RM, out=samples_RM, where=denominator_RM > 0)
+    return samples_RM
+
+
+def auc_samples(
+    counts_RU: Counts, labels_N: NDArray[Any], *, scores_N: NDArray[Any], users_N: NDArray[Any]
+) -> Samples:
+    """Resamples of the AUC over all rows; see `recsys.metrics.classification.auc`.
+
+    Args:
+        counts_RU: [R, U] from `resample_counts`.
+        labels_N: [N] 0 or 1.
+        scores_N: [N] scores.
+        users_N: [N] in 0 .. U - 1, whose row it is.
+
+    Returns:
+        [R] float64; NaN where a resample lacks positives or negatives.
+    """
+    order = np.argsort(scores_N, kind="stable")
+    starts_G = np.flatnonzero(np.diff(scores_N[order], prepend=-np.inf))
+    users_N, positive_N = users_N[order], labels_N[order] > 0
+    samples_R = np.full(len(counts_RU), np.nan)
+    block = max(1, _BLOCK // max(len(order), 1))
+    for begin in range(0, len(counts_RU), block):
+        weights_RN = counts_RU[begin : begin + block, users_N].astype(np.float64)
+        positives_RG = np.add.reduceat(weights_RN * positive_N, starts_G, axis=1)
+        negatives_RG = np.add.reduceat(weights_RN * ~positive_N, starts_G, axis=1)
+        below_RG = np.cumsum(negatives_RG, axis=1) - negatives_RG / 2
+        won_R = (positives_RG * below_RG).sum(axis=1)
+        pairs_R = positives_RG.sum(axis=1) * negatives_RG.sum(axis=1)
+        np.divide(won_R, pairs_R, out=samples_R[begin : begin + block], where=pairs_R > 0)
+    return samples_R
+
+
+def percentile_interval(samples_RM: Samples, *, confidence: float) -> tuple[Samples, Samples]:
+    """The middle `confidence` of the samples.
+
+    Args:
+        samples_RM: [R] or [R, M]; samples that are NaN are left out.
+        confidence: share of the samples between the bounds.
+
+    Returns:
+        Lower and upper bounds, each [M]; NaN where every sample is.
+    """
+    ordered_RM = np.sort(samples_RM, axis=0)  # NaN last
+    last_M = (~np.isnan(ordered_RM)).sum(axis=0) - 1
+    tail = (1 - confidence) / 2
+    return _quantile(ordered_RM, last_M, tail), _quantile(ordered_RM, last_M, 1 - tail)
+
+
+def sum_by_user(values_NM: NDArray[Any], users_N: NDArray[Any], *, num_users: int) -> NDArray[np.float64]:
+    """Each user's sum over her queries.
+
+    Args:
+        values_NM: [N, M] values of the queries.
+        users_N: [N] in 0 .. U - 1, whose query it is.
+        num_users: U.
+
+    Returns:
+        [U, M].
+    """
+    columns = [np.bincount(users_N, weights=column_N, minlength=num_users) for column_N in values_NM.T]
+    return np.stack(columns, axis=1) if columns else np.zeros((num_users, 0))
+
+
+def _weighted_sums(counts_RU: Counts, values_UM: NDArray[Any]) -> NDArray[np.float64]:
+    """`counts_RU @ values_UM`, a block of resamples in floating point at a time."""
+    block = max(1, _BLOCK // max(counts_RU.shape[1], 1))
+    parts = [
+        counts_RU[begin : begin + block].astype(np.float64) @ values_UM.astype(np.float64)
+        for begin in range(0, len(counts_RU), block)
+    ]
+    return np.concatenate(parts) if parts else np.zeros((0, values_UM.shape[1]))
+
+
+def _quantile(ordered_RM: Samples, last_M: NDArray[Any], share: float) -> Samples:
+    """Linear interpolation between order statistics, over the first last + 1 of each column."""
+    place_M = share * last_M
+    below_M = np.floor(place_M).astype(np.int64)
+    above_M = np.minimum(below_M + 1, np.maximum(last_M, 0))
+    columns = np.arange(ordered_RM.shape[1]) if ordered_RM.ndim == 2 else ...
+    low_M, high_M = ordered_RM[below_M, columns], ordered_RM[above_M, columns]
+    return np.asarray(low_M + (place_M - below_M) * (high_M - low_M))
