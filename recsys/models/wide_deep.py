@@ -97,12 +97,13 @@ class WideDeepHead(nn.Module):
         self.names = list(names)
         self.wide_names = list(wide_names)
         self.deep = MLP(len(names) * embedding_dim + num_dense, [*hidden, 1], dropout=dropout)
-        self.wide_dense = nn.Linear(num_dense, 1)
+        self.wide_dense = nn.Parameter(torch.zeros(num_dense))
+        self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """Logits [B]."""
         deep_B1 = self.deep(torch.cat([embedded[name] for name in self.names] + [dense], dim=1))
-        wide_B1 = self.wide_dense(dense)
+        wide_B1 = (dense * self.wide_dense).sum(dim=1, keepdim=True) + self.bias
         for name in self.wide_names:
             wide_B1 = wide_B1 + embedded[name].mean(dim=1, keepdim=True)
         return (deep_B1 + wide_B1).squeeze(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,10 @@ def fit(
     interrupted = False
     try:
         last = run_dir / "checkpoints" / LAST
-        trainer.fit(task, datamodule=data, ckpt_path=str(last) if resume else None)
+        with warnings.catch_warnings():
+            # Where every parameter is in a fused table, there is nothing left for an optimizer of Lightning's.
+            warnings.filterwarnings("ignore", ".*this fit will run with no optimizer")
+            trainer.fit(task, datamodule=data, ckpt_path=str(last) if resume else None)
         load_weights(task.model, run_dir / "checkpoints" / BEST)
         show_item_embeddings(task, board, num_items=options.projector_items)
     except Interrupted:

@@ -1,0 +1,165 @@
+"""Training as a whole: what it leaves behind, and that stopping it changes nothing."""
+
+import dataclasses
+import logging
+import os
+import signal
+
+import pytest
+import torch
+
+from recsys.data.datamodule import RecDataModule
+from recsys.models.matrix_factorization import MatrixFactorization
+from recsys.models.two_tower import TwoTower
+from recsys.models.wide_deep import WideDeep
+from recsys.training.fit import fit, seed_everything
+from recsys.training.optimizers import Optimizers
+from recsys.training.options import TrainerOptions
+from recsys.training.ranking import RankingTask
+from recsys.training.retrieval import RetrievalTask
+
+TRAINER = TrainerOptions(max_epochs=3, progress_bar=False, log_every_n_steps=1, patience=None)
+OPTIMIZERS = Optimizers(learning_rate=0.01, schedule="cosine", warmup_steps=3)
+
+
+def start(options, *, task="retrieval", optimizers=OPTIMIZERS, seed=0, **keys):
+    seed_everything(seed)
+    data = RecDataModule(options, task=task, seed=0)
+    schema = data.dataset.schema
+    if task == "ranking":
+        return RankingTask(WideDeep(schema, embedding_dim=8, id_dropout=0.1), optimizers), data
+    return RetrievalTask(TwoTower(schema, embedding_dim=8, id_dropout=0.1), optimizers, **keys), data
+
+
+def weights(run_dir, name="last"):
+    return torch.load(run_dir / "checkpoints" / name, weights_only=True)["state_dict"]
+
+
+def same(first, second) -> bool:
+    return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def interrupt_at(task, step):
+    """Ctrl-C while `step` (from 1) is being computed."""
+    original, count = task.training_step, iter(range(1, 10_000))
+
+    def training_step(batch, batch_idx):
+        if next(count) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(batch, batch_idx)
+
+    task.training_step = training_step
+
+
+@pytest.mark.parametrize("tables", ["adamw", "rowwise_adagrad"])
+@pytest.mark.parametrize("task", ["retrieval", "ranking"])
+def test_interrupted_and_resumed_equals_uninterrupted(options, tmp_path, task, tables):
+    optimizers = dataclasses.replace(OPTIMIZERS, tables=tables)
+    whole, data = start(options, task=task, optimizers=optimizers)
+    expected = fit(whole, data, TRAINER, run_dir=tmp_path / "whole")
+
+    broken, data = start(options, task=task, optimizers=optimizers)
+    steps_an_epoch = len(data.train_dataloader())
+    interrupt_at(broken, steps_an_epoch + 3)
+    assert fit(broken, data, TRAINER, run_dir=tmp_path / "broken").interrupted
+    assert not same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+
+    resumed, data = start(options, task=task, optimizers=optimizers, seed=99)
+    result = fit(resumed, data, TRAINER, run_dir=tmp_path / "broken", resume=True)
+    assert not result.interrupted
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+    assert result.validation == expected.validation
+    assert result.best_epoch == expected.best_epoch
+
+
+def test_same_seed_gives_the_same_weights_and_another_seed_others(options, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        task, data = start(options, seed=seed)
+        fit(task, data, TRAINER, run_dir=tmp_path / name)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+@pytest.mark.parametrize(("task", "metric", "chance"), [("retrieval", "ndcg@10", 0.2), ("ranking", "auc", 0.5)])
+def test_training_learns(options, tmp_path, task, metric, chance):
+    trainer = dataclasses.replace(TRAINER, max_epochs=20)
+    task, data = start(options, task=task)
+    result = fit(task, data, trainer, run_dir=tmp_path)
+    assert result.validation[metric] > chance + 0.15
+    assert result.examples_per_second > 0
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "bpr"])
+def test_sampled_losses_learn(options, tmp_path, loss):
+    task, data = start(options, loss=loss, num_negatives=16)
+    result = fit(task, data, dataclasses.replace(TRAINER, max_epochs=25), run_dir=tmp_path)
+    assert result.validation["ndcg@10"] > 0.35
+
+
+def test_sampled_softmax_estimates_the_full_softmax(options):
+    task, data = start(options, loss="sampled_softmax", num_negatives=4000)
+    task.trainer = type("Trainer", (), {"datamodule": data})()
+    task.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    queries = task.model.eval().encode_queries(batch)
+    with torch.no_grad():
+        sampled = task._sampled(queries, batch.item_rows)
+        full = task._full_softmax(queries, batch.item_rows)
+    assert sampled.item() == pytest.approx(full.item(), abs=0.05)
+
+
+def test_best_checkpoint_is_the_one_with_the_best_metric(options, tmp_path):
+    task, data = start(options)
+    result = fit(task, data, dataclasses.replace(TRAINER, max_epochs=6), run_dir=tmp_path)
+    best = torch.load(tmp_path / "checkpoints" / "best", weights_only=True)
+    assert best["epoch"] == result.best_epoch
+    assert same(best["state_dict"], {f"model.{name}": value for name, value in task.model.state_dict().items()})
+
+
+def test_early_stopping_waits_for_its_patience(options, tmp_path):
+    optimizers = Optimizers(learning_rate=0.0)
+    task, data = start(options, optimizers=optimizers)
+    result = fit(task, data, dataclasses.replace(TRAINER, max_epochs=50, patience=2), run_dir=tmp_path)
+    assert result.best_epoch == 0
+    assert torch.load(tmp_path / "checkpoints" / "last", weights_only=True)["epoch"] == 2
+
+
+def test_tensorboard_holds_losses_rates_metrics_and_labelled_items(options, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    task, data = start(options)
+    fit(task, data, TRAINER, run_dir=tmp_path, hyperparameters={"model.embedding_dim": 8})
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert {"train/loss_step", "val/ndcg@10", "train/examples_per_second"} <= scalars
+    assert any(tag.startswith("lr-AdamW") for tag in scalars)
+    labels = list((tmp_path / "tensorboard").rglob("metadata.tsv"))
+    assert len(labels) == 1
+    assert len(labels[0].read_text().splitlines()) == data.dataset.num_items - 1
+
+
+def test_unknown_monitor_names_the_metrics_there_are(options, tmp_path):
+    task, data = start(options)
+    trainer = dataclasses.replace(TRAINER, monitor="val/ndgc@10")
+    with pytest.raises(ValueError, match=r"`val/ndgc@10`; there are: val/hit_rate@10"):
+        fit(task, data, trainer, run_dir=tmp_path)
+
+
+def test_damaged_last_is_refused_by_name_and_best_is_offered(options, tmp_path):
+    task, data = start(options)
+    fit(task, data, TRAINER, run_dir=tmp_path)
+    last = tmp_path / "checkpoints" / "last"
+    last.write_bytes(last.read_bytes()[:1000])
+    task, data = start(options)
+    with pytest.raises(ValueError, match=r"checkpoints/last` is missing or damaged .*checkpoints/best` is there"):
+        fit(task, data, TRAINER, run_dir=tmp_path, resume=True)
+
+
+def test_matrix_factorization_trains_on_fused_tables_alone(options, tmp_path, caplog):
+    seed_everything(0)
+    data = RecDataModule(options, seed=0)
+    model = MatrixFactorization(data.dataset.schema, embedding_dim=8)
+    task = RetrievalTask(model, Optimizers(tables="rowwise_adagrad", table_learning_rate=0.1))
+    with caplog.at_level(logging.WARNING):
+        result = fit(task, data, dataclasses.replace(TRAINER, max_epochs=8), run_dir=tmp_path)
+    assert result.validation["ndcg@10"] > 0.35
