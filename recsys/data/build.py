@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ibis
-import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis import _
 
 from recsys.data.catalogue import Entities, Side, read_entities, read_side, with_rows, write_entities
+from recsys.data.choose import SideColumns, choose_features, choose_title
 from recsys.data.context import count_context, encode_context
-from recsys.data.declare import declared_features, declared_ids, features_yaml
+from recsys.data.declare import features_yaml
+from recsys.data.describe import describe
 from recsys.data.engines import DuckDBEngine
 from recsys.data.interactions import Interactions, read_interactions
+from recsys.data.leakage import Written, check_leakage
 from recsys.data.options import DataOptions, RawTables
 from recsys.data.raw_data import RawData, open_raw
 from recsys.data.reject import Rejected, write_rejected
-from recsys.data.splits import SPLIT, SPLIT_NAMES, Divided, iso, split_events
+from recsys.data.splits import SPLIT, SPLIT_NAMES, split_events
 from recsys.data.vocabulary import Fitted, fit
 from recsys.data.write import visible_events, write_histories, write_split
-from recsys.schema.features import HISTORY, Feature, FeatureSchema
+from recsys.schema.features import Feature, FeatureSchema
 from recsys.schema.manifest import write_json
-from recsys.schema.tables import ITEM_ID, POSITIVE, USER_ID
+from recsys.schema.tables import ITEM_ID, POSITIVE, RAW_PREFIX, USER_ID
 
+_SIDES = (("users", USER_ID), ("items", ITEM_ID))
 LOGGER = logging.getLogger(__name__)
 
 
@@ -47,27 +50,44 @@ def build(
     """
     raw = open_raw(engine, options, tables, scratch=scratch)
     sides = _read_sides(engine, raw)
-    features = _features(options, raw, sides)
+    columns = {
+        table: _side_columns(engine, sides[name], raw.id_columns[name])
+        for table, name in _SIDES
+        if name in sides
+    }
+    features = choose_features(options, sides=columns, interaction_columns=raw.interactions.columns)
     interactions = read_interactions(
         engine, raw.interactions, options, id_types=raw.id_types, context_columns=_context_columns(features)
     )
     num_rejected = _write_rejected(folder, options, raw, sides=sides, interactions=interactions)
-    divided = split_events(engine, interactions.events, options)
-    users = read_entities(engine, divided.events, sides.get(USER_ID), name=USER_ID)
-    items = read_entities(engine, divided.events, sides.get(ITEM_ID), name=ITEM_ID)
+    divided = split_events(engine, interactions.events, options, time=interactions.time)
+    users, items = (
+        read_entities(engine, divided.events, sides.get(name), name=name) for name in (USER_ID, ITEM_ID)
+    )
     events = engine.keep(with_rows(engine, with_rows(engine, divided.events, users), items))
     counts = _count_events(engine, events)
-    context = [feature for feature in features if feature.role == "context"]
-    fitted = fit(
-        features,
-        {**users.counted(features), **items.counted(features), **count_context(engine, events, context)},
-    )
+    counts |= {"users": users.table.num_rows - 1, "items": items.table.num_rows - 1, "rejected": num_rejected}
+    fitted = _fit(engine, events, features, users=users, items=items)
     _write_features(folder, fitted)
     write_entities(users, users.encode(fitted), folder / "users.parquet")
     write_entities(items, items.encode(fitted), folder / "items.parquet")
     _write_events(engine, events, fitted, folder=folder, ties_by_item=options.split == "leave_last_out")
-    counts |= {"users": users.table.num_rows - 1, "items": items.table.num_rows - 1, "rejected": num_rejected}
-    return _manifest(options, raw, interactions, divided=divided, counts=counts)
+    written = Written(
+        folder=folder,
+        split=options.split,
+        has_time=interactions.time is not None,
+        events=events,
+        features=features,
+        fitted=fitted,
+        entities=(users, items),
+    )
+    leakage = check_leakage(engine, written)
+    manifest = describe(options, raw, interactions, divided=divided, counts=counts, leakage=leakage)
+    return {
+        **manifest,
+        "licence": tables.licence,
+        "title_column": choose_title(options, columns.get("items")),
+    }
 
 
 def _read_sides(engine: DuckDBEngine, raw: RawData) -> dict[str, Side]:
@@ -79,16 +99,13 @@ def _read_sides(engine: DuckDBEngine, raw: RawData) -> dict[str, Side]:
     }
 
 
-def _features(options: DataOptions, raw: RawData, sides: Mapping[str, Side]) -> list[Feature]:
-    ids = declared_ids(options)
-    columns = {"users": sides[USER_ID].raw.columns if USER_ID in sides else ()}
-    columns["items"] = sides[ITEM_ID].raw.columns if ITEM_ID in sides else ()
-    columns["interactions"] = raw.interactions.columns
-    users, items, context = (
-        declared_features(table, getattr(options, table).features or {}, columns=columns[table])
-        for table in ("users", "items", "interactions")
+def _side_columns(engine: DuckDBEngine, side: Side, id_column: str) -> SideColumns:
+    """Raw columns of a side table, in memory, under their own names."""
+    raw = [name for name in side.rows.columns if name.startswith(RAW_PREFIX)]
+    table = engine.collect(side.rows.select(*raw))
+    return SideColumns(
+        table.rename_columns([name.removeprefix(RAW_PREFIX) for name in raw]), id_column=id_column
     )
-    return [ids[USER_ID], *users, ids[HISTORY], *context, ids[ITEM_ID], *items]
 
 
 def _context_columns(features: list[Feature]) -> list[str]:
@@ -130,6 +147,14 @@ def _count_events(engine: DuckDBEngine, events: ibis.Table) -> dict[str, Any]:
     return counts
 
 
+def _fit(
+    engine: DuckDBEngine, events: ibis.Table, features: Sequence[Feature], *, users: Entities, items: Entities
+) -> Fitted:
+    context = [feature for feature in features if feature.role == "context"]
+    counted = {**users.counted(features), **items.counted(features), **count_context(engine, events, context)}
+    return fit(features, counted)
+
+
 def _write_features(folder: Path, fitted: Fitted) -> None:
     write_json(folder / "schema.json", FeatureSchema(fitted.features).to_dict())
     (folder / "features.yaml").write_text(features_yaml(fitted.features))
@@ -147,39 +172,3 @@ def _write_events(
         visible = visible_events(engine, encoded, split, ties_by_item=ties_by_item)
         write_split(engine, visible, folder / name, split=split, context=context)
         write_histories(engine, visible, folder / "histories" / f"{name}.parquet")
-
-
-def _manifest(
-    options: DataOptions,
-    raw: RawData,
-    interactions: Interactions,
-    *,
-    divided: Divided,
-    counts: Mapping[str, Any],
-) -> dict[str, Any]:
-    time = interactions.time
-    by_item = options.split == "leave_last_out"
-    return {
-        "name": options.name,
-        "licence": "",
-        "split": {
-            "kind": options.split,
-            "fractions": list(options.split_fractions),
-            "boundaries": [
-                {"microseconds": instant, "iso": iso(instant)} for instant in divided.instants or ()
-            ],
-            "seed": options.split_seed,
-            "leaks": options.split == "random",
-            "tie_rule": "lower item_id first" if by_item else "events at one instant do not see each other",
-        },
-        "timestamp": {"kind": time.kind if time else None, "unit": time.unit if time else None},
-        "label": {
-            "column": options.label.column,
-            "positive_at_least": options.label.positive_at_least,
-            "only_positives": counts["rows"] == counts["positives"],
-        },
-        "counts": dict(counts),
-        "leakage": {},
-        "id_types": dict(raw.id_types),
-        "title_column": options.items.title_column,
-    }

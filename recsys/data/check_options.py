@@ -1,6 +1,7 @@
 """check_options: whether the options of preparing make sense together, before any work."""
 
 import math
+import re
 
 from recsys.data.options import DataOptions
 from recsys.data.splits import NEEDS_TIME
@@ -11,6 +12,10 @@ _KINDS = ("leave_last_out", "global_time", "random", "cold_item", "cold_user", "
 def check_options(options: DataOptions) -> None:
     """Raises ValueError naming the key that cannot be used, what it holds and what to do."""
     columns = options.interactions.columns
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", options.name):
+        raise ValueError(
+            f"`data.name` names a folder: letters, digits, `.`, `_` and `-`, got `{options.name}`"
+        )
     if options.split not in _KINDS:
         raise ValueError(f"`data.split` must be one of {', '.join(_KINDS)}, got `{options.split}`")
     if options.split in NEEDS_TIME and columns.timestamp is None:
@@ -30,6 +35,12 @@ def check_options(options: DataOptions) -> None:
     if not 0 <= options.max_rejected_share <= 1:
         raise ValueError(f"`data.max_rejected_share` must lie in [0, 1], got {options.max_rejected_share}")
     _check_fractions(options)
+    boundaries = options.split_boundaries
+    if boundaries is not None and (options.split != "global_time" or len(boundaries) != 2):
+        raise ValueError(
+            "`data.split_boundaries` must be two instants, for `data.split=global_time`; "
+            f"got {list(boundaries)} with `data.split={options.split}`"
+        )
 
 
 def _check_fractions(options: DataOptions) -> None:

@@ -12,7 +12,7 @@ from recsys.data.encode import encode
 from recsys.data.engines import DuckDBEngine
 from recsys.data.splits import SPLIT, TRAIN
 from recsys.data.vocabulary import Counted
-from recsys.schema.features import Feature
+from recsys.schema.features import OUT_OF_VOCABULARY, Feature
 from recsys.schema.tables import RAW_PREFIX
 
 
@@ -48,4 +48,6 @@ def encode_context(
         encoded = encode(feature, distinct[column].combine_chunks(), vocabularies.get(feature.table))
         known = engine.upload(pa.table({column: distinct[column], feature.name: encoded}))
         events = events.left_join(known, column, rname="_known_{name}").drop(f"_known_{column}")
+        if not feature.is_multivalued:  # a null joins nothing
+            events = events.mutate(**{feature.name: events[feature.name].fill_null(OUT_OF_VOCABULARY)})
     return events

@@ -80,6 +80,8 @@ class DataOptions:
         ids: declarations that change how `user_id`, `item_id` (kind id) and `history` (kind sequence) are encoded.
         split: how interactions are divided.
         split_fractions: train, validation, test; of time (global_time), rows, items or users.
+        split_boundaries: of a split by global time, the two instants at which validation and test begin, in the
+            raw column's unit or as ISO text, in place of quantiles.
         split_seed: draws of the random and cold splits.
         max_rejected_share: more unusable rows than this share is an error.
         engine: what runs the preparation.
@@ -102,6 +104,7 @@ class DataOptions:
     features_file: str | None = None
     split: SplitKind = "global_time"
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    split_boundaries: tuple[Any, Any] | None = None
     split_seed: int = 0
     max_rejected_share: float = 0.01
     engine: Literal["duckdb"] = "duckdb"
@@ -128,6 +131,7 @@ PREPARE_FIELDS = (
     "ids",
     "split",
     "split_fractions",
+    "split_boundaries",
     "split_seed",
     "max_rejected_share",
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import ibis
@@ -115,13 +116,20 @@ def read_id(column: ibis.Value, value_type: ValueType) -> ibis.Value:
 
 
 def read_typed(column: ibis.Value, facts: Mapping[str, TextFacts]) -> ibis.Value:
-    """A column of a CSV file as integers, numbers or text, whichever all its values are; other columns as they are."""
+    """A feature's raw column as requests can hold it: integers, floats, booleans, text or lists of them.
+
+    Text of a CSV file, for which there are facts, is read as what all its values are; dates and other rare types
+    become text, decimals floats.
+    """
+    kind = column.type()
     found = facts.get(column.get_name())
-    if found is None:
-        return column
-    if found.is_integer:
-        return known_text(column).try_cast("int64")
-    return known_text(column).try_cast("float64") if found.is_number else column
+    if found is not None:
+        if found.is_integer:
+            return known_text(column).try_cast("int64")
+        return known_text(column).try_cast("float64") if found.is_number else column
+    if kind.is_decimal():
+        return column.cast("float64")
+    return column.cast("string") if kind.is_temporal() or kind.is_uuid() else column
 
 
 def read_number(column: ibis.Value) -> ibis.Value:
@@ -169,6 +177,20 @@ class TimeReading:
             return (whole // 1000).cast("int64")
         return _within(whole, _PER_UNIT[self.unit]) * _PER_UNIT[self.unit]
 
+    def to_microseconds(self, number: float) -> int:
+        """Microseconds of a number in the column's unit."""
+        assert self.unit is not None
+        return int(number) // 1000 if self.unit == "ns" else round(number * _PER_UNIT[self.unit])
+
+    def from_microseconds(self, instant: int) -> int | float | str:
+        """The instant as the raw column would have it: a number in its unit, or ISO text."""
+        if self.unit is None:
+            return iso(instant)
+        if self.unit == "ns":
+            return instant * 1000
+        per_unit = _PER_UNIT[self.unit]
+        return instant / per_unit if instant % per_unit else instant // per_unit
+
     def raw(self, column: ibis.Value, *, from_csv: bool) -> ibis.Value:
         """The column as people would write it back: numbers of a CSV file as numbers."""
         if self.kind == "integer" and (from_csv or column.type().is_floating()):
@@ -204,3 +226,12 @@ def _within(number: ibis.Value, factor: int) -> ibis.Value:
     """The number, null where it is an instant beyond the years 0 to 9999 after multiplication."""
     fits = number.between(_FIRST_INSTANT // factor, _LAST_INSTANT // factor)
     return fits.ifelse(number, ibis.null(number.type()))
+
+
+def iso(microseconds: int) -> str:
+    """An instant as ISO text in UTC.
+
+    >>> iso(1_500_000)
+    '1970-01-01T00:00:01.500000+00:00'
+    """
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).isoformat()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import ibis
 from ibis import _
@@ -12,9 +13,8 @@ from ibis import _
 from recsys.data.engines import DuckDBEngine, draw
 from recsys.data.interactions import SPLIT_NAME
 from recsys.data.options import DataOptions
+from recsys.data.readings import TimeReading
 from recsys.schema.tables import ITEM_ID, POSITIVE, TIMESTAMP, USER_ID
-
-LOGGER = logging.getLogger(__name__)
 
 SPLIT = "split"
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -43,17 +43,25 @@ class Divided:
     instants: tuple[int, int] | None = None
 
 
-def split_events(engine: DuckDBEngine, events: ibis.Table, options: DataOptions) -> Divided:
+def split_events(
+    engine: DuckDBEngine, events: ibis.Table, options: DataOptions, *, time: TimeReading | None
+) -> Divided:
     """Divides events as `data.split` says; see docs of the contract for what each means.
 
     Args:
         engine: runs what must be known first (instants, draws).
         events: as `read_interactions` gives them.
-        options: kind, fractions and seed of the split.
+        options: kind, fractions, instants and seed of the split.
+        time: how the raw timestamps are typed.
     """
     kind = options.split
     if kind == "global_time":
-        return _by_global_time(engine, events, options.split_fractions)
+        instants = (
+            _quantiles(engine, events, options.split_fractions)
+            if options.split_boundaries is None
+            else _given_instants(options.split_boundaries, time)
+        )
+        return _at_instants(events, instants)
     if kind == "leave_last_out":
         return Divided(_leave_last_out(engine, events))
     if kind == "predefined":
@@ -63,10 +71,17 @@ def split_events(engine: DuckDBEngine, events: ibis.Table, options: DataOptions)
     return Divided(_drawn(engine, events, [ITEM_ID if kind == "cold_item" else USER_ID], options))
 
 
-def _by_global_time(
+def _at_instants(events: ibis.Table, instants: tuple[int, int]) -> Divided:
+    """An event at an instant belongs to the later part."""
+    instant = events[TIMESTAMP]
+    split = ibis.cases((instant < instants[0], TRAIN), (instant < instants[1], VALIDATION), else_=TEST)
+    return Divided(events.mutate(**{SPLIT: split.cast("int8")}), instants=instants)
+
+
+def _quantiles(
     engine: DuckDBEngine, events: ibis.Table, fractions: tuple[float, float, float]
-) -> Divided:
-    """Two instants at the time quantiles; an event at an instant belongs to the later part."""
+) -> tuple[int, int]:
+    """The instants at the time quantiles of all interactions."""
     train, validation, _test = fractions
     instant = events[TIMESTAMP]
     shares = {"first": train, "second": train + validation}
@@ -81,8 +96,30 @@ def _by_global_time(
     first, second = (
         int(quantiles["last"]) + 1 if share > 1 - 1e-9 else int(found[name]) for name, share in shares.items()
     )
-    split = ibis.cases((instant < first, TRAIN), (instant < second, VALIDATION), else_=TEST)
-    return Divided(events.mutate(**{SPLIT: split.cast("int8")}), instants=(first, second))
+    return first, second
+
+
+def _given_instants(given: Sequence[Any], time: TimeReading | None) -> tuple[int, int]:
+    assert time is not None  # check_options has seen to it
+    first, second = (_instant(value, time) for value in given)
+    if first > second:
+        raise ValueError(f"`data.split_boundaries` must ascend, got {list(given)}")
+    return first, second
+
+
+def _instant(value: Any, time: TimeReading) -> int:
+    """Microseconds of a number in the raw column's unit, or of ISO text (UTC where it names no zone)."""
+    if isinstance(value, (int, float)) and time.unit is not None:
+        return time.to_microseconds(value)
+    try:
+        found = datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise ValueError(
+            f"`data.split_boundaries` must be ISO instants{' or numbers in ' + time.unit if time.unit else ''}, "
+            f"got `{value}`"
+        ) from error
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return (found - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _leave_last_out(engine: DuckDBEngine, events: ibis.Table) -> ibis.Table:
@@ -153,12 +190,3 @@ def _predefined(engine: DuckDBEngine, events: ibis.Table, column: str) -> ibis.T
             f"test, found {shown}"
         )
     return events.mutate(**{SPLIT: split.cast("int8")}).drop(SPLIT_NAME)
-
-
-def iso(microseconds: int) -> str:
-    """An instant as ISO text in UTC.
-
-    >>> iso(1_500_000)
-    '1970-01-01T00:00:01.500000+00:00'
-    """
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).isoformat()

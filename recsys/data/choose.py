@@ -1,0 +1,176 @@
+"""choose_features: the features of a dataset, declared where they are and inferred where not."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from recsys.data.declare import RESERVED, declared_features, declared_ids, nearest
+from recsys.data.infer import LeftOut, infer
+from recsys.data.infer import title_column as infer_title
+from recsys.data.options import DataOptions
+from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
+from recsys.schema.tables import TIMESTAMP
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class SideColumns:
+    """Raw columns of a users' or items' table, to infer features from; `id_column` is none."""
+
+    table: pa.Table
+    id_column: str
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that may be features."""
+        return [name for name in self.table.column_names if name != self.id_column]
+
+
+def choose_features(
+    options: DataOptions, *, sides: Mapping[str, SideColumns], interaction_columns: Sequence[str]
+) -> list[Feature]:
+    """The features, not fitted, in the order of the schema.
+
+    Users' and items' features are inferred where their `features` is null. Of the interactions only the hour and
+    the weekday are: another column may be known only after the event (a rating, a dwell time), and would leak.
+
+    Args:
+        options: with the declarations.
+        sides: raw users and items, by `users` and `items`, where there are such.
+        interaction_columns: of the raw interactions.
+
+    Raises:
+        ValueError: a declaration cannot be used, or two features have one name.
+    """
+    ids = declared_ids(options)
+    users = _side_features(options, "users", sides.get("users"))
+    context = _context_features(options, interaction_columns)
+    items = _side_features(options, "items", sides.get("items"))
+    users, context, items = _with_own_names(options, users, context, items)
+    return [ids[USER_ID], *users, ids[HISTORY], *context, ids[ITEM_ID], *items]
+
+
+def choose_title(options: DataOptions, items: SideColumns | None) -> str | None:
+    """The raw column of items that holds what people call them; None when there is none.
+
+    Raises:
+        ValueError: `data.items.title_column` is not there.
+    """
+    wanted = options.items.title_column
+    if items is None:
+        if wanted is not None:
+            raise ValueError(
+                f"`data.items.title_column={wanted}` needs an items table, but `data.items.path` is null"
+            )
+        return None
+    if wanted is not None and wanted not in items.table.column_names:
+        raise ValueError(
+            f"`data.items.title_column={wanted}`: there is no such column in the items table"
+            f"{nearest(wanted, items.names)}; it has: {', '.join(items.table.column_names)}"
+        )
+    return wanted or infer_title(items.table, items.names)
+
+
+def _side_features(options: DataOptions, table: str, side: SideColumns | None) -> list[Feature]:
+    declared = getattr(options, table).features
+    if side is None:
+        if declared:
+            raise ValueError(
+                f"`data.{table}.features` needs a {table} table, but `data.{table}.path` is null"
+            )
+        return []
+    if declared is not None:
+        return declared_features(table, declared, columns=side.table.column_names)
+    role: Role = "user" if table == "users" else "item"
+    found = []
+    for column in side.names:
+        values = side.table[column].combine_chunks()
+        feature = infer(_feature_name(column), values, role=role, raw_name=column)
+        if isinstance(feature, LeftOut):
+            LOGGER.info("%s: column `%s` is left out, %s", table, column, feature.reason)
+        else:
+            LOGGER.info("%s: column `%s` is inferred to be %s", table, column, _described(feature))
+            found.append(feature)
+    return found
+
+
+def _context_features(options: DataOptions, columns: Sequence[str]) -> list[Feature]:
+    declared = options.interactions.features
+    if declared is not None:
+        return declared_features("interactions", declared, columns=columns)
+    named = options.interactions.columns
+    used = {named.user_id, named.item_id, named.timestamp, named.split, options.label.column}
+    unused = [name for name in columns if name not in used]
+    if unused:
+        LOGGER.info(
+            "interactions: columns not used: %s; where one is known before the event, declare it, for example "
+            "data.interactions.features.%s.kind=id",
+            ", ".join(f"`{name}`" for name in unused),
+            _feature_name(unused[0]),
+        )
+    if named.timestamp is None:
+        return []
+    return [
+        Feature("hour", "time", "context", column=TIMESTAMP, part="hour"),
+        Feature("weekday", "time", "context", column=TIMESTAMP, part="weekday"),
+    ]
+
+
+def _described(feature: Feature) -> str:
+    details = {
+        "numeric": feature.transform,
+        "multi_id": f"delimiter {feature.delimiter}",
+        "id": f"prefix {feature.prefix}" if feature.prefix else "",
+    }.get(feature.kind, "")
+    return f"{feature.kind} ({details})" if details else feature.kind
+
+
+def _feature_name(column: str) -> str:
+    """A column's name as a feature's: letters, digits and underscores.
+
+    >>> _feature_name("Release year"), _feature_name("2nd"), _feature_name("genres:token")
+    ('Release_year', 'f_2nd', 'genres_token')
+    """
+    name = re.sub(r"\W+", "_", column, flags=re.ASCII).strip("_") or "column"
+    return f"f_{name}" if name[0].isdigit() else name
+
+
+def _with_own_names(
+    options: DataOptions, users: list[Feature], context: list[Feature], items: list[Feature]
+) -> tuple[list[Feature], list[Feature], list[Feature]]:
+    """Gives inferred features a name of their own where another has it; of declared ones, refuses it."""
+    taken = set(RESERVED)
+    by_table = {"interactions": context, "users": users, "items": items}
+    is_declared = {table: getattr(options, table).features is not None for table in by_table}
+    renamed: dict[str, list[Feature]] = {}
+    for table in sorted(by_table, key=lambda table: not is_declared[table]):
+        renamed[table] = []
+        for feature in by_table[table]:
+            name = feature.name
+            if name in taken and is_declared[table]:
+                raise ValueError(
+                    f"`data.{table}.features.{name}`: another feature has this name; choose another"
+                )
+            if name in taken:
+                name = _free_name(f"{table.removesuffix('s')}_{name}", taken)
+            taken.add(name)
+            renamed[table].append(feature if name == feature.name else _renamed(feature, name))
+    return renamed["users"], renamed["interactions"], renamed["items"]
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _renamed(feature: Feature, name: str) -> Feature:
+    return dataclasses.replace(
+        feature, name=name, table=name if feature.table == feature.name else feature.table
+    )
