@@ -1,7 +1,7 @@
 """Small worlds with a known right answer, as batches.
 
-Checkerboard: even users like even items, odd users odd ones. The diagonal (user n, item n) is withheld, so that a
-model has to have understood the rule to get it right.
+Checkerboard: even users like even items, odd users odd ones. The diagonal (user n, item n) is withheld, so
+that a model has to have understood the rule to get it right.
 """
 
 import dataclasses
@@ -51,7 +51,9 @@ def checkerboard() -> World:
     rows = range(SIZE + 1)
     likes = torch.tensor([[u > 0 and i > 0 and u % 2 == i % 2 for i in rows] for u in rows])
     history = [[i for i in rows if likes[u, i] and i != u] for u in rows]
-    queries = keyed({"user_id": [[u] for u in rows], "history": history, "hour": [[1 + u % 24] for u in rows]})
+    queries = keyed(
+        {"user_id": [[u] for u in rows], "history": history, "hour": [[1 + u % 24] for u in rows]}
+    )
     catalogue = keyed(
         {
             "item_id": [[i] for i in rows],

@@ -23,8 +23,9 @@ Task = Literal["retrieval", "ranking"]
 class RecDataModule(pl.LightningDataModule):
     """Batches of a prepared dataset.
 
-    A retrieval task gets train positives, and queries to validate on. A ranking task gets every labelled row, or,
-    where only positives are logged, positives and `negatives_per_positive` items drawn uniformly for each.
+    A retrieval task gets train positives, and queries to validate on. A ranking task gets every labelled row,
+    or, where only positives are logged, positives and `negatives_per_positive` items drawn uniformly for
+    each.
 
     Args:
         options: every key under `data.`.
@@ -63,7 +64,7 @@ class RecDataModule(pl.LightningDataModule):
         _ = self.dataset
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled training batches; one loader for the life of the run, so that its position can be saved."""
+        """Shuffled training batches; always the same loader, so that its position can be saved."""
         if self._train is None:
             self._train = self.loader("train", shuffle=True)
         return self._train
@@ -71,7 +72,8 @@ class RecDataModule(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Position in the training data, for checkpoints.
 
-        NOTE: Lightning saves a loader's state too, but does not load it when the number of steps was asked for
+        NOTE: Lightning saves a loader's state too, but does not load it when the number of steps was asked
+            for
         before (as learning-rate schedules do): its fit loop sets up the loaders only once.
         """
         return self.train_dataloader().state_dict()
@@ -125,7 +127,9 @@ class _ToBatch:
         return self.collator.queries(events, history)
 
 
-def _with_negatives(events: Events, num_negatives: int, *, num_items: int, generator: torch.Generator) -> Events:
+def _with_negatives(
+    events: Events, num_negatives: int, *, num_items: int, generator: torch.Generator
+) -> Events:
     """Each event followed by copies of it with items drawn uniformly from the catalogue, as negatives."""
     repeated = events.select(torch.arange(len(events)).repeat_interleave(1 + num_negatives))
     is_copy = torch.arange(len(repeated)) % (1 + num_negatives) != 0

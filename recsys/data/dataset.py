@@ -144,8 +144,8 @@ class PreparedDataset:
 
         Args:
             split: validation or test.
-            mode: `event`, a query for every positive event; `user`, one for every user; `auto`, by event where
-                there are timestamps.
+            mode: `event`, a query for every positive event; `user`, one for every user; `auto`, by event
+                where there are timestamps.
             history_length: latest positives that the model sees; all of them are excluded from its answer.
         """
         if mode == "auto":

@@ -36,7 +36,9 @@ class Bags:
 
     def select(self, positions: torch.Tensor, *, at_most: int | None = None) -> Bags:
         """The bags at `positions`; with `at_most`, only their last so many values."""
-        return select_spans(self.values, self.offsets[positions], self.offsets[positions + 1], at_most=at_most)
+        return select_spans(
+            self.values, self.offsets[positions], self.offsets[positions + 1], at_most=at_most
+        )
 
     def join(self, other: Bags) -> Bags:
         """These bags followed by the other's."""

@@ -13,7 +13,7 @@ from recsys.data.events import Bags, Events, bags, select_spans
 
 @dataclasses.dataclass
 class Histories:
-    """Events of the users of one split, in time order, one bag a user; an event's history is a prefix of a bag.
+    """Events of a split's users in time order, one bag a user; an event's history is a prefix of a bag.
 
     Args:
         items: catalogue rows of the positives, one bag a user.

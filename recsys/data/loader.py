@@ -1,4 +1,4 @@
-"""BatchLoader: a split's record batches, shuffled reproducibly, as batches; stops and goes on at any batch."""
+"""BatchLoader: a split's rows as batches, shuffled reproducibly; stops and goes on at any batch."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ class RowGroup:
 class BatchLoader:
     """Iterates over a split once an epoch.
 
-    Row groups are drawn in random order and read whole; those of a block of up to `shuffle_rows` rows are shuffled
-    among one another. The order depends on `seed` and the epoch alone. A split that fits one block is read once.
+    Row groups are drawn in random order and read whole; those of a block of up to `shuffle_rows` rows are
+    shuffled among one another. The order depends on `seed` and the epoch alone. A split that fits one block
+    is read once.
 
     Args:
         files: Parquet files of the split.
@@ -62,7 +63,9 @@ class BatchLoader:
         self.shuffle_rows = shuffle_rows
         self.only_positives = only_positives
         self.seed = seed
-        self.row_groups = [group for file in files for group in _row_groups(file, only_positives=only_positives)]
+        self.row_groups = [
+            group for file in files for group in _row_groups(file, only_positives=only_positives)
+        ]
         self.num_rows = sum(group.num_rows for group in self.row_groups)
         self.epoch = -1
         self.next_batch = 0
@@ -141,7 +144,9 @@ class BatchLoader:
         # In the order on disk, so that a block's rows do not depend on the order its groups were drawn in.
         groups = sorted(block, key=lambda group: (group.file, group.index))
         columns = columns_of(self.schema)
-        table = pa.concat_tables(pq.ParquetFile(g.file).read_row_group(g.index, columns=columns) for g in groups)
+        table = pa.concat_tables(
+            pq.ParquetFile(g.file).read_row_group(g.index, columns=columns) for g in groups
+        )
         if self.only_positives:
             table = table.filter(table[tables.POSITIVE])
         events = Events.from_arrow(table, self.schema)

@@ -33,7 +33,8 @@ class Queries:
         timestamps: [Q] as in the raw table; None where it has none. Of a user's first event in mode `user`.
         events: the events whose user and context features the model sees.
         histories: all of the user's positives before the query (catalogue rows, oldest first).
-        relevant: catalogue rows of the right answers; 0, an item outside the catalogue, can't be hit but counts.
+        relevant: catalogue rows of the right answers; 0, an item outside the catalogue, can't be hit but
+            counts.
         collator: builds the batches.
     """
 
@@ -106,7 +107,7 @@ def event_queries(
 def user_queries(
     table: pa.Table, *, histories: Histories, collator: Collator, split_number: int, has_timestamps: bool
 ) -> Queries:
-    """One query for every user with a positive; all of them are relevant, the history is the earlier splits."""
+    """One query a user: all of its positives are relevant, the history is the earlier splits."""
     positive = table.filter(table[tables.POSITIVE])
     events = Events.from_arrow(positive, collator.schema)
     users, first, relevant = _by_user(events)
@@ -136,4 +137,5 @@ def _by_user(events: Events) -> tuple[torch.Tensor, torch.Tensor, Bags]:
 
 
 def _raw(table: pa.Table, column: str) -> npt.NDArray[Any]:
-    return table[column].combine_chunks().to_numpy(zero_copy_only=False)
+    values: npt.NDArray[Any] = table[column].combine_chunks().to_numpy(zero_copy_only=False)
+    return values

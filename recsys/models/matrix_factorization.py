@@ -1,7 +1,7 @@
-"""Matrix factorization (Koren, Bell and Volinsky, 2009, "Matrix Factorization Techniques for Recommender Systems").
+"""Matrix factorization (Koren, Bell and Volinsky, 2009).
 
-score(u, i) = <v_u, v_i> + b_i, from ids alone. The paper's user bias and global mean are left out: they add the
-same number to every item of a user, so neither the ranking nor a softmax or BPR loss can see them.
+score(u, i) = <v_u, v_i> + b_i, from ids alone. The paper's user bias and global mean are left out: they add
+the same number to every item of a user, so neither the ranking nor a softmax or BPR loss can see them.
 
 Legend: B examples, D embedding dimension.
 """

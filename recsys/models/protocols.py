@@ -1,8 +1,8 @@
 """What a task, the evaluation and the export may ask of a model.
 
-A model is embedding tables (`recsys.nn.embeddings.FeatureTables`, any number, as direct children) followed by plain
-scriptable modules that take the embedded features and the dense values. The split is what lets tables be sharded in
-training and replaced by torch's own look-ups in export without touching model code.
+A model is embedding tables (`recsys.nn.embeddings.FeatureTables`, any number, as direct children) followed by
+plain scriptable modules that take the embedded features and the dense values. The split is what lets tables
+be sharded in training and replaced by torch's own look-ups in export without touching model code.
 
 Legend: B examples, N candidates, D embedding dimension.
 """
@@ -20,7 +20,7 @@ from recsys.schema.batch import Batch
 class RankingModel(Protocol):
     """Scores rows that hold user, context and item features.
 
-    `head(embedded, dense) -> logits [B]` is scriptable; `forward(batch)` is `head(embed(self, batch), batch.dense)`.
+    `head(embedded, dense) -> logits [B]` is scriptable; `forward` is `head(embed(self, batch), batch.dense)`.
     """
 
     head: nn.Module
@@ -33,8 +33,8 @@ class RankingModel(Protocol):
 class RetrievalModel(Protocol):
     """Encodes queries and candidates so that their dot product is the score.
 
-    `query_tower` and `candidate_tower` (embedded, dense) -> vectors are scriptable. The score of a pair is the plain
-    dot product: normalisation, temperature and biases are inside the vectors.
+    `query_tower` and `candidate_tower` (embedded, dense) -> vectors are scriptable. The score of a pair is
+    the plain dot product: normalisation, temperature and biases are inside the vectors.
     """
 
     query_tower: nn.Module

@@ -1,9 +1,9 @@
 """Two-Tower retrieval (Covington et al., 2016; Yi et al., 2019, "Sampling-Bias-Corrected Neural Modeling").
 
-The user tower reads the user's id, profile, context and the mean of the history's item embeddings; the item tower
-the item's id and content. Vectors are L2-normalised and the dot product is divided by a temperature (Yi et al.,
-section 3). What we changed: the towers add their MLP's output to the sum of their embeddings, so that with small
-data the model starts out as a factorization over features instead of having to learn one.
+The user tower reads the user's id, profile, context and the mean of the history's item embeddings; the item
+tower the item's id and content. Vectors are L2-normalised and the dot product is divided by a temperature (Yi
+et al., section 3). What we changed: the towers add their MLP's output to the sum of their embeddings, so that
+with small data the model starts out as a factorization over features instead of having to learn one.
 
 Legend: B examples, D embedding dimension.
 """
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Dict, List  # noqa: UP035 (scripted)
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
@@ -114,4 +114,4 @@ class Tower(nn.Module):
         features_BFD = torch.stack([embedded[name] for name in self.names], dim=1)
         features_BFD = self.dropout(features_BFD)
         deep_BD = self.mlp(torch.cat([features_BFD.flatten(1), dense], dim=1))
-        return self.scale * F.normalize(features_BFD.sum(dim=1) + deep_BD, dim=1)
+        return self.scale * functional.normalize(features_BFD.sum(dim=1) + deep_BD, dim=1)

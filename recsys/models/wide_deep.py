@@ -1,9 +1,9 @@
 """Wide & Deep ranking (Cheng et al., 2016, arXiv 1606.07792).
 
-The wide part is linear over every id and over declared crosses of ids; the deep part an MLP over embeddings and
-dense values; their logits add up and are trained jointly. What we changed: both parts share one optimizer (the
-paper's FTRL for the wide part does not exist in torch), and multi-valued ids enter the wide part as the mean of
-their weights.
+The wide part is linear over every id and over declared crosses of ids; the deep part an MLP over embeddings
+and dense values; their logits add up and are trained jointly. What we changed: both parts share one optimizer
+(the paper's FTRL for the wide part does not exist in torch), and multi-valued ids enter the wide part as the
+mean of their weights.
 
 Legend: B examples, D embedding dimension.
 """
@@ -60,7 +60,12 @@ class WideDeep(nn.Module):
             features, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
         )
         self.wide = FeatureTables(
-            features, embedding_dim=_WIDE_DIM, crosses=parts, prefix="wide_", init_std=0.0, id_dropout=id_dropout
+            features,
+            embedding_dim=_WIDE_DIM,
+            crosses=parts,
+            prefix="wide_",
+            init_std=0.0,
+            id_dropout=id_dropout,
         )
         self.head = WideDeepHead(
             [f.name for f in features],
@@ -106,4 +111,5 @@ class WideDeepHead(nn.Module):
         wide_B1 = (dense * self.wide_dense).sum(dim=1, keepdim=True) + self.bias
         for name in self.wide_names:
             wide_B1 = wide_B1 + embedded[name].mean(dim=1, keepdim=True)
-        return (deep_B1 + wide_B1).squeeze(1)
+        logits_B: torch.Tensor = (deep_B1 + wide_B1).squeeze(1)
+        return logits_B

@@ -9,10 +9,9 @@ from typing import List, Tuple  # noqa: UP035 (scripted)
 import torch
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Cross:
-    """The cross of `parts` (names of features, at most one of them multi-valued), in `num_buckets` hashed rows."""
+    """The cross of the features `parts`, at most one of them multi-valued, in `num_buckets` hashed rows."""
 
     parts: tuple[str, ...]
     num_buckets: int
@@ -34,8 +33,8 @@ def cross_ids(
 ) -> Tuple[torch.Tensor, torch.Tensor]:  # noqa: UP006
     """Rows of the crossed feature.
 
-    Every value of the first multi-valued part is paired with the single values of the others; where a part's bag is
-    empty the cross is empty.
+    Every value of the first multi-valued part is paired with the single values of the others; where a part's
+    bag is empty the cross is empty.
 
     Args:
         bags: for each part, values [V] int64 and lengths [B]; at most one part has bags longer than 1.

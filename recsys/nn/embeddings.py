@@ -28,8 +28,8 @@ class FeatureTables(nn.Module):
         crosses: further features, hashed from those above.
         prefix: put before the names of the embedded features and of the tables.
         init_std: standard deviation of the normal initialisation.
-        id_dropout: probability in training with which a row is replaced by row 0, for features with a vocabulary,
-            so that the out-of-vocabulary row learns what an unknown value is worth; 0.02 works.
+        id_dropout: probability in training with which a row is replaced by row 0, for features with a
+            vocabulary, so that the out-of-vocabulary row learns what an unknown value is worth; 0.02 works.
 
     Raises:
         ValueError: a feature is dense or `embedding_dim` is not a multiple of 4.
@@ -115,7 +115,7 @@ class FeatureTables(nn.Module):
 def _complete(
     bags: dict[str, tuple[torch.Tensor, torch.Tensor]], names: Sequence[str], *, num_examples: int
 ) -> KeyedJaggedTensor:
-    """The bags of `names` in order; empty bags for a name that is missing (a query holds no item features)."""
+    """The bags of `names` in order; empty bags for what is missing (a query holds no item features)."""
     some_values, some_lengths = next(iter(bags.values()))
     empty = (some_values.new_empty(0), some_lengths.new_zeros(num_examples))
     chosen = [bags.get(name, empty) for name in names]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torchrec import JaggedTensor, KeyedJaggedTensor
@@ -48,22 +49,22 @@ class Batch:
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Batch:
         """This batch on `device`."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=non_blocking) if value is not None else None
             for name, value in self._fields()
         }
-        return Batch(**moved)  # type: ignore[arg-type]
+        return Batch(**moved)
 
     def pin_memory(self) -> Batch:
         """This batch in page-locked memory, so that its copy to a GPU can overlap with work there."""
-        pinned = {name: _pin(value) for name, value in self._fields()}
-        return Batch(**pinned)  # type: ignore[arg-type]
+        pinned: dict[str, Any] = {name: _pin(value) for name, value in self._fields()}
+        return Batch(**pinned)
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Tells the caching allocator that `stream` uses this batch."""
         for _, value in self._fields():
             if value is not None:
-                value.record_stream(stream)  # type: ignore[arg-type]
+                value.record_stream(stream)
 
     def select(self, rows: torch.Tensor) -> Batch:
         """The examples at `rows` ([N] int64, repeats allowed), in that order; ids and dense values only.

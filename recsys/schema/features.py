@@ -29,7 +29,8 @@ class Feature:
         name: how models and configs call it; unique in a schema.
         kind: `id` one value; `multi_id` a list or a delimited string; `numeric` a number; `sequence` the
             user's own history of items; `time` a part of the timestamp (UTC); `text` hashed word n-grams.
-        role: whose property it is. `user` and `context` are known at request time, `item` belongs to a candidate.
+        role: whose property it is. `user` and `context` are known at request time, `item` belongs to a
+            candidate.
         column: the raw column it is read from.
         table: embedding table; features naming the same table share its rows. Empty for dense features.
         num_rows: rows of that table, row 0 included. Fitted. 0 for dense features.
@@ -71,7 +72,8 @@ class Feature:
         for field, allowed in _CHOICES.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(
-                    f"feature `{self.name}`: `{field}` must be one of {', '.join(allowed)}, got `{getattr(self, field)}`"
+                    f"feature `{self.name}`: `{field}` must be one of {', '.join(allowed)}, "
+                    f"got `{getattr(self, field)}`"
                 )
         object.__setattr__(self, "column", self.column or self.name)
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
@@ -126,7 +128,9 @@ class FeatureSchema:
         names = [feature.name for feature in self.features]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"feature names must be unique, got {', '.join(f'`{n}`' for n in twice)} more than once")
+            raise ValueError(
+                f"feature names must be unique, got {', '.join(f'`{n}`' for n in twice)} more than once"
+            )
         rows: dict[str, int] = {}
         for feature in self.features:
             if rows.setdefault(feature.table, feature.num_rows) != feature.num_rows and feature.table:

@@ -102,7 +102,8 @@ def read_station(path: Path, kind: StationKind, *, verify_all: bool = False) -> 
         raise ValueError(f"expected a {kind} station at `{path}`, found `{manifest.get('format')}`; {again}")
     if manifest["version"] != VERSIONS[kind]:
         raise ValueError(
-            f"`{path}` has {kind} format version {manifest['version']}, this release reads {VERSIONS[kind]}; {again}"
+            f"`{path}` has {kind} format version {manifest['version']}, "
+            f"this release reads {VERSIONS[kind]}; {again}"
         )
     for name, expected in manifest["files"].items():
         _check_file(path / name, expected, again=again, verify_all=verify_all)
@@ -117,7 +118,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout this package runs from, with `+` when it has uncommitted changes; None outside one."""
+    """Commit of this package's checkout, with `+` when there are uncommitted changes; None outside one."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

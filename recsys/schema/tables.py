@@ -34,7 +34,7 @@ LOGGED_FEEDBACK = (REQUEST_ID, TIMESTAMP, USER_ID, ITEM_ID, POSITION, PROPENSITY
 
 
 def encoded_column(feature: str) -> str:
-    """Column of users.parquet or items.parquet that holds an encoded feature; the bare names hold the raw ids.
+    """Column of users.parquet or items.parquet with an encoded feature; the bare names hold the raw ids.
 
     >>> encoded_column("age"), encoded_column("item_id")
     ('age', 'item_id_row')

@@ -21,7 +21,7 @@ from recsys.training.task import data_module
 logger = logging.getLogger(__name__)
 
 
-class Interrupted(Exception):
+class TrainingInterruptedError(Exception):
     """Training was interrupted from outside; `last` holds everything up to the step before."""
 
 
@@ -49,7 +49,7 @@ class Interruption(pl.Callback):
         """Saves and stops when asked to."""
         if self.requested:
             self.checkpoints.save_last(trainer)
-            raise Interrupted
+            raise TrainingInterruptedError
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Gives the signals back."""
@@ -104,7 +104,9 @@ class Throughput(pl.Callback):
         pl_module.log("train/examples_per_second", rate)
         shown = {"train/loss": trainer.callback_metrics.get("train/loss_epoch")}
         shown |= {name: value for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-        figures = ", ".join(f"{name} {float(value):.4f}" for name, value in shown.items() if value is not None)
+        figures = ", ".join(
+            f"{name} {float(value):.4f}" for name, value in shown.items() if value is not None
+        )
         logger.info("epoch %d: %s, %s examples/s", trainer.current_epoch, figures, f"{rate:,.0f}")
 
 

@@ -33,7 +33,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         finally:
             temporary.unlink(missing_ok=True)
 
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Reads a checkpoint.
 
         Raises:
@@ -50,7 +52,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(pl.Callback):
-    """Keeps `last` after every validation and `best` by the monitored metric, with the random generators' state.
+    """Keeps `last` and, by the monitored metric, `best`, with the random generators' state.
 
     Args:
         folder: where to write.

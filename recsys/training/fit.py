@@ -18,10 +18,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from recsys.data.datamodule import RecDataModule
 from recsys.models.weights import load_weights
 from recsys.training.callbacks import (
-    Interrupted,
     Interruption,
     StderrProgressBar,
     Throughput,
+    TrainingInterruptedError,
     show_item_embeddings,
 )
 from recsys.training.checkpoint import BEST, LAST, AtomicCheckpointIO, Checkpoints
@@ -64,7 +64,7 @@ def fit(
     resume: bool = False,
     hyperparameters: Mapping[str, Any] | None = None,
 ) -> FitResult:
-    """Trains `task` and leaves `checkpoints/` and `tensorboard/` in `run_dir`; the task holds the best weights after.
+    """Trains `task`, which holds the best weights after; fills `checkpoints/` and `tensorboard/`.
 
     Seeding is the caller's: weights are drawn before this is called.
 
@@ -85,7 +85,12 @@ def fit(
     checkpoints = Checkpoints(run_dir / "checkpoints", monitor=monitor, mode=mode)
     throughput = Throughput()
     board = TensorBoardLogger(save_dir=str(run_dir), name="tensorboard", version="")
-    watchers: list[Callback] = [Interruption(checkpoints), throughput, LearningRateMonitor("step"), checkpoints]
+    watchers: list[Callback] = [
+        Interruption(checkpoints),
+        throughput,
+        LearningRateMonitor("step"),
+        checkpoints,
+    ]
     if options.patience is not None:
         watchers.insert(0, EarlyStopping(monitor, mode=mode, patience=options.patience, check_finite=True))
     if options.progress_bar:
@@ -96,12 +101,13 @@ def fit(
     try:
         last = run_dir / "checkpoints" / LAST
         with warnings.catch_warnings():
-            # Where every parameter is in a fused table, there is nothing left for an optimizer of Lightning's.
+            # Where every parameter is in a fused table, there is nothing left for an optimizer of
+            # Lightning's.
             warnings.filterwarnings("ignore", ".*this fit will run with no optimizer")
             trainer.fit(task, datamodule=data, ckpt_path=str(last) if resume else None)
         load_weights(task.model, run_dir / "checkpoints" / BEST)
         show_item_embeddings(task, board, num_items=options.projector_items)
-    except Interrupted:
+    except TrainingInterruptedError:
         interrupted = True
     result = FitResult(
         interrupted=interrupted,

@@ -24,11 +24,12 @@ _FUSED: dict[str, type[torch.optim.Optimizer]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Optimizers:
-    """AdamW for the dense parameters, and for the tables either the same or an optimizer fused into the look-up.
+    """AdamW for the dense parameters; for the tables the same, or an optimizer fused into the look-up.
 
-    A fused optimizer updates only the rows a batch has touched, within the backward pass: a step's time does not
-    depend on the size of the tables. AdamW on tables moves every row every step: best for small data, too slow
-    beyond some 100,000 rows.
+    A fused optimizer updates only the rows a batch has touched, within the backward pass: a step's time does
+        not
+    depend on the size of the tables. AdamW on tables moves every row every step: best for small data, too
+    slow beyond some 100,000 rows.
 
     Args:
         learning_rate: of AdamW, at its peak; 1e-4 to 1e-2 works.
@@ -49,7 +50,7 @@ class Optimizers:
     warmup_steps: int = 0
 
     def fuse(self, model: nn.Module) -> None:
-        """Replaces the model's table collections by fused ones, when `tables` asks for that; weights are kept."""
+        """Replaces the model's tables by fused ones, when `tables` asks for that; weights are kept."""
         if self.tables == "adamw" or fused_collections(model):
             return
         weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -83,12 +84,14 @@ class Optimizers:
 def fused_collections(model: nn.Module) -> dict[str, FusedEmbeddingBagCollection]:
     """Collections whose tables are updated in the backward pass, by module name."""
     return {
-        name: module for name, module in model.named_modules() if isinstance(module, FusedEmbeddingBagCollection)
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, FusedEmbeddingBagCollection)
     }
 
 
 def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Every trainable parameter in exactly one group: `fused`, `tables`, `weights` (matrices) or `vectors`."""
+    """Every parameter in exactly one group: `fused`, `tables`, `weights` (matrices) or `vectors`."""
     fused = {f"{name}." for name in fused_collections(model)}
     groups: dict[str, list[nn.Parameter]] = {"fused": [], "tables": [], "weights": [], "vectors": []}
     for name, parameter in model.named_parameters():

@@ -15,7 +15,8 @@ class TrainerOptions:
         monitor: validation metric that picks the best checkpoint; null takes the task's own.
         precision: of the arithmetic, in Lightning's names.
         accelerator, devices: where to run.
-        gradient_clip_norm: largest norm of the dense gradients; null does not clip. Fused tables are not clipped.
+        gradient_clip_norm: largest norm of the dense gradients; null does not clip. Fused tables are not
+            clipped.
         validate_every_epochs: epochs between validations.
         log_every_n_steps: steps between lines of the losses in TensorBoard.
         limit_train_batches, limit_val_batches: use only so many, for debugging; null uses all.

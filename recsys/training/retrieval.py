@@ -124,7 +124,7 @@ class RetrievalTask(pl.LightningModule):
         )
 
     def _log_expected_counts(self, batch_size: int) -> torch.Tensor:
-        """[I] log of how often each item is expected among the candidates: of the batch, and drawn uniformly."""
+        """[I] log of how often each item is expected among the candidates, in-batch and uniform."""
         assert self._item_counts is not None
         in_batch_I = batch_size * self._item_counts / self._item_counts.sum()
         drawn = self.num_negatives / (len(self._item_counts) - 1)
@@ -183,4 +183,6 @@ def encode_catalogue(model: RetrievalModel, catalogue: Batch, *, chunk: int = 65
     """Vectors [I, D] of the whole catalogue, a chunk at a time."""
     rows = torch.arange(len(catalogue), device=catalogue.dense.device)
     with torch.no_grad():
-        return torch.cat([model.encode_candidates(catalogue.select(part)) for part in rows.split(chunk)])
+        return torch.cat(
+            [model.encode_candidates(catalogue.select(part)) for part in torch.split(rows, chunk)]
+        )

@@ -1,4 +1,4 @@
-"""What both tasks share with Lightning: who is optimized how, and what a checkpoint holds beside the weights."""
+"""What both tasks share: who is optimized how, and what a checkpoint holds beside the weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from recsys.data.datamodule import RecDataModule
 from recsys.training.optimizers import Optimizers, fused_collections
 
 
-def configure_optimizers(task: pl.LightningModule, model: nn.Module, optimizers: Optimizers) -> OptimizerLRScheduler:
+def configure_optimizers(
+    task: pl.LightningModule, model: nn.Module, optimizers: Optimizers
+) -> OptimizerLRScheduler:
     """The dense optimizer with its schedule; fused ones step by themselves."""
     dense = optimizers.dense(model)
     if dense is None:

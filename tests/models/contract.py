@@ -44,7 +44,10 @@ class RetrievalContract:
 
     def test_batch_equals_single(self, model):
         world = checkerboard()
-        for batch, encode in ((world.queries, model.encode_queries), (world.catalogue, model.encode_candidates)):
+        for batch, encode in (
+            (world.queries, model.encode_queries),
+            (world.catalogue, model.encode_candidates),
+        ):
             whole = encode(batch)
             for row in (0, 3, SIZE):
                 torch.testing.assert_close(encode(batch.select(torch.tensor([row])))[0], whole[row])
@@ -62,7 +65,9 @@ class RetrievalContract:
         world = checkerboard()
         for batch, tower in ((world.queries, model.query_tower), (world.catalogue, model.candidate_tower)):
             embedded = embed(model, batch)
-            torch.testing.assert_close(torch.jit.script(tower)(embedded, batch.dense), tower(embedded, batch.dense))
+            torch.testing.assert_close(
+                torch.jit.script(tower)(embedded, batch.dense), tower(embedded, batch.dense)
+            )
 
     def test_solves_the_checkerboard(self):
         torch.manual_seed(0)
@@ -87,7 +92,9 @@ class RetrievalContract:
         users, items = world.likes.nonzero(as_tuple=True)
 
         def loss():
-            scores = model.encode_queries(world.queries.select(users)) @ model.encode_candidates(world.catalogue).T
+            scores = (
+                model.encode_queries(world.queries.select(users)) @ model.encode_candidates(world.catalogue).T
+            )
             return full_softmax(scores[:, 1:], items - 1)
 
         train(model, loss, steps=10)
@@ -157,7 +164,9 @@ class RankingContract:
         torch.manual_seed(0)
         model, world = self.build(SCHEMA), checkerboard()
         withheld = torch.eye(SIZE + 1, dtype=torch.bool)
-        withheld[torch.arange(1, SIZE), torch.arange(2, SIZE + 1)] = True  # and its neighbours, which are disliked
+        withheld[torch.arange(1, SIZE), torch.arange(2, SIZE + 1)] = (
+            True  # and its neighbours, which are disliked
+        )
         asked = ~withheld
         asked[0], asked[:, 0] = False, False
         batch = pairs(world, *asked.nonzero(as_tuple=True))

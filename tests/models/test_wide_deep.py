@@ -7,7 +7,9 @@ from tests.worlds import SCHEMA, checkerboard, pairs
 
 class TestWideDeep(RankingContract):
     def build(self, schema):
-        return WideDeep(schema, embedding_dim=8, hidden=(32,), crosses=[["user_id", "genres"]], id_dropout=0.05)
+        return WideDeep(
+            schema, embedding_dim=8, hidden=(32,), crosses=[["user_id", "genres"]], id_dropout=0.05
+        )
 
     def test_cross_weight_moves_only_the_rows_that_hold_it(self):
         torch.manual_seed(0)

@@ -80,7 +80,9 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(options, tmp_p
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
-@pytest.mark.parametrize(("task", "metric", "chance"), [("retrieval", "ndcg@10", 0.2), ("ranking", "auc", 0.5)])
+@pytest.mark.parametrize(
+    ("task", "metric", "chance"), [("retrieval", "ndcg@10", 0.2), ("ranking", "auc", 0.5)]
+)
 def test_training_learns(options, tmp_path, task, metric, chance):
     trainer = dataclasses.replace(TRAINER, max_epochs=20)
     task, data = start(options, task=task)
@@ -113,7 +115,9 @@ def test_best_checkpoint_is_the_one_with_the_best_metric(options, tmp_path):
     result = fit(task, data, dataclasses.replace(TRAINER, max_epochs=6), run_dir=tmp_path)
     best = torch.load(tmp_path / "checkpoints" / "best", weights_only=True)
     assert best["epoch"] == result.best_epoch
-    assert same(best["state_dict"], {f"model.{name}": value for name, value in task.model.state_dict().items()})
+    assert same(
+        best["state_dict"], {f"model.{name}": value for name, value in task.model.state_dict().items()}
+    )
 
 
 def test_early_stopping_waits_for_its_patience(options, tmp_path):
@@ -151,7 +155,9 @@ def test_damaged_last_is_refused_by_name_and_best_is_offered(options, tmp_path):
     last = tmp_path / "checkpoints" / "last"
     last.write_bytes(last.read_bytes()[:1000])
     task, data = start(options)
-    with pytest.raises(ValueError, match=r"checkpoints/last` is missing or damaged .*checkpoints/best` is there"):
+    with pytest.raises(
+        ValueError, match=r"checkpoints/last` is missing or damaged .*checkpoints/best` is there"
+    ):
         fit(task, data, TRAINER, run_dir=tmp_path, resume=True)
 
 

@@ -22,7 +22,9 @@ def test_each_parameter_is_owned_exactly_once(model, tables):
     dense = Optimizers(tables=tables).dense(model)
     stepped = {id(parameter) for group in dense.param_groups for parameter in group["params"]}
     fused = {
-        id(parameter) for collection in fused_collections(model).values() for parameter in collection.parameters()
+        id(parameter)
+        for collection in fused_collections(model).values()
+        for parameter in collection.parameters()
     }
     assert stepped | fused == {id(parameter) for parameter in model.parameters()}
     assert not stepped & fused
@@ -61,7 +63,9 @@ def test_weight_decay_spares_vectors_and_is_its_own_on_tables(model):
     groups = Optimizers(weight_decay=0.1, table_weight_decay=0.3).dense(model).param_groups
     by_decay = {group["weight_decay"]: group["params"] for group in groups}
     assert all(parameter.ndim == 1 for parameter in by_decay[0.0])
-    assert {id(p) for p in by_decay[0.3]} == {id(p) for n, p in model.named_parameters() if "embedding_bags" in n}
+    assert {id(p) for p in by_decay[0.3]} == {
+        id(p) for n, p in model.named_parameters() if "embedding_bags" in n
+    }
 
 
 @pytest.mark.parametrize(
