@@ -37,7 +37,7 @@ def auc(labels_N: NDArray[Any], scores_N: NDArray[Any]) -> float:
     Reference:
         Hanley and McNeil, "The meaning and use of the area under a ROC curve", Radiology 1982.
     """
-    auc_U, _ = user_auc(labels_N, scores_N, np.zeros(len(labels_N), dtype=np.int64))
+    _, auc_U, _ = user_auc(labels_N, scores_N, np.zeros(len(labels_N), dtype=np.int64))
     if not len(auc_U):
         raise ValueError(
             f"AUC needs both positives and negatives, got {len(labels_N)} rows of one kind of label"
@@ -63,7 +63,7 @@ def gauc(labels_N: NDArray[Any], scores_N: NDArray[Any], users_N: NDArray[Any]) 
         Zhu et al., "Optimized cost per click in Taobao display advertising", 2017, arXiv 1703.02091,
         weighted by impressions.
     """
-    auc_U, num_rows_U = user_auc(labels_N, scores_N, users_N)
+    _, auc_U, num_rows_U = user_auc(labels_N, scores_N, users_N)
     if not len(auc_U):
         raise ValueError(
             f"GAUC needs a user with both positives and negatives, got none in {len(labels_N)} rows"
@@ -73,13 +73,13 @@ def gauc(labels_N: NDArray[Any], scores_N: NDArray[Any], users_N: NDArray[Any]) 
 
 def user_auc(
     labels_N: NDArray[Any], scores_N: NDArray[Any], users_N: NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """AUC and number of rows of every user with both positives and negatives, users in ascending order.
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.int64]]:
+    """AUC and number of rows of every user with both positives and negatives.
 
     Returns:
-        `auc_U` and `num_rows_U`, both [U].
+        Those users in ascending order, `auc_U` and `num_rows_U`, all [U].
     """
-    _, users_N = np.unique(users_N, return_inverse=True)
+    users_U, users_N = np.unique(users_N, return_inverse=True)
     order = np.lexsort((scores_N, users_N))
     users_N, scores_N, positive_N = users_N[order], scores_N[order], labels_N[order] > 0
     num_users = int(users_N[-1]) + 1 if len(users_N) else 0
@@ -91,7 +91,7 @@ def user_auc(
     won_U = rank_sum_U - num_positives_U * (num_positives_U + 1) / 2
     pairs_U = num_positives_U * (num_rows_U - num_positives_U)
     kept_U = pairs_U > 0
-    return won_U[kept_U] / pairs_U[kept_U], num_rows_U[kept_U].astype(np.int64)
+    return users_U[kept_U], won_U[kept_U] / pairs_U[kept_U], num_rows_U[kept_U].astype(np.int64)
 
 
 def log_loss(labels_N: NDArray[Any], probabilities_N: NDArray[Any]) -> float:

@@ -32,15 +32,17 @@ def test_log_loss_equals_scikit_learn(rows):
 
 def test_gauc_is_the_mean_of_users_scikit_learn_aucs_weighted_by_rows(rows):
     labels, scores, users = rows
-    aucs, weights = [], []
+    aucs, weights, with_both = [], [], []
     for user in np.unique(users):
         own = users == user
         if 0 < labels[own].sum() < own.sum():
             aucs.append(sklearn_metrics.roc_auc_score(labels[own], scores[own]))
             weights.append(own.sum())
+            with_both.append(user)
     assert len(aucs) < 50
     assert gauc(labels, scores, users) == pytest.approx(np.average(aucs, weights=weights), abs=1e-6)
-    found, num_rows = user_auc(labels, scores, users)
+    found_users, found, num_rows = user_auc(labels, scores, users)
+    assert found_users.tolist() == with_both
     assert found == pytest.approx(aucs, abs=1e-6)
     assert num_rows.tolist() == weights
 

@@ -95,6 +95,21 @@ def test_auc_samples_equal_the_auc_of_the_drawn_rows(monkeypatch, decimals):
         assert sample == pytest.approx(auc(labels[drawn], scores[drawn]))
 
 
+def test_grouping_many_different_scores_hardly_moves_the_auc_samples(monkeypatch):
+    rng = np.random.default_rng(0)
+    users, labels = rng.integers(0, 50, 20_000), rng.integers(0, 2, 20_000)
+    scores = rng.random(20_000) + 0.3 * labels
+    counts = resample_counts(50, num_resamples=10, seed=0)
+    grouped = auc_samples(counts, labels, scores_N=scores, users_N=users)
+    monkeypatch.setattr("recsys.metrics.intervals._MAX_SCORE_GROUPS", 20_000)
+    exact = auc_samples(counts, labels, scores_N=scores, users_N=users)
+    assert exact[0] == pytest.approx(
+        auc(np.repeat(labels, counts[0, users]), np.repeat(scores, counts[0, users]))
+    )
+    assert grouped == pytest.approx(exact, abs=2e-4)
+    assert (grouped != exact).any()
+
+
 def test_resample_of_one_class_has_no_auc():
     counts = np.array([[2, 0], [1, 1]], dtype=np.uint8)
     samples = auc_samples(counts, np.array([1, 0]), scores_N=np.array([0.9, 0.1]), users_N=np.array([0, 1]))
