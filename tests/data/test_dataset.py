@@ -1,0 +1,149 @@
+"""Reading a prepared dataset: histories, queries and batches, checked by hand on a tiny table."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+import torch
+
+from recsys.data.datamodule import RecDataModule
+from recsys.data.dataset import PreparedDataset
+from recsys.data.options import DataOptions, InteractionsTable, Label, SideTable
+from recsys.data.prepare import prepare
+
+# Two users. At instant 40 user "u" does two things at once: neither is history to the other.
+ROWS = [
+    ("u", "a", 10, 5),
+    ("v", "b", 15, 5),
+    ("u", "b", 20, 1),
+    ("u", "c", 30, 5),
+    ("v", "a", 35, 4),
+    ("u", "d", 40, 5),
+    ("u", "e", 40, 5),
+    ("v", "zz", 45, 5),
+    ("u", "b", 50, 5),
+    ("w", "a", 60, 5),
+]
+SPLIT = ["train"] * 5 + ["validation"] * 2 + ["test"] * 3
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory) -> DataOptions:
+    folder = tmp_path_factory.mktemp("raw")
+    table = pd.DataFrame(ROWS, columns=["user", "product", "when", "stars"]).assign(part=SPLIT)
+    table.to_csv(folder / "events.csv", index=False)
+    items = pd.DataFrame({"product": list("abcde"), "kind": ["x|y", "y", "", "x", "z|x"]})
+    items.to_csv(folder / "items.csv", index=False)
+    columns = {"user_id": "user", "item_id": "product", "timestamp": "when", "split": "part"}
+    return DataOptions(
+        name="tiny",
+        interactions=InteractionsTable(
+            path=str(folder / "events.csv"),
+            columns=dataclasses.replace(InteractionsTable().columns, **columns),
+            features={},
+        ),
+        items=SideTable(path=str(folder / "items.csv"), features={"kind": {"kind": "multi_id"}}),
+        label=Label(column="stars", positive_at_least=4),
+        split="predefined",
+        cache_dir=str(tmp_path_factory.mktemp("cache")),
+        batch_size=3,
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(options) -> PreparedDataset:
+    return PreparedDataset.open(prepare(options))
+
+
+def names(dataset, bag) -> list[str | None]:
+    return [dataset.item_ids[row] for row in bag.values.tolist()]
+
+
+def test_history_of_a_train_event_is_the_positives_strictly_before_it(dataset):
+    events = dataset.events("train")
+    histories = dataset.histories("train").before(events)
+    found = [names(dataset, histories.select(torch.tensor([i]))) for i in range(len(events))]
+    # In time order: u-a, v-b, u-b (disliked), u-c, v-a.
+    assert found == [[], [], ["a"], ["a"], ["b"]]
+
+
+def test_event_queries_see_earlier_test_events_and_nothing_of_the_same_instant(dataset):
+    validation = dataset.queries("validation", mode="event")
+    assert validation.user_ids.tolist() == ["u", "u"]
+    assert validation.timestamps.tolist() == [40, 40]
+    assert names(dataset, validation.relevant) == ["d", "e"]
+    assert [names(dataset, validation.histories.select(torch.tensor([i]))) for i in (0, 1)] == [
+        ["a", "c"]
+    ] * 2
+    test = dataset.queries("test", mode="event")
+    assert list(zip(test.user_ids, test.timestamps, strict=True)) == [("v", 45), ("u", 50), ("w", 60)]
+    assert [names(dataset, test.histories.select(torch.tensor([i]))) for i in range(3)] == [
+        ["b", "a"],
+        ["a", "c", "d", "e"],
+        [],
+    ]
+
+
+def test_item_outside_the_catalogue_counts_as_relevant_row_zero(dataset):
+    test = dataset.queries("test", mode="event")
+    assert names(dataset, test.relevant) == [None, "b", "a"]
+    assert test.relevant.values[0] == 0
+
+
+def test_user_queries_ask_once_with_the_earlier_splits_as_history(dataset):
+    test = dataset.queries("test", mode="user")
+    by_user = dict(zip(test.user_ids, range(len(test)), strict=True))
+    assert sorted(by_user) == ["u", "v", "w"]
+    of_u = torch.tensor([by_user["u"]])
+    assert names(dataset, test.histories.select(of_u)) == ["a", "c", "d", "e"]
+    assert names(dataset, test.relevant.select(of_u)) == ["b"]
+
+
+def test_unknown_user_has_row_zero(dataset):
+    test = dataset.queries("test", mode="event")
+    assert test.user_rows[2] == 0
+    assert (test.user_rows[:2] > 0).all()
+
+
+def test_batch_shows_the_latest_history_and_excludes_all_of_it(options, dataset):
+    queries = dataset.queries("test", mode="event", history_length=2)
+    batch = queries.batch(torch.tensor([1]))
+    item_id_row = dict(zip(dataset.item_ids, dataset.items.ids["item_id"].values().tolist(), strict=True))
+    # d and e are known from the items' table alone, not from train: the model sees row 0.
+    assert batch.ids["history"].values().tolist() == [item_id_row["d"], item_id_row["e"]] == [0, 0]
+    assert [dataset.item_ids[row] for row in batch.seen.values().tolist()] == ["a", "c", "d", "e"]
+
+
+def test_catalogue_holds_content_and_train_counts(dataset):
+    row = dict(zip(dataset.item_ids, range(dataset.num_items), strict=True))
+    assert sorted(name for name in row if name) == list("abcde")
+    counts = dataset.item_counts
+    assert {name: int(counts[row[name]]) for name in "abcde"} == {"a": 2, "b": 1, "c": 1, "d": 0, "e": 0}
+    kinds = dataset.items.select(torch.tensor([row["a"], row["c"], row["e"]])).ids["kind"]
+    assert kinds.lengths().tolist() == [2, 0, 1]  # z was never seen in train
+
+
+def test_ranking_batches_hold_every_labelled_row(options, dataset):
+    data = RecDataModule(options, task="ranking")
+    rows = list(data.loader("train", shuffle=False))
+    assert [label for batch in rows for label in batch.labels.tolist()] == [1, 1, 0, 1, 1]
+    assert rows[0].ids.keys() == ["user_id", "history", "item_id", "kind"]
+    assert rows[0].ids["item_id"].lengths().tolist() == [1] * 5
+
+
+def test_where_only_positives_are_logged_negatives_are_drawn(options):
+    only_positives = dataclasses.replace(
+        options, label=Label(), name="liked", negatives_per_positive=3, batch_size=2
+    )
+    data = RecDataModule(only_positives, task="ranking")
+    batch = next(iter(data.loader("train", shuffle=False)))
+    assert batch.labels.tolist() == [1, 0, 0, 0] * (len(batch) // 4)
+    drawn = batch.item_rows[batch.labels == 0]
+    assert ((drawn >= 1) & (drawn < data.dataset.num_items)).all()
+    again = next(iter(data.loader("train", shuffle=False)))
+    assert torch.equal(again.item_rows, batch.item_rows)
+
+
+def test_missing_station_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a prepared station at .*no such folder; make it anew"):
+        PreparedDataset.open(tmp_path / "nowhere")
