@@ -91,17 +91,18 @@ def auc_samples(
     group_N = _score_groups(scores_N)
     shape = (int(group_N.max(initial=0)) + 1, counts_RU.shape[1])
     positives_GU, negatives_GU = (
-        sparse.csr_matrix((of_class_N.astype(np.float64), (group_N, users_N)), shape=shape)
+        sparse.csr_matrix((of_class_N.astype(np.float32), (group_N, users_N)), shape=shape)
         for of_class_N in (labels_N > 0, labels_N <= 0)
     )
     samples_R = np.full(len(counts_RU), np.nan)
     block = max(1, _BLOCK // max(shape))
     for begin in range(0, len(counts_RU), block):
-        weights_UR = np.ascontiguousarray(counts_RU[begin : begin + block].T, dtype=np.float64)
+        # Sums of whole numbers below 2^24 are exact in float32.
+        weights_UR = np.ascontiguousarray(counts_RU[begin : begin + block].T, dtype=np.float32)
         positives_GR, negatives_GR = positives_GU @ weights_UR, negatives_GU @ weights_UR
-        below_GR = np.cumsum(negatives_GR, axis=0) - negatives_GR / 2
+        below_GR = np.cumsum(negatives_GR, axis=0, dtype=np.float64) - negatives_GR / 2
         won_R = (positives_GR * below_GR).sum(axis=0)
-        pairs_R = positives_GR.sum(axis=0) * negatives_GR.sum(axis=0)
+        pairs_R = positives_GR.sum(axis=0, dtype=np.float64) * negatives_GR.sum(axis=0, dtype=np.float64)
         np.divide(won_R, pairs_R, out=samples_R[begin : begin + block], where=pairs_R > 0)
     return samples_R
 
