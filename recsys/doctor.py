@@ -1,7 +1,7 @@
 """Checks the installation and says what is wrong and which command mends it: python -m recsys.doctor.
 
-Imports nothing but the standard library, because it has to speak when the rest cannot be imported. What should
-be installed is read from pyproject.toml, so that no version is written twice.
+Imports nothing but the standard library, because it has to speak when the rest cannot be imported. What
+should be installed is read from pyproject.toml, so that no version is written twice.
 """
 
 from __future__ import annotations

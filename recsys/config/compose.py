@@ -1,0 +1,282 @@
+"""Composes a command's configuration, checks all of it and names every mistake, before any work is done."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import hydra
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recsys.config.build import Problem, build
+from recsys.config.keys import known_keys, nearest, spelled_out
+from recsys.config.origins import origin
+from recsys.config.overrides import Groups, check_values, for_hydra, is_hydras, parse, variants
+from recsys.config.runs import read_config
+from recsys.doctor import PROJECT
+
+CONFIGS = PROJECT / "configs"
+SWEEP = "sweep"
+# What may be chosen anew, as a whole, for a run that is there already.
+_CHANGEABLE = ("trainer", "evaluation")
+# Keys of the contract that a later release will read.
+_NOT_YET = {"init_from": "continuing a model on newer data is not built yet; `resume=DIR` continues a run"}
+
+C = TypeVar("C")
+
+
+class ConfigurationError(ValueError):
+    """Everything that is wrong with a configuration, a line each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command(Generic[C]):
+    """One of the commands.
+
+    Args:
+        name: of its root file in configs/.
+        options: dataclass of its keys; their type hints are what the configuration is checked against.
+        continues: key that names a run from whose configuration this command starts.
+        repeats: may run several times, with `-m` or `sweep=`.
+    """
+
+    name: str
+    options: type[C]
+    continues: str | None = None
+    repeats: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Composition:
+    """What Hydra composed.
+
+    Args:
+        plain: the configuration, without Hydra's own part.
+        choices: the file chosen from each group.
+        overrides: of the command line, as Hydra read them.
+    """
+
+    plain: dict[str, Any]
+    choices: Mapping[str, Any]
+    overrides: Sequence[str]
+
+    @property
+    def overridden(self) -> list[str]:
+        """Keys and groups on the command line."""
+        return [text.lstrip("+~").partition("=")[0] for text in self.overrides]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reviewed:
+    """A command line in which nothing is wrong.
+
+    Args:
+        overrides: as Hydra wants them.
+        first: what its first run is composed of.
+        is_search: a sweep draws the values of its runs.
+    """
+
+    overrides: list[str]
+    first: Composition
+    is_search: bool
+
+
+def current_composition(config: DictConfig) -> Composition:
+    """The composition of the job that Hydra runs now."""
+    hydras = HydraConfig.get()
+    return Composition(_plain(config), dict(hydras.runtime.choices), list(hydras.overrides.task))
+
+
+def settle(command: Command[C], composition: Composition) -> tuple[C, dict[str, Any]]:
+    """The typed options of a command, and the plain configuration that they stand for, with every default.
+
+    Raises:
+        ConfigurationError: naming all mistakes.
+    """
+    problems: list[Problem] = []
+    plain = _layered(command, composition, problems)
+    options: C = build(plain, command.options, "", problems)
+    if problems:
+        raise ConfigurationError("\n".join(_described(problems, command, composition, plain)))
+    return options, spelled_out(plain, command.options)
+
+
+def review(
+    command: Command[C], texts: Sequence[str], *, config_dir: str | None = None, multirun: bool = False
+) -> Reviewed:
+    """Checks a command line as a whole, without doing any work.
+
+    Args:
+        command: which command.
+        texts: overrides.
+        config_dir: a further folder of configuration files.
+        multirun: several values for a key are to be run one after the other.
+
+    Raises:
+        ConfigurationError: naming all mistakes.
+    """
+    problems: list[Problem] = []
+    with _hydra(config_dir):
+        loader = GlobalHydra.instance().config_loader()
+        overrides = parse(texts, loader, problems)
+        groups = _groups(command.name)
+        rewritten = [str(o.input_line) if is_hydras(o) else for_hydra(o, groups, problems) for o in overrides]
+        search = any(o.key_or_group == SWEEP and o.value() is not None for o in overrides)
+        for override in overrides:
+            check_values(override, multirun=multirun, search=search, problems=problems)
+        lines = [problem.text for problem in problems]
+        for tried in variants(overrides, rewritten):
+            lines += _mistakes(command, tried)
+        if search:
+            lines += _search_mistakes(command, variants(overrides, rewritten)[0])
+        first = None if lines else _compose(command.name, variants(overrides, rewritten)[0])
+    if first is None:
+        raise ConfigurationError("\n".join(dict.fromkeys(lines)))
+    return Reviewed(overrides=[text for text in rewritten if text], first=first, is_search=search)
+
+
+def _mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:
+    """What is wrong with the configuration that these overrides compose."""
+    try:
+        settle(command, _compose(command.name, overrides))
+    except ConfigurationError as error:
+        return str(error).splitlines()
+    except (HydraException, OmegaConfBaseException) as error:
+        return [" ".join(f"{error} {error.__cause__ or ''}".split())]
+    return []
+
+
+def _search_mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:
+    """What is wrong with the values that a sweep would search."""
+    try:
+        space = _compose(command.name, overrides).plain[SWEEP]["space"]
+    except (HydraException, OmegaConfBaseException, KeyError, TypeError):
+        return []  # reported already
+    problems: list[Problem] = []
+    swept = parse(
+        [f"{key}={value}" for key, value in space.items()], GlobalHydra.instance().config_loader(), problems
+    )
+    texts = [for_hydra(override, _groups(command.name), problems) for override in swept]
+    lines = [f"`sweep.space`: {problem.text}" for problem in problems]
+    lines += [
+        f"`sweep.space.{override.key_or_group}` must be a choice(...), a range(...) or an interval(...)"
+        for override in swept
+        if not override.is_sweep_override()
+    ]
+    for tried in variants(swept, texts):
+        lines += _mistakes(command, [*overrides, *tried])
+    return lines
+
+
+def _layered(command: Command[C], composition: Composition, problems: list[Problem]) -> dict[str, Any]:
+    """The configuration of the run that is continued, if any, with what was asked for on top."""
+    asked = composition.plain
+    folder = asked.get(command.continues) if command.continues else None
+    if folder in (None, "???"):
+        return asked
+    try:
+        base = read_config(str(folder))
+    except ValueError as error:
+        problems.append(Problem(str(command.continues), f"`{command.continues}`: {error}"))
+        return asked
+    known = {field.name for field in dataclasses.fields(command.options)}  # type: ignore[arg-type]
+    layered = {key: copy.deepcopy(value) for key, value in base.items() if key in known}
+    for key in composition.overridden:
+        if key in composition.choices and key not in _CHANGEABLE:
+            text = f"`{key}=` cannot be chosen anew for the run `{folder}`; it keeps its own"
+            problems.append(Problem(key, text))
+        else:
+            _copy(asked, layered, key.split("."))
+    return layered
+
+
+def _copy(source: Any, target: dict[str, Any], path: Sequence[str]) -> None:
+    """Copies what is at `path` in `source` to the same place in `target`."""
+    head, *rest = path
+    if rest and isinstance(source.get(head), dict):
+        if not isinstance(target.get(head), dict):
+            target[head] = {}
+        _copy(source[head], target[head], rest)
+    elif head in source:
+        target[head] = source[head]
+
+
+def _described(
+    problems: Sequence[Problem], command: Command[C], composition: Composition, plain: Mapping[str, Any]
+) -> list[str]:
+    """A line for each problem, with where it came from and the nearest right key."""
+    known = [*known_keys(command.options, plain), *composition.choices]
+    run = composition.plain.get(command.continues) if command.continues else None
+    lines = []
+    for problem in problems:
+        line = f"`{problem.key}`: {_NOT_YET[problem.key]}" if problem.key in _NOT_YET else problem.text
+        where = origin(
+            problem.key,
+            overridden=composition.overridden,
+            choices=composition.choices,
+            root=CONFIGS / f"{command.name}.yaml",
+            run=run,
+        )
+        lines.append(line + (f" ({where})" if where else "") + _advice(problem, known))
+    return lines
+
+
+def _advice(problem: Problem, known: Sequence[str]) -> str:
+    """The nearest right key, or those there are beside the wrong one."""
+    if not problem.unknown or problem.key in _NOT_YET:
+        return ""
+    guess = nearest(problem.key, known)
+    if guess:
+        return f"; did you mean `{guess}`?"
+    parent = problem.key.rpartition(".")[0]
+    names = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent and "/" not in key]
+    return f"; there are: {', '.join(names)}" if names else ""
+
+
+def _groups(name: str) -> Groups:
+    loader = GlobalHydra.instance().config_loader()
+    names = [group for group in loader.list_groups("") if group != "hydra"]
+    options = {group: loader.get_group_options(group, ObjectType.CONFIG) for group in names}
+    return Groups(options, frozenset(_compose(name, []).choices) & frozenset(names))
+
+
+def _compose(name: str, overrides: Sequence[str]) -> Composition:
+    config = hydra.compose(name, overrides=list(overrides), return_hydra_config=True)
+    choices = dict(config.hydra.runtime.choices)
+    task = list(config.hydra.overrides.task)
+    return Composition(_plain(config), choices, task)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    content = OmegaConf.to_container(ours, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+@contextlib.contextmanager
+def _hydra(config_dir: str | None) -> Iterator[None]:
+    """Hydra's composing over our configuration files, without a job."""
+    GlobalHydra.instance().clear()
+    version.setbase("1.3")
+    search_path = create_config_search_path(str(CONFIGS))
+    if config_dir:
+        search_path.prepend(provider="command-line", path=f"file://{Path(config_dir).absolute()}")
+    # hydra.initialize_config_dir does the same for one folder only.
+    Hydra.create_main_hydra2(task_name="review", config_search_path=search_path)
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()

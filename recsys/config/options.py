@@ -1,0 +1,62 @@
+"""The keys of the commands that train, judge and export, as typed dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+from recsys.config.targets import Factory, Injected
+from recsys.data.options import DataOptions
+from recsys.evaluation.options import EvaluationOptions
+from recsys.sweeper import SweepOptions
+from recsys.training.optimizers import Optimizers
+from recsys.training.options import TrainerOptions
+
+Model = Annotated[Factory, Injected("schema")]
+Task = Annotated[Factory, Injected("model", "optimizers")]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Every key of `train.py`.
+
+    Args:
+        data: the dataset and how it is read.
+        model: a model class; the schema of the dataset is added.
+        task: a task class; model and optimizers are added.
+        optimizer: who moves which parameter.
+        trainer: how long and on what.
+        evaluation: how validation asks, and how the test split is judged.
+        seed: of weights, order of examples, dropout and negatives.
+        run_dir: folder of the run; null is runs/<date>-<time>-<model>-<data>.
+        resume: folder of a run to continue, with its own configuration.
+        sweep: what a sweep searches.
+    """
+
+    data: DataOptions
+    model: Model
+    task: Task
+    optimizer: Optimizers = dataclasses.field(default_factory=Optimizers)
+    trainer: TrainerOptions = dataclasses.field(default_factory=TrainerOptions)
+    evaluation: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
+    seed: int = 0
+    run_dir: str | None = None
+    resume: str | None = None
+    sweep: SweepOptions | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Every key of `evaluate.py` and `export.py`; what is not given is as in the run.
+
+    Args:
+        run: folder of the run.
+        data, model, task, evaluation, seed: see `TrainConfig`.
+    """
+
+    run: str
+    data: DataOptions
+    model: Model
+    task: Task
+    evaluation: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
+    seed: int = 0

@@ -1,0 +1,142 @@
+"""Command-line overrides: read, checked against the groups there are, and given to Hydra as it wants them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from recsys.config.build import Problem
+
+# More values than these of one sweep are not tried out before the sweep begins.
+_MOST_CHECKED = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """The groups of configuration files.
+
+    Args:
+        options: names of the files in each group.
+        chosen: groups in the command's defaults list; another one cannot be chosen.
+    """
+
+    options: Mapping[str, Sequence[str]]
+    chosen: frozenset[str]
+
+
+def parse(texts: Sequence[str], loader: ConfigLoader, problems: list[Problem]) -> list[Override]:
+    """Overrides that can be read; the others become problems."""
+    parser = OverridesParser.create(loader)
+    parsed = []
+    for text in texts:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            said = " ".join(str(error).split())
+            problems.append(Problem(text, f"expected `key=value`, got `{text}`: {said}"))
+    return parsed
+
+
+def is_hydras(override: Override) -> bool:
+    """True for an override of Hydra's own settings."""
+    return override.key_or_group.split(".")[0].split("/")[0] == "hydra"
+
+
+def check_values(override: Override, *, multirun: bool, search: bool, problems: list[Problem]) -> None:
+    """Several values for one key need a command that runs several times.
+
+    Args:
+        override: one override.
+        multirun: every value is to be run.
+        search: values are to be drawn by a sweep.
+        problems: gets what is wrong.
+    """
+    key = override.key_or_group
+    if not override.is_sweep_override() or search:
+        return
+    if not override.is_discrete_sweep():
+        text = f"`{override.input_line}` asks to search an interval, which only `sweep=NAME` does"
+        problems.append(Problem(key, f"{text}; list the values instead"))
+    elif not multirun:
+        text = f"`{override.input_line}` gives several values for `{key}`"
+        problems.append(Problem(key, f"{text}; add `-m` to run once for each, or write [a,b] for a list"))
+
+
+def for_hydra(override: Override, groups: Groups, problems: list[Problem]) -> str:
+    """The override as Hydra wants it.
+
+    A file that does not exist in its group becomes a problem, and the nearest one takes its place, so that
+    the rest can be checked. A key is forced, so that it need not be spelled out in the chosen files; whether
+    somebody reads it is checked on what is composed.
+    """
+    text = str(override.input_line)
+    name = override.key_or_group
+    if name not in groups.options:
+        return text if override.is_delete() else f"++{text.lstrip('+')}"
+    if name not in groups.chosen:
+        there = ", ".join(f"`{one}`" for one in sorted(groups.chosen)) or "nothing"
+        problems.append(Problem(name, f"this command does not choose a `{name}`; it chooses {there}"))
+        return ""
+    before = len(problems)
+    meant = [_nearest_option(name, option, groups, problems) for option in _options(override)]
+    if override.is_delete() or override.is_sweep_override():
+        return text.lstrip("+") if len(problems) == before else ""
+    if not meant:  # model=null
+        return f"~{name}"
+    return f"{name}={_as_value(meant)}" if None not in meant else ""
+
+
+def variants(overrides: Sequence[Override], texts: Sequence[str]) -> list[list[str]]:
+    """Override lists without sweeps that together use every swept value at least once.
+
+    Args:
+        overrides: some of them sweeps.
+        texts: the same as Hydra wants them; empty ones are left out.
+    """
+    choices = [_values(override, text) for override, text in zip(overrides, texts, strict=True) if text]
+    first = [choice[0] for choice in choices]
+    rest = [[*first[:i], one, *first[i + 1 :]] for i, choice in enumerate(choices) for one in choice[1:]]
+    return [first, *rest]
+
+
+def _nearest_option(name: str, option: str, groups: Groups, problems: list[Problem]) -> str | None:
+    there = groups.options[name]
+    if option in there:
+        return option
+    guesses = difflib.get_close_matches(option, there, n=1, cutoff=0.5)
+    meant = f"; did you mean `{name}={guesses[0]}`?" if guesses else ""
+    text = f"expected one of {', '.join(there) or 'no files yet'} for `{name}`, got `{option}`{meant}"
+    problems.append(Problem(name, text))
+    return guesses[0] if guesses else None
+
+
+def _as_value(options: Sequence[str | None]) -> str:
+    if len(options) == 1:  # Hydra takes a list for a group that may choose several files
+        return str(options[0])
+    return f"[{','.join(str(option) for option in options)}]"
+
+
+def _values(override: Override, text: str) -> list[str]:
+    if not override.is_sweep_override():
+        return [text]
+    key = text.partition("=")[0]
+    if override.is_discrete_sweep():
+        return [f"{key}={value}" for value in list(override.sweep_string_iterator())[:_MOST_CHECKED]]
+    interval: Any = override.value()
+    return [f"{key}={interval.start}", f"{key}={interval.end}"]
+
+
+def _options(override: Override) -> list[str]:
+    """Names of the files that a group override asks for."""
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
+    value = override.value()
+    asked = value if isinstance(value, list) else [value]
+    return [str(one) for one in asked if one is not None]

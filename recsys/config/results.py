@@ -1,0 +1,125 @@
+"""The table at the end of several runs: every trial, best first, and the command line of the best."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from recsys.config.runs import METRICS
+from recsys.sweeper import is_minimized
+
+TRIAL = "trial.json"
+RESULTS = "results.csv"
+
+
+def summarise(folder: Path, *, metric: str | None = None) -> bool:
+    """Writes the table of all trials in `folder` as CSV, prints it, and says whether any of them succeeded.
+
+    Args:
+        folder: holds a folder for each trial.
+        metric: validation metric that orders them; null is the runs' own monitor.
+    """
+    trials = [_read(path) for path in sorted(folder.glob(f"*/{TRIAL}"))]
+    succeeded = [trial for trial in trials if trial["metrics"]]
+    name = metric or (succeeded[0]["metrics"]["monitor"] if succeeded else "")
+    name = name.removeprefix("val/")
+    sign = 1 if is_minimized(name) else -1
+    scores = {trial["number"]: trial["metrics"].get("validation", {}).get(name) for trial in trials}
+    trials.sort(
+        key=lambda trial: (
+            math.inf if scores[trial["number"]] is None else sign * scores[trial["number"]],
+            trial["number"],
+        )
+    )
+    keys = _varying([trial["overrides"] for trial in trials])
+    _write(folder / RESULTS, trials, keys)
+    _print(trials, keys, metric=name)
+    if succeeded:
+        words = [f"{key}={value}" for key, value in trials[0]["overrides"].items()]
+        print(f"best: python train.py {shlex.join(words)}")
+    return bool(succeeded)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    trial: dict[str, Any] = json.loads(path.read_text())
+    pairs = (text.partition("=") for text in trial["overrides"])
+    trial["overrides"] = {key: value for key, _, value in pairs if key != "run_dir"}
+    metrics = path.with_name(METRICS)
+    trial["metrics"] = json.loads(metrics.read_text()) if metrics.is_file() else {}
+    trial["path"] = str(path.parent)
+    return trial
+
+
+def _varying(overrides: Sequence[Mapping[str, str]]) -> list[str]:
+    keys = list(dict.fromkeys(key for one in overrides for key in one))
+    return [key for key in keys if len({one.get(key) for one in overrides}) > 1]
+
+
+def _write(path: Path, trials: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
+    rows = [_row(trial, keys) for trial in trials]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _row(trial: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    metrics = trial["metrics"]
+    return {
+        "trial": trial["number"],
+        "status": trial["status"],
+        **{key: trial["overrides"].get(key) for key in keys},
+        **{
+            f"{split}/{name}": value
+            for split in ("validation", "test")
+            for name, value in metrics.get(split, {}).items()
+        },
+        "best_epoch": metrics.get("best_epoch"),
+        "seconds": trial["seconds"],
+        "path": trial["path"],
+        "error": trial.get("error"),
+    }
+
+
+def _print(trials: Sequence[Mapping[str, Any]], keys: Sequence[str], *, metric: str) -> None:
+    table = Table(
+        title=f"{len(trials)} trials, by {metric} on validation" if metric else f"{len(trials)} trials"
+    )
+    for name in ("trial", *map(_short, keys), "validation", "test", "seconds", "status"):
+        table.add_column(name, justify="right", overflow="fold")
+    for trial in trials:
+        row = _row(trial, keys)
+        figures = [row.get(f"{split}/{metric}") for split in ("validation", "test")]
+        table.add_row(
+            str(row["trial"]),
+            *(_rounded(row[key]) for key in keys),
+            *("" if figure is None else f"{figure:.4f}" for figure in figures),
+            f"{row['seconds']:.1f}",
+            row["status"],
+        )
+    console = Console(stderr=True)
+    # A log file has no width to keep to.
+    Console(stderr=True, width=None if console.is_terminal else 160).print(table)
+    for trial in trials:
+        if trial.get("error"):
+            print(f"trial {trial['number']} failed: {trial['error'].splitlines()[0]}")
+
+
+def _short(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _rounded(value: str | None) -> str:
+    """A value as it fits a table: drawn numbers have 16 digits."""
+    try:
+        return f"{float(value or ''):.4g}"
+    except ValueError:
+        return value or ""

@@ -1,0 +1,178 @@
+"""Run folders: where a new run goes, what it keeps about itself, and reading that back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import platform
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from recsys.config.targets import TARGET
+from recsys.doctor import available_cores, cpu_name, installed_versions, memory_gib
+from recsys.schema.manifest import MANIFEST, git_commit, read_station, write_json
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.json"
+LOG = "train.log"
+LOG_FORMAT = logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that has been trained to its end.
+
+    Args:
+        path: its folder.
+        manifest: what it says about itself; `prepared` and `source` name the dataset it was trained on.
+        metrics: content of metrics.json.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+
+def open_run(folder: str | Path) -> Run:
+    """The finished run in `folder`.
+
+    Raises:
+        ValueError: there is no run, it is damaged, or its training has not ended.
+    """
+    path = Path(folder)
+    read_config(path)
+    if not (path / MANIFEST).is_file():
+        raise ValueError(
+            f"the run `{path}` has not been trained to its end; "
+            f"continue it with `python train.py resume={path}`"
+        )
+    manifest = read_station(path, "run")
+    return Run(path, manifest, json.loads((path / METRICS).read_text()))
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The composed configuration of the run in `folder`, finished or not.
+
+    Raises:
+        ValueError: the folder is missing, is not a run, or its configuration is damaged.
+    """
+    path = Path(folder)
+    if not (path / CONFIG).is_file():
+        found = f"no {CONFIG} in it" if path.is_dir() else "no such folder"
+        raise ValueError(
+            f"expected the folder of a run, got `{path}`: {found}; `python train.py` makes a run"
+        )
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path / CONFIG))
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"`{path / CONFIG}` is damaged: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"`{path / CONFIG}` is damaged: expected keys and values, found {content!r}")
+    return {str(key): value for key, value in content.items()}
+
+
+@contextlib.contextmanager
+def run_folder(composed: Mapping[str, Any], *, run_dir: str | None, resume: str | None) -> Iterator[Path]:
+    """Makes the folder of a run, or takes up that of `resume`; while inside, its train.log gets the logs too.
+
+    Args:
+        composed: the composed configuration, kept as config.yaml.
+        run_dir: where; null is runs/<date>-<time>-<model>-<data>.
+        resume: folder of the run to continue.
+
+    Raises:
+        ValueError: `run_dir` holds something already, or `resume` has no checkpoint.
+    """
+    path = _resumed(resume) if resume else _new(run_dir, composed)
+    # Where a run lies is no part of what it is: the file can be used for another run as it is.
+    kept = {**composed, "run_dir": None, "resume": None}
+    OmegaConf.save(OmegaConf.create(kept), path / CONFIG)
+    write_json(path / ENVIRONMENT, _environment(composed, path / ENVIRONMENT))
+    handler = logging.FileHandler(path / LOG)
+    handler.setFormatter(LOG_FORMAT)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield path
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def unique_folder(name: str, parent: Path = Path("runs")) -> Path:
+    """Makes and returns `parent/<date>-<time>-<name>`, numbered when that is taken."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    for number in range(1, 1000):
+        folder = parent / f"{stamp}-{name}{f'-{number}' if number > 1 else ''}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError(f"a thousand folders called {name} in one second")
+
+
+def claim_folder(path: Path, *, key: str) -> Path:
+    """Makes `path`, which must be new or empty.
+
+    Raises:
+        ValueError: something is there; `key` is named as where it came from.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(
+            f"expected a new or an empty folder for `{key}`, but `{path}` holds something; name another one"
+            + (f", or continue the run with `resume={path}`" if (path / CONFIG).is_file() else "")
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _new(run_dir: str | None, composed: Mapping[str, Any]) -> Path:
+    return (
+        claim_folder(Path(run_dir).expanduser(), key="run_dir") if run_dir else unique_folder(_name(composed))
+    )
+
+
+def _resumed(resume: str) -> Path:
+    path = Path(resume).expanduser()
+    if not (path / "checkpoints" / "last").is_file():
+        raise ValueError(
+            f"`resume={path}` has no `checkpoints/last` to continue from: it ended before its first "
+            f"checkpoint; train anew with `python train.py`"
+        )
+    (path / MANIFEST).unlink(missing_ok=True)  # until training has ended again, the run is not a finished one
+    return path
+
+
+def _name(composed: Mapping[str, Any]) -> str:
+    """`two_tower-movielens_100k`, from the file that holds the model and the name of the data."""
+    module = str(composed["model"][TARGET]).split(".")[-2:][0]
+    return re.sub(r"[^\w.-]+", "_", f"{module}-{composed['data'].get('name', 'data')}")
+
+
+def _environment(composed: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    earlier = json.loads(path.read_text()) if path.is_file() else None
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": ["python", *sys.argv],
+        "seed": composed.get("seed"),
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "versions": installed_versions(),
+        "machine": {
+            "name": platform.node(),
+            "system": platform.platform(),
+            "cpu": cpu_name(),
+            "cores": available_cores(),
+            "memory_gib": memory_gib(),
+        },
+        **({"resumed_from": earlier} if earlier else {}),
+    }
