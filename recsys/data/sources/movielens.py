@@ -143,8 +143,10 @@ class MovieLens:
                 zipfile.BadZipFile,
                 subprocess.SubprocessError,
             ) as error:
-                logger.info("%s: %s", description, error)
-                failures.append(f"{description}: {error}")
+                # urllib wraps the reason in angle brackets.
+                reason = str(error).removeprefix("<urlopen error ").removesuffix(">")
+                logger.info("%s: %s", description, reason)
+                failures.append(f"{description}: {reason}")
             else:
                 return description
         raise ValueError(_nothing_works(self.variant, failures))
