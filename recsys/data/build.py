@@ -17,6 +17,7 @@ from recsys.data.context import count_context, encode_context
 from recsys.data.declare import features_yaml
 from recsys.data.describe import describe
 from recsys.data.engines import DuckDBEngine
+from recsys.data.follow_users import follow_users
 from recsys.data.interactions import Interactions, read_interactions
 from recsys.data.leakage import Written, check_leakage
 from recsys.data.options import DataOptions, RawTables
@@ -24,7 +25,7 @@ from recsys.data.raw_data import RawData, open_raw
 from recsys.data.reject import Rejected, write_rejected
 from recsys.data.splits import SPLIT, SPLIT_NAMES, split_events
 from recsys.data.vocabulary import Fitted, fit
-from recsys.data.write import visible_events, write_histories, write_split
+from recsys.data.write import write_split
 from recsys.schema.features import Feature, FeatureSchema
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import ITEM_ID, POSITIVE, RAW_PREFIX, USER_ID
@@ -71,7 +72,8 @@ def build(
     _write_features(folder, fitted)
     write_entities(users, users.encode(fitted), folder / "users.parquet")
     write_entities(items, items.encode(fitted), folder / "items.parquet")
-    _write_events(engine, events, fitted, folder=folder, ties_by_item=options.split == "leave_last_out")
+    by_item = options.split == "leave_last_out"
+    _write_events(engine, events, fitted, folder=folder, scratch=scratch, ties_by_item=by_item)
     written = Written(
         folder=folder,
         split=options.split,
@@ -164,11 +166,19 @@ def _write_features(folder: Path, fitted: Fitted) -> None:
 
 
 def _write_events(
-    engine: DuckDBEngine, events: ibis.Table, fitted: Fitted, *, folder: Path, ties_by_item: bool
+    engine: DuckDBEngine,
+    events: ibis.Table,
+    fitted: Fitted,
+    *,
+    folder: Path,
+    scratch: Path,
+    ties_by_item: bool,
 ) -> None:
     context = [feature for feature in fitted.features if feature.role == "context"]
     encoded = encode_context(engine, events, context, fitted.vocabularies)
+    rows = follow_users(
+        engine, encoded, histories=folder / "histories", scratch=scratch, ties_by_item=ties_by_item
+    )
     for split, name in enumerate(SPLIT_NAMES):
-        visible = visible_events(engine, encoded, split, ties_by_item=ties_by_item)
-        write_split(engine, visible, folder / name, split=split, context=context)
-        write_histories(engine, visible, folder / "histories" / f"{name}.parquet")
+        write_split(engine, rows[split], folder / name, split=split, context=context)
+        rows[split].unlink()

@@ -82,8 +82,8 @@ class Entities:
     Args:
         name: `user_id` or `item_id`.
         role: whose features these are.
-        table: the id, num_train_interactions, num_train_positives and the raw columns, by row; those most frequent
-            in train first, then by id.
+        table: the id, num_train_interactions, num_train_positives and the raw columns, by row; those most
+            frequent in train first, then by id.
     """
 
     name: str

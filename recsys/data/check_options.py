@@ -20,8 +20,8 @@ def check_options(options: DataOptions) -> None:
         raise ValueError(f"`data.split` must be one of {', '.join(_KINDS)}, got `{options.split}`")
     if options.split in NEEDS_TIME and columns.timestamp is None:
         raise ValueError(
-            f"`data.split={options.split}` needs timestamps, but `data.interactions.columns.timestamp` is null; "
-            "name the column, or choose `data.split=random`, cold_item, cold_user or predefined"
+            f"`data.split={options.split}` needs timestamps, but `data.interactions.columns.timestamp` is "
+            "null; name the column, or choose `data.split=random`, cold_item, cold_user or predefined"
         )
     if options.split == "predefined" and columns.split is None:
         raise ValueError(
@@ -30,7 +30,8 @@ def check_options(options: DataOptions) -> None:
         )
     if options.label.positive_at_least is not None and options.label.column is None:
         raise ValueError(
-            f"`data.label.positive_at_least={options.label.positive_at_least}` needs `data.label.column`, which is null"
+            f"`data.label.positive_at_least={options.label.positive_at_least}` needs `data.label.column`, "
+            "which is null; name the column"
         )
     if not 0 <= options.max_rejected_share <= 1:
         raise ValueError(f"`data.max_rejected_share` must lie in [0, 1], got {options.max_rejected_share}")

@@ -37,8 +37,9 @@ def choose_features(
 ) -> list[Feature]:
     """The features, not fitted, in the order of the schema.
 
-    Users' and items' features are inferred where their `features` is null. Of the interactions only the hour and
-    the weekday are: another column may be known only after the event (a rating, a dwell time), and would leak.
+    Users' and items' features are inferred where their `features` is null. Of the interactions only the hour
+    and the weekday are: another column may be known only after the event (a rating, a dwell time), and would
+    leak.
 
     Args:
         options: with the declarations.
@@ -109,8 +110,8 @@ def _context_features(options: DataOptions, columns: Sequence[str]) -> list[Feat
     unused = [name for name in columns if name not in used]
     if unused:
         LOGGER.info(
-            "interactions: columns not used: %s; where one is known before the event, declare it, for example "
-            "data.interactions.features.%s.kind=id",
+            "interactions: columns not used: %s; where one is known before the event, declare it, for "
+            "example data.interactions.features.%s.kind=id",
             ", ".join(f"`{name}`" for name in unused),
             _feature_name(unused[0]),
         )

@@ -1,4 +1,4 @@
-"""stage_csv: a CSV file of any delimiter as Parquet, all columns text, rows numbered, malformed rows set aside."""
+"""stage_csv: a CSV file of any delimiter as Parquet, all text, rows numbered, malformed ones set aside."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _batches(source: IO[bytes], header: Header, *, columns: Sequence[str], set_a
 
 
 def _number_around(taken: npt.NDArray[np.int64], *, start: int, count: int) -> npt.NDArray[np.int64]:
-    """Row numbers, from 1, of the good rows start..start+count-1, when the rows `taken` (ascending) are not good.
+    """Row numbers, from 1, of the good rows start..start+count-1, when those `taken` (ascending) are bad.
 
     >>> _number_around(np.array([2, 3]), start=0, count=3)
     array([1, 4, 5])
@@ -184,7 +184,7 @@ def _open(path: Path, delimiter: str) -> IO[bytes]:
 
 
 class _Replaced:
-    """A binary file in which a delimiter of several characters reads as _STAND_IN, for Arrow takes only one."""
+    """A binary file whose delimiter of several characters, which Arrow does not take, reads as _STAND_IN."""
 
     closed = False
 
@@ -196,17 +196,16 @@ class _Replaced:
     def read(self, size: int = -1) -> bytes:
         block = self.file.read(size)
         ready = self.rest + block
-        # A delimiter may be cut by the block's end: keep back what could be its beginning.
-        keep = len(self.delimiter) - 1 if block else 0
-        cut = self._cut(ready, keep)
-        self.rest = ready[cut:]
-        return ready[:cut].replace(self.delimiter, _STAND_IN.encode())
+        # The block's end may cut a delimiter: what could be its beginning waits for the next block.
+        kept = self._cut_off(ready) if block else 0
+        self.rest = ready[len(ready) - kept :]
+        done = ready[: len(ready) - kept].replace(self.delimiter, _STAND_IN.encode())
+        return done if done or not block else self.read(size)
 
-    def _cut(self, ready: bytes, keep: int) -> int:
-        for length in range(min(keep, len(ready)), 0, -1):
-            if self.delimiter.startswith(ready[-length:]) and not ready.endswith(self.delimiter):
-                return len(ready) - length
-        return len(ready)
+    def _cut_off(self, ready: bytes) -> int:
+        ready = ready.replace(self.delimiter, b"\0" * len(self.delimiter))
+        lengths = range(min(len(self.delimiter) - 1, len(ready)), 0, -1)
+        return next((length for length in lengths if ready.endswith(self.delimiter[:length])), 0)
 
     def close(self) -> None:
         self.file.close()

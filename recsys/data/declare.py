@@ -14,7 +14,16 @@ import yaml
 from recsys.data.options import DataOptions, FeatureDeclarations
 from recsys.data.vocabulary import DEFAULT_BUCKETS
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
-from recsys.schema.tables import TIMESTAMP
+from recsys.schema.tables import (
+    HISTORY_LENGTH,
+    HISTORY_ROW,
+    ITEM_ROW,
+    LABEL,
+    POSITIVE,
+    TIMESTAMP,
+    USER_ROW,
+    encoded_column,
+)
 
 DEFAULT_TEXT_BUCKETS = 5000
 KEYS: dict[str, tuple[str, ...]] = {
@@ -37,8 +46,12 @@ KEYS: dict[str, tuple[str, ...]] = {
 _LOWEST = {"min_count": 1, "num_buckets": 1, "max_length": 1, "ngrams": 1, "prefix": 0}
 # Columns that a prepared table has beside its features.
 RESERVED = frozenset(
-    "user_id item_id user_row item_row timestamp label positive history history_row history_length split "
-    "num_train_interactions num_train_positives".split()
+    (
+        *(USER_ID, ITEM_ID, HISTORY),
+        *(USER_ROW, ITEM_ROW, TIMESTAMP, LABEL, POSITIVE, HISTORY_ROW, HISTORY_LENGTH),
+        *("split", "num_train_interactions", "num_train_positives"),
+        *(encoded_column(USER_ID), encoded_column(ITEM_ID)),
+    )
 )
 _ROLE_OF_TABLE: dict[str, Role] = {"users": "user", "items": "item", "interactions": "context"}
 _KINDS_OF_TABLE = {
@@ -126,10 +139,10 @@ def _feature(
 ) -> Feature:
     if not isinstance(settings, Mapping):
         raise ValueError(f"`{where}` must be settings such as `{{kind: id}}`, got `{settings}`")
-    kind = settings.get("kind")
+    kind = str(settings.get("kind"))
     if kind not in kinds:
         raise ValueError(
-            f"`{where}.kind` must be one of {', '.join(kinds)}, got `{kind}`{nearest(str(kind), list(kinds))}"
+            f"`{where}.kind` must be one of {', '.join(kinds)}, got `{kind}`{nearest(kind, list(kinds))}"
         )
     allowed = ["kind", *(key for key in KEYS[kind] if key not in but)]
     for key, value in settings.items():
@@ -191,8 +204,8 @@ def features_yaml(features: Sequence[Feature]) -> str:
 
 
 _ABOUT = """\
-# The features of this dataset. Edit a copy and prepare again with data.features_file=PATH; to leave a feature out,
-# delete it. Kinds: id, multi_id, numeric, text and, for interactions, time.
+# The features of this dataset. Edit a copy and prepare again with data.features_file=PATH; to leave a feature
+# out, delete it. Kinds: id, multi_id, numeric, text and, for interactions, time.
 """
 
 

@@ -58,6 +58,6 @@ def _split(
         "tie_rule": (
             "of two events of a user at one instant, the one with the lower item_id is the earlier"
             if kind == "leave_last_out"
-            else "events of a user at one instant do not see each other; files are sorted by timestamp, user_id, item_id"
+            else "events of a user at one instant do not see each other; rows are in the order of item_id"
         ),
     }

@@ -66,10 +66,14 @@ def _rows(feature: Feature, values: pa.Array, vocabulary: pa.Table | None) -> np
     assert vocabulary is not None, feature.name
     known = vocabulary["value"].combine_chunks()
     if known.type != values.type:
-        # Features of integers and of strings share a table, or a value that train does not have changed the type.
+        # Features of integers and of strings share a table, or a value that train does not have changed the
+        # type.
         values = _as_integers(values) if pa.types.is_integer(known.type) else values.cast(pa.string())
     positions = pc.index_in(values, value_set=known)
-    return pc.add(positions, 1).fill_null(OUT_OF_VOCABULARY).to_numpy(zero_copy_only=False).astype(np.int32)
+    rows: npt.NDArray[np.int32] = (
+        pc.add(positions, 1).fill_null(OUT_OF_VOCABULARY).to_numpy(zero_copy_only=False)
+    )
+    return rows.astype(np.int32)
 
 
 def _as_integers(values: pa.Array) -> pa.Array:

@@ -18,16 +18,16 @@ MEMORY_LIMIT = "2500MB"
 
 
 class DuckDBEngine:
-    """An embedded DuckDB, its tables in a file that is given up when the engine closes.
+    """An embedded DuckDB.
 
     Args:
-        scratch: an existing folder for that file and for what does not fit in memory.
+        scratch: an existing folder for what does not fit in memory.
     """
 
     def __init__(self, scratch: Path) -> None:
         # Ibis sets the session's time zone to UTC, so that text without a zone is UTC on every machine.
         self._connection: Any = ibis.duckdb.connect(
-            scratch / "tables.duckdb", temp_directory=str(scratch / "spill"), memory_limit=MEMORY_LIMIT
+            ":memory:", temp_directory=str(scratch / "spill"), memory_limit=MEMORY_LIMIT
         )
         self._names = (f"kept_{number}" for number in itertools.count())
 
@@ -60,7 +60,8 @@ class DuckDBEngine:
 
     def upload(self, table: pa.Table) -> ibis.Table:
         """An Arrow table as a table of the engine."""
-        # NOTE: not create_table(name, table): with sqlglot 30.30 Ibis 12 forgets the name of the view that it drops.
+        # NOTE: not create_table(name, table): with sqlglot 30.30 Ibis 12 forgets the name of the view that it
+        # drops.
         name = next(self._names)
         self._connection.con.register(name, table)
         return self._connection.table(name)

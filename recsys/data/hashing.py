@@ -1,4 +1,4 @@
-"""hash_rows: values to rows 1..num_buckets by FNV-1a, the same in Python, TorchScript and any other language."""
+"""hash_rows: values to rows 1..num_buckets by FNV-1a, the same in any language."""
 
 from typing import Any
 
@@ -39,8 +39,8 @@ def hash_rows(values: pa.Array, num_buckets: int) -> npt.NDArray[np.int32]:
 def fnv1a(text: pa.StringArray) -> npt.NDArray[np.uint32]:
     """FNV-1a 32 bit of each string's UTF-8 bytes; a null hashes as the empty string.
 
-    Each pass takes in one more byte of every string that is long enough, so that Python loops over the longest
-    string's bytes and not over strings.
+    Each pass takes in one more byte of every string that is long enough, so that Python loops over the
+    longest string's bytes and not over strings.
     """
     starts, lengths, data = _bytes_of(text)
     order = np.argsort(-lengths, kind="stable")

@@ -39,8 +39,8 @@ class Interactions:
     """The events that can be used.
 
     Args:
-        events: user_id, item_id, timestamp (microseconds, or the row number where the raw table has none), label,
-            positive, SEQUENCE, and raw columns: `raw.timestamp` and one for each context column.
+        events: user_id, item_id, timestamp (microseconds, or the row number where the raw table has none),
+            label, positive, SEQUENCE, and raw columns: `raw.timestamp` and one for each context column.
         time: how timestamps are typed; None where there are none.
         rejected: SEQUENCE, reason and value of the rows that cannot be used.
     """
@@ -60,8 +60,8 @@ def read_interactions(
 ) -> Interactions:
     """Validates the raw interactions.
 
-    Rejected are: a null id, a timestamp or label that is null or cannot be read, and the second of two rows with
-    the same user, item and instant.
+    Rejected are: a null id, a timestamp or label that is null or cannot be read, and the second of two rows
+    with the same user, item and instant.
 
     Args:
         engine: runs the expressions.

@@ -60,7 +60,7 @@ class SideTable:
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """Which interactions are positives: those whose `column` is at least `positive_at_least`; all when null."""
+    """Positives are interactions whose `column` is at least `positive_at_least`; all when that is null."""
 
     column: str | None = None
     positive_at_least: float | None = None
@@ -73,15 +73,16 @@ class DataOptions:
     Args:
         name: names the prepared dataset's folder.
         source: a known dataset; null reads `interactions.path` and its neighbours.
-        features_file: a `features.yaml` as a prepared dataset holds it, perhaps edited; overrides `features` of
-            the three tables.
+        features_file: a `features.yaml` as a prepared dataset holds it, perhaps edited; overrides `features`
+            of the three tables.
         interactions, users, items: the raw tables.
         label: which interactions are positives.
-        ids: declarations that change how `user_id`, `item_id` (kind id) and `history` (kind sequence) are encoded.
+        ids: declarations that change how `user_id`, `item_id` (kind id) and `history` (kind sequence) are
+            encoded.
         split: how interactions are divided.
         split_fractions: train, validation, test; of time (global_time), rows, items or users.
-        split_boundaries: of a split by global time, the two instants at which validation and test begin, in the
-            raw column's unit or as ISO text, in place of quantiles.
+        split_boundaries: of a split by global time, the two instants at which validation and test begin, in
+            the raw column's unit or as ISO text, in place of quantiles.
         split_seed: draws of the random and cold splits.
         max_rejected_share: more unusable rows than this share is an error.
         engine: what runs the preparation.

@@ -1,4 +1,4 @@
-"""prepare: raw tables -> prepared dataset; validate, reject, split, fit on train, encode, write, check for leakage."""
+"""prepare: raw tables -> prepared dataset, made once for the same options and files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def prepare(options: DataOptions) -> Path:
         The station's folder, `prepared/<name>-<12 hex digits>` in the cache, or `options.prepared`.
 
     Raises:
-        ValueError: the options, the raw tables or the given station cannot be used; the message says what to do.
+        ValueError: the options, the raw tables or the given station cannot be used; the message says what to
+        do.
     """
     if options.prepared:
         path = Path(options.prepared).expanduser()

@@ -39,10 +39,7 @@ def open_raw(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, s
     columns = options.interactions.columns
     declared = (options.interactions.features or {}).items()
     features = [str(settings.get("column", name)) for name, settings in declared]
-    required = [columns.user_id, columns.item_id]
-    required += [name for name in (columns.timestamp, options.label.column) if name]
-    if options.split == "predefined":
-        required.append(str(columns.split))
+    required = _required(options)
     interactions = read_table(
         engine,
         tables.interactions,
@@ -70,7 +67,7 @@ def open_raw(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, s
             sides[name] = read_table(
                 engine,
                 path,
-                required=[id_columns[name]],
+                required={id_columns[name]: f"data.{table}.id_column"},
                 key=f"data.{table}",
                 scratch=scratch,
                 delimiter=side.delimiter,
@@ -80,6 +77,19 @@ def open_raw(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, s
         name: _id_type(engine, interactions, raw_ids[name], sides[name], id_columns[name]) for name in raw_ids
     }
     return RawData(interactions, sides[USER_ID], sides[ITEM_ID], id_columns, id_types)
+
+
+def _required(options: DataOptions) -> dict[str, str]:
+    """Columns that the interactions must have, and the config key that names each."""
+    columns = options.interactions.columns
+    found = {getattr(columns, name): f"data.interactions.columns.{name}" for name in (USER_ID, ITEM_ID)}
+    if columns.timestamp:
+        found[columns.timestamp] = "data.interactions.columns.timestamp"
+    if options.split == "predefined":
+        found[str(columns.split)] = "data.interactions.columns.split"
+    if options.label.column:
+        found[options.label.column] = "data.label.column"
+    return found
 
 
 def _id_type(

@@ -6,13 +6,15 @@ import bisect
 import dataclasses
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ibis
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.data.csv_files import MalformedRow, read_header, stage_csv
+from recsys.data.declare import nearest
 from recsys.data.engines import DuckDBEngine
 
 LOGGER = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ def read_table(
     engine: DuckDBEngine,
     path: Path,
     *,
-    required: Sequence[str],
+    required: Mapping[str, str],
     key: str,
     scratch: Path,
     delimiter: str | None = None,
@@ -73,7 +75,7 @@ def read_table(
     Args:
         engine: what will run expressions over it.
         path: one file, or a folder of files of one kind.
-        required: columns that must be there.
+        required: columns that must be there, and the config key that names each.
         key: config key of the table, for messages.
         scratch: folder for CSV files turned into Parquet.
         delimiter: of CSV files; when None, the one that makes sense of the header.
@@ -84,7 +86,7 @@ def read_table(
     """
     files = raw_files(path, key=key)
     if is_parquet(files[0]):
-        return _read_parquet(engine, files, required=required, key=key, wanted=wanted)
+        return _read_parquet(engine, files, required=required, wanted=wanted)
     return _read_csv(
         engine, files, required=required, key=key, scratch=scratch, delimiter=delimiter, wanted=wanted
     )
@@ -123,31 +125,35 @@ def is_parquet(path: Path) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def check_columns(found: Sequence[str], *, required: Sequence[str], key: str, path: Path) -> None:
+def check_columns(found: Sequence[str], *, required: Mapping[str, str], path: Path) -> None:
     """Raises ValueError when a required column is missing, saying which columns are there."""
-    missing = [name for name in required if name not in found]
+    missing = [
+        f"`{key}={name}`: there is no such column in `{path}`{nearest(name, found)}"
+        for name, key in required.items()
+        if name not in found
+    ]
     if missing:
+        null = "" if "data.interactions.columns.timestamp" not in required.values() else _NO_TIME
         raise ValueError(
-            f"`{key}`: expected the column{'s' * (len(missing) > 1)} {', '.join(f'`{m}`' for m in missing)} in "
-            f"`{path}`, found: {', '.join(f'`{f}`' for f in found)}; name yours with "
-            f"`{_KEY_OF_NAME.get(key, key + '.id_column')}=...`"
+            "\n".join([*missing, f"its columns: {', '.join(f'`{name}`' for name in found)}{null}"])
         )
 
 
-_KEY_OF_NAME = {"data.interactions": "data.interactions.columns.{user_id,item_id,timestamp,split}"}
+_NO_TIME = (
+    "; where there are no timestamps, data.interactions.columns.timestamp=null and a split without time"
+)
 
 
 def _read_parquet(
     engine: DuckDBEngine,
     files: list[Path],
     *,
-    required: Sequence[str],
-    key: str,
+    required: Mapping[str, str],
     wanted: Sequence[str] | None,
 ) -> RawTable:
-    metadata = [pq.read_metadata(file) for file in files]
+    metadata = [_metadata(file) for file in files]
     columns = list(dict.fromkeys(name for m in metadata for name in m.schema.to_arrow_schema().names))
-    check_columns(columns, required=required, key=key, path=files[0])
+    check_columns(columns, required=required, path=files[0])
     rows = engine.read_parquet(files, number_rows=SEQUENCE)
     chosen = [name for name in columns if wanted is None or name in wanted]
     return RawTable(
@@ -159,11 +165,18 @@ def _read_parquet(
     )
 
 
+def _metadata(file: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(file)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"`{file}` cannot be read as Parquet: {error}") from error
+
+
 def _read_csv(
     engine: DuckDBEngine,
     files: list[Path],
     *,
-    required: Sequence[str],
+    required: Mapping[str, str],
     key: str,
     scratch: Path,
     delimiter: str | None,
@@ -174,8 +187,8 @@ def _read_csv(
     counts: list[int] = []
     malformed: list[MalformedRow] = []
     for number, file in enumerate(files):
-        header = read_header(file, required=required, delimiter=delimiter)
-        check_columns(header.columns, required=required, key=key, path=file)
+        header = read_header(file, required=list(required), delimiter=delimiter)
+        check_columns(header.columns, required=required, path=file)
         columns.update(dict.fromkeys(name for name in header.columns if name))
         chosen = [name for name in header.columns if name and (wanted is None or name in wanted)]
         target = scratch / f"{key}-{number:05d}.parquet"

@@ -1,6 +1,7 @@
 """What raw columns hold: ids, numbers and instants, whatever type they came in.
 
-All functions take a table and the name of a column and give Ibis expressions; a value that cannot be read is null.
+All functions take a table and the name of a column and give Ibis expressions; a value that cannot be read is
+null.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def known_text(column: ibis.Value) -> ibis.Value:
 
 
 def id_type(engine: DuckDBEngine, table: ibis.Table, name: str) -> ValueType:
-    """Whether ids are integers: typed so, or floats that are all whole (pandas, with nulls), or text of integers."""
+    """Whether ids are integers: typed so, or whole floats (pandas, with nulls), or text of integers."""
     column = table[name]
     kind = column.type()
     if kind.is_string():
@@ -118,8 +119,8 @@ def read_id(column: ibis.Value, value_type: ValueType) -> ibis.Value:
 def read_typed(column: ibis.Value, facts: Mapping[str, TextFacts]) -> ibis.Value:
     """A feature's raw column as requests can hold it: integers, floats, booleans, text or lists of them.
 
-    Text of a CSV file, for which there are facts, is read as what all its values are; dates and other rare types
-    become text, decimals floats.
+    Text of a CSV file, for which there are facts, is read as what all its values are; dates and other rare
+    types become text, decimals floats.
     """
     kind = column.type()
     found = facts.get(column.get_name())
@@ -205,8 +206,8 @@ def time_reading(
 ) -> TimeReading:
     """Tells seconds, milliseconds, microseconds, nanoseconds, ISO text and datetimes from one another.
 
-    The unit of numbers is the one in which the median lies between 1970 and the year 5138: seconds below 1e11,
-    milliseconds below 1e14, microseconds below 1e17.
+    The unit of numbers is the one in which the median lies between 1970 and the year 5138: seconds below
+    1e11, milliseconds below 1e14, microseconds below 1e17.
     """
     column = table[name]
     kind = column.type()

@@ -1,4 +1,4 @@
-"""split_events: global time, leave last out, random, cold item, cold user, predefined, as Ibis expressions."""
+"""split_events: global time, leave last out, random, cold item, cold user and predefined splits."""
 
 from __future__ import annotations
 
@@ -115,15 +115,15 @@ def _instant(value: Any, time: TimeReading) -> int:
         found = datetime.fromisoformat(str(value))
     except ValueError as error:
         raise ValueError(
-            f"`data.split_boundaries` must be ISO instants{' or numbers in ' + time.unit if time.unit else ''}, "
-            f"got `{value}`"
+            "`data.split_boundaries` must be ISO instants"
+            f"{' or numbers in ' + time.unit if time.unit else ''}, got `{value}`"
         ) from error
     found = found if found.tzinfo else found.replace(tzinfo=UTC)
     return (found - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _leave_last_out(engine: DuckDBEngine, events: ibis.Table) -> ibis.Table:
-    """The last positive of each user and what follows is test, the one before it validation; ties by item id."""
+    """Each user's last positive and what follows is test, the one before it validation; ties by item id."""
     from_last = ibis.window(group_by=USER_ID, order_by=[ibis.desc(TIMESTAMP), ibis.desc(ITEM_ID)])
     positives = events.filter(_[POSITIVE]).select(
         USER_ID,
@@ -186,7 +186,7 @@ def _predefined(engine: DuckDBEngine, events: ibis.Table, column: str) -> ibis.T
     if unknown:
         shown = ", ".join(f"`{row[SPLIT_NAME]}` ({row['rows']} rows)" for row in unknown)
         raise ValueError(
-            f"`data.split=predefined`: the column `{column}` must say train, validation (also valid, val, dev) or "
-            f"test, found {shown}"
+            f"`data.split=predefined`: the column `{column}` must say train, validation (also valid, val, "
+            f"dev) or test, found {shown}"
         )
     return events.mutate(**{SPLIT: split.cast("int8")}).drop(SPLIT_NAME)

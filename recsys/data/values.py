@@ -1,6 +1,7 @@
 """Raw columns as the values that vocabularies and hashes know: integers, strings, pieces of a list, words.
 
-Every function is vectorised and must be repeatable from a raw value alone, for the exported graph does the same.
+Every function is vectorised and must be repeatable from a raw value alone, for the exported graph does the
+same.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def pieces(feature: Feature, column: pa.Array) -> tuple[pa.Array, npt.NDArray[np
 def ngrams(feature: Feature, column: pa.Array) -> tuple[pa.Array, npt.NDArray[np.int64]]:
     """The word n-grams of a `text`, end to end, and the position in the column that each comes from.
 
-    Words are maximal runs of a-z, 0-9 and characters beyond ASCII, after A-Z have become a-z. The n-grams of one
-    text stand in the order of n, then of their place.
+    Words are maximal runs of a-z, 0-9 and characters beyond ASCII, after A-Z have become a-z. The n-grams of
+    one text stand in the order of n, then of their place.
     """
     lowered = pc.ascii_lower(_one_chunk(column).cast(pa.string()))
     lists = pc.split_pattern_regex(lowered, r"[^a-z0-9\x{80}-\x{10FFFF}]+")
@@ -91,7 +92,7 @@ def _read_numbers(column: pa.Array) -> pa.Array:
 
 
 def _whole_or_text(column: pa.Array) -> pa.Array:
-    """Integers where the column is of integers, booleans or whole floats (pandas, with nulls); else strings."""
+    """Integers where the column is of integers, booleans or whole floats (pandas, with nulls), else text."""
     column = _one_chunk(column)
     kind = column.type
     if pa.types.is_dictionary(kind):

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys.data.values import numbers, pieces, single_values
 from recsys.schema.features import HISTORY, ITEM_ID, Feature
@@ -29,7 +30,8 @@ class Counted:
 class Fitted:
     """Features with their rows and statistics, and the vocabulary of each embedding table that has one.
 
-    A vocabulary is a table of row (from 1), value and count, the most frequent value first, equals in order of value.
+    A vocabulary is a table of row (from 1), value and count, the most frequent value first, equals in order
+    of value.
     """
 
     features: tuple[Feature, ...]
@@ -113,7 +115,7 @@ def _vocabulary(values: pa.ChunkedArray, counts: npt.NDArray[np.int64], *, min_c
     pairs = pa.table({"value": values, "count": pa.array(counts, pa.int64())})
     known = pairs.filter(values.is_valid()).group_by("value").aggregate([("count", "sum")])
     known = known.rename_columns(["value", "count"])
-    kept = known.filter(pa.compute.greater_equal(known["count"], max(1, min_count)))
+    kept = known.filter(pc.greater_equal(known["count"], max(1, min_count)))
     ordered = kept.sort_by([("count", "descending"), ("value", "ascending")])
     rows = pa.array(np.arange(1, ordered.num_rows + 1), pa.int32())
     return pa.table({"row": rows, "value": ordered["value"], "count": ordered["count"]})
@@ -151,7 +153,8 @@ def _fit_buckets(feature: Feature, counted: Counted) -> Feature:
         num_buckets = feature.num_buckets or DEFAULT_BUCKETS
         before = np.cumsum(counts)
         wanted = before[-1] * np.arange(1, num_buckets) / num_buckets
-        # The first value with more than that many before or at it, so that a bucket is never empty below its edge.
+        # The first value with more than that many before or at it, so that a bucket is never empty below its
+        # edge.
         chosen = values[np.searchsorted(before, wanted, side="right")]
         edges = [float(edge) for edge in np.unique(chosen) if edge > values[0]]
     return dataclasses.replace(feature, boundaries=tuple(edges), num_rows=len(edges) + 2)
