@@ -1,0 +1,205 @@
+"""build_program: a trained model and its prepared dataset -> the module that is scripted and saved."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from recsys.data.dataset import PreparedDataset
+from recsys.export.columns import AlwaysStored, DenseColumn, GivenOrStored, StoredBags
+from recsys.export.encoders import bag_encoder, number_encoder
+from recsys.export.fields import Fields, fields_of
+from recsys.export.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
+from recsys.export.inputs import CrossLookup, Histories, Inputs, Lookup
+from recsys.export.interfaces import TrainedHead
+from recsys.export.ranking import RankingProgram
+from recsys.export.retrieval import RetrievalProgram
+from recsys.models.protocols import RankingModel, RetrievalModel
+from recsys.nn.embeddings import FeatureTables
+from recsys.schema.batch import Batch
+from recsys.schema.features import (
+    ALL_ROLES,
+    CANDIDATE_ROLES,
+    HISTORY,
+    ITEM_ID,
+    QUERY_ROLES,
+    USER_ID,
+    Feature,
+    Role,
+)
+
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_ENCODED_AT_ONCE = 65_536
+
+
+def build_program(model: nn.Module, dataset: PreparedDataset, *, history_length: int) -> nn.Module:
+    """The module of raw values in, answers out, that holds the model's weights and the dataset's encodings.
+
+    Args:
+        model: trained, on the CPU; it is not changed.
+        dataset: what it was trained on.
+        history_length: latest items of a history that the model sees.
+
+    Raises:
+        TypeError: `model` is neither a retrieval nor a ranking model.
+    """
+    if isinstance(model, RetrievalModel):
+        return _retrieval_program(model, dataset, history_length=history_length)
+    if isinstance(model, RankingModel):
+        return _ranking_program(model, dataset, history_length=history_length)
+    raise TypeError(
+        "expected a model with `query_tower` and `candidate_tower`, or `head` (recsys.models.protocols); "
+        f"got {type(model).__name__}"
+    )
+
+
+def _retrieval_program(model: RetrievalModel, dataset: PreparedDataset, *, history_length: int) -> nn.Module:
+    assert isinstance(model, nn.Module)
+    fields = fields_of(dataset.schema, dataset.manifest["config"], flat=False)
+    return RetrievalProgram(
+        **_indexes(dataset, fields),
+        item_ids=_item_ids(dataset),
+        histories=_histories(dataset, history_length),
+        query=_Builder(model, dataset, fields).inputs(QUERY_ROLES),
+        candidate=_Builder(model, dataset, fields).inputs(CANDIDATE_ROLES),
+        query_tower=_frozen(model.query_tower),
+        candidate_tower=_frozen(model.candidate_tower),
+        candidates=catalogue_vectors(model, dataset),
+    )
+
+
+def _ranking_program(model: RankingModel, dataset: PreparedDataset, *, history_length: int) -> nn.Module:
+    assert isinstance(model, nn.Module)
+    fields = fields_of(dataset.schema, dataset.manifest["config"], flat=True)
+    return RankingProgram(
+        **_indexes(dataset, fields),
+        ambiguous=fields.ambiguous,
+        histories=_histories(dataset, history_length),
+        inputs=_Builder(model, dataset, fields).inputs(ALL_ROLES),
+        head=_frozen(model.head),
+    )
+
+
+@torch.no_grad()
+def catalogue_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.Tensor:
+    """[I, D] vectors of the whole catalogue by the trained model, row 0 included."""
+    parts = [
+        model.encode_candidates(dataset.items.select(rows))
+        for rows in torch.split(torch.arange(dataset.num_items), _ENCODED_AT_ONCE)
+    ]
+    return torch.cat(parts).contiguous()
+
+
+class _Builder:
+    """Makes the inputs of one model."""
+
+    def __init__(self, model: nn.Module, dataset: PreparedDataset, fields: Fields) -> None:
+        self.tables = [child for child in model.children() if isinstance(child, FeatureTables)]
+        self.dataset = dataset
+        self.fields = fields
+        self.per_second = PER_SECOND[dataset.manifest["timestamp"]["unit"] or "s"]
+
+    def inputs(self, roles: Iterable[Role]) -> Inputs:
+        """Inputs of a tower or head that reads features of these roles."""
+        present = {feature.name: feature for feature in self.dataset.schema.sparse(roles)}
+        lookups = [lookup for tables in self.tables for lookup in _lookups(tables, present)]
+        read = {part for _, lookup in lookups for part in _parts(lookup)}
+        columns = [f for name, f in present.items() if name in read and f.kind != "sequence"]
+        return Inputs(
+            sparse=[(f.name, f.role, self._sparse(f)) for f in columns],
+            dense=[(f.role, self._dense(f, at)) for at, f in self._dense_features(roles)],
+            lookups=lookups,
+        )
+
+    def _sparse(self, feature: Feature) -> nn.Module:
+        stored = _stored_bags(self._store(feature.role), feature)
+        if feature.name in (USER_ID, ITEM_ID):
+            return AlwaysStored(stored)
+        encoder = bag_encoder(feature, vocabulary=self._vocabulary(feature), per_second=self.per_second)
+        return GivenOrStored(fields=self.fields.of(feature), encoder=encoder, stored=stored)
+
+    def _dense(self, feature: Feature, position: int) -> nn.Module:
+        store = self._store(feature.role)
+        # Nothing is stored of a context; what it lacks is the train mean.
+        stored = store.dense[:, position] if store is not None else torch.zeros(1)
+        encoder = number_encoder(feature)
+        return DenseColumn(fields=self.fields.of(feature), encoder=encoder, stored=stored)
+
+    def _dense_features(self, roles: Iterable[Role]) -> list[tuple[int, Feature]]:
+        """Dense features in the order of `Batch.dense`, each with its position among those of its role."""
+        schema = self.dataset.schema
+        return [(schema.dense([f.role]).index(f), f) for f in schema.dense(roles)]
+
+    def _store(self, role: Role) -> Batch | None:
+        return {"user": self.dataset.users, "item": self.dataset.items}.get(role)
+
+    def _vocabulary(self, feature: Feature) -> list[int] | list[str]:
+        if not feature.has_vocabulary:
+            return []
+        table = pq.read_table(
+            self.dataset.path / "vocabularies" / f"{feature.table}.parquet", columns=["value"]
+        )
+        values: list[int] | list[str] = table["value"].to_pylist()
+        return values
+
+
+def _lookups(tables: FeatureTables, present: dict[str, Feature]) -> list[tuple[str, nn.Module]]:
+    """What `FeatureTables.forward` gives for a batch that holds the features `present`."""
+    # Fused and plain collections name their weights alike; only the plain one has them as modules.
+    weights = tables.state_dict()
+    parts = {cross.name: cross.parts for cross in tables.crosses}
+    found: list[tuple[str, nn.Module]] = []
+    for table, (_, names) in tables.tables().items():
+        weight = weights[f"collection.embedding_bags.{tables.prefix}{table}.weight"].detach().float().cpu()
+        for name in names:
+            if name in parts and all(part in present for part in parts[name]):
+                found.append((tables.prefix + name, CrossLookup(parts[name], weight)))
+            elif name not in parts and name in present:
+                found.append((tables.prefix + name, Lookup(name, weight)))
+    return found
+
+
+def _parts(lookup: nn.Module) -> tuple[str, ...]:
+    return tuple(lookup.parts) if isinstance(lookup, CrossLookup) else (str(lookup.feature),)
+
+
+def _stored_bags(store: Batch | None, feature: Feature) -> StoredBags:
+    if store is not None:
+        column = store.ids[feature.name]
+        return StoredBags(column.values(), column.lengths())
+    # Nothing is stored of a context; what it lacks is unknown.
+    return StoredBags(
+        torch.zeros(0 if feature.is_multivalued else 1), torch.tensor([int(not feature.is_multivalued)])
+    )
+
+
+def _indexes(dataset: PreparedDataset, fields: Fields) -> dict[str, Any]:
+    types = dataset.manifest["id_types"]
+    of_users, of_items = (
+        IntegerIndex if types[name] == "integer" else StringIndex for name in (USER_ID, ITEM_ID)
+    )
+    return {
+        "users": of_users(dataset.user_ids.tolist(), field=USER_ID),
+        "items": of_items(dataset.item_ids.tolist(), field=ITEM_ID),
+        "user_fields": fields.user_id,
+        "item_fields": fields.item_id,
+    }
+
+
+def _item_ids(dataset: PreparedDataset) -> nn.Module:
+    ids = dataset.item_ids.tolist()
+    return IntegerIds(ids) if dataset.manifest["id_types"][ITEM_ID] == "integer" else StringIds(ids)
+
+
+def _histories(dataset: PreparedDataset, history_length: int) -> Histories:
+    assert dataset.schema[HISTORY].table == dataset.schema[ITEM_ID].table
+    return Histories(dataset.items.ids[ITEM_ID].values(), length=history_length)
+
+
+def _frozen(module: nn.Module) -> TrainedHead:
+    return TrainedHead(copy.deepcopy(module).cpu().float().eval().requires_grad_(False))

@@ -1,0 +1,165 @@
+"""export_run: a trained model -> a bundle that any process with torch can serve.
+
+A newcomer's whole program, in a Python that has torch and nothing else, for a bundle of a retrieval model:
+
+    import torch
+
+    model = torch.jit.load("bundle/retrieval.pt")
+    user = {"user_id": 196, "age": 49}  # columns of the users' table; of a known user the id is enough
+    history = [242, 257, 111]  # ids of what the user liked, oldest first; [] when there is nothing
+    context = {"timestamp": 881251577}  # columns of the interactions' table; may be left out
+    item_ids, scores = model.recommend(user, history, 10, context)
+    for rank, (item_id, score) in enumerate(zip(item_ids, scores), start=1):
+        print(rank, item_id, round(score, 3))
+
+and for one of a ranking model:
+
+    model = torch.jit.load("bundle/ranking.pt")
+    rows = [{"user_id": 196, "item_id": 242, "timestamp": 881251577}, {"user_id": 196, "item_id": 257}]
+    print(model.predict(rows).tolist())  # probabilities
+
+What holds for both:
+
+- A field that is there overrides what is stored of a known user or item, None too; one that is left out is
+  looked up. Fields that no feature reads are passed over.
+- An unknown or unreadable value is row 0 of its table, trained for unknowns; a number then is the train mean.
+- A value must be plain Python: int, float, str, bool, None, or a list of one of these. Inside a record, None
+  stands for an empty list: torch can't hand over an empty list there.
+- Strings of digits do for integer ids, integers for string ids.
+- A list where one value belongs is an error that names the field.
+"""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from recsys.data.dataset import PreparedDataset
+from recsys.export.build import build_program
+from recsys.export.fields import fields_of
+from recsys.export.options import ExportOptions
+from recsys.export.parity import RANKING_FILE, RETRIEVAL_FILE, Parity, check_ranking, check_retrieval
+from recsys.export.recorded import Asked, Recorder
+from recsys.export.replay import check_in_fresh_process, ranking_requests, record, retrieval_requests
+from recsys.export.signature import signature
+from recsys.models.protocols import RankingModel
+from recsys.schema.manifest import writing_station
+
+
+def export_run(
+    model: nn.Module,
+    dataset: PreparedDataset,
+    folder: Path,
+    *,
+    history_length: int = 50,
+    options: ExportOptions | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes the bundle of a trained model to `folder`, after both have given the same answers on test rows.
+
+    Args:
+        model: with its weights loaded, on the CPU; it is put into eval mode.
+        dataset: what it was trained on.
+        folder: of the bundle; one that is there is replaced when all is well.
+        history_length: latest items of a history that the model was trained to see (`data.history_length`).
+        options: of `export.`.
+        provenance: `config` (composed configuration), `source` (fingerprint of the run); anything else, such
+            as the run's path and metrics, goes into the manifest under `run`.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        ParityError: the file answers otherwise than the model, or needs more than torch; nothing is written.
+        ValueError: the dataset has no test rows to check on.
+    """
+    options = options or ExportOptions()
+    given = dict(provenance or {})
+    config, source = given.pop("config", {}), given.pop("source", None)
+    is_ranking = isinstance(model, RankingModel)
+    model.eval()
+    recorder = Recorder(
+        dataset=dataset,
+        fields=fields_of(dataset.schema, dataset.manifest["config"], flat=is_ranking),
+        history_length=history_length,
+        is_ranking=is_ranking,
+    )
+    with writing_station(folder, "bundle", config=config, source=source) as (temporary, extra):
+        file = temporary / (RANKING_FILE if is_ranking else RETRIEVAL_FILE)
+        save_scripted(build_program(model, dataset, history_length=history_length), file)
+        asked = recorder.ask(options.parity_rows)
+        parity = _check(model, file, recorder, asked, options)
+        extra.update(
+            _manifest(dataset, parity, options, is_ranking=is_ranking, history_length=history_length)
+        )
+        extra["run"] = given
+    return folder
+
+
+def save_scripted(program: nn.Module, file: Path) -> None:
+    """Scripts `program` and saves it."""
+    with warnings.catch_warnings():
+        # TorchScript is in maintenance upstream; its successors can't take strings.
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        torch.jit.save(torch.jit.script(program.eval()), str(file))
+
+
+def load_scripted(file: Path) -> Any:
+    """A scripted file, loaded as a server would."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        return torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
+
+
+def _check(model: Any, file: Path, recorder: Recorder, asked: list[Asked], options: ExportOptions) -> Parity:
+    program = load_scripted(file)
+    if recorder.is_ranking:
+        parity = check_ranking(model, program, recorder, asked, tolerance=options.tolerance)
+        requests = ranking_requests(asked, number=options.recorded_requests)
+    else:
+        parity = check_retrieval(model, program, recorder, asked, k=options.k, tolerance=options.tolerance)
+        requests = retrieval_requests(asked, number=options.recorded_requests, k=options.k)
+    record(program, requests, file.parent)
+    check_in_fresh_process(file, tolerance=options.tolerance)
+    return parity
+
+
+def _manifest(
+    dataset: PreparedDataset, parity: Parity, options: ExportOptions, *, is_ranking: bool, history_length: int
+) -> dict[str, Any]:
+    return {
+        "task": "ranking" if is_ranking else "retrieval",
+        "file": RANKING_FILE if is_ranking else RETRIEVAL_FILE,
+        "signature": signature(dataset, is_ranking=is_ranking, history_length=history_length),
+        "features": dataset.schema.to_dict()["features"],
+        "vocabulary_sizes": dataset.schema.num_rows,
+        "catalogue": {"items": dataset.num_items - 1, "users": dataset.num_users - 1},
+        "history_length": history_length,
+        "prepared": {
+            "name": dataset.manifest.get("name"),
+            "fingerprint": dataset.manifest["fingerprint"],
+            "licence": dataset.manifest.get("licence"),
+        },
+        "licence": dataset.manifest.get("licence"),
+        "versions": _versions(),
+        "parity": {
+            "requests": parity.num_requests,
+            "max_difference": parity.max_difference,
+            "tolerance": options.tolerance,
+        },
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    try:
+        own: str | None = version("recsys")
+    except PackageNotFoundError:  # run from a checkout that is not installed; the manifest has its commit
+        own = None
+    return {"recsys": own, "torch": str(torch.__version__), "python": platform.python_version()}

@@ -1,0 +1,152 @@
+"""Inputs: records -> embedded features and dense values, as a tower or a head takes them.
+
+The tables of a trained model (`recsys.nn.embeddings.FeatureTables`) become torch's own look-ups here, so that
+the file loads without TorchRec and FBGEMM.
+
+Legend: B examples, D embedding dimension, R rows of a table, V rows of bags.
+"""
+# ruff: noqa: UP006, UP035 (scripted)
+# mypy: no-warn-return-any
+
+from typing import Any, Dict, List, Sequence, Tuple
+
+import torch
+from torch import nn
+
+from recsys.export.interfaces import BagColumn, BagLookup, NumberColumn
+from recsys.nn.cross import cross_ids
+
+
+class Lookup(nn.Module):
+    """Mean embedding of the bags of one feature; zeros for an empty bag.
+
+    Args:
+        feature: whose bags are looked up.
+        weight: [R, D].
+    """
+
+    weight: torch.Tensor
+
+    def __init__(self, feature: str, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.feature = feature
+        self.register_buffer("weight", weight)
+
+    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
+        """[size, D]; one bag stands for all `size` examples."""
+        values, lengths = bags[self.feature]
+        embedded = mean_of_bags(self.weight, values, lengths)
+        return embedded if embedded.size(0) == size else embedded.expand(size, -1)
+
+
+class CrossLookup(nn.Module):
+    """Mean embedding of the crosses of several features; see `recsys.nn.cross`."""
+
+    parts: List[str]
+    weight: torch.Tensor
+
+    def __init__(self, parts: Sequence[str], weight: torch.Tensor) -> None:
+        super().__init__()
+        self.parts = list(parts)
+        self.register_buffer("weight", weight)
+
+    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
+        """[size, D]; one bag stands for all `size` examples."""
+        crossed: List[Tuple[torch.Tensor, torch.Tensor]] = []
+        for part in self.parts:
+            values, lengths = bags[part]
+            if lengths.numel() != size:
+                values, lengths = values.repeat(size), lengths.repeat(size)
+            crossed.append((values, lengths))
+        values, lengths = cross_ids(crossed, self.weight.size(0))
+        return mean_of_bags(self.weight, values, lengths)
+
+
+class Inputs(nn.Module):
+    """The inputs of one tower or head.
+
+    Args:
+        sparse: name, role and column of every sparse feature but the history.
+        dense: role and column of every dense feature, in the order of `Batch.dense`.
+        lookups: name and look-up of every embedded feature.
+    """
+
+    sparse_names: List[str]
+    sparse_roles: List[str]
+    dense_roles: List[str]
+    lookup_names: List[str]
+
+    def __init__(
+        self,
+        *,
+        sparse: Sequence[Tuple[str, str, nn.Module]],
+        dense: Sequence[Tuple[str, nn.Module]],
+        lookups: Sequence[Tuple[str, nn.Module]],
+    ) -> None:
+        super().__init__()
+        self.sparse_names = [name for name, _, _ in sparse]
+        self.sparse_roles = [role for _, role, _ in sparse]
+        self.sparse = nn.ModuleList([column for _, _, column in sparse])
+        self.dense_roles = [role for role, _ in dense]
+        self.dense = nn.ModuleList([column for _, column in dense])
+        self.lookup_names = [name for name, _ in lookups]
+        self.lookups = nn.ModuleList([lookup for _, lookup in lookups])
+
+    def bags(
+        self, records: Dict[str, List[Dict[str, Any]]], rows: Dict[str, torch.Tensor]
+    ) -> Dict[str, Tuple[torch.Tensor, torch.Tensor]]:
+        """Values and lengths of every sparse feature; records and rows by role."""
+        found: Dict[str, Tuple[torch.Tensor, torch.Tensor]] = {}
+        for position, name in enumerate(self.sparse_names):
+            column: BagColumn = self.sparse[position]  # type: ignore[assignment]
+            role = self.sparse_roles[position]
+            found[name] = column.forward(records[role], rows[role])
+        return found
+
+    def numbers(
+        self, records: Dict[str, List[Dict[str, Any]]], rows: Dict[str, torch.Tensor], size: int
+    ) -> torch.Tensor:
+        """[size, number of dense features]; one record of a role stands for all `size` examples."""
+        found: List[torch.Tensor] = []
+        for position, role in enumerate(self.dense_roles):
+            column: NumberColumn = self.dense[position]  # type: ignore[assignment]
+            found.append(column.forward(records[role], rows[role]).expand(size))
+        return torch.stack(found, dim=1) if len(found) > 0 else torch.zeros(size, 0)
+
+    def embed(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> Dict[str, torch.Tensor]:
+        """[size, D] of every embedded feature."""
+        embedded: Dict[str, torch.Tensor] = {}
+        for position, name in enumerate(self.lookup_names):
+            lookup: BagLookup = self.lookups[position]  # type: ignore[assignment]
+            embedded[name] = lookup.forward(bags, size)
+        return embedded
+
+
+class Histories(nn.Module):
+    """Histories of catalogue rows -> bags of the item table that models read.
+
+    Args:
+        item_id_rows: [I] row of the item table of every catalogue row.
+        length: latest items that a model sees.
+    """
+
+    item_id_rows: torch.Tensor
+
+    def __init__(self, item_id_rows: torch.Tensor, *, length: int) -> None:
+        super().__init__()
+        self.length = length
+        self.register_buffer("item_id_rows", item_id_rows.int())
+
+    def forward(self, item_rows: torch.Tensor, lengths: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Values and lengths [B] of B histories of catalogue rows [V], oldest first."""
+        kept = lengths.clamp(max=self.length)
+        ends = torch.cumsum(lengths, 0)
+        from_the_end = torch.repeat_interleave(ends, lengths) - torch.arange(item_rows.numel())
+        latest = item_rows[from_the_end <= self.length]
+        return self.item_id_rows[latest].long(), kept
+
+
+def mean_of_bags(weight: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """[B, D] mean of the rows of each bag."""
+    offsets = torch.cumsum(lengths, 0) - lengths
+    return torch.nn.functional.embedding_bag(values, weight, offsets, mode="mean")

@@ -1,0 +1,98 @@
+"""Interfaces of the scripted modules.
+
+TorchScript copies a submodule's code into its caller and unrolls loops over modules: with dozens of features
+the first two calls of a method then take seconds, for optimising. A call through an interface stays a call,
+and modules of one class share their optimised code.
+
+Legend: B examples, N values, V rows of bags, D embedding dimension.
+"""
+# ruff: noqa: UP006, UP035 (scripted)
+
+from typing import Any, Dict, List, Tuple
+
+import torch
+from torch import nn
+
+
+@torch.jit.interface
+class RowIndex(nn.Module):
+    """Raw values or ids -> rows of a table."""
+
+    def rows_of(self, given: List[Any]) -> torch.Tensor:  # type: ignore[empty-body]
+        """Rows [N]; 0 for what is missing or unknown."""
+        pass
+
+
+@torch.jit.interface
+class BagEncoder(nn.Module):
+    """Raw values of a sparse feature -> bags of rows."""
+
+    def forward(self, given: List[Any]) -> Tuple[torch.Tensor, torch.Tensor]:  # type: ignore[empty-body]
+        """Values [V] and lengths [N]."""
+        pass
+
+
+@torch.jit.interface
+class NumberEncoder(nn.Module):
+    """Raw values of a dense feature -> floats."""
+
+    def forward(self, given: List[Any]) -> torch.Tensor:  # type: ignore[empty-body]
+        """[N] float32."""
+        pass
+
+
+@torch.jit.interface
+class BagColumn(nn.Module):
+    """Records -> bags of one sparse feature."""
+
+    def forward(  # type: ignore[empty-body]
+        self, records: List[Dict[str, Any]], rows: torch.Tensor
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Values [V] and lengths [B] for records whose users or items stand in `rows` [B]."""
+        pass
+
+
+@torch.jit.interface
+class NumberColumn(nn.Module):
+    """Records -> floats of one dense feature."""
+
+    def forward(  # type: ignore[empty-body]
+        self, records: List[Dict[str, Any]], rows: torch.Tensor
+    ) -> torch.Tensor:
+        """[B] float32."""
+        pass
+
+
+@torch.jit.interface
+class BagLookup(nn.Module):
+    """Bags of all features -> embeddings of one."""
+
+    def forward(  # type: ignore[empty-body]
+        self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int
+    ) -> torch.Tensor:
+        """[size, D]; one bag stands for all `size` examples."""
+        pass
+
+
+@torch.jit.interface
+class Head(nn.Module):
+    """A tower or a head of the trained model."""
+
+    def forward(  # type: ignore[empty-body]
+        self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor
+    ) -> torch.Tensor:
+        """[B, ...] from embedded features [B, D] and dense values."""
+        pass
+
+
+class TrainedHead(nn.Module):
+    """A tower or head, whatever it calls its arguments."""
+
+    def __init__(self, trained: nn.Module) -> None:
+        super().__init__()
+        self.trained = trained
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:
+        """What the trained module gives."""
+        result: torch.Tensor = self.trained(embedded, dense)
+        return result

@@ -1,0 +1,28 @@
+"""ExportOptions: every key under `export.`, with its meaning and default."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """How a bundle is checked and recorded.
+
+    Args:
+        parity_rows: test rows, evenly spaced, on which the file must answer like the model, each asked in
+            six ways.
+        tolerance: largest difference of a score that is accepted, as a share of scores beyond 1.
+        k: length of the lists that are compared and recorded.
+        recorded_requests: requests recorded with their responses for smoke tests.
+    """
+
+    parity_rows: int = 300
+    tolerance: float = 1e-5
+    k: int = 10
+    recorded_requests: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("parity_rows", "k", "recorded_requests"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`export.{name}` must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"`export.tolerance` must lie between 0 and 1, got {self.tolerance}")

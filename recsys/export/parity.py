@@ -1,0 +1,167 @@
+"""The parity gate: the trained model and the file that was written must give the same answers.
+
+Legend: B queries, I catalogue rows, K cut-off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from recsys.export.build import catalogue_vectors
+from recsys.export.differences import Comparison, Features, ParityError
+from recsys.export.recorded import Asked, Record, Recorder, with_unknown_ids
+from recsys.models.protocols import RankingModel, RetrievalModel, embed
+from recsys.retrieval.exact import top_k
+from recsys.schema.batch import Batch
+from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, ITEM_ID, QUERY_ROLES, Role
+
+RETRIEVAL_FILE = "retrieval.pt"
+RANKING_FILE = "ranking.pt"
+_SCORED_AT_ONCE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """What was compared: requests, and the largest difference of a score."""
+
+    num_requests: int
+    max_difference: float
+
+
+@torch.no_grad()
+def check_retrieval(
+    model: RetrievalModel, program: Any, recorder: Recorder, asked: list[Asked], *, k: int, tolerance: float
+) -> Parity:
+    """Compares scores of the whole catalogue, vectors of items, and lists of recommendations.
+
+    Args:
+        model: trained.
+        program: the file, loaded again.
+        recorder: of the prepared dataset.
+        asked: recorded requests.
+        k: length of the lists.
+        tolerance: largest difference of a score, relative to scores beyond 1.
+
+    Raises:
+        ParityError: at the first difference.
+    """
+    catalogue = catalogue_vectors(model, recorder.dataset)
+    largest = 0.0
+    for requests in asked:
+        history, lengths = program.history_rows(requests.histories)
+        bags, dense = program.query_features(requests.users, history, lengths, requests.contexts)
+        features = Features(bags, dense, program.query.embed(bags, len(requests)))
+        comparison = _comparison(model, recorder, requests.name, requests.queries(), requests.batch, features)
+        comparison.check_inputs()
+        expected = model.encode_queries(requests.batch)
+        found = program.encode_users(requests.users, requests.histories, requests.contexts)
+        for first in range(0, len(requests), _SCORED_AT_ONCE):
+            rows = slice(first, first + _SCORED_AT_ONCE)
+            scores = expected[rows] @ catalogue.T, found[rows] @ program.candidates.T
+            largest = max(largest, comparison.check_scores(*scores, tolerance=tolerance, first_row=first))
+        _check_lists(program, requests, expected, catalogue, k=k, tolerance=tolerance)
+    num_items, difference = _check_items(model, program, recorder, asked[0], tolerance=tolerance)
+    return Parity(sum(map(len, asked)) + num_items, max(largest, difference))
+
+
+@torch.no_grad()
+def check_ranking(
+    model: RankingModel, program: Any, recorder: Recorder, asked: list[Asked], *, tolerance: float
+) -> Parity:
+    """Compares probabilities; arguments as of `check_retrieval`."""
+    largest = 0.0
+    for requests in asked:
+        rows = requests.rows()
+        bags, dense = program.features(rows)
+        features = Features(bags, dense, program.inputs.embed(bags, len(rows)))
+        comparison = _comparison(model, recorder, requests.name, rows, requests.batch, features)
+        comparison.check_inputs()
+        scores = torch.sigmoid(model.forward(requests.batch)), program.predict(rows)
+        largest = max(largest, comparison.check_scores(*scores, tolerance=tolerance))
+    return Parity(sum(map(len, asked)), largest)
+
+
+def _check_lists(
+    program: Any, requests: Asked, queries: torch.Tensor, catalogue: torch.Tensor, *, k: int, tolerance: float
+) -> None:
+    """The lists that the file recommends must be the model's best, but for the order of what scores alike."""
+    seen = requests.seen
+    expected, _ = top_k(queries, catalogue, k, seen_values=seen.values, seen_offsets=seen.offsets)
+    lists, scores = program.recommend_batch(requests.users, requests.histories, k, requests.contexts, None)
+    for row, (ids, found) in enumerate(zip(lists, scores, strict=True)):
+        best = expected[row][expected[row].isfinite()]
+        rows = program.items.rows_of(ids)
+        model_scores = catalogue[rows] @ queries[row]
+        forbidden = set(seen.select(torch.tensor([row])).values.tolist()) | {0}
+        wrong = len(ids) != len(best) or bool(forbidden & set(rows.tolist()))
+        for other in () if wrong else (best, model_scores):
+            difference = (other - torch.tensor(found)).abs() / other.abs().clamp(min=1.0)
+            wrong = wrong or not bool((difference <= tolerance).all())
+        if wrong:
+            raise ParityError(
+                f"`{RETRIEVAL_FILE}` must recommend what the trained model ranks highest; but for test row "
+                f"{row} ({requests.name}: {requests.queries()[row]}) it gives {ids} with the scores {found}, "
+                f"where the model's best have {best.tolist()}; nothing was written"
+            )
+
+
+def _check_items(
+    model: RetrievalModel, program: Any, recorder: Recorder, requests: Asked, *, tolerance: float
+) -> tuple[int, float]:
+    """Number of items whose vectors were compared, by the scores they give, and the largest difference."""
+    queries = model.encode_queries(requests.batch)[:_SCORED_AT_ONCE]
+    number, largest = 0, 0.0
+    for name, items, batch in item_requests(recorder, len(requests)):
+        bags, dense = program.item_features(items)
+        features = Features(bags, dense, program.candidate.embed(bags, len(items)))
+        comparison = _comparison(model, recorder, name, items, batch, features, roles=CANDIDATE_ROLES)
+        comparison.check_inputs()
+        scores = model.encode_candidates(batch) @ queries.T, program.encode_items(items) @ queries.T
+        number, largest = (
+            number + len(items),
+            max(largest, comparison.check_scores(*scores, tolerance=tolerance)),
+        )
+    return number, largest
+
+
+def item_requests(recorder: Recorder, num_items: int) -> Iterator[tuple[str, list[Record], Batch]]:
+    """Items of the catalogue, at most `num_items`, evenly spaced, row 0 too, in every way of asking."""
+    dataset = recorder.dataset
+    rows = torch.linspace(0, dataset.num_items - 1, min(num_items, dataset.num_items)).long()
+    batch = dataset.items.select(rows)
+    known = [{ITEM_ID: dataset.item_ids[row]} for row in rows.tolist()]
+    given = recorder.items.of(rows.tolist())
+    yield "item by id alone", known, batch
+    yield "item with raw values", [{**v, **i} for v, i in zip(given, known, strict=True)], batch
+    strangers = [{**values, ITEM_ID: recorder.unknown[ITEM_ID]} for values in given]
+    yield "unknown item with raw values", strangers, with_unknown_ids(batch)
+
+
+def _comparison(
+    model: Any,
+    recorder: Recorder,
+    name: str,
+    requests: list[Any],
+    batch: Batch,
+    found: Features,
+    *,
+    roles: Any = None,
+) -> Comparison:
+    is_ranking = isinstance(model, RankingModel)
+    assert isinstance(model, nn.Module)
+    chosen: tuple[Role, ...] = roles or (ALL_ROLES if is_ranking else QUERY_ROLES)
+    return Comparison(
+        file=RANKING_FILE if is_ranking else RETRIEVAL_FILE,
+        asked=name,
+        requests=requests,
+        batch=batch,
+        embedded=embed(model, batch),
+        found=found,
+        schema=recorder.dataset.schema,
+        roles=chosen,
+    )

@@ -1,0 +1,256 @@
+"""Recorded rows: test rows as raw requests and, beside them, as the batches that the trained model takes.
+
+Every row is asked in several ways: by ids alone, with all raw values given, with an unknown user or item of
+which raw values are given, with nothing known at all, without a history, and without a context.
+
+Legend: B rows, V values of a jagged field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torchrec import KeyedJaggedTensor
+
+from recsys.data.collate import Collator
+from recsys.data.dataset import PreparedDataset, Split
+from recsys.data.events import Bags, Events
+from recsys.export.fields import Fields
+from recsys.schema import tables
+from recsys.schema.batch import Batch
+from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
+
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass
+class Asked:
+    """B requests asked in one way.
+
+    Args:
+        name: of the way, for messages.
+        users, contexts, items: [B] raw fields.
+        histories: [B] raw item ids, oldest first.
+        batch: the same as the trained model takes it.
+        seen: catalogue rows of the histories.
+    """
+
+    name: str
+    users: list[Record]
+    contexts: list[Record]
+    items: list[Record]
+    histories: list[list[Any]]
+    batch: Batch
+    seen: Bags
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def queries(self) -> list[Record]:
+        """Each request as the arguments of a query, for messages and recordings."""
+        parts = zip(self.users, self.histories, self.contexts, strict=True)
+        return [{"user": user, "history": history, "context": context} for user, history, context in parts]
+
+    def rows(self) -> list[Record]:
+        """Each request as one flat row."""
+        parts = zip(self.users, self.items, self.contexts, self.histories, strict=True)
+        return [
+            {**user, **item, **context, HISTORY: history or None} for user, item, context, history in parts
+        ]
+
+
+@dataclasses.dataclass
+class Recorder:
+    """Takes recorded rows out of a prepared dataset.
+
+    Args:
+        dataset: where they are.
+        fields: how requests call things.
+        history_length: latest items of a history that the model sees.
+        is_ranking: whether batches hold items too.
+    """
+
+    dataset: PreparedDataset
+    fields: Fields
+    history_length: int
+    is_ranking: bool
+
+    def __post_init__(self) -> None:
+        self.users = RawRecords(self.dataset.raw_users(), self.fields.columns["user"])
+        self.items = RawRecords(self.dataset.raw_items(), self.fields.columns["item"])
+        self.unknown = {
+            USER_ID: unknown_id(self.dataset.user_ids),
+            ITEM_ID: unknown_id(self.dataset.item_ids),
+        }
+
+    def ask(self, num_rows: int) -> list[Asked]:
+        """The test rows (at most `num_rows`, evenly spaced) in every way."""
+        split, table = self._table(num_rows)
+        events = Events.from_arrow(table, self.dataset.schema)
+        history = self.dataset.histories(split).before(events)
+        nothing = Bags(values=history.values[:0], offsets=torch.zeros_like(history.offsets))
+        unknown = dataclasses.replace(
+            events, user_rows=torch.zeros_like(events.user_rows), item_rows=torch.zeros_like(events.item_rows)
+        )
+        known, given = self._known(table), self._given(table, events)
+        strangers = {name: [{**r, name: self.unknown[name]} for r in given[name]] for name in given}
+        nobody: dict[str, list[Record]] = {name: [{} for _ in range(len(events))] for name in known}
+        empty: list[Record] = [{} for _ in range(len(events))]
+        contexts = self._contexts(table)
+        bare = self._without_context(events)
+        return [
+            self._asked("ids alone", events, history, contexts, known),
+            self._asked("raw values given", events, history, contexts, given),
+            self._asked("unknown ids, raw values given", events, history, contexts, strangers, forget=True),
+            self._asked("nothing known", unknown, nothing, contexts, nobody),
+            self._asked("no history", events, nothing, contexts, known),
+            self._asked("no context", bare, history, empty, known),
+        ]
+
+    def _table(self, num_rows: int) -> tuple[Split, pa.Table]:
+        """Rows of the test split, or of the validation split when it is empty; positives for retrieval."""
+        splits: tuple[Split, ...] = ("test", "validation")
+        for split in splits:
+            table = self.dataset.split_table(split)
+            if not self.is_ranking:
+                table = table.filter(table[tables.POSITIVE])
+            if table.num_rows:
+                positions = np.linspace(0, table.num_rows - 1, min(num_rows, table.num_rows)).astype(np.int64)
+                return split, table.take(pa.array(positions))
+        raise ValueError(
+            f"the prepared dataset `{self.dataset.path}` must have rows in test or validation to check the "
+            "export on, found none; prepare it with a split that has (`data.split`, `data.split_fractions`)"
+        )
+
+    def _asked(
+        self,
+        name: str,
+        events: Events,
+        history: Bags,
+        contexts: list[Record],
+        records: Mapping[str, list[Record]],
+        *,
+        forget: bool = False,
+    ) -> Asked:
+        collator: Collator = self.dataset.collator(self.history_length)
+        visible = history.select(torch.arange(len(events)), at_most=self.history_length)
+        batch = (collator.rows if self.is_ranking else collator.queries)(events, visible)
+        return Asked(
+            name=name,
+            users=records[USER_ID],
+            contexts=contexts,
+            items=records[ITEM_ID],
+            histories=self._raw_histories(history),
+            batch=with_unknown_ids(batch) if forget else batch,
+            seen=history,
+        )
+
+    def _known(self, table: pa.Table) -> dict[str, list[Record]]:
+        return {name: [{name: value} for value in raw_values(table[name])] for name in (USER_ID, ITEM_ID)}
+
+    def _given(self, table: pa.Table, events: Events) -> dict[str, list[Record]]:
+        known = self._known(table)
+        users = self.users.of(events.user_rows.tolist())
+        items = self.items.of(events.item_rows.tolist())
+        return {
+            USER_ID: [{**values, **record} for values, record in zip(users, known[USER_ID], strict=True)],
+            ITEM_ID: [{**values, **record} for values, record in zip(items, known[ITEM_ID], strict=True)],
+        }
+
+    def _contexts(self, table: pa.Table) -> list[Record]:
+        columns = {}
+        if tables.RAW_PREFIX + tables.TIMESTAMP in table.column_names:
+            columns[tables.TIMESTAMP] = raw_values(table[tables.RAW_PREFIX + tables.TIMESTAMP])
+        for column, field in self.fields.columns["context"].items():
+            if tables.RAW_PREFIX + column in table.column_names and field not in self.fields.timestamp:
+                columns[field] = raw_values(table[tables.RAW_PREFIX + column])
+        return [{name: values[row] for name, values in columns.items()} for row in range(table.num_rows)]
+
+    def _without_context(self, events: Events) -> Events:
+        """The events with context features that are missing: row 0, no rows, or the train mean."""
+        missing = {}
+        for feature in self.dataset.schema.sparse(["context"]):
+            each = 0 if feature.is_multivalued else 1
+            values = torch.zeros(len(events) * each, dtype=torch.int64)
+            missing[feature.name] = Bags(values=values, offsets=torch.arange(len(events) + 1) * each)
+        return dataclasses.replace(events, sparse=missing, dense=torch.zeros_like(events.dense))
+
+    def _raw_histories(self, history: Bags) -> list[list[Any]]:
+        ids = self.dataset.item_ids
+        known = [self.unknown[ITEM_ID] if row == 0 else ids[row] for row in history.values.tolist()]
+        offsets = history.offsets.tolist()
+        return [known[begin:end] for begin, end in itertools.pairwise(offsets)]
+
+
+class RawRecords:
+    """Raw columns of the users or the items, as requests would give them.
+
+    Args:
+        table: with `raw.*` columns.
+        fields: the field of each raw column that is read.
+    """
+
+    def __init__(self, table: pa.Table, fields: Mapping[str, str]) -> None:
+        self.table = table
+        self.fields = {
+            tables.RAW_PREFIX + column: field
+            for column, field in fields.items()
+            if tables.RAW_PREFIX + column in table.column_names
+        }
+
+    def of(self, rows: Sequence[int]) -> list[Record]:
+        """The records of these rows; one without fields for row 0, of which no values are known."""
+        chosen = self.table.select(list(self.fields)).take(pa.array(rows, pa.int64()))
+        columns = {field: raw_values(chosen[column]) for column, field in self.fields.items()}
+        return [
+            {field: values[at] for field, values in columns.items()} if row else {}
+            for at, row in enumerate(rows)
+        ]
+
+
+def raw_values(column: pa.ChunkedArray) -> list[Any]:
+    """A raw column as plain Python; instants and decimals as text, no value as None."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_temporal(column.type) or pa.types.is_decimal(column.type):
+        column = column.cast(pa.string())
+    return [_plain(value) for value in column.to_pylist()]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        # NOTE: torch can't pass an empty list inside a dictionary to TorchScript; None means the same.
+        return [_plain(part) for part in value if part is not None] or None
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def unknown_id(ids: Iterable[Any]) -> Any:
+    """An id that is not among `ids`, of their type."""
+    known = [known_id for known_id in ids if known_id is not None]
+    if known and isinstance(known[0], int):
+        return -1 if -1 not in known else min(known) - 1
+    candidate = "unknown"
+    while candidate in known:
+        candidate += "?"
+    return candidate
+
+
+def with_unknown_ids(batch: Batch) -> Batch:
+    """The batch as of users and items whose ids are unknown but whose other features are not."""
+    columns = batch.ids.to_dict()
+    names = list(columns)
+    values = [
+        torch.zeros_like(columns[name].values()) if name in (USER_ID, ITEM_ID) else columns[name].values()
+        for name in names
+    ]
+    lengths = torch.cat([columns[name].lengths() for name in names])
+    return dataclasses.replace(
+        batch, ids=KeyedJaggedTensor(keys=names, values=torch.cat(values), lengths=lengths)
+    )

@@ -1,0 +1,102 @@
+"""Recorded requests and responses: made at export, replayed in a fresh process that has torch alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recsys.export.differences import ParityError
+from recsys.export.recorded import Asked, Record
+
+REQUESTS = "requests.json"
+RESPONSES = "responses.json"
+_TIMEOUT_SECONDS = 300
+
+# Replays a bundle: arguments are the .pt file, the recordings and the tolerance. Plain Python with torch and
+# nothing else, and a meta path that refuses what a server would not have.
+_REPLAY = """
+import json, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("recsys", "torchrec", "fbgemm_gpu", "fbgemm", "pytorch_lightning"):
+            raise ImportError(f"{name} must not be needed")
+sys.meta_path.insert(0, Refuse())
+import torch
+def flat(answer):
+    if torch.is_tensor(answer):
+        answer = answer.tolist()
+    if isinstance(answer, dict):
+        answer = list(answer.values())
+    if isinstance(answer, (list, tuple)):
+        return [part for element in answer for part in flat(element)]
+    return [answer]
+def same(a, b, tolerance):
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= tolerance * max(1.0, abs(a))
+    return a == b
+file, requests, responses, tolerance = sys.argv[1:]
+program = torch.jit.load(file)
+pairs = zip(json.load(open(requests)), json.load(open(responses)), strict=True)
+for number, (request, response) in enumerate(pairs):
+    given, expected = flat(getattr(program, request["method"])(**request["arguments"])), flat(response)
+    if len(given) != len(expected) or not all(same(a, b, float(tolerance)) for a, b in zip(expected, given)):
+        sys.exit(f"request {number} ({request}) gives {given}, recorded was {expected}")
+"""
+
+
+def retrieval_requests(asked: list[Asked], *, number: int, k: int) -> list[Record]:
+    """About `number` requests of every way of asking, as method and arguments by name."""
+    each = -(-number // (len(asked) + 2))
+    lists = [{**query, "k": k} for requests in asked for query in requests.queries()[:each]]
+    return [
+        *({"method": "recommend", "arguments": arguments} for arguments in lists),
+        *({"method": "encode_user", "arguments": query} for query in asked[0].queries()[:each]),
+        *({"method": "encode_item", "arguments": {"item": item}} for item in asked[1].items[:each]),
+    ]
+
+
+def ranking_requests(asked: list[Asked], *, number: int) -> list[Record]:
+    """About `number` rows, those of one way of asking in one request."""
+    each = -(-number // len(asked))
+    return [{"method": "predict", "arguments": {"rows": requests.rows()[:each]}} for requests in asked]
+
+
+def record(program: Any, requests: list[Record], folder: Path) -> None:
+    """Writes the requests and what `program` answers to them."""
+    answers = [_plain(getattr(program, request["method"])(**request["arguments"])) for request in requests]
+    for name, content in ((REQUESTS, requests), (RESPONSES, answers)):
+        (folder / name).write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def check_in_fresh_process(file: Path, *, tolerance: float) -> None:
+    """Replays the recordings beside `file` in a new Python that has torch alone.
+
+    Raises:
+        ParityError: the file needs more than torch, or answers otherwise there.
+    """
+    arguments = [str(file), str(file.parent / REQUESTS), str(file.parent / RESPONSES), str(tolerance)]
+    finished = subprocess.run(
+        [sys.executable, "-I", "-W", "ignore", "-c", _REPLAY, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_SECONDS,
+        check=False,
+    )
+    if finished.returncode:
+        raise ParityError(
+            f"`{file.name}` must load and answer with torch alone; in a fresh process it failed: "
+            f"{finished.stderr.strip()[-2000:]}; nothing was written"
+        )
+
+
+def _plain(answer: Any) -> Any:
+    if isinstance(answer, torch.Tensor):
+        return answer.tolist()
+    if isinstance(answer, tuple):
+        return {"item_ids": answer[0], "scores": answer[1]}
+    return answer

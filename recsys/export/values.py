@@ -1,0 +1,210 @@
+"""Raw values as requests bring them, read as text, whole numbers, numbers or pieces.
+
+Everything here runs the same in Python and as TorchScript. A value that can't be read as what a feature wants
+is None, and answered like a missing one; a list where one value is wanted is an error that names the field.
+
+NOTE: TorchScript iterates a string by UTF-8 bytes where Python does so by characters, and it saves a literal
+that holds an escape sequence so that it can't be loaded again: hence the comparisons of character codes.
+"""
+# ruff: noqa: UP006, UP035, UP045, PERF401, PERF402 (scripted)
+# mypy: allow-untyped-calls, no-warn-return-any
+
+from typing import Any, List, Optional
+
+import torch
+
+
+def as_text(value: Any, field: str) -> Optional[str]:
+    """`value` as text, None when that is empty; 17.0 is `17`, truth values are `true` and `false`."""
+    if isinstance(value, str):
+        return value if len(value) > 0 else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return decimal_text(value)
+    if torch.jit.isinstance(value, Optional[int]):
+        return None
+    raise ValueError(f"`{field}` must be one value: text, a number or None; got a list or another collection")
+
+
+def as_integer(value: Any, field: str) -> Optional[int]:
+    """`value` as a whole number: 17, 17.0, "17" and " 17.0 " are 17."""
+    if isinstance(value, bool):
+        return 1 if value else 0
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return whole(value)
+    text = as_text(value, field)
+    if text is None:
+        return None
+    bare = stripped(text)
+    exact = parse_integer(bare)
+    if exact is not None:
+        return exact
+    number = parse_number(bare)
+    return None if number is None else whole(number)
+
+
+def as_number(value: Any, field: str) -> Optional[float]:
+    """`value` as a finite number; truth values are 1 and 0."""
+    if isinstance(value, bool):
+        return 1.0 if value else 0.0
+    if isinstance(value, int):
+        return float(value)
+    if isinstance(value, float):
+        return value if abs(value) < 1e300 else None  # NaN compares false
+    text = as_text(value, field)
+    return None if text is None else parse_number(stripped(text))
+
+
+def as_pieces(value: Any, delimiter: str, field: str) -> List[str]:
+    """The values of a list or of a delimited string, without blanks around them; empty ones are left out."""
+    found: List[str] = []
+    if isinstance(value, str):
+        found = value.split(delimiter)
+    elif is_list(value):
+        found = list_of_text(value)
+    else:
+        text = as_text(value, field)
+        if text is not None:
+            found = [text]
+    pieces: List[str] = []
+    for piece in found:
+        bare = stripped(piece)
+        if len(bare) > 0:
+            pieces.append(bare)
+    return pieces
+
+
+def is_list(value: Any) -> bool:
+    """True for a list of text, of whole numbers or of fractions, None among them allowed."""
+    return torch.jit.isinstance(
+        value,
+        (List[str], List[int], List[float], List[Optional[str]], List[Optional[int]], List[Optional[float]]),
+    )
+
+
+def list_of_text(value: Any) -> List[str]:
+    """The values of such a list, as text; None is left out."""
+    found: List[str] = []
+    if torch.jit.isinstance(value, List[str]):
+        return value
+    if torch.jit.isinstance(value, List[int]):
+        return [str(number) for number in value]
+    if torch.jit.isinstance(value, List[Optional[str]]):
+        for text in value:
+            if text is not None:
+                found.append(text)
+    elif torch.jit.isinstance(value, List[Optional[int]]):
+        for number in value:
+            if number is not None:
+                found.append(str(number))
+    else:
+        found.extend(fractions_as_text(value))
+    return found
+
+
+def fractions_as_text(value: Any) -> List[str]:
+    """The numbers of a list of floats, as text; what has none is left out."""
+    found: List[str] = []
+    fractions: List[Optional[float]] = []
+    if torch.jit.isinstance(value, List[float]):
+        for number in value:
+            fractions.append(number)
+    elif torch.jit.isinstance(value, List[Optional[float]]):
+        fractions = value
+    for fraction in fractions:
+        if fraction is not None:
+            text = decimal_text(fraction)
+            if text is not None:
+                found.append(text)
+    return found
+
+
+def parse_integer(text: str) -> Optional[int]:
+    """The whole number that `text` spells in digits, when it fits 64 bits."""
+    begin = 1 if len(text) > 1 and (text[0] == "-" or text[0] == "+") else 0
+    while begin < len(text) - 1 and text[begin] == "0":
+        begin += 1
+    digits = text[begin:]
+    if not are_digits(digits) or len(digits) > 19:
+        return None
+    if len(digits) == 19 and digits > "9223372036854775807":
+        return None
+    return -int(digits) if text[0] == "-" else int(digits)
+
+
+def parse_number(text: str) -> Optional[float]:
+    """The finite number that `text` spells, as 12, -1.5, .5 or 2e-3."""
+    # TorchScript's float() raises on what it can't read or hold, and that can't be caught: ask first.
+    parts = text.lower().split("e")
+    exponent: Optional[int] = 0
+    if len(parts) == 2:
+        exponent = parse_integer(parts[1])
+    mantissa = parts[0]
+    if len(mantissa) > 0 and (mantissa[0] == "-" or mantissa[0] == "+"):
+        mantissa = mantissa[1:]
+    digits = mantissa.split(".")
+    if len(parts) > 2 or exponent is None or len(digits) > 2 or not are_digits("".join(digits)):
+        return None
+    if len(mantissa) + abs(exponent) > 300:
+        return 0.0 if exponent < 0 else None
+    return float(text)
+
+
+def are_digits(text: str) -> bool:
+    """True when `text` is one or more of 0-9 (isdigit() takes other scripts' digits in Python)."""
+    for character in text:
+        code = ord(character)
+        if code < 48 or code > 57:
+            return False
+    return len(text) > 0
+
+
+def whole(number: float) -> Optional[int]:
+    """`number` when it has no fraction and a float holds it exactly."""
+    # NaN fails the first test.
+    if not abs(number) <= 9007199254740992.0:
+        return None
+    truncated = int(number)
+    return truncated if float(truncated) == number else None
+
+
+def decimal_text(number: float) -> Optional[str]:
+    """The shortest decimal that reads back as `number`; 17.0 is 17. None where it needs an exponent."""
+    if not abs(number) <= 9007199254740992.0:
+        return None
+    size = abs(number)
+    sign = "-" if number < 0.0 else ""
+    power = 1
+    for places in range(16):
+        scaled = round(size * float(power))
+        if scaled <= 9007199254740992.0 and scaled / float(power) == size:
+            digits = str(int(scaled))
+            while len(digits) <= places:
+                digits = "0" + digits
+            if places == 0:
+                return sign + digits
+            return sign + digits[: len(digits) - places] + "." + digits[len(digits) - places :]
+        power = power * 10
+    return None
+
+
+def stripped(text: str) -> str:
+    """`text` without ASCII blanks around it; strip() in TorchScript and in Python disagree on what is one."""
+    begin = 0
+    end = len(text)
+    while begin < end and is_blank(text[begin]):
+        begin += 1
+    while end > begin and is_blank(text[end - 1]):
+        end -= 1
+    return text[begin:end]
+
+
+def is_blank(character: str) -> bool:
+    """True for a space, tab, line feed, vertical tab, form feed or carriage return."""
+    code = ord(character)
+    return code == 32 or (code >= 9 and code <= 13)
