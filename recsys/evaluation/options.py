@@ -19,7 +19,7 @@ class EvaluationOptions:
         k: cut-offs of the lists; the largest is the length of those written.
         baselines: what stands beside a retrieval model, fitted on the same train split.
         recent_days: last days of the train split that `popularity_recent` counts.
-        knn_neighbours: items that each item of `item_knn` is similar to.
+        knn_neighbours: most similar items from which `item_knn` scores an item.
         knn_shrinkage: added to the denominator of its cosine, so that rare items are trusted less.
         ease_l2: regularisation of `ease`.
         ease_max_items: largest catalogue for which `ease` is fitted: it inverts a matrix of items by items.
@@ -38,12 +38,12 @@ class EvaluationOptions:
     recent_days: float = 30.0
     knn_neighbours: int = 200
     knn_shrinkage: float = 10.0
-    ease_l2: float = 500.0
+    ease_l2: float = 200.0
     ease_max_items: int = 20_000
     hot_history: int = 50
     resamples: int = 1000
     confidence: float = 0.95
-    small_slice: int = 100
+    small_slice: int = 50
     num_examples: int = 10
     batch_size: int = 4096
     seed: int = 0

@@ -1,0 +1,305 @@
+"""From a trained model to an evaluation station: answers, figures beside baselines, report.
+
+The flow of the evaluation command, `config` being the run's composed configuration:
+
+    run = EvaluatedRun(folder, fingerprint=run_manifest["fingerprint"], config=config)
+    dataset = PreparedDataset.open(run_manifest["prepared"])
+    model = build(schema=dataset.schema).eval();  load_weights(model, folder / "checkpoints" / "best")
+    path = evaluate_retrieval(model, dataset, options, run=run, history_length=config.data.history_length)
+
+`evaluate_ranking` is called alike; `quick_metrics` gives the last step of training its short table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import nn
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.events import Events
+from recsys.data.queries import Queries
+from recsys.evaluation.baselines import FittedBaseline, fit_baseline
+from recsys.evaluation.examples import ranking_examples, retrieval_examples
+from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
+from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.predictions import (
+    baseline_probabilities,
+    predict,
+    predictions_table,
+    with_negatives,
+)
+from recsys.evaluation.protocol import (
+    environment,
+    protocol_hash,
+    ranking_protocol,
+    retrieval_protocol,
+    warnings_of,
+)
+from recsys.evaluation.recommendations import queries_table, recommend, recommendations_table
+from recsys.evaluation.report import render_report
+from recsys.evaluation.results import results_of
+from recsys.schema.manifest import write_json, writing_station
+
+FOLDER = "evaluation"
+METRICS = "metrics.json"
+REPORT = "report.html"
+RECOMMENDATIONS = "recommendations.parquet"
+PREDICTIONS = "predictions.parquet"
+QUERIES = "queries.parquet"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatedRun:
+    """The run that is evaluated, and where its evaluation goes: into `evaluation/` below its folder.
+
+    Args:
+        folder: the run's folder.
+        fingerprint: of the run's manifest; None when it has none.
+        config: the composed configuration, kept in the evaluation's manifest.
+    """
+
+    folder: Path
+    fingerprint: str | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def evaluate_retrieval(
+    model: nn.Module,
+    dataset: PreparedDataset,
+    options: EvaluationOptions,
+    *,
+    run: EvaluatedRun,
+    history_length: int,
+) -> Path:
+    """Recommends for every query of the test split and writes the evaluation station.
+
+    Args:
+        model: a trained `RetrievalModel` with its weights loaded; put in evaluation mode here.
+        dataset: what it was trained on.
+        options: every key under `evaluation.`.
+        run: where the model comes from.
+        history_length: `data.history_length` of the run.
+
+    Returns:
+        The station's folder: `metrics.json`, `report.html`, `recommendations.parquet`, `queries.parquet`.
+
+    Raises:
+        ValueError: the test split has no positive, or the model's scores are not numbers.
+    """
+    queries = _queries(dataset, options, history_length)
+    lists = recommend(model.eval(), dataset, queries, k=options.list_length, batch_size=options.batch_size)
+    judge = RetrievalJudge(dataset, queries, options)
+    judged = judge.judge(lists)
+    baselines: dict[str, Judged | str] = {}
+    for name in options.baselines:
+        fitted = fit_baseline(name, dataset, options)
+        if isinstance(fitted, str):
+            logger.warning("baseline `%s` is left out: %s", name, fitted)
+        baselines[name] = (
+            fitted if isinstance(fitted, str) else judge.judge(fitted.recommend(queries, options.list_length))
+        )
+        logger.info("baseline `%s` judged", name)
+    protocol = retrieval_protocol(dataset, options, queries=queries)
+    results = {
+        **_heading("retrieval", dataset, protocol),
+        "counts": {
+            "queries": len(queries),
+            "users": judge.bootstrap.num_users,
+            "catalogue": dataset.num_items - 1,
+            "relevant": len(queries.relevant.values),
+            "relevant_outside_catalogue": int((queries.relevant.values == 0).sum()),
+        },
+        **results_of(
+            judge, judged, baselines, main_metric=f"ndcg@{options.main_k}", small_slice=options.small_slice
+        ),
+    }
+    tables = {
+        RECOMMENDATIONS: recommendations_table(dataset, queries, lists),
+        QUERIES: queries_table(dataset, queries, judged.values),
+    }
+    examples = retrieval_examples(dataset, queries, lists, options)
+    return _write(run, options, results, tables=tables, examples=examples)
+
+
+def evaluate_ranking(
+    model: nn.Module,
+    dataset: PreparedDataset,
+    options: EvaluationOptions,
+    *,
+    run: EvaluatedRun,
+    history_length: int,
+    negatives_per_positive: int = 4,
+) -> Path:
+    """Predicts every row of the test split and writes the evaluation station.
+
+    Where only positives are logged there is nothing to tell apart: the figures, but not
+        `predictions.parquet`,
+    then take in `negatives_per_positive` uniform items beside each positive, and the protocol says so.
+
+    Args:
+        model: a trained `RankingModel` with its weights loaded; put in evaluation mode here.
+        dataset: what it was trained on.
+        options: every key under `evaluation.`.
+        run: where the model comes from.
+        history_length: `data.history_length` of the run.
+        negatives_per_positive: `data.negatives_per_positive` of the run.
+
+    Returns:
+        The station's folder: `metrics.json`, `report.html`, `predictions.parquet`.
+
+    Raises:
+        ValueError: the test split has no row, or a probability is not a number.
+    """
+    rows = dataset.split_table("test")
+    num_negatives = _num_negatives(dataset, negatives_per_positive)
+    events = _events(dataset, options, num_negatives)
+    probabilities = predict(
+        model.eval(), dataset, events, history_length=history_length, batch_size=options.batch_size
+    )
+    judge = RankingJudge(dataset, events, options)
+    judged = judge.judge(probabilities)
+    baselines: dict[str, Judged | str] = {
+        name: judge.judge(of_baseline)
+        for name, of_baseline in baseline_probabilities(dataset, events, num_negatives=num_negatives).items()
+    }
+    protocol = ranking_protocol(dataset, rows=rows, num_negatives=num_negatives)
+    results = {
+        **_heading("ranking", dataset, protocol),
+        "counts": {
+            "rows": len(events),
+            "positives": int(events.positives.sum()),
+            "users": judge.bootstrap.num_users,
+            "rows_of_unknown_items": int((events.item_rows == 0).sum()),
+        },
+        **results_of(judge, judged, baselines, main_metric="auc", small_slice=options.small_slice),
+        "reliability": judge.reliability(probabilities),
+    }
+    tables = {PREDICTIONS: predictions_table(rows, probabilities[: len(rows)])}
+    examples = ranking_examples(dataset, rows, probabilities[: len(rows)], options)
+    return _write(run, options, results, tables=tables, examples=examples)
+
+
+def quick_metrics(
+    model: nn.Module,
+    dataset: PreparedDataset,
+    options: EvaluationOptions,
+    *,
+    task: Literal["retrieval", "ranking"],
+    history_length: int,
+    negatives_per_positive: int = 4,
+) -> dict[str, dict[str, float]]:
+    """Figures of a model on the test split beside the simplest baseline: no intervals, slices or files.
+
+    Args:
+        model: a trained model with its weights loaded; put in evaluation mode here.
+        dataset: what it was trained on.
+        options: every key under `evaluation.`.
+        task: what the model was trained for.
+        history_length: `data.history_length` of the run.
+        negatives_per_positive: `data.negatives_per_positive` of the run, for a ranking task.
+
+    Returns:
+        Metrics by name for `model`, and for `popularity` (retrieval) or `item_rate` (ranking).
+
+    Raises:
+        ValueError: the test split is empty, or the model's answers are not numbers.
+    """
+    quick = dataclasses.replace(options, resamples=0)
+    judged: dict[str, Judged] = {}
+    if task == "retrieval":
+        queries = _queries(dataset, quick, history_length)
+        retrieval_judge = RetrievalJudge(dataset, queries, quick)
+        popular = fit_baseline("popularity", dataset, quick)
+        assert isinstance(popular, FittedBaseline)
+        lists = {
+            "model": recommend(
+                model.eval(), dataset, queries, k=quick.list_length, batch_size=quick.batch_size
+            ),
+            "popularity": popular.recommend(queries, quick.list_length),
+        }
+        judged = {name: retrieval_judge.judge(answer, on_slices=False) for name, answer in lists.items()}
+    else:
+        num_negatives = _num_negatives(dataset, negatives_per_positive)
+        events = _events(dataset, quick, num_negatives)
+        ranking_judge = RankingJudge(dataset, events, quick)
+        rates = baseline_probabilities(dataset, events, num_negatives=num_negatives)
+        probabilities = {
+            "model": predict(
+                model.eval(), dataset, events, history_length=history_length, batch_size=quick.batch_size
+            ),
+            "item_rate": rates["item_rate"],
+        }
+        judged = {
+            name: ranking_judge.judge(answer, on_slices=False) for name, answer in probabilities.items()
+        }
+    return {name: one.figures.values for name, one in judged.items()}
+
+
+def _queries(dataset: PreparedDataset, options: EvaluationOptions, history_length: int) -> Queries:
+    queries = dataset.queries("test", mode=options.queries, history_length=history_length)
+    if not len(queries):
+        raise ValueError(
+            f"expected positives in the test split of `{dataset.path}`, found none; "
+            "check `data.label.positive_at_least` and `data.split_fractions`"
+        )
+    return queries
+
+
+def _events(dataset: PreparedDataset, options: EvaluationOptions, num_negatives: int) -> Events:
+    events = dataset.events("test")
+    if not len(events):
+        raise ValueError(
+            f"expected rows in the test split of `{dataset.path}`, found none; check `data.split_fractions`"
+        )
+    if num_negatives:
+        return with_negatives(events, num_negatives, num_items=dataset.num_items, seed=options.seed)
+    return events
+
+
+def _num_negatives(dataset: PreparedDataset, negatives_per_positive: int) -> int:
+    return negatives_per_positive if dataset.manifest["label"]["only_positives"] else 0
+
+
+def _heading(task: str, dataset: PreparedDataset, protocol: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "task": task,
+        "split": "test",
+        "warnings": warnings_of(dataset),
+        "leaks": bool(dataset.manifest["split"]["leaks"]),
+        "dataset": {
+            "name": dataset.manifest["name"],
+            "fingerprint": dataset.manifest["fingerprint"],
+            "path": str(dataset.path),
+        },
+        "protocol": protocol,
+        "protocol_hash": protocol_hash(protocol),
+        "environment": environment(),
+    }
+
+
+def _write(
+    run: EvaluatedRun,
+    options: EvaluationOptions,
+    results: dict[str, Any],
+    *,
+    tables: Mapping[str, pa.Table],
+    examples: list[dict[str, Any]],
+) -> Path:
+    path = run.folder / FOLDER
+    results = {"run": str(run.folder), "options": dataclasses.asdict(options), **results}
+    with writing_station(path, "evaluation", config=run.config, source=run.fingerprint) as (folder, extra):
+        for name, table in tables.items():
+            pq.write_table(table, folder / name, compression="zstd")
+        write_json(folder / METRICS, results)
+        (folder / REPORT).write_text(render_report(results, examples), encoding="utf-8")
+        extra["protocol_hash"] = results["protocol_hash"]
+    return path

@@ -1,0 +1,136 @@
+"""Probabilities of a ranking model for the rows of the test split, those of baselines, and their table.
+
+Legend: N rows, I catalogue, U users.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import nn
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.events import Events
+from recsys.models.protocols import RankingModel
+from recsys.schema import tables
+
+Probabilities = npt.NDArray[np.float64]
+
+# Rows that the mean rate stands for when an item's or a user's own rate is estimated.
+_PRIOR_ROWS = 10.0
+
+
+def predict(
+    model: nn.Module, dataset: PreparedDataset, events: Events, *, history_length: int, batch_size: int
+) -> Probabilities:
+    """Probability of a positive for each row.
+
+    Args:
+        model: a trained `RankingModel`, in evaluation mode.
+        dataset: holds users, catalogue and histories.
+        events: rows of the test split, or made from them.
+        history_length: latest positives that the model sees.
+        batch_size: rows at a time.
+
+    Returns:
+        [N] float64.
+
+    Raises:
+        ValueError: a probability is not a number.
+    """
+    assert isinstance(model, RankingModel)
+    histories, collator = dataset.histories("test"), dataset.collator(history_length)
+    device = next(model.parameters()).device
+    parts = []
+    with torch.inference_mode():
+        for positions in torch.split(torch.arange(len(events)), batch_size):
+            rows = events.select(positions)
+            batch = collator.rows(rows, histories.before(rows, at_most=history_length)).to(device)
+            parts.append(torch.sigmoid(model(batch).double()).cpu())
+    probabilities = torch.cat(parts).numpy() if parts else np.zeros(0)
+    if np.isnan(probabilities).any():
+        raise ValueError(
+            "a predicted probability is not a number (NaN); the model has diverged: train it anew"
+        )
+    return np.asarray(probabilities)
+
+
+def predictions_table(rows: pa.Table, probabilities_N: Probabilities) -> pa.Table:
+    """The table Predictions: a row per test row in their order, label 1 for a positive."""
+    raw_timestamp = tables.RAW_PREFIX + tables.TIMESTAMP
+    has_timestamps = raw_timestamp in rows.column_names
+    return pa.table(
+        {
+            tables.USER_ID: rows[tables.USER_ID],
+            tables.ITEM_ID: rows[tables.ITEM_ID],
+            tables.TIMESTAMP: rows[raw_timestamp] if has_timestamps else pa.nulls(len(rows), pa.int64()),
+            tables.LABEL: rows[tables.POSITIVE].cast(pa.int8()),
+            tables.PROBABILITY: pa.array(probabilities_N),
+        }
+    )
+
+
+def with_negatives(events: Events, num_negatives: int, *, num_items: int, seed: int) -> Events:
+    """The events, then copies of each with items drawn uniformly from the catalogue, as negatives."""
+    drawn = np.random.default_rng(seed).integers(1, num_items, size=len(events) * num_negatives)
+    repeated = events.select(torch.arange(len(events)).repeat(1 + num_negatives))
+    is_copy = torch.arange(len(repeated)) >= len(events)
+    return dataclasses.replace(
+        repeated,
+        item_rows=torch.cat([events.item_rows, torch.from_numpy(drawn)]),
+        positives=repeated.positives & ~is_copy,
+    )
+
+
+def baseline_probabilities(
+    dataset: PreparedDataset, events: Events, *, num_negatives: int
+) -> dict[str, Probabilities]:
+    """What no model but the rates of the train split say about each row.
+
+    `rate` is the share of positives in train, for every row. `item_rate` is the item's own, and
+    `user_and_item_rate` adds the user's log-odds to it; both are drawn towards the mean rate by as much as
+    ten rows would. `num_negatives` uniform negatives for each positive are taken to be among the rows of
+    train.
+    """
+    items, users = dataset.raw_items(), dataset.raw_users()
+    item_positives_I, item_rows_I = _counts(items)
+    user_positives_U, user_rows_U = _counts(users)
+    if num_negatives:
+        item_rows_I = item_positives_I + num_negatives * item_positives_I.sum() / max(
+            dataset.num_items - 1, 1
+        )
+        user_rows_U = user_positives_U * (1 + num_negatives)
+    rate = (item_positives_I.sum() + 1) / (item_rows_I.sum() + 2)
+    item_odds_N = _log_odds(item_positives_I, item_rows_I, rate)[events.item_rows.numpy()]
+    user_odds_N = _log_odds(user_positives_U, user_rows_U, rate)[events.user_rows.numpy()]
+    mean_odds = np.log(rate / (1 - rate))
+    return {
+        "rate": np.full(len(events), rate),
+        "item_rate": _sigmoid(item_odds_N),
+        "user_and_item_rate": _sigmoid(item_odds_N + user_odds_N - mean_odds),
+    }
+
+
+def _counts(table: pa.Table) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Train positives and train rows of each user or item; row 0, the unknown one, has none."""
+    counts = [
+        table[name].to_numpy().astype(np.float64)
+        for name in ("num_train_positives", "num_train_interactions")
+    ]
+    for count in counts:
+        count[0] = 0
+    return counts[0], counts[1]
+
+
+def _log_odds(positives: npt.NDArray[np.float64], rows: npt.NDArray[np.float64], rate: float) -> Any:
+    drawn_in = (positives + _PRIOR_ROWS * rate) / (rows + _PRIOR_ROWS)
+    return np.log(drawn_in / (1 - drawn_in))
+
+
+def _sigmoid(log_odds: npt.NDArray[np.float64]) -> Probabilities:
+    return np.asarray(1 / (1 + np.exp(-log_odds)))

@@ -1,0 +1,114 @@
+"""The evaluation protocol: all that must agree before two results may be compared, in words and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.queries import Queries
+from recsys.evaluation.options import EvaluationOptions
+from recsys.schema import tables
+from recsys.schema.manifest import git_commit
+
+# Raised when a result would come out differently for the same model and data.
+PROTOCOL_VERSION = 1
+
+_QUERY_RULES = {
+    "event": "every positive test event is a query; its history is the user's positives before it",
+    "user": "one query a user: all test positives are relevant, the history is those of earlier splits",
+}
+LEAK_WARNING = (
+    "This split leaks the future: events of the test part came before events that the model learned from. "
+    "Its figures are better than any that this model can reach in use."
+)
+
+
+def retrieval_protocol(
+    dataset: PreparedDataset, options: EvaluationOptions, *, queries: Queries
+) -> dict[str, Any]:
+    """What a retrieval model was asked, and how its answers were judged."""
+    return {
+        "version": PROTOCOL_VERSION,
+        "task": "retrieval",
+        **_data_protocol(dataset),
+        "queries": queries.mode,
+        "queries_rule": _QUERY_RULES[queries.mode],
+        "questions_sha256": _sha256(
+            queries.user_ids,
+            queries.timestamps_us,
+            queries.histories.lengths.numpy(),
+            queries.relevant.lengths.numpy(),
+            dataset.item_ids[queries.relevant.values.numpy()],
+        ),
+        "candidates": "the whole catalogue: every item of the train split or the items table",
+        "catalogue_sha256": _sha256(np.sort(dataset.item_ids[1:].astype(str))),
+        "seen_rule": "items of the query's history are not recommended; relevant again, they count as missed",
+        "unknown_rule": "relevant items outside the catalogue count as missed",
+        "tie_rule": "equal scores rank by the lower catalogue row: the item more frequent in train",
+        "metrics_rule": "recall divides by the relevant items, ndcg by the DCG of min(k, relevant) items",
+        "k": sorted(options.k),
+    }
+
+
+def ranking_protocol(dataset: PreparedDataset, *, rows: pa.Table, num_negatives: int) -> dict[str, Any]:
+    """What a ranking model was asked, and how its answers were judged."""
+    asked = "every row of the test split"
+    if num_negatives:
+        asked += f", all positives, and beside each {num_negatives} items drawn uniformly from the catalogue"
+    return {
+        "version": PROTOCOL_VERSION,
+        "task": "ranking",
+        **_data_protocol(dataset),
+        "rows": asked,
+        "questions_sha256": _sha256(
+            *(
+                rows[name].to_numpy()
+                for name in (tables.USER_ID, tables.ITEM_ID, tables.TIMESTAMP, tables.POSITIVE)
+            )
+        ),
+        "tie_rule": "pairs of equal probability count half",
+        "gauc_rule": "AUC of each user, weighted by rows; users with one class of label are left out",
+    }
+
+
+def protocol_hash(protocol: dict[str, Any]) -> str:
+    """Hex SHA-256 of a protocol; equal hashes mean comparable results."""
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
+
+
+def warnings_of(dataset: PreparedDataset) -> list[str]:
+    """What every reader of the results must be told first."""
+    return [LEAK_WARNING] if dataset.manifest["split"]["leaks"] else []
+
+
+def environment() -> dict[str, Any]:
+    """Where the results were computed."""
+    return {
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.platform(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _data_protocol(dataset: PreparedDataset) -> dict[str, Any]:
+    manifest = dataset.manifest
+    return {"dataset": manifest["name"], "split": manifest["split"], "positives": manifest["label"]}
+
+
+def _sha256(*columns: npt.NDArray[Any]) -> str:
+    """Digest of columns of numbers or text, by their values as text."""
+    digest = hashlib.sha256()
+    for column in columns:
+        digest.update("\n".join(map(str, column.tolist())).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""Recommendations of a retrieval model for the queries of a split, and the table of them.
+
+Legend: Q queries, B queries of a batch, K length of the lists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.queries import Queries
+from recsys.models.protocols import RetrievalModel
+from recsys.retrieval.exact import top_k
+from recsys.schema import tables
+
+_CATALOGUE_CHUNK = 65_536
+
+
+@dataclasses.dataclass(frozen=True)
+class Lists:
+    """Ranked lists of Q queries; where a list is shorter than K it ends in row 0 with minus infinity.
+
+    Args:
+        item_rows: [Q, K] int64 catalogue rows, best first.
+        scores: [Q, K] float32, descending.
+    """
+
+    item_rows: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+
+    @staticmethod
+    def empty(num_queries: int, k: int) -> Lists:
+        """Lists of nothing, to be filled."""
+        return Lists(
+            item_rows=np.zeros((num_queries, k), dtype=np.int64),
+            scores=np.full((num_queries, k), -np.inf, dtype=np.float32),
+        )
+
+    def put(self, queries: torch.Tensor, scores_BK: torch.Tensor, item_rows_BK: torch.Tensor) -> None:
+        """Fills in the lists of the queries at these positions ([B] int64)."""
+        self.scores[queries.numpy()] = scores_BK.float().cpu().numpy()
+        self.item_rows[queries.numpy()] = item_rows_BK.cpu().numpy()
+
+
+def recommend(
+    model: nn.Module, dataset: PreparedDataset, queries: Queries, *, k: int, batch_size: int
+) -> Lists:
+    """The k best items of the whole catalogue for each query, its history left out.
+
+    Args:
+        model: a trained `RetrievalModel`, in evaluation mode.
+        dataset: holds the catalogue.
+        queries: of one split.
+        k: length of the lists.
+        batch_size: queries at a time.
+
+    Raises:
+        ValueError: the model does not encode queries and candidates, or its scores are not numbers.
+    """
+    if not isinstance(model, RetrievalModel):
+        raise ValueError(
+            "a retrieval task needs a model with `encode_queries` and `encode_candidates`, "
+            f"got `{type(model).__name__}`"
+        )
+    lists = Lists.empty(len(queries), k)
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        rows = torch.arange(dataset.num_items)
+        parts = [dataset.items.select(part).to(device) for part in torch.split(rows, _CATALOGUE_CHUNK)]
+        candidates_ID = torch.cat([model.encode_candidates(part) for part in parts])
+        for positions in torch.split(torch.arange(len(queries)), batch_size):
+            batch = queries.batch(positions).to(device)
+            assert batch.seen is not None
+            scores_BK, item_rows_BK = top_k(
+                model.encode_queries(batch),
+                candidates_ID,
+                k,
+                seen_values=batch.seen.values(),
+                seen_offsets=batch.seen.offsets(),
+            )
+            lists.put(positions, scores_BK, item_rows_BK)
+    return lists
+
+
+def recommendations_table(dataset: PreparedDataset, queries: Queries, lists: Lists) -> pa.Table:
+    """The lists as the table Recommendations: a row per recommended item, raw ids, rank from 1."""
+    query, place = np.nonzero(lists.item_rows)
+    items = dataset.raw_items()[tables.ITEM_ID].combine_chunks()
+    asked = _asked(dataset, queries)
+    return pa.table(
+        {
+            tables.USER_ID: asked[tables.USER_ID].take(pa.array(query)),
+            tables.TIMESTAMP: asked[tables.TIMESTAMP].take(pa.array(query)),
+            tables.RANK: pa.array(place + 1, type=pa.int32()),
+            tables.ITEM_ID: items.take(pa.array(lists.item_rows[query, place])),
+            tables.SCORE: pa.array(lists.scores[query, place], type=pa.float32()),
+        }
+    )
+
+
+def queries_table(
+    dataset: PreparedDataset, queries: Queries, values: Mapping[str, npt.NDArray[Any]]
+) -> pa.Table:
+    """A row per query: who asked when, how much was known, and every metric's value."""
+    columns = {
+        **_asked(dataset, queries),
+        "history_length": pa.array(queries.histories.lengths.numpy()),
+        "num_relevant": pa.array(queries.relevant.lengths.numpy()),
+    }
+    return pa.table({**columns, **{name: pa.array(value) for name, value in values.items()}})
+
+
+def _asked(dataset: PreparedDataset, queries: Queries) -> dict[str, pa.Array]:
+    """User id and timestamp of each query, typed as in the raw table; null without timestamps."""
+    raw = pq.read_schema(dataset.files("test")[0])
+    timestamps = pa.nulls(len(queries), pa.int64())
+    if queries.timestamps is not None:
+        timestamps = pa.array(queries.timestamps, type=raw.field(tables.RAW_PREFIX + tables.TIMESTAMP).type)
+    return {
+        tables.USER_ID: pa.array(queries.user_ids, type=raw.field(tables.USER_ID).type),
+        tables.TIMESTAMP: timestamps,
+    }

@@ -1,0 +1,157 @@
+"""What is written to `metrics.json` about a model, its baselines and its slices, and the verdict on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
+from recsys.evaluation.slices import Slice
+from recsys.evaluation.summary import Bootstrap, Figures
+
+LESS_IS_BETTER = ("log_loss",)
+
+NAMES = {
+    "model": "this model",
+    "popularity": "popularity (all time)",
+    "popularity_recent": "popularity (recent)",
+    "item_knn": "item-kNN",
+    "ease": "EASE",
+    "rate": "mean rate",
+    "item_rate": "item's rate",
+    "user_and_item_rate": "user's and item's rate",
+}
+
+
+def results_of(
+    judge: RetrievalJudge | RankingJudge,
+    judged: Judged,
+    baselines: Mapping[str, Judged | str],
+    *,
+    main_metric: str,
+    small_slice: int,
+) -> dict[str, Any]:
+    """Figures with intervals of the model, of the baselines, of their differences and on slices.
+
+    Args:
+        judge: who judged.
+        judged: the model.
+        baselines: judged alike, or the reason why one could not be had.
+        main_metric: what the verdict is about.
+        small_slice: slices of fewer users are marked.
+    """
+    bootstrap = judge.bootstrap
+    keys = list(judged.figures.values)
+    measured = {name: one for name, one in baselines.items() if isinstance(one, Judged)}
+    if main_metric not in keys:  # all test rows are of one class
+        main_metric = "log_loss"
+    comparisons = _compare(
+        bootstrap, judged.figures, {name: one.figures for name, one in measured.items()}, metric=main_metric
+    )
+    return {
+        "main_metric": main_metric,
+        "verdict": _verdict(
+            main_metric,
+            judged.figures.values[main_metric],
+            {name: one.figures.values[main_metric] for name, one in measured.items()},
+            comparisons=comparisons,
+            confidence=bootstrap.confidence,
+        ),
+        **bootstrap.block(judged.figures, keys=keys),
+        "baselines": {
+            name: {"left_out": one} if isinstance(one, str) else bootstrap.block(one.figures, keys=keys)
+            for name, one in baselines.items()
+        },
+        "comparisons": comparisons,
+        "slices": [
+            {
+                **_describe(piece, bootstrap, small_slice=small_slice),
+                **_on_slice(bootstrap, index, judged, measured, metric=main_metric),
+            }
+            for index, piece in enumerate(judge.slices)
+        ],
+    }
+
+
+def _describe(piece: Slice, bootstrap: Bootstrap, *, small_slice: int) -> dict[str, Any]:
+    num_users = bootstrap.num_users_in(piece.mask)
+    return {
+        "group": piece.group,
+        "name": piece.name,
+        "description": piece.description,
+        "size": int(piece.mask.sum()),
+        "users": num_users,
+        "small": num_users < small_slice,
+    }
+
+
+def _on_slice(
+    bootstrap: Bootstrap, index: int, judged: Judged, measured: Mapping[str, Judged], *, metric: str
+) -> dict[str, Any]:
+    """Every figure of the model on a slice, and those at the main cut-off of the baselines."""
+    keys = list(judged.figures.values)
+    main_keys = [key for key in keys if key.partition("@")[2] == metric.partition("@")[2]]
+    beside = {name: one.slices[index] for name, one in measured.items()}
+    return {
+        **bootstrap.block(judged.slices[index], keys=keys),
+        "baselines": {name: bootstrap.block(figures, keys=main_keys) for name, figures in beside.items()},
+        "comparisons": _compare(bootstrap, judged.slices[index], beside, metric=metric),
+    }
+
+
+def _compare(
+    bootstrap: Bootstrap, figures: Figures, others: Mapping[str, Figures], *, metric: str
+) -> list[dict[str, Any]]:
+    """Differences to each of the others, where both have the metric."""
+    return [
+        {"baseline": name, **bootstrap.difference(figures, other, key=metric)}
+        for name, other in others.items()
+        if metric in figures.values and metric in other.values
+    ]
+
+
+def _verdict(
+    metric: str,
+    value: float,
+    baselines: Mapping[str, float],
+    *,
+    comparisons: list[dict[str, Any]],
+    confidence: float,
+) -> dict[str, Any]:
+    """Whether the model is better than the best baseline, in one sentence and in one word."""
+    name = metric_name(metric)
+    if not baselines:
+        return {
+            "outcome": "alone",
+            "against": None,
+            "text": f"{name} is {value:.4f}; there is no baseline beside it.",
+        }
+    sign = -1 if metric in LESS_IS_BETTER else 1
+    best = max(baselines, key=lambda one: sign * baselines[one])
+    compared = next(one for one in comparisons if one["baseline"] == best)
+    difference, interval = compared["difference"], compared["interval"]
+    figures = f"{name} is {value:.4f}, {NAMES[best]} has {baselines[best]:.4f}"
+    if interval is None:
+        outcome, text = "unmeasured", f"{figures}; without resamples nothing is said about chance."
+    else:
+        bounds = f"({100 * confidence:g} % interval {interval[0]:+.4f} to {interval[1]:+.4f})"
+        low, high = sorted(sign * bound for bound in interval)
+        if low > 0:
+            outcome = "better"
+            text = f"Better than every baseline: {figures}, the best of them; {difference:+.4f} {bounds}."
+        elif high < 0:
+            outcome = "worse"
+            text = f"Worse than a baseline: {figures}; {difference:+.4f} {bounds}."
+        else:
+            outcome = "undecided"
+            text = (
+                f"Not told apart from the best baseline: {figures}; {difference:+.4f} {bounds} may be chance."
+            )
+    return {"outcome": outcome, "against": best, "text": text}
+
+
+def metric_name(key: str) -> str:
+    """How a metric is called in front of people: `ndcg@10` is NDCG@10, `hit_rate@5` is hit rate@5."""
+    name, _, k = key.partition("@")
+    shown = name.upper() if name in ("ndcg", "mrr", "map", "auc", "gauc") else name.replace("_", " ")
+    return f"{shown}@{k}" if k else shown

@@ -1,0 +1,111 @@
+"""Slices: which queries or rows, and which of their items, a figure is about.
+
+Legend: I catalogue, N queries or rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+
+_MICROSECONDS_A_DAY = 86_400_000_000
+_HISTORY_BINS = (0, 1, 5, 10, 20, 50, 100, 200)
+_NUM_TIME_BINS = 8
+
+NEW, TAIL, MIDDLE, HEAD = 0, 1, 2, 3
+ITEM_CLASSES = ("new", "tail", "middle", "head")
+_ITEM_DESCRIPTIONS = (
+    "items without a positive in train",
+    "the least popular items, with the last third of train's positives",
+    "items between head and tail, with a third of train's positives",
+    "the most popular items, with the first third of train's positives",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """Queries (or rows) that have something in common.
+
+    Args:
+        group: what the slices are cut by.
+        name: which slice of the group.
+        description: for readers.
+        mask: [N] bool, who is in it.
+        item_class: when given, only relevant items of this class count, and queries that have one.
+    """
+
+    group: str
+    name: str
+    description: str
+    mask: Mask
+    item_class: int | None = None
+
+
+def item_classes(train_positives_I: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Class of each catalogue row: new, tail, middle or head; items outside the catalogue (row 0) are new.
+
+    Items are sorted by their train positives; head, middle and tail each hold a third of all positives.
+    Items with equally many are of the same class, the more popular one.
+    """
+    counts_I = train_positives_I.copy()
+    counts_I[0] = 0
+    levels, level_I, items_a_level = np.unique(counts_I, return_inverse=True, return_counts=True)
+    held = levels * items_a_level
+    share_above = (held[::-1].cumsum()[::-1] - held) / max(held.sum(), 1)
+    class_of_level = np.select(
+        [levels == 0, share_above < 1 / 3, share_above < 2 / 3], [NEW, HEAD, MIDDLE], TAIL
+    )
+    return np.asarray(class_of_level[level_I], dtype=np.int64)
+
+
+def user_slices(history_lengths_N: npt.NDArray[np.int64], *, hot_history: int) -> Iterator[Slice]:
+    """Cold, warm and hot users, by the positives they had before the query."""
+    lengths_N = history_lengths_N
+    yield Slice("user", "cold", "no positives before", lengths_N == 0)
+    yield Slice(
+        "user",
+        "warm",
+        f"1 to {hot_history - 1} positives before",
+        (lengths_N > 0) & (lengths_N < hot_history),
+    )
+    yield Slice("user", "hot", f"at least {hot_history} positives before", lengths_N >= hot_history)
+
+
+def history_slices(history_lengths_N: npt.NDArray[np.int64]) -> Iterator[Slice]:
+    """Finer steps of the history's length."""
+    ends = [*_HISTORY_BINS[1:], None]
+    for begin, end in zip(_HISTORY_BINS, ends, strict=True):
+        mask = history_lengths_N >= begin
+        if end is not None:
+            mask &= history_lengths_N < end
+        last = end - 1 if end is not None else None
+        name = f"{begin}+" if last is None else str(begin) if last == begin else f"{begin}-{last}"
+        yield Slice("history_length", name, f"{name} positives before", mask)
+
+
+def time_slices(timestamps_us_N: npt.NDArray[np.int64], *, train_end_us: int) -> Iterator[Slice]:
+    """Equal steps of the time since the train split ended, which show how fast a model ages."""
+    days_N = (timestamps_us_N - train_end_us) / _MICROSECONDS_A_DAY
+    if not len(days_N) or days_N.max() <= days_N.min():
+        return
+    edges = np.linspace(days_N.min(), days_N.max(), _NUM_TIME_BINS + 1)
+    bins_N = np.clip(np.searchsorted(edges, days_N, side="right") - 1, 0, _NUM_TIME_BINS - 1)
+    for index in range(_NUM_TIME_BINS):
+        name = f"{edges[index]:.1f}-{edges[index + 1]:.1f}"
+        yield Slice("days_since_train", name, f"{name} days after the end of train", bins_N == index)
+
+
+def item_slices(classes_of_relevant: Sequence[Mask]) -> Iterator[Slice]:
+    """New, tail, middle and head items.
+
+    Args:
+        classes_of_relevant: for each class, [N] bool: has the query (row) a relevant item (its item) of
+            that class.
+    """
+    for item_class, mask in enumerate(classes_of_relevant):
+        yield Slice("item", ITEM_CLASSES[item_class], _ITEM_DESCRIPTIONS[item_class], mask, item_class)

@@ -1,0 +1,117 @@
+"""Figures with intervals: per-query values in, plain data for `metrics.json` out.
+
+Legend: N queries or rows, U users, R resamples, M figures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.evaluation.options import EvaluationOptions
+from recsys.metrics.intervals import (
+    Counts,
+    Samples,
+    auc_samples,
+    percentile_interval,
+    ratio_samples,
+    resample_counts,
+    sum_by_user,
+)
+
+Values = Mapping[str, npt.NDArray[np.float64]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """Figures of one system on one slice, each with the resamples behind its interval.
+
+    Args:
+        values: what was measured, by the metric's key.
+        samples: [R] for each key that has an interval.
+    """
+
+    values: dict[str, float]
+    samples: dict[str, Samples]
+
+
+class Bootstrap:
+    """The resamples of users that all figures of one evaluation share, so that differences are paired.
+
+    Args:
+        users_N: [N] any ids, whose query or row it is.
+        options: number of resamples, confidence and seed.
+    """
+
+    def __init__(self, users_N: npt.NDArray[Any], options: EvaluationOptions) -> None:
+        users, self.users_N = np.unique(users_N, return_inverse=True)
+        self.num_users = len(users)
+        self.confidence = options.confidence
+        self.counts_RU: Counts = resample_counts(
+            self.num_users, num_resamples=options.resamples, seed=options.seed
+        )
+
+    def means(self, values: Values, *, mask: npt.NDArray[np.bool_] | None = None) -> Figures:
+        """Means over queries, with resamples of users behind them.
+
+        Args:
+            values: [N] for each key.
+            mask: [N] which queries count; all when None.
+        """
+        kept = np.ones(len(self.users_N), dtype=np.bool_) if mask is None else mask
+        values_NM = np.stack([value[kept] for value in values.values()], axis=1)
+        sums_UM = sum_by_user(values_NM, self.users_N[kept], num_users=self.num_users)
+        sizes_U1 = np.bincount(self.users_N[kept], minlength=self.num_users)[:, None]
+        samples_RM = ratio_samples(self.counts_RU, sums_UM, sizes_U1)
+        return Figures(
+            values={key: float(value[kept].mean()) for key, value in values.items()},
+            samples={key: samples_RM[:, column] for column, key in enumerate(values)},
+        )
+
+    def auc_samples(
+        self, labels_N: npt.NDArray[Any], scores_N: npt.NDArray[Any], *, users_N: npt.NDArray[Any]
+    ) -> Samples:
+        """Resamples of the AUC of some rows, whose users are given as in `users_N` of this object."""
+        return auc_samples(self.counts_RU, labels_N, scores_N=scores_N, users_N=users_N)
+
+    def weighted_samples(
+        self, values_U: npt.NDArray[Any], weights_U: npt.NDArray[Any], *, users_U: npt.NDArray[Any]
+    ) -> Samples:
+        """Resamples of a weighted mean over some users, given as in `users_N` of this object."""
+        weighted = np.zeros((self.num_users, 2))
+        weighted[users_U] = np.stack([values_U * weights_U, weights_U], axis=1)
+        return ratio_samples(self.counts_RU, weighted[:, :1], weighted[:, 1:])[:, 0]
+
+    def block(self, figures: Figures, *, keys: Sequence[str]) -> dict[str, Any]:
+        """`{"metrics": {key: value}, "intervals": {key: [low, high]}}`; null where there is none."""
+        measured = [key for key in keys if key in figures.values]
+        intervals = {key: self.interval(figures.samples[key]) for key in measured if key in figures.samples}
+        return {
+            "metrics": {key: figures.values.get(key) for key in keys},
+            "intervals": {key: intervals.get(key) for key in keys},
+        }
+
+    def interval(self, samples_R: Samples) -> list[float] | None:
+        """Bounds of the percentile interval; None without a usable resample."""
+        if not len(samples_R):
+            return None
+        low, high = percentile_interval(samples_R, confidence=self.confidence)
+        return None if math.isnan(low) else [float(low), float(high)]
+
+    def difference(self, figures: Figures, other: Figures, *, key: str) -> dict[str, Any]:
+        """By how much the first figure is above the second, from paired resamples."""
+        samples_R = figures.samples[key] - other.samples[key]
+        return {
+            "metric": key,
+            "difference": figures.values[key] - other.values[key],
+            "interval": self.interval(samples_R),
+        }
+
+    def num_users_in(self, mask: npt.NDArray[np.bool_]) -> int:
+        """Different users among the queries that count."""
+        return len(np.unique(self.users_N[mask]))
