@@ -7,6 +7,7 @@ with a current Optuna, the class here can go.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import math
@@ -98,15 +99,12 @@ class OptunaSweeper(Sweeper):
         for first in range(0, num_trials, options.parallel):
             trials = [study.ask() for _ in range(min(options.parallel, num_trials - first))]
             drawn = [[_draw(trial, override) for override in space.values()] for trial in trials]
-            for trial, values in zip(trials, drawn, strict=True):
-                shown = " ".join(value.lstrip("+") for value in values)
-                logger.info("trial %d of %d: %s", trial.number + 1, num_trials, shown)
             self.launcher.launch([[*fixed, "~sweep", *values] for values in drawn], initial_job_idx=first)
             for trial in trials:
                 value = _value(folder / str(trial.number), metric)
                 study.tell(trial, value, state=optuna.trial.TrialState.FAIL if value is None else None)
                 came = "failed" if value is None else f"{metric} {value:.4f}"
-                logger.info("trial %d of %d: %s", trial.number + 1, num_trials, came)
+                logger.info("trial %d, the last being %d: %s", trial.number, num_trials - 1, came)
 
 
 # Hydra takes sweepers from the package `hydra_plugins` alone, for which our top level has no place.
@@ -130,17 +128,10 @@ def is_minimized(metric: str) -> bool:
 def _study(
     options: SweepOptions, space: Mapping[str, Override], *, metric: str, folder: Path
 ) -> tuple[optuna.Study, int]:
-    """A study on disk and how many trials it is worth: a space with fewer values is gone through once."""
+    """A study on disk and its number of trials: a space of fewer values is gone through once."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    grid = {key: _choices(override) for key, override in space.items()}
-    num_values = math.prod(len(values) if values else math.inf for values in grid.values())
-    sampler: optuna.samplers.BaseSampler
-    if num_values <= options.num_trials:
-        sampler = optuna.samplers.GridSampler(
-            {key: values or [] for key, values in grid.items()}, options.seed
-        )
-    elif options.sampler == "random":
-        sampler = optuna.samplers.RandomSampler(options.seed)
+    if options.sampler == "random":
+        sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(options.seed)
     else:
         sampler = optuna.samplers.TPESampler(seed=options.seed)
     study = optuna.create_study(
@@ -149,7 +140,13 @@ def _study(
         direction=options.direction or ("minimize" if is_minimized(metric) else "maximize"),
         sampler=sampler,
     )
-    return study, int(min(options.num_trials, num_values))
+    grid = {key: _choices(override) for key, override in space.items()}
+    num_values = math.prod(len(values) if values else math.inf for values in grid.values())
+    if num_values > options.num_trials:
+        return study, options.num_trials
+    for values in itertools.product(*(values or [] for values in grid.values())):
+        study.enqueue_trial(dict(zip(grid, values, strict=True)))
+    return study, int(num_values)
 
 
 def _choices(override: Override) -> list[str] | None:

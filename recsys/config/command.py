@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,11 +34,28 @@ logger = logging.getLogger(__name__)
 C = TypeVar("C")
 Function = Callable[[C, dict[str, Any]], Path]
 
+# What libraries say about themselves at every start.
+_NOISY = {
+    "hydra": logging.WARNING,
+    "pytorch_lightning": logging.WARNING,
+    "lightning.pytorch": logging.WARNING,
+    "torch.fx._symbolic_trace": logging.ERROR,
+}
+_NOISY_WARNINGS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    "distutils Version classes are deprecated",
+)
+
 DONE, FAULT, USERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
 def command(
-    name: str, options: type[C], *, continues: str | None = None, repeats: bool = False
+    name: str,
+    options: type[C],
+    *,
+    continues: str | None = None,
+    repeats: bool = False,
+    configs: Path = CONFIGS,
 ) -> Callable[[Function[C]], Callable[..., None]]:
     """Makes an entry point of a function that takes typed options and writes a station.
 
@@ -50,13 +68,14 @@ def command(
         options: dataclass of the command's keys.
         continues: key that names a run from whose configuration the command starts.
         repeats: may run several times, with `-m` or `sweep=`.
+        configs: folder of the configuration files.
     """
 
     def wrap(function: Function[C]) -> Callable[..., None]:
         @functools.wraps(function)
         def main(arguments: Sequence[str] | None = None) -> None:
             asked = sys.argv[1:] if arguments is None else list(arguments)
-            sys.exit(run(Command(name, options, continues, repeats), function, asked))
+            sys.exit(run(Command(name, options, continues, repeats, configs), function, asked))
 
         return main
 
@@ -167,7 +186,7 @@ def _hydra(
             args=args,
             args_parser=parser,
             task_function=job,
-            config_path=str(CONFIGS),
+            config_path=str(command.configs),
             config_name=command.name,
         )
     finally:
@@ -193,7 +212,8 @@ def _trial(command: Command[C], function: Function[C], config: DictConfig) -> No
     hydras = HydraConfig.get()
     assert hydras.mode == RunMode.MULTIRUN
     folder = Path(os.path.relpath(hydras.runtime.output_dir))
-    asked = [text.lstrip("+") for text in hydras.overrides.task if text != f"~{SWEEP}"]
+    texts = [text.lstrip("+") for text in hydras.overrides.task]
+    asked = [text for text in texts if text != f"~{SWEEP}" and not text.startswith("run_dir=")]
     logger.info("trial %d: %s", hydras.job.num, " ".join(asked))
     started = time.perf_counter()
     trial = {"number": hydras.job.num, "overrides": asked, "status": "complete"}
@@ -213,7 +233,10 @@ def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LOG_FORMAT)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("hydra").setLevel(logging.WARNING)
+    for name, level in _NOISY.items():
+        logging.getLogger(name).setLevel(level)
+    for message in _NOISY_WARNINGS:
+        warnings.filterwarnings("ignore", message)
 
 
 def _is_ours(place: TracebackType) -> bool:

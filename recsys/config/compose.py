@@ -50,12 +50,14 @@ class Command(Generic[C]):
         options: dataclass of its keys; their type hints are what the configuration is checked against.
         continues: key that names a run from whose configuration this command starts.
         repeats: may run several times, with `-m` or `sweep=`.
+        configs: folder of the configuration files.
     """
 
     name: str
     options: type[C]
     continues: str | None = None
     repeats: bool = False
+    configs: Path = CONFIGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +130,9 @@ def review(
         ConfigurationError: naming all mistakes.
     """
     problems: list[Problem] = []
-    with _hydra(config_dir):
+    if multirun and not command.repeats:
+        problems.append(Problem("-m", f"`-m` is for `train.py`; `{command.name}` runs once"))
+    with _hydra(command.configs, config_dir):
         loader = GlobalHydra.instance().config_loader()
         overrides = parse(texts, loader, problems)
         groups = _groups(command.name)
@@ -154,7 +158,8 @@ def _mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:
     except ConfigurationError as error:
         return str(error).splitlines()
     except (HydraException, OmegaConfBaseException) as error:
-        return [" ".join(f"{error} {error.__cause__ or ''}".split())]
+        said = " ".join(f"{error} {error.__cause__ or ''}".split())
+        return [said.partition(" Config search path:")[0]]
     return []
 
 
@@ -226,7 +231,7 @@ def _described(
             problem.key,
             overridden=composition.overridden,
             choices=composition.choices,
-            root=CONFIGS / f"{command.name}.yaml",
+            root=command.configs / f"{command.name}.yaml",
             run=run,
         )
         lines.append(line + (f" ({where})" if where else "") + _advice(problem, known))
@@ -267,11 +272,11 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _hydra(config_dir: str | None) -> Iterator[None]:
+def _hydra(configs: Path, config_dir: str | None) -> Iterator[None]:
     """Hydra's composing over our configuration files, without a job."""
     GlobalHydra.instance().clear()
     version.setbase("1.3")
-    search_path = create_config_search_path(str(CONFIGS))
+    search_path = create_config_search_path(str(configs))
     if config_dir:
         search_path.prepend(provider="command-line", path=f"file://{Path(config_dir).absolute()}")
     # hydra.initialize_config_dir does the same for one folder only.

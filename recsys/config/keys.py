@@ -11,6 +11,9 @@ from typing import Any
 
 from recsys.config.targets import SCALARS, TARGET, arms, fields, locate, unmarked
 
+# Share of a name that must agree before another is suggested for it.
+_SIMILAR = 0.6
+
 
 def known_keys(hint: Any, value: Any, key: str = "") -> list[str]:
     """Every dotted key that `hint` names below `key`, given the `_target_` nodes of `value`."""
@@ -51,6 +54,20 @@ def spelled_out(value: Any, hint: Any) -> Any:
     return value
 
 
+def flattened(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys and their values; lists stay whole.
+
+    Example:
+        >>> flattened({"a": {"b": 1, "c": [2, 3]}, "d": {}})
+        {'a.b': 1, 'a.c': [2, 3], 'd': {}}
+    """
+    flat: dict[str, Any] = {}
+    for key, one in value.items():
+        below = flattened(one) if isinstance(one, Mapping) else {}
+        flat |= {f"{key}.{name}": inner for name, inner in below.items()} or {key: one}
+    return flat
+
+
 def nearest(key: str, known: Iterable[str]) -> str | None:
     """The known dotted key that `key` most likely meant.
 
@@ -58,17 +75,20 @@ def nearest(key: str, known: Iterable[str]) -> str | None:
         >>> nearest("batch_size", ["seed", "data.batch_size"])
         'data.batch_size'
     """
-    candidates = [one for one in known if not key.startswith(f"{one}.")]
-    same_ending = [one for one in candidates if one.rpartition(".")[2] == key.rpartition(".")[2]]
-    by_ending = {one.rpartition(".")[2]: one for one in reversed(candidates)}
-    ending = difflib.get_close_matches(key.rpartition(".")[2], by_ending, n=1, cutoff=0.75)
-    guesses = (
-        difflib.get_close_matches(key, candidates, n=1, cutoff=0.8)
-        or difflib.get_close_matches(key, same_ending, n=1, cutoff=0.0)
-        or [by_ending[one] for one in ending]
-        or difflib.get_close_matches(key, candidates, n=1, cutoff=0.7)
-    )
-    return guesses[0] if guesses else None
+    parent, _, name = key.rpartition(".")
+    best, best_score = None, 0.0
+    for candidate in known:
+        its_parent, _, its_name = candidate.rpartition(".")
+        similarity = _similarity(name, its_name)
+        # The place counts a little, and not at all for a key that was given without one.
+        score = similarity + 0.3 * (_similarity(parent, its_parent) if parent else not its_parent)
+        if similarity >= _SIMILAR and score > best_score and not key.startswith(f"{candidate}."):
+            best, best_score = candidate, score
+    return best
+
+
+def _similarity(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def _defaults(hint: Any, value: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated
 from recsys.config.targets import Factory, Injected
 from recsys.data.options import DataOptions
 from recsys.evaluation.options import EvaluationOptions
+from recsys.export.options import ExportOptions
 from recsys.sweeper import SweepOptions
 from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
@@ -46,8 +47,8 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """Every key of `evaluate.py` and `export.py`; what is not given is as in the run.
+class EvaluateConfig:
+    """Every key of `evaluate.py`; what is not given is as in the run.
 
     Args:
         run: folder of the run.
@@ -59,4 +60,22 @@ class RunConfig:
     model: Model
     task: Task
     evaluation: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """Every key of `export.py`; what is not given is as in the run.
+
+    Args:
+        run: folder of the run.
+        data, model, task, seed: see `TrainConfig`.
+        export: how the bundle is checked and recorded.
+    """
+
+    run: str
+    data: DataOptions
+    model: Model
+    task: Task
+    export: ExportOptions = dataclasses.field(default_factory=ExportOptions)
     seed: int = 0

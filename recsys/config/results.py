@@ -48,10 +48,27 @@ def summarise(folder: Path, *, metric: str | None = None) -> bool:
     return bool(succeeded)
 
 
+def print_figures(figures: Mapping[str, Mapping[str, float]], *, title: str, k: int) -> None:
+    """Prints metrics, a row for each of those judged; of those with a cut-off, the ones at `k`."""
+    table = Table("", title=title)
+    names = [name for name in next(iter(figures.values())) if "@" not in name or name.endswith(f"@{k}")]
+    for name in names:
+        table.add_column(name, justify="right")
+    for judged, values in figures.items():
+        table.add_row(judged, *(f"{values[name]:.4f}" for name in names))
+    _console().print(table)
+
+
+def _console() -> Console:
+    console = Console(stderr=True)
+    # A log file has no width to keep to.
+    return console if console.is_terminal else Console(stderr=True, width=160)
+
+
 def _read(path: Path) -> dict[str, Any]:
     trial: dict[str, Any] = json.loads(path.read_text())
     pairs = (text.partition("=") for text in trial["overrides"])
-    trial["overrides"] = {key: value for key, _, value in pairs if key != "run_dir"}
+    trial["overrides"] = {key: value for key, _, value in pairs}
     metrics = path.with_name(METRICS)
     trial["metrics"] = json.loads(metrics.read_text()) if metrics.is_file() else {}
     trial["path"] = str(path.parent)
@@ -105,9 +122,7 @@ def _print(trials: Sequence[Mapping[str, Any]], keys: Sequence[str], *, metric: 
             f"{row['seconds']:.1f}",
             row["status"],
         )
-    console = Console(stderr=True)
-    # A log file has no width to keep to.
-    Console(stderr=True, width=None if console.is_terminal else 160).print(table)
+    _console().print(table)
     for trial in trials:
         if trial.get("error"):
             print(f"trial {trial['number']} failed: {trial['error'].splitlines()[0]}")

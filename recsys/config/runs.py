@@ -20,7 +20,7 @@ from yaml import YAMLError
 
 from recsys.config.targets import TARGET
 from recsys.doctor import available_cores, cpu_name, installed_versions, memory_gib
-from recsys.schema.manifest import MANIFEST, git_commit, read_station, write_json
+from recsys.schema.manifest import MANIFEST, git_commit, read_station, write_json, write_manifest
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -82,9 +82,28 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
+@dataclasses.dataclass
+class Ending:
+    """What a run comes to; filled in while it trains.
+
+    Args:
+        metrics: for metrics.json; None as long as training has not ended.
+        source: fingerprint of the prepared dataset.
+        extra: further keys of the manifest.
+    """
+
+    metrics: dict[str, Any] | None = None
+    source: str | None = None
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
 @contextlib.contextmanager
-def run_folder(composed: Mapping[str, Any], *, run_dir: str | None, resume: str | None) -> Iterator[Path]:
+def run_folder(
+    composed: Mapping[str, Any], *, run_dir: str | None, resume: str | None
+) -> Iterator[tuple[Path, Ending]]:
     """Makes the folder of a run, or takes up that of `resume`; while inside, its train.log gets the logs too.
+
+    When the ending has been filled in, the run is complete and gets metrics.json and its manifest.
 
     Args:
         composed: the composed configuration, kept as config.yaml.
@@ -99,11 +118,21 @@ def run_folder(composed: Mapping[str, Any], *, run_dir: str | None, resume: str 
     kept = {**composed, "run_dir": None, "resume": None}
     OmegaConf.save(OmegaConf.create(kept), path / CONFIG)
     write_json(path / ENVIRONMENT, _environment(composed, path / ENVIRONMENT))
-    handler = logging.FileHandler(path / LOG)
+    ending = Ending()
+    with _logging_to(path / LOG):
+        yield path, ending
+    if ending.metrics is not None:
+        write_json(path / METRICS, ending.metrics)
+        write_manifest(path, "run", config=kept, source=ending.source, extra=ending.extra)
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path)
     handler.setFormatter(LOG_FORMAT)
     logging.getLogger().addHandler(handler)
     try:
-        yield path
+        yield
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()

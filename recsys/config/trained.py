@@ -1,0 +1,63 @@
+"""A trained run, opened for use: its model with the best weights, and the dataset it was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from torch import nn
+
+from recsys.config.options import EvaluateConfig, ExportConfig
+from recsys.config.runs import Run, open_run
+from recsys.data.datamodule import Task
+from recsys.data.dataset import PreparedDataset
+from recsys.data.prepare import prepare
+from recsys.models.weights import load_weights
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    Args:
+        run: its folder, manifest and metrics.
+        dataset: what it was trained on.
+        model: with the weights of the best checkpoint, in evaluation mode.
+        task: what it was trained for.
+    """
+
+    run: Run
+    dataset: PreparedDataset
+    model: nn.Module
+    task: Task
+
+
+def open_trained(config: EvaluateConfig | ExportConfig) -> Trained:
+    """The run that `config` names.
+
+    Raises:
+        ValueError: the run or its dataset is missing, damaged or unfinished, or they do not belong together.
+    """
+    run = open_run(config.run)
+    dataset = _dataset(run, config)
+    model = config.model(schema=dataset.schema)
+    load_weights(model, run.path / "checkpoints" / "best")
+    return Trained(run, dataset, model.eval(), run.manifest["task"])
+
+
+def _dataset(run: Run, config: EvaluateConfig | ExportConfig) -> PreparedDataset:
+    path = Path(config.data.prepared or run.manifest["prepared"]).expanduser()
+    if not path.exists() and not config.data.prepared:
+        logger.warning("the prepared dataset `%s` is gone; preparing it again", path)
+        path = prepare(config.data)
+    dataset = PreparedDataset.open(path)
+    if dataset.manifest["fingerprint"] != run.manifest["source"]:
+        # Rows of its vocabularies mean other users and items: every answer would be wrong in silence.
+        raise ValueError(
+            f"expected the prepared dataset that the run `{run.path}` was trained on, but `{path}` has"
+            " another fingerprint; name the right one with `data.prepared=PATH`, or train again"
+        )
+    return dataset
