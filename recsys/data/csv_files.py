@@ -45,7 +45,7 @@ def read_header(path: Path, *, required: Sequence[str], delimiter: str | None = 
 
     Args:
         path: the file; gzipped when its name ends in `.gz`.
-        required: columns that should be there; the delimiter is the one that shows most of them.
+        required: columns that should be there; the delimiter is the first that shows most of them.
         delimiter: when it is known.
 
     Raises:
@@ -54,7 +54,7 @@ def read_header(path: Path, *, required: Sequence[str], delimiter: str | None = 
     line, encoding = _first_line(path)
     tried = [delimiter] if delimiter else list(DELIMITERS)
     splits = {d: _split_header(line, d) for d in tried}
-    best = max(tried, key=lambda d: (len(set(required) & set(splits[d])), len(splits[d]), -tried.index(d)))
+    best = max(tried, key=lambda d: (len(set(required) & set(splits[d])), len(splits[d]) > 1, -tried.index(d)))
     columns = splits[best]
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
@@ -139,7 +139,8 @@ def _batches(source: IO[bytes], header: Header, *, columns: Sequence[str], set_a
             ),
         )
     except pa.ArrowInvalid as error:
-        if "Empty CSV" not in str(error):
+        # Nothing follows the header.
+        if "Empty CSV" not in str(error) and "Could not skip initial" not in str(error):
             raise
 
 

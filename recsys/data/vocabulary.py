@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.values import numbers, pieces, single_values
-from recsys.schema.features import HISTORY, ITEM_ID, Feature
+from recsys.schema.features import ITEM_ID, Feature
 
 # Rows of the hour and of the weekday, row 0 included.
 _TIME_ROWS = {"hour": 25, "weekday": 8}
@@ -72,8 +72,10 @@ def fit(features: Sequence[Feature], counted: Mapping[str, Counted]) -> Fitted:
 
 
 def _check_alike(table: str, sharing: Sequence[Feature]) -> None:
-    for field in ("encoder", "num_buckets", "min_count"):
-        found = {feature.name: getattr(feature, field) for feature in sharing if feature.name != HISTORY}
+    for field in ("kind", "encoder", "num_buckets", "min_count"):
+        found = {feature.name: getattr(feature, field) for feature in sharing}
+        if field == "kind" and set(found.values()) <= {"id", "multi_id"}:
+            continue
         if len(set(found.values())) > 1:
             shown = ", ".join(f"`{name}` has {value}" for name, value in found.items())
             raise ValueError(f"features sharing table `{table}` must agree on `{field}`, found: {shown}")
