@@ -2,7 +2,7 @@
 
 Legend: B rows, N candidates of one request.
 """
-# ruff: noqa: UP006, UP035, UP045, PERF402 (scripted)
+# ruff: noqa: UP006, UP035, UP045 (scripted)
 # mypy: allow-untyped-calls, no-warn-return-any
 
 from typing import Any, Dict, List, Optional, Tuple, cast
@@ -13,6 +13,7 @@ from torch import nn
 from recsys.export.inputs import Histories, Inputs
 from recsys.export.interfaces import Head, RowIndex
 from recsys.export.retrieval import first_of
+from recsys.export.values import elements, is_list
 
 
 class RankingProgram(nn.Module):
@@ -108,7 +109,7 @@ class RankingProgram(nn.Module):
                     raise ValueError(ambiguous_field(name))
             history: List[Any] = []
             if "history" in row:
-                history = as_list(row["history"])
+                history = as_history(row["history"])
             flat.extend(history)
             lengths.append(len(history))
         return self.features_of(
@@ -133,24 +134,11 @@ class RankingProgram(nn.Module):
         return bags, self.inputs.numbers(records, rows, item_rows.numel())
 
 
-def as_list(value: Any) -> List[Any]:
-    """The ids of a history held in a row."""
-    found: List[Any] = []
-    if torch.jit.isinstance(value, List[Optional[int]]):
-        for number in value:
-            found.append(number)
-    elif torch.jit.isinstance(value, List[Optional[str]]):
-        for text in value:
-            found.append(text)
-    elif torch.jit.isinstance(value, List[int]):
-        for number in value:
-            found.append(number)
-    elif torch.jit.isinstance(value, List[str]):
-        for text in value:
-            found.append(text)
-    elif not torch.jit.isinstance(value, Optional[int]) or isinstance(value, int):
+def as_history(value: Any) -> List[Any]:
+    """The item ids of a history held in a row."""
+    if not is_list(value) and (isinstance(value, int) or not torch.jit.isinstance(value, Optional[int])):
         raise ValueError("`history` must be a list of item ids or None")
-    return found
+    return elements(value)
 
 
 def ambiguous_field(name: str) -> str:

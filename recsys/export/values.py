@@ -6,7 +6,7 @@ is None, and answered like a missing one; a list where one value is wanted is an
 NOTE: TorchScript iterates a string by UTF-8 bytes where Python does so by characters, and it saves a literal
 that holds an escape sequence so that it can't be loaded again: hence the comparisons of character codes.
 """
-# ruff: noqa: UP006, UP035, UP045, PERF401, PERF402 (scripted)
+# ruff: noqa: UP006, UP035, UP045, PERF402 (scripted)
 # mypy: allow-untyped-calls, no-warn-return-any
 
 from typing import Any, List, Optional
@@ -62,18 +62,18 @@ def as_number(value: Any, field: str) -> Optional[float]:
 
 def as_pieces(value: Any, delimiter: str, field: str) -> List[str]:
     """The values of a list or of a delimited string, without blanks around them; empty ones are left out."""
-    found: List[str] = []
+    found: List[Any] = []
     if isinstance(value, str):
-        found = value.split(delimiter)
+        for part in value.split(delimiter):
+            found.append(part)
     elif is_list(value):
-        found = list_of_text(value)
+        found = elements(value)
     else:
-        text = as_text(value, field)
-        if text is not None:
-            found = [text]
+        found.append(value)
     pieces: List[str] = []
-    for piece in found:
-        bare = stripped(piece)
+    for element in found:
+        text = as_text(element, field)
+        bare = stripped(text) if text is not None else ""
         if len(bare) > 0:
             pieces.append(bare)
     return pieces
@@ -81,46 +81,43 @@ def as_pieces(value: Any, delimiter: str, field: str) -> List[str]:
 
 def is_list(value: Any) -> bool:
     """True for a list of text, of whole numbers or of fractions, None among them allowed."""
-    return torch.jit.isinstance(
-        value,
-        (List[str], List[int], List[float], List[Optional[str]], List[Optional[int]], List[Optional[float]]),
-    )
+    if torch.jit.isinstance(value, (List[str], List[int], List[float], List[None])):
+        return True
+    return torch.jit.isinstance(value, (List[Optional[str]], List[Optional[int]], List[Optional[float]]))
 
 
-def list_of_text(value: Any) -> List[str]:
-    """The values of such a list, as text; None is left out."""
-    found: List[str] = []
+def elements(value: Any) -> List[Any]:
+    """What is in such a list."""
+    found: List[Any] = []
     if torch.jit.isinstance(value, List[str]):
-        return value
-    if torch.jit.isinstance(value, List[int]):
-        return [str(number) for number in value]
-    if torch.jit.isinstance(value, List[Optional[str]]):
         for text in value:
-            if text is not None:
-                found.append(text)
-    elif torch.jit.isinstance(value, List[Optional[int]]):
+            found.append(text)
+    elif torch.jit.isinstance(value, List[int]):
         for number in value:
-            if number is not None:
-                found.append(str(number))
+            found.append(number)
+    elif torch.jit.isinstance(value, List[float]):
+        for fraction in value:
+            found.append(fraction)
     else:
-        found.extend(fractions_as_text(value))
+        found = elements_or_none(value)
     return found
 
 
-def fractions_as_text(value: Any) -> List[str]:
-    """The numbers of a list of floats, as text; what has none is left out."""
-    found: List[str] = []
-    fractions: List[Optional[float]] = []
-    if torch.jit.isinstance(value, List[float]):
+def elements_or_none(value: Any) -> List[Any]:
+    """What is in a list that holds None too."""
+    found: List[Any] = []
+    if torch.jit.isinstance(value, List[Optional[str]]):
+        for text in value:
+            found.append(text)
+    elif torch.jit.isinstance(value, List[Optional[int]]):
         for number in value:
-            fractions.append(number)
+            found.append(number)
     elif torch.jit.isinstance(value, List[Optional[float]]):
-        fractions = value
-    for fraction in fractions:
-        if fraction is not None:
-            text = decimal_text(fraction)
-            if text is not None:
-                found.append(text)
+        for fraction in value:
+            found.append(fraction)
+    elif torch.jit.isinstance(value, List[None]):
+        for nothing in value:
+            found.append(nothing)
     return found
 
 

@@ -1,0 +1,111 @@
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from recsys.data.dataset import PreparedDataset
+from recsys.export.bundle import export_run, load_scripted
+from recsys.models.matrix_factorization import MatrixFactorization
+from recsys.models.two_tower import TwoTower
+from recsys.models.wide_deep import WideDeep
+from tests.export import worlds
+from tests.export.readers import Readers
+
+HISTORY_LENGTH = 4
+
+
+@dataclasses.dataclass
+class Exported:
+    """A model, what it was made for, its bundle's folder and the file in it, loaded."""
+
+    model: nn.Module
+    dataset: PreparedDataset
+    folder: Path
+    program: Any
+
+
+@pytest.fixture(scope="session")
+def scripted_readers():
+    """The readers of raw values as TorchScript, saved and loaded again."""
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(Readers()), buffer)
+    buffer.seek(0)
+    return torch.jit.load(buffer)
+
+
+@pytest.fixture(scope="session", params=["python", "torchscript"])
+def readers(request, scripted_readers):
+    """The readers of raw values in Python and in TorchScript."""
+    return Readers() if request.param == "python" else scripted_readers
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory):
+    return worlds.shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="session")
+def newcomer(tmp_path_factory):
+    return worlds.newcomer(tmp_path_factory.mktemp("newcomer"))
+
+
+def two_tower(dataset: PreparedDataset) -> nn.Module:
+    return lively(TwoTower(dataset.schema, embedding_dim=8))
+
+
+def matrix_factorization(dataset: PreparedDataset) -> nn.Module:
+    return lively(MatrixFactorization(dataset.schema, embedding_dim=8))
+
+
+def wide_deep(dataset: PreparedDataset) -> nn.Module:
+    crosses = (
+        [["user_id", "genres"], ["age_group", "maker_city", "device"]] if "genres" in dataset.schema else []
+    )
+    return lively(WideDeep(dataset.schema, embedding_dim=8, crosses=crosses, cross_buckets=100))
+
+
+def lively(model: nn.Module) -> nn.Module:
+    """The model with weights as after training: all of them matter, the wide part and row 0 too."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def export(model: nn.Module, dataset: PreparedDataset, folder: Path) -> Exported:
+    export_run(
+        model,
+        dataset,
+        folder,
+        history_length=HISTORY_LENGTH,
+        provenance={
+            "config": {"seed": 3},
+            "source": "run-fingerprint",
+            "path": "runs/1",
+            "metrics": {"test": {"ndcg@10": 0.1}},
+        },
+    )
+    file = "ranking.pt" if (folder / "ranking.pt").exists() else "retrieval.pt"
+    return Exported(model, dataset, folder, load_scripted(folder / file))
+
+
+@pytest.fixture(scope="session")
+def retrieval(shop, tmp_path_factory):
+    return export(two_tower(shop), shop, tmp_path_factory.mktemp("retrieval") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def ranking(shop, tmp_path_factory):
+    return export(wide_deep(shop), shop, tmp_path_factory.mktemp("ranking") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def newcomer_retrieval(newcomer, tmp_path_factory):
+    return export(
+        matrix_factorization(newcomer), newcomer, tmp_path_factory.mktemp("newcomer_bundle") / "bundle"
+    )

@@ -1,0 +1,104 @@
+"""Generated requests: each has a defined answer or an error that names the field; no NaN, no unknown id."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+INT64 = st.integers(-(2**63) + 1, 2**63 - 1)
+SCALARS = st.one_of(st.none(), st.booleans(), INT64, st.integers(0, 50), st.floats(), st.text(max_size=20))
+LISTS = st.one_of(
+    st.lists(st.text(max_size=8), min_size=1, max_size=5),
+    st.lists(INT64, min_size=1, max_size=5),
+    st.lists(st.floats(), min_size=1, max_size=5),
+    st.lists(st.one_of(st.none(), st.sampled_from(["Drama", "p"])), min_size=1, max_size=5),
+)
+ITEM_IDS = st.one_of(
+    st.integers(0, 40).map("sku-{}é".format), st.none(), st.text(max_size=5), INT64, st.floats()
+)
+HISTORIES = st.lists(ITEM_IDS, max_size=30)
+USER_FIELDS = ["user_id", "uid", "age", "zip", "member", "city", "plan", "interests", "typo"]
+ITEM_FIELDS = [
+    "item_id",
+    "sku",
+    "title",
+    "genres",
+    "tags",
+    "colours",
+    "price",
+    "weight",
+    "year",
+    "maker",
+    "city",
+]
+CONTEXT_FIELDS = ["timestamp", "ts", "device", "basket", "dwell"]
+MULTIVALUED = {"interests", "genres", "tags", "colours", "basket", "typo"}
+OUR_NAMES = {"uid": "user_id", "ts": "timestamp"}
+FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def records(fields):
+    """Records of some of the fields; lists only where lists belong."""
+    return st.fixed_dictionaries(
+        {}, optional={f: st.one_of(SCALARS, LISTS) if f in MULTIVALUED else SCALARS for f in fields}
+    )
+
+
+def wild_records(fields):
+    """Records of anything that torch can hand over."""
+    return st.dictionaries(st.sampled_from(fields), st.one_of(SCALARS, LISTS), max_size=4)
+
+
+def qualified(record, table):
+    """The record as part of a flat row: `city` is a column of users and of items."""
+    return {f"{table}.{field}" if field == "city" else field: value for field, value in record.items()}
+
+
+@FUZZ
+@given(records(USER_FIELDS), HISTORIES, records(CONTEXT_FIELDS), st.integers(1, 50), HISTORIES)
+def test_every_request_gets_known_ids_and_finite_scores(retrieval, user, history, context, k, exclude):
+    ids, scores = retrieval.program.recommend(user, history, k, context, exclude)
+    known = set(retrieval.dataset.item_ids[1:])
+    left = known - set(history) - set(exclude)
+    assert len(ids) == len(set(ids)) == len(scores) == min(k, len(left))
+    assert set(ids) <= left
+    assert all(math.isfinite(score) for score in scores)
+    assert scores == sorted(scores, reverse=True)
+
+
+@FUZZ
+@given(records(ITEM_FIELDS))
+def test_every_item_gets_a_finite_vector(retrieval, item):
+    vector = retrieval.program.encode_item(item)
+    assert vector.isfinite().all()
+    assert torch.allclose(vector.norm(), torch.tensor(1.0), atol=1e-5)
+
+
+@FUZZ
+@given(st.lists(st.tuples(*map(records, (USER_FIELDS, ITEM_FIELDS, CONTEXT_FIELDS)), HISTORIES), max_size=4))
+def test_every_row_gets_a_probability_whatever_stands_beside_it(ranking, parts):
+    rows = [
+        {**qualified(user, "users"), **qualified(item, "items"), **context}
+        | ({"history": history} if history and len({type(i) for i in history}) == 1 else {})
+        for user, item, context, history in parts
+    ]
+    together = ranking.program.predict(rows)
+    assert together.shape == (len(rows),)
+    assert ((together >= 0) & (together <= 1)).all()
+    for row, probability in zip(rows, together, strict=True):
+        torch.testing.assert_close(ranking.program.predict([row])[0], probability, rtol=0, atol=1e-5)
+
+
+@FUZZ
+@given(wild_records(USER_FIELDS), wild_records(CONTEXT_FIELDS))
+def test_a_value_of_the_wrong_type_is_answered_or_refused_by_name(retrieval, user, context):
+    read = {OUR_NAMES.get(field, field): value for field, value in {**user, **context}.items()}
+    read |= {field: value for field, value in {**user, **context}.items() if field not in OUR_NAMES}
+    wrong = {field for field, value in read.items() if isinstance(value, list)} - MULTIVALUED
+    if wrong:
+        with pytest.raises(torch.jit.Error, match=f"`({'|'.join(wrong)})` must be one value"):
+            retrieval.program.encode_user(user, [], context)
+    else:
+        assert retrieval.program.encode_user(user, [], context).isfinite().all()
