@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -93,9 +94,10 @@ def fit(
     ]
     if options.patience is not None:
         watchers.insert(0, EarlyStopping(monitor, mode=mode, patience=options.patience, check_finite=True))
-    if options.progress_bar:
+    show_bar = options.progress_bar and sys.stderr.isatty()
+    if show_bar:
         watchers.append(StderrProgressBar())
-    trainer = _trainer(options, run_dir=run_dir, callbacks=watchers, board=board)
+    trainer = _trainer(options, run_dir=run_dir, callbacks=watchers, board=board, show_bar=show_bar)
     started = time.perf_counter()
     interrupted = False
     try:
@@ -124,7 +126,12 @@ def fit(
 
 
 def _trainer(
-    options: TrainerOptions, *, run_dir: Path, callbacks: list[Callback], board: TensorBoardLogger
+    options: TrainerOptions,
+    *,
+    run_dir: Path,
+    callbacks: list[Callback],
+    board: TensorBoardLogger,
+    show_bar: bool,
 ) -> pl.Trainer:
     return pl.Trainer(
         accelerator=options.accelerator,
@@ -143,7 +150,7 @@ def _trainer(
         logger=board,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run_dir,
-        enable_progress_bar=options.progress_bar,
+        enable_progress_bar=show_bar,
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
