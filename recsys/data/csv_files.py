@@ -54,7 +54,8 @@ def read_header(path: Path, *, required: Sequence[str], delimiter: str | None = 
     line, encoding = _first_line(path)
     tried = [delimiter] if delimiter else list(DELIMITERS)
     splits = {d: _split_header(line, d) for d in tried}
-    best = max(tried, key=lambda d: (len(set(required) & set(splits[d])), len(splits[d]) > 1, -tried.index(d)))
+    shown = {d: len(set(required) & set(splits[d])) for d in tried}
+    best = max(tried, key=lambda d: (shown[d], len(splits[d]) > 1, -tried.index(d)))
     columns = splits[best]
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:

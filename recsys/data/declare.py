@@ -139,20 +139,31 @@ def _feature(
 ) -> Feature:
     if not isinstance(settings, Mapping):
         raise ValueError(f"`{where}` must be settings such as `{{kind: id}}`, got `{settings}`")
+    _check_keys(
+        settings, ["kind", *dict.fromkeys(key for keys in KEYS.values() for key in keys)], where=where
+    )
+    every_key = dict.fromkeys(key for kind in kinds for key in KEYS[kind])
+    _check_keys(settings, list(every_key), where=where, of="of a feature")
     kind = str(settings.get("kind"))
     if kind not in kinds:
         raise ValueError(
             f"`{where}.kind` must be one of {', '.join(kinds)}, got `{kind}`{nearest(kind, list(kinds))}"
         )
-    allowed = ["kind", *(key for key in KEYS[kind] if key not in but)]
+    _check_keys(
+        settings, [key for key in KEYS[kind] if key not in but], where=where, of=f"of the kind {kind}"
+    )
     for key, value in settings.items():
-        if key not in allowed:
-            hint = nearest(key, allowed)
-            raise ValueError(
-                f"`{where}.{key}`: no such key for the kind {kind}{hint}; it has: {', '.join(allowed)}"
-            )
         _check_value(key, value, where=where)
     return Feature(name=name, role=role, **{**_defaults(settings), **settings})
+
+
+def _check_keys(settings: Mapping[str, Any], known: Sequence[str], *, where: str, of: str) -> None:
+    allowed = ["kind", *known]
+    for key in settings:
+        if key not in allowed:
+            raise ValueError(
+                f"`{where}.{key}` is no key {of}{nearest(str(key), allowed)}; keys: {', '.join(allowed)}"
+            )
 
 
 def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,13 +45,18 @@ def test_declared_features_replace_what_would_be_inferred(tmp_path):
     [
         (
             {"age": {"kind": "id", "min_cont": 2}},
-            r"age.min_cont`: no such key for the kind id; did you mean `min_count`\?",
+            r"age.min_cont` is no key of a feature; did you mean `min_count`\?",
         ),
         (
             {"age": {"kind": "numerc"}},
             r"features.age.kind` must be one of .*, got `numerc`; did you mean `numeric`\?",
         ),
         ({"age": {}}, "`data.users.features.age.kind` must be one of .*, got `None`"),
+        ({"age": {"knd": "id"}}, r"age.knd` is no key of a feature; did you mean `kind`\?"),
+        (
+            {"age": {"kind": "id", "transform": "log"}},
+            "age.transform` is no key of the kind id; keys: kind, column, table, encoder",
+        ),
         ({"agee": {"kind": "id"}}, r"there is no column `agee` in the users table; did you mean `age`\?"),
         (
             {"years": {"kind": "id", "column": "aeg"}},
@@ -86,10 +91,10 @@ def test_mistakes_are_named(declarations, message):
             {"ids": {"userid": {"min_count": 2}}},
             r"`data.ids.userid`: only user_id, item_id, history .*mean `user_id`\?",
         ),
-        ({"ids": {"item_id": {"column": "x"}}}, "`data.ids.item_id.column`: no such key"),
+        ({"ids": {"item_id": {"column": "x"}}}, "`data.ids.item_id.column` is no key of the kind id"),
         (
             {"ids": {"history": {"min_count": 2}}},
-            "`data.ids.history.min_count`: no such key for the kind sequence",
+            "`data.ids.history.min_count` is no key of a feature",
         ),
         (
             {"user_features": {"a": {"kind": "id"}}, "users": None},
