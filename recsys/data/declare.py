@@ -139,9 +139,6 @@ def _feature(
 ) -> Feature:
     if not isinstance(settings, Mapping):
         raise ValueError(f"`{where}` must be settings such as `{{kind: id}}`, got `{settings}`")
-    _check_keys(
-        settings, ["kind", *dict.fromkeys(key for keys in KEYS.values() for key in keys)], where=where
-    )
     every_key = dict.fromkeys(key for kind in kinds for key in KEYS[kind])
     _check_keys(settings, list(every_key), where=where, of="of a feature")
     kind = str(settings.get("kind"))
