@@ -427,8 +427,10 @@ def test_folder_that_is_no_run_is_refused(command, run, content, why):
 
 def test_missing_run_is_refused(command, tmp_path):
     [line] = mistakes(command, f"resume={tmp_path / 'nowhere'}")
-    assert line.startswith("`resume`: expected the folder of a run")
-    assert "no such folder" in line
+    assert line == (
+        f"`resume`: expected the folder of a run, got `{tmp_path / 'nowhere'}`: no such folder; "
+        "`python train.py` makes a run"
+    )
 
 
 @pytest.mark.parametrize("name", ["data", "evaluation", "model", "trainer", "debug", "experiment", "sweep"])

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys.config.build import Problem, build
+from recsys.config.build import MISSING, Problem, build
 from recsys.config.keys import known_keys, nearest, spelled_out
 from recsys.config.origins import origin
 from recsys.config.overrides import Groups, check_values, for_hydra, is_hydras, parse, variants
@@ -189,13 +189,14 @@ def _layered(command: Command[C], composition: Composition, problems: list[Probl
     """The configuration of the run that is continued, if any, with what was asked for on top."""
     asked = composition.plain
     folder = asked.get(command.continues) if command.continues else None
-    if folder in (None, "???"):
+    if folder is None:
         return asked
+    if folder == MISSING:
+        raise ConfigurationError(f"`{command.continues}` must be given: {command.continues}=DIR")
     try:
         base = read_config(str(folder))
     except ValueError as error:
-        problems.append(Problem(str(command.continues), f"`{command.continues}`: {error}"))
-        return asked
+        raise ConfigurationError(f"`{command.continues}`: {error}") from error
     known = {field.name for field in dataclasses.fields(command.options)}  # type: ignore[arg-type]
     layered = {key: copy.deepcopy(value) for key, value in base.items() if key in known}
     for key in composition.overridden:

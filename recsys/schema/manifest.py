@@ -136,7 +136,10 @@ def git_commit() -> str | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    """Files of the station in `folder`, but for stations within it, which have manifests of their own."""
+    nested = [path.parent for path in folder.rglob(MANIFEST) if path.parent != folder]
+    files = (path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    return sorted(path for path in files if not any(path.is_relative_to(other) for other in nested))
 
 
 def _describe(path: Path) -> dict[str, Any]:

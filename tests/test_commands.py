@@ -1,0 +1,330 @@
+"""The contract of the commands, on a small table of one's own."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import evaluate
+import export
+import train
+from recsys.config.command import command
+from recsys.config.runs import unique_folder
+from recsys.data import __main__ as prepare
+from recsys.doctor import PROJECT
+from recsys.schema.manifest import read_station
+from recsys.schema.tables import check_columns
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    size: int = 3
+
+
+@pytest.fixture
+def run(tmp_path, capsys, monkeypatch):
+    """Runs a function as a command and returns its exit status, stdout and stderr."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "toy.yaml").write_text("size: 3\n")
+    monkeypatch.chdir(tmp_path)
+
+    def run(work, *arguments):
+        with pytest.raises(SystemExit) as ended:
+            command("toy", Options, configs=tmp_path / "configs")(work)(arguments)
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_path_is_the_last_line_and_all_else_goes_to_stderr(run):
+    def work(options, composed):
+        print("a library that talks")
+        assert options == Options(4)
+        assert composed == {"size": 4}
+        return "the/station"
+
+    status, out, err = run(work, "size=4")
+    assert (status, out) == (0, "the/station\n")
+    assert "a library that talks" in err
+
+
+def test_nothing_is_written_beside_the_station(run, tmp_path):
+    assert run(lambda options, composed: "the/station")[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["configs"]
+
+
+def fail_on_purpose(options, composed):
+    check_columns(["a", "b"], required=["c"], table="events.csv")
+
+
+def fail_in_a_library(options, composed):
+    json.loads("{")
+
+
+def fail_by_accident(options, composed):
+    return int("three")
+
+
+def run_out_of_permissions(options, composed):
+    raise PermissionError(13, "Permission denied", "/runs")
+
+
+def test_users_mistake_is_a_line_without_a_traceback(run):
+    status, out, err = run(fail_on_purpose)
+    assert (status, out) == (2, "")
+    assert err == "error: events.csv must have the columns c; missing: `c`; found: a, b\n"
+
+
+@pytest.mark.parametrize("work", [fail_in_a_library, fail_by_accident])
+def test_fault_of_ours_shows_its_traceback(run, work):
+    status, out, err = run(work)
+    assert (status, out) == (1, "")
+    assert "Traceback" in err
+    assert work.__name__ in err
+
+
+def test_disk_that_refuses_is_the_users_to_mend(run):
+    status, _, err = run(run_out_of_permissions)
+    assert status == 2
+    assert err == "error: [Errno 13] Permission denied: '/runs'\n"
+
+
+def test_interruption_says_how_to_go_on(run):
+    def work(options, composed):
+        raise KeyboardInterrupt("continue with `python train.py resume=runs/a`")
+
+    status, out, err = run(work)
+    assert (status, out) == (130, "")
+    assert err == "interrupted: continue with `python train.py resume=runs/a`\n"
+
+
+def test_mistaken_configuration_does_no_work(run):
+    def work(options, composed):
+        raise AssertionError("did work")
+
+    status, _, err = run(work, "sice=3", "size=big")
+    assert status == 2
+    assert err.splitlines() == [
+        "error: expected int for `size`, got 'big' (on the command line)",
+        "error: there is no key `sice` (on the command line); did you mean `size`?",
+    ]
+
+
+def test_flags_may_stand_between_overrides(run):
+    status, out, _ = run(lambda options, composed: "never", "size=5", "--cfg", "job")
+    assert (status, out) == (0, "size: 5\n")
+
+
+def test_only_training_runs_several_times(run):
+    status, _, err = run(lambda options, composed: "never", "-m", "size=1,2")
+    assert status == 2
+    assert err == "error: `-m` is for `train.py`; `toy` runs once\n"
+
+
+def test_folders_of_the_same_second_differ(tmp_path):
+    folders = [unique_folder("model-data", tmp_path) for _ in range(3)]
+    assert len({folder.name for folder in folders}) == 3
+    assert all(folder.is_dir() and "-model-data" in folder.name for folder in folders)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Overrides naming a table of 30 users and 12 items, each user fond of one kind of item."""
+    folder = tmp_path_factory.mktemp("data")
+    with (folder / "events.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["user", "product", "when", "stars"])
+        for user in range(30):
+            for step in range(10):
+                product = (7 * step + user) % 12
+                rows.writerow(
+                    [f"u{user}", f"p{product}", 1_700_000_000 + 3600 * step + user, 5 - product % 3]
+                )
+    return (
+        "data=table",
+        f"data.interactions.path={folder / 'events.csv'}",
+        "data.interactions.columns={user_id: user, item_id: product, timestamp: when}",
+        "data.label.column=stars",
+        "data.label.positive_at_least=4",
+        "data.split=leave_last_out",
+        f"data.cache_dir={folder / 'cache'}",
+        "data.batch_size=64",
+        "trainer.progress_bar=false",
+        "trainer.max_epochs=1",
+        "trainer.log_every_n_steps=1",
+        "evaluation=fast",
+    )
+
+
+def end(main, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """A folder in which a run `a` has been trained."""
+    folder = tmp_path_factory.mktemp("runs")
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        assert end(train.main, *data, "run_dir=a", "seed=4") == 0
+    finally:
+        os.chdir(here)
+    return folder
+
+
+@pytest.fixture
+def there(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    return trained
+
+
+def test_run_holds_what_the_contract_says(there):
+    run = there / "a"
+    present = {path.name for path in run.iterdir()}
+    assert {
+        "config.yaml",
+        "environment.json",
+        "metrics.json",
+        "checkpoints",
+        "tensorboard",
+        "train.log",
+    } <= present
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best", "last"}
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert set(metrics) == {
+        "validation",
+        "test",
+        "monitor",
+        "best_epoch",
+        "train_seconds",
+        "examples_per_second",
+        "seed",
+    }
+    assert (metrics["seed"], metrics["monitor"]) == (4, "val/ndcg@10")
+    assert 0 <= metrics["test"]["ndcg@10"] <= 1
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["seed"] == 4
+    assert "torchrec" in environment["versions"]
+    assert environment["machine"]["cores"] >= 1
+    manifest = read_station(run, "run")
+    assert manifest["task"] == "retrieval"
+    assert read_station(manifest["prepared"], "prepared")["fingerprint"] == manifest["source"]
+    assert "epoch 0" in (run / "train.log").read_text()
+
+
+def test_configuration_of_a_run_makes_the_same_run_again(there, capsys):
+    assert end(train.main, "--config-dir", "a", "--config-name", "config", "run_dir=again") == 0
+    assert capsys.readouterr().out == "again\n"
+    assert (there / "again" / "config.yaml").read_text() == (there / "a" / "config.yaml").read_text()
+    metrics = [json.loads((there / name / "metrics.json").read_text()) for name in ("a", "again")]
+    assert metrics[0]["validation"] == metrics[1]["validation"]
+    assert metrics[0]["test"] == metrics[1]["test"]
+
+
+def test_run_is_evaluated_exported_resumed_and_evaluated_again(there, capsys, data):
+    assert end(evaluate.main, "run=a", "evaluation.k=[2,5]") == 0
+    assert capsys.readouterr().out == "a/evaluation\n"
+    assert "ndcg@5" in (there / "a" / "evaluation" / "metrics.json").read_text()
+    assert end(export.main, "run=a", "export.parity_rows=20") == 0
+    assert capsys.readouterr().out == "a/bundle\n"
+    assert end(train.main, "resume=a", "trainer.max_epochs=2") == 0
+    assert capsys.readouterr().out == "a\n"
+    assert "epoch 1" in (there / "a" / "train.log").read_text()
+    assert json.loads((there / "a" / "environment.json").read_text())["resumed_from"]["seed"] == 4
+    # What was made from the run is no part of it: making it anew damages nothing.
+    assert end(evaluate.main, "run=a") == 0
+    assert "ndcg@10" in (there / "a" / "evaluation" / "metrics.json").read_text()
+    assert end(export.main, "run=a", "export.parity_rows=20") == 0
+
+
+def test_dataset_is_prepared_once(data, there, capsys):
+    words = [word for word in data if word.startswith("data")]
+    assert end(prepare.main, *words) == 0
+    out, _ = capsys.readouterr()
+    assert out.splitlines() == [json.loads((there / "a" / "manifest.json").read_text())["prepared"]]
+
+
+@pytest.fixture
+def copied(there, tmp_path):
+    """A copy of the run, to be spoilt."""
+    import shutil
+
+    shutil.copytree(there / "a", tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_damaged_run_is_refused_by_the_name_of_the_file(copied, capsys):
+    best = copied / "checkpoints" / "best"
+    best.write_bytes(best.read_bytes()[:-100])
+    for main in (evaluate.main, export.main):
+        assert end(main, f"run={copied}") == 2
+        err = capsys.readouterr().err
+        assert f"error: `{best}` is damaged" in err
+        assert "Traceback" not in err
+
+
+def test_unfinished_run_can_only_be_continued(copied, capsys):
+    (copied / "manifest.json").unlink()
+    assert end(evaluate.main, f"run={copied}") == 2
+    assert f"continue it with `python train.py resume={copied}`" in capsys.readouterr().err
+    assert end(train.main, f"resume={copied}", "trainer.max_epochs=3") == 0
+
+
+def test_dataset_of_another_run_is_refused(data, copied, capsys):
+    words = [word for word in data if word.startswith("data")]
+    assert end(prepare.main, *words, "data.label.positive_at_least=5") == 0
+    other = capsys.readouterr().out.strip()
+    assert end(evaluate.main, f"run={copied}", f"data.prepared={other}") == 2
+    assert "has another fingerprint" in capsys.readouterr().err
+
+
+def test_model_of_a_run_cannot_be_changed(there, capsys):
+    assert end(evaluate.main, "run=a", "model.embedding_dim=8") == 2
+    assert "does not fit the model" in capsys.readouterr().err
+
+
+def test_run_must_be_named(there, capsys):
+    assert end(evaluate.main) == 2
+    assert capsys.readouterr().err == "error: `run` must be given: run=DIR\n"
+
+
+@pytest.mark.slow
+def test_interrupted_training_can_be_resumed(data, tmp_path):
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    program = [sys.executable, str(PROJECT / "train.py")]
+    process = subprocess.Popen(
+        [*program, *data, "trainer.max_epochs=100000", "trainer.patience=null", "run_dir=a"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "a" / "checkpoints" / "last").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert err.splitlines()[-1] == "interrupted: continue with `python train.py resume=a`"
+    resumed = subprocess.run(
+        [*program, "resume=a", "trainer.max_steps=1"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout == "a\n"
