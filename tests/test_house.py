@@ -1,0 +1,67 @@
+"""Rules of the house that import-linter cannot see."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from recsys.doctor import PROJECT
+
+SOURCES = sorted([*(PROJECT / "recsys").rglob("*.py"), *PROJECT.glob("*.py")])
+
+
+def knows_torch_jit(tree: ast.AST) -> bool:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "jit" and ast.unparse(node.value) == "torch":
+            return True
+        if isinstance(node, ast.Import) and any(one.name.startswith("torch.jit") for one in node.names):
+            return True
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{one.name}" for one in node.names]
+            if any(f"{name}.".startswith("torch.jit.") for name in names):
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import torch\ntorch.jit.script(f)", True),
+        ("import torch.jit", True),
+        ("from torch import jit", True),
+        ("from torch.jit import script", True),
+        ("import torch\njitter = torch.rand(3)", False),
+    ],
+)
+def test_use_of_torch_jit_is_recognised(source, expected):
+    assert knows_torch_jit(ast.parse(source)) is expected
+
+
+def test_only_export_knows_torch_jit():
+    knowing = {
+        path.relative_to(PROJECT).parts[:2]
+        for path in SOURCES
+        if knows_torch_jit(ast.parse(path.read_text()))
+    }
+    assert knowing <= {("recsys", "export")}
+
+
+def test_init_files_are_empty():
+    assert [path for path in SOURCES if path.name == "__init__.py" and path.read_text()] == []
+
+
+def test_only_the_configuration_instantiates_targets():
+    calling = {
+        path.relative_to(PROJECT).parts[:2] for path in SOURCES if "import instantiate" in path.read_text()
+    }
+    assert calling == {("recsys", "config")}
+
+
+def test_files_keep_to_the_length_that_a_reader_bears():
+    long = {str(path.relative_to(PROJECT)): len(path.read_text().splitlines()) for path in SOURCES}
+    assert {name: lines for name, lines in long.items() if lines > 500} == {}
+
+
+def test_names_say_what_a_file_is_about():
+    vague = {"utils", "common", "helpers", "misc", "base", "manager"}
+    assert [path for path in SOURCES if vague & set(Path(path).stem.split("_"))] == []
