@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +60,14 @@ class RecDataModule(pl.LightningDataModule):
             self._dataset = PreparedDataset.open(path)
         return self._dataset
 
+    @property
+    def batch_size(self) -> int:
+        """Training examples a step, `auto` settled."""
+        if self.options.batch_size != "auto":
+            return self.options.batch_size
+        counts = self.dataset.manifest["counts"]["positives" if self.task == "retrieval" else "rows"]
+        return int(min(max(2 ** round(math.log2(max(counts["train"], 1) / 64)), 32), 1024))
+
     def prepare_data(self) -> None:
         """Prepares the dataset when it is missing; Lightning calls this in one process a machine."""
         _ = self.dataset
@@ -98,7 +107,7 @@ class RecDataModule(pl.LightningDataModule):
             self.dataset.files(split),
             self.dataset.schema,
             _ToBatch(self.dataset, split, task=self.task, options=options),
-            batch_size=options.batch_size if shuffle else options.eval_batch_size,
+            batch_size=self.batch_size if shuffle else options.eval_batch_size,
             shuffle_rows=options.shuffle_rows if shuffle else 0,
             only_positives=self.task == "retrieval",
             seed=self.seed,

@@ -88,7 +88,8 @@ class DataOptions:
         engine: what runs the preparation.
         cache_dir: raw and prepared data; null means $RECSYS_CACHE or ~/.cache/recsys.
         prepared: an existing prepared dataset to use as it is; the keys above are then not read.
-        batch_size: training examples a step.
+        batch_size: training examples a step; `auto` takes a power of two, from 32 to 1024, that makes some 64
+            steps an epoch.
         eval_batch_size: examples or queries a step of validation and evaluation.
         history_length: latest positives of the user that a model sees.
         negatives_per_positive: sampled for ranking when only positives are logged.
@@ -111,9 +112,9 @@ class DataOptions:
     engine: Literal["duckdb"] = "duckdb"
     cache_dir: str | None = None
     prepared: str | None = None
-    batch_size: int = 1024
+    batch_size: int | Literal["auto"] = "auto"
     eval_batch_size: int = 4096
-    history_length: int = 50
+    history_length: int = 20
     negatives_per_positive: int = 4
     shuffle_rows: int = 1_000_000
 

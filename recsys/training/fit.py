@@ -97,6 +97,11 @@ def fit(
     show_bar = options.progress_bar and sys.stderr.isatty()
     if show_bar:
         watchers.append(StderrProgressBar())
+    # Lightning warns when an epoch is shorter than what lies between two lines of its log.
+    num_steps = len(data.train_dataloader())
+    options = dataclasses.replace(
+        options, log_every_n_steps=max(1, min(options.log_every_n_steps, num_steps))
+    )
     trainer = _trainer(options, run_dir=run_dir, callbacks=watchers, board=board, show_bar=show_bar)
     started = time.perf_counter()
     interrupted = False

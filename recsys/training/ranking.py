@@ -28,8 +28,8 @@ class RankingTask(pl.LightningModule):
         optimizers: who moves which parameter.
     """
 
-    monitor = "val/auc"
-    monitor_mode = "max"
+    # Not AUC: it goes on rising for epochs after the probabilities have begun to overfit.
+    monitor = "val/log_loss"
 
     def __init__(self, model: nn.Module, optimizers: Optimizers) -> None:
         super().__init__()
@@ -68,9 +68,9 @@ class RankingTask(pl.LightningModule):
         if labels.min() == labels.max():  # a debug run on a few rows: no AUC
             self.log("val/log_loss", log_loss(labels, probabilities))
             return
-        self.log("val/auc", auc(labels, probabilities), prog_bar=True)
+        self.log("val/auc", auc(labels, probabilities))
         self.log("val/gauc", gauc(labels, probabilities, users))
-        self.log("val/log_loss", log_loss(labels, probabilities))
+        self.log("val/log_loss", log_loss(labels, probabilities), prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the fused optimizers' state."""

@@ -39,7 +39,6 @@ class RetrievalTask(pl.LightningModule):
     """
 
     monitor = "val/ndcg@10"
-    monitor_mode = "max"
 
     def __init__(
         self,

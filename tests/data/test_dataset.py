@@ -144,6 +144,15 @@ def test_where_only_positives_are_logged_negatives_are_drawn(options):
     assert torch.equal(again.item_rows, batch.item_rows)
 
 
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, 32), (2_700, 32), (3_000, 64), (44_000, 512), (10**7, 1024)]
+)
+def test_automatic_batch_size_makes_some_64_steps_an_epoch(options, dataset, count, expected):
+    data = RecDataModule(dataclasses.replace(options, batch_size="auto"))
+    data.dataset.manifest["counts"]["positives"]["train"] = count
+    assert data.batch_size == expected
+
+
 def test_missing_station_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected a prepared station at .*no such folder; make it anew"):
         PreparedDataset.open(tmp_path / "nowhere")
