@@ -104,7 +104,7 @@ class OptunaSweeper(Sweeper):
                 value = _value(folder / str(trial.number), metric)
                 study.tell(trial, value, state=optuna.trial.TrialState.FAIL if value is None else None)
                 came = "failed" if value is None else f"{metric} {value:.4f}"
-                logger.info("trial %d, the last being %d: %s", trial.number, num_trials - 1, came)
+                logger.info("trial %d: %s (%d trials in all)", trial.number, came, num_trials)
 
 
 # Hydra takes sweepers from the package `hydra_plugins` alone, for which our top level has no place.

@@ -222,7 +222,10 @@ def test_run_holds_what_the_contract_says(there):
 
 
 def test_configuration_of_a_run_makes_the_same_run_again(there, capsys):
-    assert end(train.main, "--config-dir", "a", "--config-name", "config", "run_dir=again") == 0
+    name = ("--config-dir", "a", "--config-name", "config")
+    assert end(train.main, *name, "model=wide_deep") == 2
+    assert "this command does not choose a `model`; it chooses nothing" in capsys.readouterr().err
+    assert end(train.main, *name, "run_dir=again") == 0
     assert capsys.readouterr().out == "again\n"
     assert (there / "again" / "config.yaml").read_text() == (there / "a" / "config.yaml").read_text()
     metrics = [json.loads((there / name / "metrics.json").read_text()) for name in ("a", "again")]

@@ -406,6 +406,11 @@ def test_continued_run_cannot_change_its_model(command, run):
     )
 
 
+def test_several_runs_continue_none(command, run):
+    [line] = mistakes(command, f"resume='{run}'", "seed=1,2", multirun=True)
+    assert line == "`resume=` continues one run; leave out `-m` and `sweep=`"
+
+
 def test_mistake_in_the_configuration_of_a_run_names_it(command, run):
     (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("width", "breadth"))
     [line] = mistakes(command, f"resume='{run}'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import dis
 import functools
 import logging
@@ -126,6 +127,8 @@ def _run(command: Command[C], function: Function[C], arguments: Sequence[str]) -
     if args.help or args.hydra_help or args.info or args.shell_completion:
         _hydra(args, parser, command, _no_job)
         return DONE
+    if args.config_name:
+        command = dataclasses.replace(command, name=args.config_name.removesuffix(".yaml"))
     reviewed = review(command, args.overrides, config_dir=args.config_dir, multirun=args.multirun)
     if args.cfg:
         args.overrides = [*_settings(command.name, None, args.overrides), *reviewed.overrides]

@@ -138,6 +138,10 @@ def review(
         groups = _groups(command.name)
         rewritten = [str(o.input_line) if is_hydras(o) else for_hydra(o, groups, problems) for o in overrides]
         search = any(o.key_or_group == SWEEP and o.value() is not None for o in overrides)
+        if (multirun or search) and any(o.key_or_group == command.continues for o in overrides):
+            problems.append(
+                Problem("-m", f"`{command.continues}=` continues one run; leave out `-m` and `sweep=`")
+            )
         for override in overrides:
             check_values(override, multirun=multirun, search=search, problems=problems)
         lines = [problem.text for problem in problems]
