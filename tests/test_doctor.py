@@ -163,6 +163,12 @@ def test_entry_point_gives_the_same_advice(tmp_path, command):
     assert done.stdout == ""
 
 
+def test_preparing_needs_no_torch(tmp_path):
+    done = run("-m", "recsys.data", "--help", broken="torch", tmp_path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Prepares a dataset")
+
+
 def test_other_failures_of_an_import_keep_their_traceback(monkeypatch):
     monkeypatch.setattr(doctor, "examine", lambda: [doctor.Finding("python", "3.12")])
     with pytest.raises(ZeroDivisionError), doctor.importing():

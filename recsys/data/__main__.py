@@ -4,9 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from recsys.config.command import command
-from recsys.data.options import DataOptions
-from recsys.data.prepare import prepare
+from recsys.doctor import importing
+
+with importing():
+    from recsys.config.command import command
+    from recsys.data.options import DataOptions
+    from recsys.data.prepare import prepare
 
 
 @dataclasses.dataclass(frozen=True)
