@@ -48,10 +48,15 @@ def summarise(folder: Path, *, metric: str | None = None) -> bool:
     return bool(succeeded)
 
 
+# Of the metrics of a list, what fits a terminal; metrics.json has them all.
+_SHOWN = ("ndcg", "hit_rate", "recall", "mrr", "coverage", "novelty")
+
+
 def print_figures(figures: Mapping[str, Mapping[str, float]], *, title: str, k: int) -> None:
     """Prints metrics, a row for each of those judged; of those with a cut-off, the ones at `k`."""
     table = Table("", title=title)
-    names = [name for name in next(iter(figures.values())) if "@" not in name or name.endswith(f"@{k}")]
+    measured = next(iter(figures.values()))
+    names = [name for name in measured if "@" not in name] or [f"{name}@{k}" for name in _SHOWN]
     for name in names:
         table.add_column(name, justify="right")
     for judged, values in figures.items():

@@ -21,6 +21,10 @@ from recsys.training.task import data_module
 logger = logging.getLogger(__name__)
 
 
+# Validation metrics in the line of an epoch; TensorBoard has them all.
+_SHOWN = ("val/ndcg@10", "val/hit_rate@10", "val/log_loss", "val/auc", "val/gauc")
+
+
 class TrainingInterruptedError(Exception):
     """Training was interrupted from outside; `last` holds everything up to the step before."""
 
@@ -103,7 +107,7 @@ class Throughput(pl.Callback):
         rate = (self.num_examples - examples) / max(self.seconds - seconds, 1e-9)
         pl_module.log("train/examples_per_second", rate)
         shown = {"train/loss": trainer.callback_metrics.get("train/loss_epoch")}
-        shown |= {name: value for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        shown |= {name: trainer.callback_metrics.get(name) for name in _SHOWN}
         figures = ", ".join(
             f"{name} {float(value):.4f}" for name, value in shown.items() if value is not None
         )
