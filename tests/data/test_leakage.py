@@ -1,5 +1,7 @@
 """Leakage: what is promised, what is told of the other splits, and that a leak of any kind is caught."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -108,6 +110,23 @@ def test_a_history_that_lacks_an_event_is_caught(tmp_path, monkeypatch):
     # By item id the test event has three before it; by instant it has none.
     with pytest.raises(AssertionError, match="histories_strictly_before: 3 of 4 histories"):
         prepared(tmp_path, rows, split="leave_last_out")
+
+
+def test_a_history_that_is_cut_short_is_caught(tmp_path, monkeypatch):
+    def follow_users(*args, **kwargs):
+        files = original(*args, **kwargs)
+        for file in files:
+            rows = pq.read_table(file)
+            place = rows.column_names.index("history_length")
+            none = pa.array([0] * rows.num_rows, pa.int32())
+            pq.write_table(rows.set_column(place, "history_length", none), file)
+        return files
+
+    original = build.follow_users
+    monkeypatch.setattr(build, "follow_users", follow_users)
+    # Only the first event of each of the two users has nothing before it.
+    with pytest.raises(AssertionError, match="histories_strictly_before: 8 of 10 histories"):
+        prepared(tmp_path, EVENTS, **BY_TIME)
 
 
 def test_counts_of_other_splits_are_caught(tmp_path, monkeypatch):

@@ -72,11 +72,29 @@ def test_small_numbers_are_seconds(tmp_path):
     assert instants(station_for(tmp_path, [0, 7])) == [0, 7_000_000]
 
 
-def test_the_unit_is_that_of_most_values(tmp_path):
-    # One instant of 1970 among milliseconds.
-    rows = {"user_id": [1, 2, 3], "item_id": [1, 2, 3], "timestamp": [5, FIRST * 1000, FIRST * 1000 + 1]}
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        # An instant of 1970 among milliseconds; one of the year 8307 among seconds.
+        ([5, FIRST * 1000, FIRST * 1000 + 1], [5_000, INSTANTS[0], INSTANTS[0] + 1_000]),
+        (
+            [FIRST, FIRST + 1, 200_000_000_000],
+            [INSTANTS[0], INSTANTS[0] + 1_000_000, 200_000_000_000_000_000],
+        ),
+    ],
+)
+def test_the_unit_is_that_of_most_values(tmp_path, values, expected):
+    rows = {"user_id": [1, 2, 3], "item_id": [1, 2, 3], "timestamp": values}
     station = prepared(tmp_path, rows, split="random", split_fractions=(1.0, 0.0, 0.0))
-    assert column(station, "train", "timestamp") == [5_000, INSTANTS[0], INSTANTS[0] + 1_000]
+    assert column(station, "train", "timestamp") == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"),
+    [(99_999_999_999, "s"), (100_000_000_000, "ms"), (10**14, "us"), (10**17, "ns")],
+)
+def test_units_meet_where_the_documentation_says(tmp_path, value, unit):
+    assert manifest_of(station_for(tmp_path, [value, value]))["timestamp"]["unit"] == unit
 
 
 @pytest.mark.parametrize(
