@@ -21,7 +21,7 @@ from recsys.schema.batch import Batch
 from recsys.training.optimizers import Optimizers
 from recsys.training.task import configure_optimizers, data_module, load_fused_state, save_fused_state
 
-Loss = Literal["auto", "full_softmax", "sampled_softmax", "bpr"]
+Loss = Literal["auto", "full_softmax", "sampled_softmax", "in_batch_softmax", "bpr"]
 
 
 class RetrievalTask(pl.LightningModule):
@@ -30,9 +30,9 @@ class RetrievalTask(pl.LightningModule):
     Args:
         model: a `RetrievalModel`.
         optimizers: who moves which parameter.
-        loss: `full_softmax` over the whole catalogue; `sampled_softmax` over the batch's other items and
-            `num_negatives` uniform ones with logQ correction; `bpr` against uniform ones; `auto`, full up to
-            `full_softmax_limit` items and sampled beyond.
+        loss: `full_softmax` over the whole catalogue; `in_batch_softmax` over the batch's items;
+            `sampled_softmax` over these and `num_negatives` uniform ones, both with logQ correction; `bpr`
+            against uniform ones; `auto`, full up to `full_softmax_limit` items and sampled beyond.
         num_negatives: uniform negatives a batch.
         full_softmax_limit: largest catalogue for which `auto` takes the full softmax.
         ks: cut-offs of the validation metrics.
@@ -87,10 +87,8 @@ class RetrievalTask(pl.LightningModule):
         model = self._encoders
         queries_BD = model.encode_queries(batch)
         assert batch.item_rows is not None
-        if self.loss == "full_softmax":
-            loss = self._full_softmax(queries_BD, batch.item_rows)
-        else:
-            loss = self._sampled(queries_BD, batch.item_rows)
+        compute = {"full_softmax": self._full_softmax, "in_batch_softmax": self._in_batch}
+        loss = compute.get(self.loss, self._sampled)(queries_BD, batch.item_rows)
         self.log("train/loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch))
         return loss
 
@@ -99,6 +97,13 @@ class RetrievalTask(pl.LightningModule):
         scores_BI = queries_BD @ self._encoders.encode_candidates(self._catalogue).T
         # Row 0 is the unknown item: nothing to be recommended, so no competitor either.
         return losses.full_softmax(scores_BI[:, 1:], item_rows_B - 1)
+
+    def _in_batch(self, queries_BD: torch.Tensor, item_rows_B: torch.Tensor) -> torch.Tensor:
+        assert self._catalogue is not None
+        assert self._item_counts is not None
+        scores_BB = queries_BD @ self._encoders.encode_candidates(self._catalogue.select(item_rows_B)).T
+        log_q_I = (self._item_counts / self._item_counts.sum()).log()
+        return losses.in_batch_softmax(scores_BB, item_rows_B=item_rows_B, log_q_B=log_q_I[item_rows_B])
 
     def _sampled(self, queries_BD: torch.Tensor, item_rows_B: torch.Tensor) -> torch.Tensor:
         """One encoding of the batch's items and of shared uniform negatives serves the whole batch."""

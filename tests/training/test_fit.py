@@ -91,7 +91,7 @@ def test_training_learns(options, tmp_path, task, metric, chance):
     assert result.examples_per_second > 0
 
 
-@pytest.mark.parametrize("loss", ["sampled_softmax", "bpr"])
+@pytest.mark.parametrize("loss", ["sampled_softmax", "in_batch_softmax", "bpr"])
 def test_sampled_losses_learn(options, tmp_path, loss):
     task, data = start(options, loss=loss, num_negatives=16)
     result = fit(task, data, dataclasses.replace(TRAINER, max_epochs=25), run_dir=tmp_path)
