@@ -67,8 +67,8 @@ def fail_in_a_library(options, composed):
     json.loads("{")
 
 
-def fail_by_accident(options, composed):
-    return int("three")
+# In a module of ours, but not on purpose.
+fail_by_accident = eval("lambda options, composed: int('three')", {"__name__": "recsys.accident"})
 
 
 def run_out_of_permissions(options, composed):
@@ -86,7 +86,7 @@ def test_fault_of_ours_shows_its_traceback(run, work):
     status, out, err = run(work)
     assert (status, out) == (1, "")
     assert "Traceback" in err
-    assert work.__name__ in err
+    assert "error:" not in err
 
 
 def test_disk_that_refuses_is_the_users_to_mend(run):

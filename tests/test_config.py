@@ -17,6 +17,11 @@ class Tower:
         self.schema, self.width, self.sizes = schema, width, sizes
 
 
+class LateTower:
+    def __init__(self, schema: str = "none yet", *, width: int = 8) -> None:
+        self.schema, self.width = schema, width
+
+
 class Fetched:
     def __init__(self, url: str, retries: int = 3) -> None:
         if retries < 0:
@@ -227,6 +232,11 @@ def test_spelled_out_configuration_means_the_same_and_leaves_nothing_to_defaults
     assert problems == []
     assert again.data.columns == built(given)[0].data.columns
     assert spelled_out(full, Options) == full
+
+
+def test_what_code_supplies_is_not_spelled_out():
+    target = {"_target_": f"{__name__}.LateTower"}
+    assert spelled_out(plain(model=target), Options)["model"] == {**target, "width": 8}
 
 
 @pytest.fixture
