@@ -89,10 +89,10 @@ def fit_baseline(
     num_items = dataset.num_items
     user_rows, item_rows, timestamps = dataset.train_positives()
     if name == "popularity":
-        return FittedBaseline(name, popularity(item_rows, num_items=num_items))
+        return FittedBaseline(name, popularity_order(item_rows, num_items=num_items))
     if name == "popularity_recent":
         recent = timestamps > timestamps.max(initial=0) - options.recent_days * _MICROSECONDS_A_DAY
-        return FittedBaseline(name, popularity(item_rows[recent], num_items=num_items))
+        return FittedBaseline(name, popularity_order(item_rows[recent], num_items=num_items))
     # Where the history tells two items not apart, the one more frequent in train comes first: the lower row.
     nothing_I = np.zeros(num_items, dtype=np.float32)
     matrix_UI = interaction_matrix(user_rows, item_rows, num_items=num_items)
@@ -104,9 +104,15 @@ def fit_baseline(
     return FittedBaseline(name, nothing_I, neighbours_II)
 
 
-def popularity(item_rows: npt.NDArray[np.int64], *, num_items: int) -> npt.NDArray[np.float32]:
-    """Number of these positives of each item, [I]."""
-    return np.bincount(item_rows, minlength=num_items).astype(np.float32)
+def popularity_order(item_rows: npt.NDArray[np.int64], *, num_items: int) -> npt.NDArray[np.float32]:
+    """Scores [I] that sort items by their number of positives, ties by the lower row: I - 1 down to 0.
+
+    Places and not counts, because searching without ties is several times quicker.
+    """
+    places_I = np.empty(num_items, dtype=np.float32)
+    counts_I = np.bincount(item_rows, minlength=num_items)
+    places_I[np.argsort(-counts_I, kind="stable")] = np.arange(num_items - 1, -1, -1)
+    return places_I
 
 
 def interaction_matrix(

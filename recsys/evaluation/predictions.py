@@ -101,9 +101,9 @@ def baseline_probabilities(
     item_positives_I, item_rows_I = _counts(items)
     user_positives_U, user_rows_U = _counts(users)
     if num_negatives:
-        item_rows_I = item_positives_I + num_negatives * item_positives_I.sum() / max(
-            dataset.num_items - 1, 1
-        )
+        expected = num_negatives * item_positives_I.sum() / max(dataset.num_items - 1, 1)
+        item_rows_I = item_positives_I + expected
+        item_rows_I[0] = 0  # the unknown item is never drawn
         user_rows_U = user_positives_U * (1 + num_negatives)
     rate = (item_positives_I.sum() + 1) / (item_rows_I.sum() + 2)
     item_odds_N = _log_odds(item_positives_I, item_rows_I, rate)[events.item_rows.numpy()]

@@ -219,7 +219,7 @@ def _person(one: dict[str, Any]) -> str:
         else f"<li>{escape(item['title'])}</li>"
         for item in one["happened"]
     )
-    before = ", ".join(escape(title) for title in one["history"][:5]) or "nothing"
+    before = "; ".join(escape(title) for title in one["history"][:5]) or "nothing"
     more = f" and {one['history_length'] - 5} more" if one["history_length"] > 5 else ""
     return (
         f'<div class="person"><h3>User {escape(one["user"])}{when}</h3>'

@@ -1,0 +1,77 @@
+"""Two small prepared datasets, and a model that knows the answers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.prepare import prepare
+from tests.data.preparing import STARS, options_for, prepared
+
+NUM_USERS, NUM_ITEMS, NUM_EVENTS = 50, 30, 1500
+START = 1_600_000_000
+DAY = 86_400
+
+
+@pytest.fixture(scope="session")
+def ratings():
+    """Ratings over 100 days, ids as text; even users like even items, and some rate an item twice."""
+    rng = np.random.default_rng(0)
+    pairs = rng.permutation(NUM_USERS * NUM_ITEMS)[:NUM_EVENTS]
+    users, items = pairs // NUM_ITEMS, (pairs % NUM_ITEMS) ** 2 // NUM_ITEMS
+    return {
+        "user_id": [f"u{user}" for user in users],
+        "item_id": [f"i{item:02}" for item in items],
+        "stars": (1 + rng.integers(0, 3, NUM_EVENTS) + 2 * ((users + items) % 2 == 0)).tolist(),
+        "timestamp": (START + np.sort(rng.integers(0, 100 * DAY, NUM_EVENTS))).tolist(),
+    }
+
+
+@pytest.fixture(scope="session")
+def rated(ratings, tmp_path_factory) -> PreparedDataset:
+    """The ratings, split by global time; titles that HTML has to escape, and an item that train never saw."""
+    titles = {
+        "item_id": [f"i{item:02}" for item in range(NUM_ITEMS)],
+        "title": [f"Film <{item}> & co" for item in range(NUM_ITEMS)],
+    }
+    options = options_for(tmp_path_factory.mktemp("rated"), ratings, items=titles, label=STARS)
+    options = dataclasses.replace(options, items=dataclasses.replace(options.items, title_column="title"))
+    return PreparedDataset.open(prepare(options))
+
+
+@pytest.fixture(scope="session")
+def clicked(ratings, tmp_path_factory) -> PreparedDataset:
+    """The same events as clicks without label and time, split at random."""
+    clicks = {"user_id": [int(user[1:]) for user in ratings["user_id"]], "item_id": ratings["item_id"]}
+    unique = list(dict.fromkeys(zip(clicks["user_id"], clicks["item_id"], strict=True)))
+    clicks = {"user_id": [user for user, _ in unique], "item_id": [item for _, item in unique]}
+    folder = tmp_path_factory.mktemp("clicked")
+    return PreparedDataset.open(prepared(folder, clicks, split="random", columns={"timestamp": None}))
+
+
+class Oracle(nn.Module):
+    """A retrieval model that looks up what is relevant in the batch it is given."""
+
+    def __init__(self, num_items: int) -> None:
+        super().__init__()
+        self.query_tower = self.candidate_tower = nn.Identity()
+        self.vectors = nn.Parameter(torch.eye(num_items))
+        self.position = 0
+
+    def encode_queries(self, batch):
+        """The vectors of each query's relevant items, added."""
+        dense = batch.relevant.to_padded_dense(padding_value=0)
+        return self.vectors[dense].sum(dim=1)
+
+    def encode_candidates(self, batch):
+        """One-hot by catalogue row, in which the catalogue is encoded."""
+        return self.vectors[: len(batch)]
+
+
+@pytest.fixture
+def oracle(rated) -> Oracle:
+    """Knows the answers to the queries of `rated`."""
+    return Oracle(rated.num_items)

@@ -1,0 +1,138 @@
+"""Baselines against brute force, scikit-learn and closed forms."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.metrics.pairwise import cosine_similarity
+
+from recsys.data.events import Bags
+from recsys.evaluation import baselines
+from recsys.evaluation.baselines import (
+    FittedBaseline,
+    ease_weights,
+    fit_baseline,
+    history_scores,
+    interaction_matrix,
+    item_knn_weights,
+    popularity_order,
+)
+from recsys.evaluation.options import EvaluationOptions
+from tests.evaluation.conftest import DAY
+
+OPTIONS = EvaluationOptions()
+
+
+@pytest.fixture
+def matrix():
+    """40 users by 12 items, 0 or 1; item 0 and item 7 nobody has."""
+    dense = (np.random.default_rng(0).random((40, 12)) < 0.3).astype(np.float32)
+    dense[:, [0, 7]] = 0
+    return dense
+
+
+def test_popularity_sorts_by_count_then_by_row():
+    assert popularity_order(np.array([3, 3, 1, 2]), num_items=5).tolist() == [1, 3, 2, 4, 0]
+
+
+def test_interaction_counts_once_however_often_it_happened():
+    found = interaction_matrix(np.array([1, 1, 2]), np.array([3, 3, 1]), num_items=4)
+    assert found.toarray().tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 5.0])
+def test_item_knn_weights_are_the_largest_cosines_of_each_item(matrix, monkeypatch, shrinkage):
+    monkeypatch.setattr(baselines, "_BLOCK_SCORES", 12 * 5)
+    found = item_knn_weights(sparse.csr_matrix(matrix), num_neighbours=3, shrinkage=shrinkage).toarray()
+    norms = np.linalg.norm(matrix, axis=0)
+    products = np.outer(norms, norms)
+    cosines = cosine_similarity(matrix.T) * products / (products + max(shrinkage, 1e-12))
+    np.fill_diagonal(cosines, 0)
+    for item in range(12):
+        nearest = sorted(range(12), key=lambda other, item=item: (-cosines[other, item], other))[:3]
+        expected = np.zeros(12)
+        expected[nearest] = cosines[nearest, item]
+        assert found[:, item] == pytest.approx(expected, abs=1e-6)
+
+
+def test_ease_weights_solve_each_items_ridge_regression_without_itself(matrix):
+    found = ease_weights(sparse.csr_matrix(matrix), l2=3.0)
+    for item in range(12):
+        others = [other for other in range(12) if other != item]
+        gram = matrix[:, others].T @ matrix[:, others] + 3.0 * np.eye(11)
+        expected = np.linalg.solve(gram, matrix[:, others].T @ matrix[:, item])
+        assert found[others, item] == pytest.approx(expected, abs=1e-4)
+        assert found[item, item] == 0
+
+
+@pytest.mark.parametrize("as_sparse", [True, False])
+def test_history_scores_add_up_the_different_items_of_each_history(as_sparse):
+    weights = np.random.default_rng(0).random((6, 6)).astype(np.float32)
+    histories = [[3, 5], [3, 5, 2, 5], [3, 5, 2, 5, 1], [5, 0], [], [4]]
+    bags = Bags(
+        values=torch.tensor([item for bag in histories for item in bag]),
+        offsets=torch.tensor([0, *np.cumsum([len(bag) for bag in histories])]),
+    )
+    found = history_scores(
+        bags,
+        owners_B=np.array([7, 7, 7, 8, 9, 9]),
+        weights_II=sparse.csr_matrix(weights) if as_sparse else weights,
+    )
+    for scores, bag in zip(found, histories, strict=True):
+        expected = sum((weights[item] for item in set(bag) - {0}), np.zeros(6))
+        assert scores == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["popularity", "popularity_recent", "item_knn", "ease"])
+def test_lists_hold_the_best_items_outside_the_history(rated, monkeypatch, name):
+    monkeypatch.setattr(baselines, "_BLOCK_SCORES", 8 * rated.num_items)
+    queries = rated.queries("test")
+    fitted = fit_baseline(name, rated, OPTIONS)
+    assert isinstance(fitted, FittedBaseline)
+    lists = fitted.recommend(queries, 6)
+    for query in range(len(queries)):
+        history = queries.histories.select(torch.tensor([query])).values.tolist()
+        scores = fitted.constant.astype(np.float64)
+        if fitted.weights is not None:
+            weights = fitted.weights.toarray() if sparse.issparse(fitted.weights) else fitted.weights
+            scores = scores + weights[sorted(set(history) - {0})].sum(axis=0)
+        allowed = [item for item in range(1, rated.num_items) if item not in history]
+        listed = lists.item_rows[query].tolist()
+        assert set(listed) <= set(allowed)
+        best = sorted(scores[allowed], reverse=True)[:6]
+        assert scores[listed] == pytest.approx(best, abs=1e-4)
+
+
+def test_popularity_is_that_of_the_train_positives(rated):
+    fitted = fit_baseline("popularity", rated, OPTIONS)
+    counts = rated.item_counts.numpy()
+    by_place = np.argsort(-fitted.constant)
+    assert (np.diff(counts[by_place]) <= 0).all()
+
+
+def test_recent_popularity_counts_the_last_days_of_train(rated, ratings):
+    days = 10.0
+    fitted = fit_baseline("popularity_recent", rated, dataclasses.replace(OPTIONS, recent_days=days))
+    train = rated.split_table("train")
+    end = max(train["timestamp"].to_pylist()) / 1e6
+    recent = [
+        item
+        for item, stars, when in zip(ratings["item_id"], ratings["stars"], ratings["timestamp"], strict=True)
+        if stars >= 4 and end - days * DAY < when <= end
+    ]
+    counts = np.array([recent.count(item_id) for item_id in rated.item_ids])
+    assert counts.sum() > 20
+    by_place = np.argsort(-fitted.constant)
+    assert (np.diff(counts[by_place]) <= 0).all()
+
+
+def test_ease_on_a_large_catalogue_is_left_out_with_a_reason(rated):
+    reason = fit_baseline("ease", rated, dataclasses.replace(OPTIONS, ease_max_items=5))
+    assert reason.startswith("the catalogue has 30 items")
+    assert "`evaluation.ease_max_items` allows 5" in reason
+
+
+def test_recent_popularity_without_timestamps_is_left_out_with_a_reason(clicked):
+    assert fit_baseline("popularity_recent", clicked, OPTIONS) == "the interactions have no timestamps"

@@ -1,0 +1,199 @@
+"""Judged figures and slices against arithmetic on the same lists, and the plain data made of them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.evaluation.judging import RankingJudge, RetrievalJudge
+from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.predictions import baseline_probabilities
+from recsys.evaluation.recommendations import Lists, recommend
+from recsys.evaluation.results import metric_name, results_of
+from recsys.evaluation.slices import ITEM_CLASSES, item_classes
+from recsys.metrics.classification import auc, gauc, log_loss
+
+OPTIONS = EvaluationOptions(k=(1, 5), resamples=100, hot_history=10)
+
+
+@pytest.fixture
+def lists(rated):
+    """Random lists of five different items for every test query of `rated`."""
+    rng = np.random.default_rng(0)
+    num_queries = len(rated.queries("test"))
+    rows = np.stack([1 + rng.permutation(rated.num_items - 1)[:5] for _ in range(num_queries)])
+    return Lists(item_rows=rows, scores=np.zeros(rows.shape, dtype=np.float32))
+
+
+def queries_of(dataset):
+    queries = dataset.queries("test")
+    relevant = queries.relevant.values.tolist()
+    assert len(relevant) == len(queries)  # one each: every positive event is a query
+    return queries, relevant
+
+
+def test_figures_are_means_over_queries(rated, lists):
+    queries, relevant = queries_of(rated)
+    judged = RetrievalJudge(rated, queries, OPTIONS).judge(lists)
+    hits = [item in ranked for item, ranked in zip(relevant, lists.item_rows.tolist(), strict=True)]
+    assert 0 < sum(hits) < len(hits)
+    assert judged.figures.values["hit_rate@5"] == pytest.approx(np.mean(hits))
+    assert judged.values["recall@5"].tolist() == [float(hit) for hit in hits]
+    assert judged.figures.values["coverage@5"] == len(np.unique(lists.item_rows)) / (rated.num_items - 1)
+
+
+def test_slices_of_users_and_items_are_means_over_their_queries(rated, lists):
+    queries, relevant = queries_of(rated)
+    judge = RetrievalJudge(rated, queries, OPTIONS)
+    judged = judge.judge(lists)
+    lengths = queries.histories.lengths.numpy()
+    classes = item_classes(rated.item_counts.numpy())[relevant]
+    hits = np.array([item in ranked for item, ranked in zip(relevant, lists.item_rows.tolist(), strict=True)])
+    found = {
+        (s.group, s.name): figures.values["hit_rate@5"]
+        for s, figures in zip(judge.slices, judged.slices, strict=True)
+    }
+    assert found["user", "hot"] == pytest.approx(hits[lengths >= 10].mean())
+    assert found["user", "warm"] == pytest.approx(hits[(lengths > 0) & (lengths < 10)].mean())
+    for number, name in enumerate(ITEM_CLASSES):
+        if (classes == number).any():
+            assert found["item", name] == pytest.approx(hits[classes == number].mean())
+    assert {group for group, _ in found} == {"user", "item", "history_length", "days_since_train"}
+
+
+def test_relevant_items_of_other_classes_do_not_count_in_an_item_slice(clicked):
+    queries = clicked.queries("test")
+    assert max(queries.relevant.lengths.tolist()) > 1
+    judge = RetrievalJudge(clicked, queries, OPTIONS)
+    classes_I = item_classes(clicked.item_counts.numpy())
+    rows = np.zeros((len(queries), 5), dtype=np.int64)
+    heads = np.flatnonzero(classes_I == ITEM_CLASSES.index("head"))[:5]
+    rows[:, : len(heads)] = heads
+    judged = judge.judge(Lists(item_rows=rows, scores=rows.astype(np.float32)))
+    found = {
+        s.name: figures.values
+        for s, figures in zip(judge.slices, judged.slices, strict=True)
+        if s.group == "item"
+    }
+    recalls = []
+    for query in range(len(queries)):
+        relevant = queries.relevant.select(torch.tensor([query])).values.tolist()
+        wanted = {item for item in relevant if classes_I[item] == ITEM_CLASSES.index("head")}
+        if wanted:
+            recalls.append(len(wanted & set(heads.tolist())) / len(wanted))
+    assert found["head"]["recall@5"] == pytest.approx(np.mean(recalls))
+    assert found["tail"]["recall@5"] == 0
+
+
+def test_oracle_reaches_one_wherever_the_answer_may_be_recommended(rated, oracle):
+    queries, relevant = queries_of(rated)
+    judged = RetrievalJudge(rated, queries, OPTIONS).judge(
+        recommend(oracle, rated, queries, k=5, batch_size=32)
+    )
+    again = [
+        item in queries.histories.select(torch.tensor([query])).values.tolist()
+        for query, item in enumerate(relevant)
+    ]
+    assert 0 < sum(again) < len(again) / 2
+    assert judged.values["ndcg@1"].tolist() == [0.0 if seen else 1.0 for seen in again]
+
+
+def test_ranking_figures_are_those_of_the_metrics(rated):
+    events = rated.events("test")
+    probabilities = baseline_probabilities(rated, events, num_negatives=0)["user_and_item_rate"]
+    judge = RankingJudge(rated, events, OPTIONS)
+    judged = judge.judge(probabilities)
+    labels, users = events.positives.numpy().astype(int), events.history_rows.numpy()
+    assert judged.figures.values == pytest.approx(
+        {
+            "log_loss": log_loss(labels, probabilities),
+            "auc": auc(labels, probabilities),
+            "gauc": gauc(labels, probabilities, users),
+        }
+    )
+    lengths = rated.histories("test").before(events).lengths.numpy()
+    hot = lengths >= 10
+    found = {s.name: figures for s, figures in zip(judge.slices, judged.slices, strict=True)}
+    assert found["hot"].values["auc"] == pytest.approx(auc(labels[hot], probabilities[hot]))
+    low, high = judge.bootstrap.interval(judged.figures.samples["gauc"])
+    assert low < judged.figures.values["gauc"] < high
+
+
+def test_rows_of_one_class_have_no_auc_and_null_in_the_results(clicked):
+    events = clicked.events("test")
+    judge = RankingJudge(clicked, events, OPTIONS)
+    judged = judge.judge(np.full(len(events), 0.5))
+    assert set(judged.figures.values) == {"log_loss"}
+    results = results_of(judge, judged, {}, main_metric="auc", small_slice=5)
+    assert results["main_metric"] == "log_loss"
+
+
+def make_results(rated, answers, baselines, **changes):
+    """Results of retrieval where each answer hits the first so many queries at rank 1."""
+    queries, relevant = queries_of(rated)
+    judge = RetrievalJudge(rated, queries, EvaluationOptions(**({"k": (5,), "resamples": 200} | changes)))
+
+    def lists(num_hits):
+        rows = np.zeros((len(relevant), 5), dtype=np.int64)
+        rows[:num_hits, 0] = relevant[:num_hits]
+        return Lists(item_rows=rows, scores=rows.astype(np.float32))
+
+    judged = {
+        name: number if isinstance(number, str) else judge.judge(lists(number))
+        for name, number in baselines.items()
+    }
+    return results_of(judge, judge.judge(lists(answers)), judged, main_metric="ndcg@5", small_slice=10)
+
+
+@pytest.mark.parametrize(
+    ("answers", "baseline", "outcome", "beginning"),
+    [
+        (60, 5, "better", "Better than every baseline: NDCG@5 is"),
+        (5, 60, "worse", "Worse than a baseline: NDCG@5 is"),
+        (40, 40, "undecided", "Not told apart from the best baseline: NDCG@5 is"),
+    ],
+)
+def test_verdict_follows_the_paired_interval_against_the_best_baseline(
+    rated, answers, baseline, outcome, beginning
+):
+    results = make_results(rated, answers, {"popularity": 1, "ease": baseline, "item_knn": "too large"})
+    assert results["verdict"]["outcome"] == outcome
+    assert results["verdict"]["against"] == "ease"
+    assert results["verdict"]["text"].startswith(beginning)
+    assert "EASE has" in results["verdict"]["text"]
+    assert "95 % interval" in results["verdict"]["text"]
+
+
+def test_results_hold_differences_reasons_and_marks(rated):
+    results = make_results(rated, 30, {"popularity": 20, "ease": "too large"})
+    num_queries = len(rated.queries("test"))
+    assert results["baselines"]["ease"] == {"left_out": "too large"}
+    (compared,) = results["comparisons"]
+    assert compared["baseline"] == "popularity"
+    assert compared["difference"] == pytest.approx(10 / num_queries)
+    assert compared["interval"][0] < 10 / num_queries < compared["interval"][1]
+    assert results["intervals"]["coverage@5"] is None
+    assert (
+        results["intervals"]["ndcg@5"][0] < results["metrics"]["ndcg@5"] < results["intervals"]["ndcg@5"][1]
+    )
+    for piece in results["slices"]:
+        assert piece["small"] == (piece["users"] < 10)
+        assert set(piece["baselines"]) == {"popularity"}
+    assert {piece["small"] for piece in results["slices"]} == {True, False}
+    assert results["slices"][0]["metrics"].keys() == results["metrics"].keys()
+    json.dumps(results, allow_nan=False)
+
+
+def test_without_resamples_there_are_no_intervals_and_nothing_about_chance(rated):
+    results = make_results(rated, 30, {"popularity": 20}, resamples=0)
+    assert set(results["intervals"].values()) == {None}
+    assert results["verdict"]["outcome"] == "unmeasured"
+    assert make_results(rated, 30, {})["verdict"]["outcome"] == "alone"
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("ndcg@10", "NDCG@10"), ("hit_rate@5", "hit rate@5"), ("log_loss", "log loss")]
+)
+def test_metrics_are_named_for_people(key, name):
+    assert metric_name(key) == name
