@@ -1,0 +1,50 @@
+import torch
+from torchrec import JaggedTensor
+
+from recsys.schema.batch import Batch, concatenate_keys, gather_bags
+from tests.worlds import keyed
+
+
+def batch() -> Batch:
+    ids = keyed({"user_id": [[7], [8], [9]], "genres": [[2, 5], [], [1]]})
+    return Batch(ids, dense=torch.tensor([[0.0], [1.0], [2.0]]))
+
+
+def bags(ids, key):
+    return [bag.tolist() for bag in ids[key].to_dense()]
+
+
+def test_selected_rows_come_in_the_order_asked_for_and_may_repeat():
+    chosen = batch().select(torch.tensor([2, 0, 0, 1]))
+    assert bags(chosen.ids, "user_id") == [[9], [7], [7], [8]]
+    assert bags(chosen.ids, "genres") == [[1], [2, 5], [2, 5], []]
+    assert chosen.dense[:, 0].tolist() == [2.0, 0.0, 0.0, 1.0]
+
+
+def test_selecting_nothing_gives_an_empty_batch():
+    chosen = batch().select(torch.tensor([], dtype=torch.int64))
+    assert len(chosen) == 0
+    assert chosen.ids.values().numel() == 0
+
+
+def test_keys_are_concatenated_over_the_same_examples():
+    joined = concatenate_keys([batch().ids, keyed({"hour": [[1], [2], [3]]})])
+    assert joined.keys() == ["user_id", "genres", "hour"]
+    assert bags(joined, "genres") == [[2, 5], [], [1]]
+    assert bags(joined, "hour") == [[1], [2], [3]]
+
+
+def test_gathered_bags_lie_end_to_end():
+    values = torch.arange(10, 20)
+    gathered = gather_bags(values, starts=torch.tensor([4, 0, 9]), lengths=torch.tensor([2, 0, 1]))
+    assert gathered.tolist() == [14, 15, 19]
+
+
+def test_every_field_moves_to_the_device():
+    full = batch()
+    full.labels = torch.ones(3)
+    full.seen = JaggedTensor(values=torch.tensor([1, 2]), lengths=torch.tensor([2, 0, 0], dtype=torch.int32))
+    moved = full.to(torch.device("meta"))
+    assert moved.labels.device.type == moved.dense.device.type == "meta"
+    assert moved.ids.values().device.type == moved.seen.values().device.type == "meta"
+    assert moved.weights is None
