@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
+from torch import nn
 
 from recsys.data.declare import RESERVED, declared_features, declared_ids, nearest
 from recsys.data.infer import LeftOut, infer
@@ -54,7 +55,8 @@ def choose_features(
     context = _context_features(options, interaction_columns)
     items = _side_features(options, "items", sides.get("items"))
     users, context, items = _with_own_names(options, users, context, items)
-    return [ids[USER_ID], *users, ids[HISTORY], *context, ids[ITEM_ID], *items]
+    found = [ids[USER_ID], *users, ids[HISTORY], *context, ids[ITEM_ID], *items]
+    return [_with_usable_table(feature) for feature in found]
 
 
 def choose_title(options: DataOptions, items: SideColumns | None) -> str | None:
@@ -103,9 +105,11 @@ def _side_features(options: DataOptions, table: str, side: SideColumns | None) -
 
 def _context_features(options: DataOptions, columns: Sequence[str]) -> list[Feature]:
     declared = options.interactions.features
-    if declared is not None:
-        return declared_features("interactions", declared, columns=columns)
     named = options.interactions.columns
+    if declared is not None:
+        found = declared_features("interactions", declared, columns=columns)
+        _check_known_before(options, found)
+        return found
     used = {named.user_id, named.item_id, named.timestamp, named.split, options.label.column}
     unused = [name for name in columns if name not in used]
     if unused:
@@ -121,6 +125,20 @@ def _context_features(options: DataOptions, columns: Sequence[str]) -> list[Feat
         Feature("hour", "time", "context", column=TIMESTAMP, part="hour"),
         Feature("weekday", "time", "context", column=TIMESTAMP, part="weekday"),
     ]
+
+
+def _check_known_before(options: DataOptions, features: Sequence[Feature]) -> None:
+    """Raises ValueError when a context feature is what is to be predicted, or a clock that does not tick."""
+    named = options.interactions.columns
+    for feature in features:
+        where = f"data.interactions.features.{feature.name}"
+        if feature.kind == "time" and named.timestamp is None:
+            raise ValueError(f"`{where}` needs timestamps, but `data.interactions.columns.timestamp` is null")
+        if feature.kind != "time" and feature.column in (options.label.column, named.split):
+            raise ValueError(
+                f"`{where}` reads the column `{feature.column}`, which is not known before the event; "
+                "leave it out"
+            )
 
 
 def _described(feature: Feature) -> str:
@@ -163,6 +181,15 @@ def _with_own_names(
             taken.add(name)
             renamed[table].append(feature if name == feature.name else _renamed(feature, name))
     return renamed["users"], renamed["interactions"], renamed["items"]
+
+
+def _with_usable_table(feature: Feature) -> Feature:
+    """Renames a table that TorchRec cannot hold: its collection keeps tables in a ModuleDict, as attributes.
+
+    NOTE: so are `type`, `items` and `training`. To be deleted when TorchRec keeps its tables otherwise.
+    """
+    taken = feature.table and hasattr(nn.ModuleDict(), feature.table)
+    return dataclasses.replace(feature, table=f"{feature.table}_table") if taken else feature
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -17,6 +17,7 @@ from recsys.data.read_tables import SEQUENCE, RawTable
 from recsys.data.readings import (
     TimeReading,
     ValueType,
+    iso,
     read_id,
     read_number,
     read_typed,
@@ -90,7 +91,39 @@ def read_interactions(
     good, rejected = _without_repeats(engine, checked, has_time=time is not None)
     threshold = options.label.positive_at_least
     is_positive = ibis.literal(True) if threshold is None else _[LABEL] >= threshold
-    return Interactions(events=good.mutate(**{POSITIVE: is_positive}), time=time, rejected=rejected)
+    events = good.mutate(**{POSITIVE: is_positive})
+    _look_at(engine, events, options, time=time)
+    return Interactions(events=events, time=time, rejected=rejected)
+
+
+def _look_at(
+    engine: DuckDBEngine, events: ibis.Table, options: DataOptions, *, time: TimeReading | None
+) -> None:
+    """Logs what people can see a mistake by: how many positives there are, and the years.
+
+    Raises:
+        ValueError: there are no positives.
+    """
+    found = engine.collect(
+        events.aggregate(
+            rows=_.count(),
+            positives=_[POSITIVE].sum(),
+            lowest=_[LABEL].min(),
+            highest=_[LABEL].max(),
+            first=_[TIMESTAMP].min(),
+            last=_[TIMESTAMP].max(),
+        )
+    ).to_pylist()[0]
+    if found["rows"] and not found["positives"]:
+        raise ValueError(
+            f"`data.label.positive_at_least={options.label.positive_at_least}` leaves no positive "
+            f"interaction: `{options.label.column}` lies between {found['lowest']:g} and {found['highest']:g}"
+        )
+    LOGGER.info("%d of %d interactions are positives", found["positives"] or 0, found["rows"])
+    if time is not None and found["rows"]:
+        LOGGER.info(
+            "timestamps (%s) from %s to %s", time.unit or time.kind, iso(found["first"]), iso(found["last"])
+        )
 
 
 def _with_reasons(rows: ibis.Table, typed: dict[str, ibis.Value], options: DataOptions) -> ibis.Table:

@@ -67,7 +67,9 @@ def split_events(
     if kind == "predefined":
         return Divided(_predefined(engine, events, str(options.interactions.columns.split)))
     if kind == "random":
-        return Divided(_drawn(engine, events, [USER_ID, ITEM_ID, TIMESTAMP], options))
+        # Where row numbers stand in for time, they must not decide; what is repeated then stays together.
+        key = [USER_ID, ITEM_ID, TIMESTAMP] if time else [USER_ID, ITEM_ID]
+        return Divided(_drawn(engine, events, key, options))
     return Divided(_drawn(engine, events, [ITEM_ID if kind == "cold_item" else USER_ID], options))
 
 

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from recsys.data.declare import declaration, declared_features, features_yaml
+from recsys.data.options import Label
 from recsys.data.prepare import prepare
+from recsys.nn.embeddings import FeatureTables
 from recsys.schema.features import Feature
 from tests.data.preparing import manifest_of, options_for, prepared
 
@@ -101,6 +103,14 @@ def test_mistakes_are_named(declarations, message):
             "`data.users.features` needs a users table",
         ),
         (
+            {"context": {"d": {"kind": "id", "column": "device"}}, "label": Label(column="device")},
+            "`data.interactions.features.d` reads the column `device`, which is not known before the event",
+        ),
+        (
+            {"context": {"day": {"kind": "time"}}, "columns": {"timestamp": None}},
+            "`data.interactions.features.day` needs timestamps",
+        ),
+        (
             {
                 "user_features": {"n": {"kind": "id", "column": "age"}},
                 "item_features": {"n": {"kind": "id", "column": "price"}},
@@ -192,6 +202,15 @@ def test_a_declaration_survives_being_written_out(settings):
 def test_features_yaml_is_made_of_declarations():
     text = features_yaml([Feature("user_id", "id", "user"), Feature("größe", "id", "item", column="größe")])
     assert yaml.safe_load(text)["items"]["features"] == {"größe": {"kind": "id", "column": "größe"}}
+
+
+def test_tables_have_names_that_torchrec_can_hold(tmp_path):
+    items = {"item_id": [1, 2], "type": ["film", "play"], "items": [3, 4]}
+    station = prepared(tmp_path, EVENTS, **{**ALL, "items": items})
+    features = [Feature(**feature) for feature in schema_of(station).values()]
+    assert [f.name for f in features if f.role == "item"] == ["item_id", "type", "items"]
+    FeatureTables([f for f in features if f.is_sparse], embedding_dim=4)
+    assert (station / "vocabularies" / "type_table.parquet").is_file()
 
 
 def test_a_title_column_must_be_there(tmp_path):

@@ -317,6 +317,20 @@ def test_options_that_make_no_sense_are_refused(tmp_path, change, message):
         prepare(dataclasses.replace(DataOptions(cache_dir=str(tmp_path)), **change))
 
 
+def test_a_threshold_that_nothing_reaches_is_refused(tmp_path):
+    label = dataclasses.replace(STARS, positive_at_least=6)
+    message = "positive_at_least=6` leaves no positive interaction: `stars` lies between 1 and 5"
+    with pytest.raises(ValueError, match=message):
+        prepared(tmp_path, EVENTS, **{**SPLIT, "label": label})
+
+
+def test_the_log_tells_what_was_read(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        prepared(tmp_path, EVENTS, **SPLIT)
+    assert "6 of 9 interactions are positives" in caplog.text
+    assert "timestamps (s) from 1970-01-01T00:00:10+00:00 to 1970-01-01T00:01:20+00:00" in caplog.text
+
+
 def test_the_schema_names_features_in_a_fixed_order(station):
     features = json.loads((station / "schema.json").read_text())["features"]
     assert [f["name"] for f in features] == [

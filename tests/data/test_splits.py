@@ -129,6 +129,15 @@ def test_random_does_not_depend_on_the_order_of_rows(tmp_path):
         assert events_of(one, split) == events_of(other, split)
 
 
+def test_random_without_timestamps_keeps_repeated_events_together(tmp_path):
+    rows = world(num_users=10, num_items=10)
+    twice = {name: [*rows[name], *rows[name][::-1]] for name in ("user_id", "item_id")}
+    station = prepared(tmp_path, twice, split="random", columns={"timestamp": None})
+    pairs = {split: {e[:2] for e in events_of(station, split)} for split in ("train", "validation", "test")}
+    assert [len(pairs[split]) for split in ("train", "validation", "test")] == [80, 10, 10]
+    assert not pairs["train"] & pairs["test"]
+
+
 def test_random_follows_the_seed(tmp_path):
     drawn = [
         set(events_of(prepared(tmp_path / str(seed), world(), split="random", split_seed=seed), "test"))
