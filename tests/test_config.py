@@ -301,6 +301,11 @@ def test_overrides_are_composed(command):
             "data.columns.x=3",
             "there is no key `data.columns.x` (on the command line); there are: user_id, timestamp",
         ),
+        (
+            "+zzz=3",
+            "there is no key `zzz` (on the command line); there are: data, model, optimizer, seed, shuffle, "
+            "folder, k, run_dir, resume, trainer, experiment",
+        ),
         ("modle=tower", "there is no key `modle` (on the command line); did you mean `model`?"),
         ("model=towr", "expected one of tower for `model`, got `towr`; did you mean `model=tower`?"),
         ("experiment=xyz", "expected one of bad, good, lost for `experiment`, got `xyz`"),

@@ -227,7 +227,7 @@ def _described(
     problems: Sequence[Problem], command: Command[C], composition: Composition, plain: Mapping[str, Any]
 ) -> list[str]:
     """A line for each problem, with where it came from and the nearest right key."""
-    known = [*known_keys(command.options, plain), *composition.choices]
+    known = list(dict.fromkeys([*known_keys(command.options, plain), *composition.choices]))
     run = composition.plain.get(command.continues) if command.continues else None
     lines = []
     for problem in problems:
