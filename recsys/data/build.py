@@ -65,7 +65,7 @@ def build(
     users, items = (
         read_entities(engine, divided.events, sides.get(name), name=name) for name in (USER_ID, ITEM_ID)
     )
-    events = engine.keep(with_rows(engine, with_rows(engine, divided.events, users), items))
+    events = engine.keep_only(with_rows(engine, with_rows(engine, divided.events, users), items))
     counts = _count_events(engine, events)
     counts |= {"users": users.table.num_rows - 1, "items": items.table.num_rows - 1, "rejected": num_rejected}
     fitted = _fit(engine, events, features, users=users, items=items)

@@ -29,7 +29,8 @@ class DuckDBEngine:
         self._connection: Any = ibis.duckdb.connect(
             ":memory:", temp_directory=str(scratch / "spill"), memory_limit=MEMORY_LIMIT
         )
-        self._names = (f"kept_{number}" for number in itertools.count())
+        self._names = (f"table_{number}" for number in itertools.count())
+        self._kept: list[str] = []
 
     def __enter__(self) -> DuckDBEngine:
         return self
@@ -68,7 +69,18 @@ class DuckDBEngine:
 
     def keep(self, table: ibis.Table) -> ibis.Table:
         """The rows of an expression, computed now and once."""
-        return self._connection.create_table(next(self._names), table)
+        name = next(self._names)
+        self._kept.append(name)
+        return self._connection.create_table(name, table)
+
+    def keep_only(self, table: ibis.Table) -> ibis.Table:
+        """The rows of an expression, computed now; all that was kept before is dropped to make room."""
+        before, self._kept = self._kept, []
+        kept = self.keep(table)
+        for name in before:
+            # NOTE: not drop_table, for the same reason as in upload.
+            self._connection.raw_sql(f"DROP TABLE {name}")
+        return kept
 
     def collect(self, table: ibis.Table) -> pa.Table:
         """The rows of an expression, in memory."""

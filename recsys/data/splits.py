@@ -152,7 +152,7 @@ def _leave_last_out(engine: DuckDBEngine, events: ibis.Table) -> ibis.Table:
 
     joined = events.left_join(turns, USER_ID)
     split = ibis.cases((since(0), TEST), (since(1), VALIDATION), else_=TRAIN)
-    return joined.mutate(**{SPLIT: split.cast("int8")}).select(*events.columns, SPLIT)
+    return engine.keep(joined.mutate(**{SPLIT: split.cast("int8")}).select(*events.columns, SPLIT))
 
 
 def _drawn(engine: DuckDBEngine, events: ibis.Table, key: list[str], options: DataOptions) -> ibis.Table:
@@ -163,8 +163,8 @@ def _drawn(engine: DuckDBEngine, events: ibis.Table, key: list[str], options: Da
     joined_key = ibis.literal(str(options.split_seed))
     for name in key:
         joined_key = joined_key + "\x1f" + events[name].cast("string")
-    with_draw = events.mutate(_draw=draw(joined_key))
-    draws = engine.keep(with_draw.select("_draw") if len(key) > 1 else with_draw.select("_draw").distinct())
+    with_draw = engine.keep(events.mutate(_draw=draw(joined_key)))
+    draws = with_draw.select("_draw") if len(key) > 1 else with_draw.select("_draw").distinct()
     train, validation, _test = options.split_fractions
     # Test lies lowest, so that another share of validation moves no row into or out of test.
     cuts = draws.aggregate(
@@ -172,7 +172,7 @@ def _drawn(engine: DuckDBEngine, events: ibis.Table, key: list[str], options: Da
     )
     found = engine.collect(cuts).to_pylist()[0]
     split = ibis.cases((_._draw < found["first"], TEST), (_._draw < found["second"], VALIDATION), else_=TRAIN)
-    return with_draw.mutate(**{SPLIT: split.cast("int8")}).drop("_draw")
+    return engine.keep(with_draw.mutate(**{SPLIT: split.cast("int8")}).drop("_draw"))
 
 
 def _predefined(engine: DuckDBEngine, events: ibis.Table, column: str) -> ibis.Table:

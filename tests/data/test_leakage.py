@@ -178,7 +178,7 @@ def worlds(draw):
         rows["part"] = draw(
             st.lists(st.sampled_from(["train", "validation", "test"]), min_size=size, max_size=size)
         )
-    rows["part"][0], rows["timestamp"][0] = "train", 0
+    rows["part"][0], rows["timestamp"][0], rows["stars"][0] = "train", 0, 5
     return rows
 
 
