@@ -36,34 +36,34 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class FittedBaseline:
-    """Scores every item by a constant of its own plus what each item of the history adds.
+    """Scores every item by what each item of the history adds, or without any by a constant of its own.
 
     Args:
         name: which baseline.
-        constant: [I] float32 score of each item for everybody.
-        weights: [I, I], row j is what item j of the history adds to the scores; None adds nothing.
+        num_items: I.
+        weights: [I, I] float32, dense or sparse; row j is what item j of the history adds to the scores.
+        constant: [I] float32 score of each item for everybody, where there are no weights.
     """
 
     name: Baseline
-    constant: npt.NDArray[np.float32]
+    num_items: int
     weights: Any = None
+    constant: npt.NDArray[np.float32] | None = None
 
     def recommend(self, queries: Queries, k: int) -> Lists:
         """The k best items of each query, its history left out; ties by the lower catalogue row."""
         lists = Lists.empty(len(queries), k)
-        for block in _blocks(queries, num_items=len(self.constant)):
+        for block in _blocks(queries, num_items=self.num_items):
             history = queries.histories.select(block)
-            scores_BI = np.repeat(self.constant[None], len(block), axis=0)
-            if self.weights is not None:
-                owners_B = queries.events.history_rows[block].numpy()
-                scores_BI += history_scores(history, owners_B=owners_B, weights_II=self.weights)
-            lists.put(
-                block,
-                *top_k_of_scores(
-                    torch.from_numpy(scores_BI), k, seen_values=history.values, seen_offsets=history.offsets
-                ),
-            )
+            scores_BI = self._scores(history, owners_B=queries.events.history_rows[block].numpy())
+            best = top_k_of_scores(scores_BI, k, seen_values=history.values, seen_offsets=history.offsets)
+            lists.put(block, *best)
         return lists
+
+    def _scores(self, histories: Bags, *, owners_B: npt.NDArray[np.int64]) -> torch.Tensor:
+        if self.constant is not None:
+            return torch.from_numpy(self.constant).expand(len(histories), -1)
+        return torch.from_numpy(history_scores(histories, owners_B=owners_B, weights_II=self.weights))
 
 
 def fit_baseline(
@@ -89,19 +89,19 @@ def fit_baseline(
     num_items = dataset.num_items
     user_rows, item_rows, timestamps = dataset.train_positives()
     if name == "popularity":
-        return FittedBaseline(name, popularity_order(item_rows, num_items=num_items))
+        return FittedBaseline(name, num_items, constant=popularity_order(item_rows, num_items=num_items))
     if name == "popularity_recent":
         recent = timestamps > timestamps.max(initial=0) - options.recent_days * _MICROSECONDS_A_DAY
-        return FittedBaseline(name, popularity_order(item_rows[recent], num_items=num_items))
-    # Where the history tells two items not apart, the one more frequent in train comes first: the lower row.
-    nothing_I = np.zeros(num_items, dtype=np.float32)
+        constant_I = popularity_order(item_rows[recent], num_items=num_items)
+        return FittedBaseline(name, num_items, constant=constant_I)
+    # Items that the history does not tell apart come in the order of their rows: the more frequent first.
     matrix_UI = interaction_matrix(user_rows, item_rows, num_items=num_items)
     if name == "ease":
-        return FittedBaseline(name, nothing_I, ease_weights(matrix_UI, l2=options.ease_l2))
+        return FittedBaseline(name, num_items, ease_weights(matrix_UI, l2=options.ease_l2))
     neighbours_II = item_knn_weights(
         matrix_UI, num_neighbours=options.knn_neighbours, shrinkage=options.knn_shrinkage
     )
-    return FittedBaseline(name, nothing_I, neighbours_II)
+    return FittedBaseline(name, num_items, neighbours_II)
 
 
 def popularity_order(item_rows: npt.NDArray[np.int64], *, num_items: int) -> npt.NDArray[np.float32]:

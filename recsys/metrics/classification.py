@@ -127,6 +127,36 @@ def row_log_loss(labels_N: NDArray[Any], probabilities_N: NDArray[Any]) -> NDArr
     return np.asarray(-np.log(np.where(labels_N > 0, clipped_N, 1 - clipped_N)))
 
 
+def reliability(
+    labels_N: NDArray[Any], probabilities_N: NDArray[Any], *, num_bins: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Predicted against observed frequency of positives, rows being binned by their probability.
+
+    The bins hold equally many rows, but rows of equal probability share a bin. A calibrated model has
+    predicted equal to observed in each; in sum that says nothing about which rows come first.
+
+    Args:
+        labels_N: [N] 0 or 1.
+        probabilities_N: [N] predicted probabilities of a 1.
+        num_bins: at most so many bins; 10 works.
+
+    Returns:
+        Mean probability, share of positives and number of rows of each bin that is not empty, by probability.
+
+    Reference:
+        Niculescu-Mizil and Caruana, "Predicting good probabilities with supervised learning", ICML 2005.
+    """
+    order = np.argsort(probabilities_N, kind="stable")
+    ascending_N, positive_N = probabilities_N[order].astype(np.float64), labels_N[order] > 0
+    first_N = np.searchsorted(ascending_N, ascending_N, side="left")
+    _, bin_N, sizes = np.unique(
+        first_N * num_bins // max(len(order), 1), return_inverse=True, return_counts=True
+    )
+    predicted = np.bincount(bin_N, weights=ascending_N) / sizes
+    observed = np.bincount(bin_N, weights=positive_N) / sizes
+    return predicted, observed, sizes.astype(np.int64)
+
+
 def _mean_ranks(users_N: NDArray[Any], scores_N: NDArray[Any]) -> NDArray[np.float64]:
     """Position from 1 of each sorted row, the mean position among rows of equal user and score."""
     differs = (np.diff(users_N) != 0) | (np.diff(scores_N) != 0)

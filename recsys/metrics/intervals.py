@@ -139,13 +139,13 @@ def sum_by_user(values_NM: NDArray[Any], users_N: NDArray[Any], *, num_users: in
 
 
 def _weighted_sums(counts_RU: Counts, values_UM: NDArray[Any]) -> NDArray[np.float64]:
-    """`counts_RU @ values_UM`, a block of resamples in floating point at a time."""
+    """`counts_RU @ values_UM`, a block of resamples in float32 at a time: chance is coarser than that."""
     block = max(1, _BLOCK // max(counts_RU.shape[1], 1))
-    parts = [
-        counts_RU[begin : begin + block].astype(np.float64) @ values_UM.astype(np.float64)
-        for begin in range(0, len(counts_RU), block)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, values_UM.shape[1]))
+    values_UM = values_UM.astype(np.float32)
+    sums_RM = np.empty((len(counts_RU), values_UM.shape[1]))
+    for begin in range(0, len(counts_RU), block):
+        sums_RM[begin : begin + block] = counts_RU[begin : begin + block].astype(np.float32) @ values_UM
+    return sums_RM
 
 
 def _quantile(ordered_RM: Samples, last_M: NDArray[Any], share: float) -> Samples:

@@ -94,10 +94,11 @@ def test_lists_hold_the_best_items_outside_the_history(rated, monkeypatch, name)
     lists = fitted.recommend(queries, 6)
     for query in range(len(queries)):
         history = queries.histories.select(torch.tensor([query])).values.tolist()
-        scores = fitted.constant.astype(np.float64)
-        if fitted.weights is not None:
+        if fitted.weights is None:
+            scores = fitted.constant
+        else:
             weights = fitted.weights.toarray() if sparse.issparse(fitted.weights) else fitted.weights
-            scores = scores + weights[sorted(set(history) - {0})].sum(axis=0)
+            scores = weights[sorted(set(history) - {0})].sum(axis=0)
         allowed = [item for item in range(1, rated.num_items) if item not in history]
         listed = lists.item_rows[query].tolist()
         assert set(listed) <= set(allowed)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from recsys.metrics.classification import auc, gauc, log_loss, row_log_loss, user_auc
+from recsys.metrics.classification import auc, gauc, log_loss, reliability, row_log_loss, user_auc
 
 
 @pytest.fixture(params=[2, 1000], ids=["many ties", "few ties"])
@@ -90,3 +90,23 @@ def test_labels_of_one_class_have_no_auc(labels):
 def test_no_rows_have_no_log_loss():
     with pytest.raises(ValueError, match="at least one row, got none"):
         log_loss(np.array([]), np.array([]))
+
+
+def test_reliability_bins_hold_equally_many_rows():
+    labels = np.array([0, 1, 0, 0, 1, 1])
+    predicted, observed, sizes = reliability(labels, np.array([0.1, 0.2, 0.9, 0.3, 0.8, 0.7]), num_bins=3)
+    assert predicted == pytest.approx([0.15, 0.5, 0.85])
+    assert observed == pytest.approx([1 / 2, 1 / 2, 1 / 2])
+    assert sizes.tolist() == [2, 2, 2]
+
+
+def test_rows_of_equal_probability_share_a_reliability_bin():
+    predicted, observed, sizes = reliability(
+        np.array([0, 1, 0, 1]), np.array([0.5, 0.5, 0.5, 0.9]), num_bins=4
+    )
+    assert (predicted.tolist(), sizes.tolist()) == ([0.5, 0.9], [3, 1])
+    assert observed == pytest.approx([1 / 3, 1])
+
+
+def test_reliability_of_no_rows_has_no_bins():
+    assert [len(part) for part in reliability(np.array([]), np.array([]), num_bins=4)] == [0, 0, 0]
