@@ -81,12 +81,14 @@ def fit_baseline(
     """
     if name == "popularity_recent" and not dataset.has_timestamps:
         return "the interactions have no timestamps"
-    if name == "ease" and dataset.num_items > options.ease_max_items:
-        return (
-            f"the catalogue has {dataset.num_items - 1:,} items and EASE inverts a matrix of items by items: "
-            f"`evaluation.ease_max_items` allows {options.ease_max_items:,}"
-        )
+    limits = {"item_knn": options.knn_max_items, "ease": options.ease_max_items}
     num_items = dataset.num_items
+    if num_items - 1 > limits.get(name, num_items):
+        key = "knn_max_items" if name == "item_knn" else "ease_max_items"
+        return (
+            f"its work grows with the square of the catalogue, which has {num_items - 1:,} items; "
+            f"`evaluation.{key}` allows {limits[name]:,}"
+        )
     user_rows, item_rows, timestamps = dataset.train_positives()
     if name == "popularity":
         return FittedBaseline(name, num_items, constant=popularity_order(item_rows, num_items=num_items))

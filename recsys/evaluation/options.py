@@ -21,6 +21,7 @@ class EvaluationOptions:
         recent_days: last days of the train split that `popularity_recent` counts.
         knn_neighbours: most similar items from which `item_knn` scores an item.
         knn_shrinkage: added to the denominator of its cosine, so that rare items are trusted less.
+        knn_max_items: largest catalogue for which `item_knn` is fitted: it compares all items with one another.
         ease_l2: regularisation of `ease`.
         ease_max_items: largest catalogue for which `ease` is fitted: it inverts a matrix of items by items.
         hot_history: users with so many positives before the query count as hot, others with any as warm.
@@ -38,6 +39,7 @@ class EvaluationOptions:
     recent_days: float = 30.0
     knn_neighbours: int = 200
     knn_shrinkage: float = 10.0
+    knn_max_items: int = 50_000
     ease_l2: float = 200.0
     ease_max_items: int = 20_000
     hot_history: int = 50
@@ -59,7 +61,15 @@ class EvaluationOptions:
         for key in ("recent_days", "ease_l2"):
             if not getattr(self, key) > 0:
                 raise ValueError(f"`evaluation.{key}` must be above 0, got {getattr(self, key)}")
-        for key in ("resamples", "small_slice", "num_examples", "knn_shrinkage", "ease_max_items", "seed"):
+        for key in (
+            "resamples",
+            "small_slice",
+            "num_examples",
+            "knn_shrinkage",
+            "knn_max_items",
+            "ease_max_items",
+            "seed",
+        ):
             if getattr(self, key) < 0:
                 raise ValueError(f"`evaluation.{key}` must not be negative, got {getattr(self, key)}")
 

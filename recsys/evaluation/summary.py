@@ -24,6 +24,9 @@ from recsys.metrics.intervals import (
     sum_by_user,
 )
 
+# More users than these are drawn in so many bundles.
+_MAX_BUNDLES = 5000
+
 Values = Mapping[str, npt.NDArray[np.float64]]
 
 
@@ -43,6 +46,9 @@ class Figures:
 class Bootstrap:
     """The resamples of users that all figures of one evaluation share, so that differences are paired.
 
+    Very many users are drawn in random bundles, so that time and memory do not grow with them; a width of an
+    interval is then known to about one percent.
+
     Args:
         users_N: [N] any ids, whose query or row it is.
         options: number of resamples, confidence and seed.
@@ -52,8 +58,13 @@ class Bootstrap:
         users, self.users_N = np.unique(users_N, return_inverse=True)
         self.num_users = len(users)
         self.confidence = options.confidence
-        self.counts_RU: Counts = resample_counts(
-            self.num_users, num_resamples=options.resamples, seed=options.seed
+        self._num_bundles = min(self.num_users, _MAX_BUNDLES)
+        self._bundle_of_user = np.arange(self.num_users)
+        if self.num_users > _MAX_BUNDLES:
+            shuffled = np.random.default_rng(options.seed).permutation(self.num_users)
+            self._bundle_of_user = shuffled % _MAX_BUNDLES
+        self._counts: Counts = resample_counts(
+            self._num_bundles, num_resamples=options.resamples, seed=options.seed
         )
 
     def means(self, values: Values, *, mask: npt.NDArray[np.bool_] | None = None) -> Figures:
@@ -65,9 +76,10 @@ class Bootstrap:
         """
         kept = np.ones(len(self.users_N), dtype=np.bool_) if mask is None else mask
         values_NM = np.stack([value[kept] for value in values.values()], axis=1)
-        sums_UM = sum_by_user(values_NM, self.users_N[kept], num_users=self.num_users)
-        sizes_U1 = np.bincount(self.users_N[kept], minlength=self.num_users)[:, None]
-        samples_RM = ratio_samples(self.counts_RU, sums_UM, sizes_U1)
+        bundles = self._bundle_of_user[self.users_N[kept]]
+        sums = sum_by_user(values_NM, bundles, num_users=self._num_bundles)
+        sizes = np.bincount(bundles, minlength=self._num_bundles)[:, None]
+        samples_RM = ratio_samples(self._counts, sums, sizes)
         return Figures(
             values={key: float(value[kept].mean()) for key, value in values.items()},
             samples={key: samples_RM[:, column] for column, key in enumerate(values)},
@@ -77,15 +89,15 @@ class Bootstrap:
         self, labels_N: npt.NDArray[Any], scores_N: npt.NDArray[Any], *, users_N: npt.NDArray[Any]
     ) -> Samples:
         """Resamples of the AUC of some rows, whose users are given as in `users_N` of this object."""
-        return auc_samples(self.counts_RU, labels_N, scores_N=scores_N, users_N=users_N)
+        return auc_samples(self._counts, labels_N, scores_N=scores_N, users_N=self._bundle_of_user[users_N])
 
     def weighted_samples(
         self, values_U: npt.NDArray[Any], weights_U: npt.NDArray[Any], *, users_U: npt.NDArray[Any]
     ) -> Samples:
         """Resamples of a weighted mean over some users, given as in `users_N` of this object."""
-        weighted = np.zeros((self.num_users, 2))
-        weighted[users_U] = np.stack([values_U * weights_U, weights_U], axis=1)
-        return ratio_samples(self.counts_RU, weighted[:, :1], weighted[:, 1:])[:, 0]
+        weighted_U2 = np.stack([values_U * weights_U, weights_U], axis=1)
+        sums = sum_by_user(weighted_U2, self._bundle_of_user[users_U], num_users=self._num_bundles)
+        return ratio_samples(self._counts, sums[:, :1], sums[:, 1:])[:, 0]
 
     def block(self, figures: Figures, *, keys: Sequence[str]) -> dict[str, Any]:
         """`{"metrics": {key: value}, "intervals": {key: [low, high]}}`; null where there is none."""

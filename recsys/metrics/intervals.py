@@ -28,6 +28,8 @@ Samples = NDArray[np.float64]
 # Numbers held at a time while passing over the counts.
 _BLOCK = 2**24
 _MAX_SCORE_GROUPS = 4096
+# A matrix product does about so much more a second densely than sparsely, on the numbers that are not zero.
+_DENSE_SHARE = 0.05
 
 
 def resample_counts(num_users: int, *, num_resamples: int, seed: int) -> Counts:
@@ -91,7 +93,7 @@ def auc_samples(
     group_N = _score_groups(scores_N)
     shape = (int(group_N.max(initial=0)) + 1, counts_RU.shape[1])
     positives_GU, negatives_GU = (
-        sparse.csr_matrix((of_class_N.astype(np.float32), (group_N, users_N)), shape=shape)
+        _tally(group_N[of_class_N], users_N[of_class_N], shape=shape)
         for of_class_N in (labels_N > 0, labels_N <= 0)
     )
     samples_R = np.full(len(counts_RU), np.nan)
@@ -156,6 +158,12 @@ def _quantile(ordered_RM: Samples, last_M: NDArray[Any], share: float) -> Sample
     columns = np.arange(ordered_RM.shape[1]) if ordered_RM.ndim == 2 else ...
     low_M, high_M = ordered_RM[below_M, columns], ordered_RM[above_M, columns]
     return np.asarray(low_M + (place_M - below_M) * (high_M - low_M))
+
+
+def _tally(rows: NDArray[Any], columns: NDArray[Any], *, shape: tuple[int, int]) -> Any:
+    """How often each pair of row and column occurs; dense where that multiplies faster than sparse."""
+    tally = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape)
+    return tally.toarray() if tally.nnz > _DENSE_SHARE * shape[0] * shape[1] else tally
 
 
 def _score_groups(scores_N: NDArray[Any]) -> NDArray[np.int64]:

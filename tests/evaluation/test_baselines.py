@@ -129,10 +129,11 @@ def test_recent_popularity_counts_the_last_days_of_train(rated, ratings):
     assert (np.diff(counts[by_place]) <= 0).all()
 
 
-def test_ease_on_a_large_catalogue_is_left_out_with_a_reason(rated):
-    reason = fit_baseline("ease", rated, dataclasses.replace(OPTIONS, ease_max_items=5))
-    assert reason.startswith("the catalogue has 30 items")
-    assert "`evaluation.ease_max_items` allows 5" in reason
+@pytest.mark.parametrize(("name", "key"), [("ease", "ease_max_items"), ("item_knn", "knn_max_items")])
+def test_large_catalogue_leaves_out_what_compares_all_items(rated, name, key):
+    assert isinstance(fit_baseline(name, rated, dataclasses.replace(OPTIONS, **{key: 30})), FittedBaseline)
+    reason = fit_baseline(name, rated, dataclasses.replace(OPTIONS, **{key: 29}))
+    assert reason.endswith(f"the catalogue, which has 30 items; `evaluation.{key}` allows 29")
 
 
 def test_recent_popularity_without_timestamps_is_left_out_with_a_reason(clicked):

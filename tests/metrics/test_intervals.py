@@ -82,9 +82,11 @@ def test_interval_equals_numpy_quantiles(confidence):
     assert percentile_interval(samples[:, 1], confidence=confidence)[0] == pytest.approx(low[1])
 
 
+@pytest.mark.parametrize("dense_share", [0.0, 2.0])
 @pytest.mark.parametrize("decimals", [1, 6])
-def test_auc_samples_equal_the_auc_of_the_drawn_rows(monkeypatch, decimals):
+def test_auc_samples_equal_the_auc_of_the_drawn_rows(monkeypatch, decimals, dense_share):
     monkeypatch.setattr("recsys.metrics.intervals._BLOCK", 200)
+    monkeypatch.setattr("recsys.metrics.intervals._DENSE_SHARE", dense_share)
     rng = np.random.default_rng(0)
     users, labels = rng.integers(0, 8, 60), rng.integers(0, 2, 60)
     scores = np.round(rng.random(60) + 0.3 * labels, decimals)
