@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import ibis
 import pyarrow as pa
@@ -24,6 +23,7 @@ from recsys.data.readings import (
     text_facts,
     time_reading,
 )
+from recsys.data.usable import usable
 from recsys.schema.tables import ITEM_ID, LABEL, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID
 
 LOGGER = logging.getLogger(__name__)
@@ -31,8 +31,6 @@ LOGGER = logging.getLogger(__name__)
 RAW_TIMESTAMP = RAW_PREFIX + TIMESTAMP
 # What a predefined split's column says, as text.
 SPLIT_NAME = "_split_name"
-_REASON, _VALUE = "_reason", "_value"
-_SHOWN_CHARACTERS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +85,8 @@ def read_interactions(
         typed[SPLIT_NAME] = rows[columns.split].cast("string")
     for name in context_columns:
         typed[RAW_PREFIX + name] = read_typed(rows[name], facts if raw.is_text else {})
-    checked = engine.keep(_with_reasons(rows, typed, options))
-    good, rejected = _without_repeats(engine, checked, has_time=time is not None)
+    # Kept before it is checked: in one expression DuckDB reads a value anew for every condition on it.
+    good, rejected = usable(engine, engine.keep(rows.select(**typed)), rows=rows, sources=_sources(options))
     threshold = options.label.positive_at_least
     is_positive = ibis.literal(True) if threshold is None else _[LABEL] >= threshold
     events = good.mutate(**{POSITIVE: is_positive})
@@ -126,55 +124,13 @@ def _look_at(
         )
 
 
-def _with_reasons(rows: ibis.Table, typed: dict[str, ibis.Value], options: DataOptions) -> ibis.Table:
+def _sources(options: DataOptions) -> dict[str, str]:
+    """Raw columns of what every event must have."""
     columns = options.interactions.columns
-    sources = {USER_ID: columns.user_id, ITEM_ID: columns.item_id}
-    if columns.timestamp:
-        sources[TIMESTAMP] = columns.timestamp
-    if options.label.column:
-        sources[LABEL] = options.label.column
-    reasons: list[tuple[Any, Any]] = []
-    values: list[tuple[Any, Any]] = []
-    for name, source in sources.items():
-        what = {TIMESTAMP: "timestamp", LABEL: "number"}.get(name, name)
-        is_missing = typed[name].isnull()
-        raw = rows[source].cast("string")
-        reasons.append((is_missing & raw.isnull(), f"null {what} in `{source}`"))
-        reasons.append(
-            (is_missing, f"{'null' if what == name != TIMESTAMP else 'unreadable'} {what} in `{source}`")
-        )
-        values.append((is_missing, raw.substr(0, _SHOWN_CHARACTERS)))
-    return rows.select(**typed, **{_REASON: ibis.cases(*reasons), _VALUE: ibis.cases(*values)})
-
-
-def _without_repeats(
-    engine: DuckDBEngine, checked: ibis.Table, *, has_time: bool
-) -> tuple[ibis.Table, pa.Table]:
-    good = checked.filter(_[_REASON].isnull()).drop(_REASON, _VALUE)
-    rejected = engine.collect(
-        checked.filter(_[_REASON].notnull())
-        .select(SEQUENCE, reason=_[_REASON], value=_[_VALUE])
-        .order_by(SEQUENCE)
-    )
-    if not has_time:  # no instants, so that an event cannot be told from its repetition
-        return good, rejected
-    key = [USER_ID, ITEM_ID, TIMESTAMP]
-    groups = good.group_by(key).aggregate(_first=_[SEQUENCE].min(), _count=_.count()).filter(_._count > 1)
-    repeated = engine.keep(groups)
-    repeats = engine.keep(
-        good.join(repeated, key).filter(_[SEQUENCE] > _._first).select(SEQUENCE, first=_._first)
-    )
-    found = engine.collect(repeats.order_by(SEQUENCE))
-    if not found.num_rows:
-        return good, rejected
-    LOGGER.info("%d rows repeat the user, item and instant of an earlier row", found.num_rows)
-    reasons = pa.table(
-        {
-            SEQUENCE: found[SEQUENCE],
-            "reason": pa.array(
-                ["same user, item and instant as an earlier row"] * found.num_rows, pa.string()
-            ),
-            "value": pa.array([f"row {first}" for first in found["first"].to_pylist()], pa.string()),
-        }
-    )
-    return good.anti_join(repeats, SEQUENCE), pa.concat_tables([rejected, reasons]).sort_by(SEQUENCE)
+    named = {
+        USER_ID: columns.user_id,
+        ITEM_ID: columns.item_id,
+        TIMESTAMP: columns.timestamp,
+        LABEL: options.label.column,
+    }
+    return {name: source for name, source in named.items() if source is not None}

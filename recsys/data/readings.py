@@ -80,9 +80,8 @@ def text_facts(engine: DuckDBEngine, table: ibis.Table, columns: Iterable[str]) 
 
 
 def known_text(column: ibis.Value) -> ibis.Value:
-    """Text, null where it is a word for null or blank."""
-    trimmed = column.strip()
-    return trimmed.isin(("", *NULL_WORDS)).ifelse(ibis.null("string"), trimmed)
+    """Text, null where it is empty or a word for null."""
+    return column.isin(("", *NULL_WORDS)).ifelse(ibis.null("string"), column)
 
 
 def id_type(engine: DuckDBEngine, table: ibis.Table, name: str) -> ValueType:
