@@ -21,7 +21,7 @@ class EvaluationOptions:
         recent_days: last days of the train split that `popularity_recent` counts.
         knn_neighbours: most similar items from which `item_knn` scores an item.
         knn_shrinkage: added to the denominator of its cosine, so that rare items are trusted less.
-        knn_max_items: largest catalogue for which `item_knn` is fitted: it compares all items with one another.
+        knn_max_items: largest catalogue for which `item_knn` is fitted: it compares all pairs of items.
         ease_l2: regularisation of `ease`.
         ease_max_items: largest catalogue for which `ease` is fitted: it inverts a matrix of items by items.
         hot_history: users with so many positives before the query count as hot, others with any as warm.
