@@ -100,7 +100,7 @@ def _look_at(
     """Logs what people can see a mistake by: how many positives there are, and the years.
 
     Raises:
-        ValueError: there are no positives.
+        ValueError: there are no events, or no positives.
     """
     found = engine.collect(
         events.aggregate(
@@ -112,13 +112,17 @@ def _look_at(
             last=_[TIMESTAMP].max(),
         )
     ).to_pylist()[0]
-    if found["rows"] and not found["positives"]:
+    if not found["rows"]:
+        raise ValueError(
+            "no row of the interactions can be used; with a lower `data.max_rejected_share` it is told why"
+        )
+    if not found["positives"]:
         raise ValueError(
             f"`data.label.positive_at_least={options.label.positive_at_least}` leaves no positive "
             f"interaction: `{options.label.column}` lies between {found['lowest']:g} and {found['highest']:g}"
         )
-    LOGGER.info("%d of %d interactions are positives", found["positives"] or 0, found["rows"])
-    if time is not None and found["rows"]:
+    LOGGER.info("%d of %d interactions are positives", found["positives"], found["rows"])
+    if time is not None:
         LOGGER.info(
             "timestamps (%s) from %s to %s", time.unit or time.kind, iso(found["first"]), iso(found["last"])
         )

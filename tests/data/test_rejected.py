@@ -144,3 +144,16 @@ def test_side_table_ids_that_cannot_be_the_interactions_are_rejected(tmp_path):
     events = {"user_id": [1], "item_id": [1], "timestamp": [1]}
     station = prepared(tmp_path, events, items="item_id,colour\n1,red\nX,blue\n", **ALL)
     assert rejected(station) == [(2, "item_id in `item_id` is no integer, as in the interactions: X")]
+
+
+def test_a_table_without_a_usable_row_is_refused(tmp_path):
+    rows = {"user_id": [None, None], "item_id": [1, 2], "timestamp": [1, 2]}
+    with pytest.raises(ValueError, match="no row of the interactions can be used"):
+        prepared(tmp_path, rows, split="global_time", max_rejected_share=1.0)
+
+
+def test_a_side_table_without_rows_adds_nothing(tmp_path):
+    events = {"user_id": [1], "item_id": [1], "timestamp": [1]}
+    station = prepared(tmp_path, events, items="item_id,colour\n", users="user_id\n1\n", **ALL)
+    assert [row["item_id"] for row in rows_of(station, "items.parquet")] == [None, 1]
+    assert [row["user_id"] for row in rows_of(station, "users.parquet")] == [None, 1]
