@@ -18,7 +18,7 @@ from recsys.data.declare import features_yaml
 from recsys.data.describe import describe
 from recsys.data.engines import DuckDBEngine
 from recsys.data.follow_users import follow_users
-from recsys.data.interactions import Interactions, read_interactions
+from recsys.data.interactions import Interactions, look_at, read_interactions
 from recsys.data.leakage import Written, check_leakage
 from recsys.data.options import DataOptions, RawTables
 from recsys.data.raw_data import RawData, open_raw
@@ -61,6 +61,7 @@ def build(
         engine, raw.interactions, options, id_types=raw.id_types, context_columns=_context_columns(features)
     )
     num_rejected = _write_rejected(folder, options, raw, sides=sides, interactions=interactions)
+    look_at(engine, interactions, options)
     divided = split_events(engine, interactions.events, options, time=interactions.time)
     users, items = (
         read_entities(engine, divided.events, sides.get(name), name=name) for name in (USER_ID, ITEM_ID)

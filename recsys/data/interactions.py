@@ -89,21 +89,17 @@ def read_interactions(
     good, rejected = usable(engine, engine.keep(rows.select(**typed)), rows=rows, sources=_sources(options))
     threshold = options.label.positive_at_least
     is_positive = ibis.literal(True) if threshold is None else _[LABEL] >= threshold
-    events = good.mutate(**{POSITIVE: is_positive})
-    _look_at(engine, events, options, time=time)
-    return Interactions(events=events, time=time, rejected=rejected)
+    return Interactions(events=good.mutate(**{POSITIVE: is_positive}), time=time, rejected=rejected)
 
 
-def _look_at(
-    engine: DuckDBEngine, events: ibis.Table, options: DataOptions, *, time: TimeReading | None
-) -> None:
+def look_at(engine: DuckDBEngine, interactions: Interactions, options: DataOptions) -> None:
     """Logs what people can see a mistake by: how many positives there are, and the years.
 
     Raises:
         ValueError: there are no events, or no positives.
     """
     found = engine.collect(
-        events.aggregate(
+        interactions.events.aggregate(
             rows=_.count(),
             positives=_[POSITIVE].sum(),
             lowest=_[LABEL].min(),
@@ -122,7 +118,7 @@ def _look_at(
             f"interaction: `{options.label.column}` lies between {found['lowest']:g} and {found['highest']:g}"
         )
     LOGGER.info("%d of %d interactions are positives", found["positives"], found["rows"])
-    if time is not None:
+    if time := interactions.time:
         LOGGER.info(
             "timestamps (%s) from %s to %s", time.unit or time.kind, iso(found["first"]), iso(found["last"])
         )

@@ -8,8 +8,8 @@ from tests.data.preparing import rows_of
 
 @pytest.fixture
 def arguments(tmp_path):
-    rows = "\n".join(f"u{n % 7},p{n % 5},{n},{n % 6}" for n in range(60))
-    (tmp_path / "events.csv").write_text(f"user,product,when,stars\n{rows}\n")
+    rows = "\n".join(f"u{n % 7},p{n % 5},{n},{n % 6},{n % 2}" for n in range(60))
+    (tmp_path / "events.csv").write_text(f"user,product,when,stars,mobile\n{rows}\n")
     columns = {"user_id": "user", "item_id": "product", "timestamp": "when"}
     return [
         "data=table",
@@ -33,10 +33,10 @@ def test_the_last_line_of_stdout_is_the_station(tmp_path, arguments, capsys):
 
 def test_declarations_can_be_given_on_the_command_line(tmp_path, arguments):
     with pytest.raises(SystemExit) as ended:
-        main([*arguments, "data.interactions.features.stars.kind=numeric", "data.split_boundaries=[30,40]"])
+        main([*arguments, "data.interactions.features.mobile.kind=id", "data.split_boundaries=[30,40]"])
     assert ended.value.code == 0
     [station] = (tmp_path / "cache" / "prepared").iterdir()
-    assert "stars" in rows_of(station, "train")[0]
+    assert "mobile" in rows_of(station, "train")[0]
     assert len(rows_of(station, "train")) == 30
 
 
