@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import Any
 
 import pyarrow.parquet as pq
 import torch
@@ -15,8 +14,9 @@ from recsys.export.columns import AlwaysStored, DenseColumn, GivenOrStored, Stor
 from recsys.export.encoders import bag_encoder, number_encoder
 from recsys.export.fields import Fields, fields_of
 from recsys.export.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
-from recsys.export.inputs import CrossLookup, Histories, Inputs, Lookup
+from recsys.export.inputs import CrossLookup, Inputs, Lookup, Network
 from recsys.export.interfaces import TrainedHead
+from recsys.export.known import Histories, Known
 from recsys.export.ranking import RankingProgram
 from recsys.export.retrieval import RetrievalProgram
 from recsys.models.protocols import RankingModel, RetrievalModel
@@ -61,15 +61,14 @@ def build_program(model: nn.Module, dataset: PreparedDataset, *, history_length:
 def _retrieval_program(model: RetrievalModel, dataset: PreparedDataset, *, history_length: int) -> nn.Module:
     assert isinstance(model, nn.Module)
     fields = fields_of(dataset.schema, dataset.manifest["config"], flat=False)
+    builder = _Builder(model, dataset, fields)
     return RetrievalProgram(
-        **_indexes(dataset, fields),
+        _known(dataset, fields, history_length),
         item_ids=_item_ids(dataset),
-        histories=_histories(dataset, history_length),
-        query=_Builder(model, dataset, fields).inputs(QUERY_ROLES),
-        candidate=_Builder(model, dataset, fields).inputs(CANDIDATE_ROLES),
-        query_tower=_frozen(model.query_tower),
-        candidate_tower=_frozen(model.candidate_tower),
+        query=Network(builder.inputs(QUERY_ROLES), _trained(model.query_tower)),
+        candidate=Network(builder.inputs(CANDIDATE_ROLES), _trained(model.candidate_tower)),
         candidates=catalogue_vectors(model, dataset),
+        read_fields=fields.read(dataset.schema),
     )
 
 
@@ -77,11 +76,10 @@ def _ranking_program(model: RankingModel, dataset: PreparedDataset, *, history_l
     assert isinstance(model, nn.Module)
     fields = fields_of(dataset.schema, dataset.manifest["config"], flat=True)
     return RankingProgram(
-        **_indexes(dataset, fields),
+        _known(dataset, fields, history_length),
+        network=Network(_Builder(model, dataset, fields).inputs(ALL_ROLES), _trained(model.head)),
+        read_fields=[*fields.read(dataset.schema), HISTORY],
         ambiguous=fields.ambiguous,
-        histories=_histories(dataset, history_length),
-        inputs=_Builder(model, dataset, fields).inputs(ALL_ROLES),
-        head=_frozen(model.head),
     )
 
 
@@ -178,17 +176,19 @@ def _stored_bags(store: Batch | None, feature: Feature) -> StoredBags:
     )
 
 
-def _indexes(dataset: PreparedDataset, fields: Fields) -> dict[str, Any]:
+def _known(dataset: PreparedDataset, fields: Fields, history_length: int) -> Known:
     types = dataset.manifest["id_types"]
     of_users, of_items = (
         IntegerIndex if types[name] == "integer" else StringIndex for name in (USER_ID, ITEM_ID)
     )
-    return {
-        "users": of_users(dataset.user_ids.tolist(), field=USER_ID),
-        "items": of_items(dataset.item_ids.tolist(), field=ITEM_ID),
-        "user_fields": fields.user_id,
-        "item_fields": fields.item_id,
-    }
+    assert dataset.schema[HISTORY].table == dataset.schema[ITEM_ID].table
+    return Known(
+        of_users(dataset.user_ids.tolist(), field=USER_ID),
+        of_items(dataset.item_ids.tolist(), field=ITEM_ID),
+        user_fields=fields.user_id,
+        item_fields=fields.item_id,
+        histories=Histories(dataset.items.ids[ITEM_ID].values(), length=history_length),
+    )
 
 
 def _item_ids(dataset: PreparedDataset) -> nn.Module:
@@ -196,10 +196,5 @@ def _item_ids(dataset: PreparedDataset) -> nn.Module:
     return IntegerIds(ids) if dataset.manifest["id_types"][ITEM_ID] == "integer" else StringIds(ids)
 
 
-def _histories(dataset: PreparedDataset, history_length: int) -> Histories:
-    assert dataset.schema[HISTORY].table == dataset.schema[ITEM_ID].table
-    return Histories(dataset.items.ids[ITEM_ID].values(), length=history_length)
-
-
-def _frozen(module: nn.Module) -> TrainedHead:
+def _trained(module: nn.Module) -> TrainedHead:
     return TrainedHead(copy.deepcopy(module).cpu().float().eval().requires_grad_(False))

@@ -21,7 +21,7 @@ and for one of a ranking model:
 What holds for both:
 
 - A field that is there overrides what is stored of a known user or item, None too; one that is left out is
-  looked up. Fields that no feature reads are passed over.
+  looked up. Fields that no feature reads do nothing; `unread_fields(record)` lists them.
 - An unknown or unreadable value is row 0 of its table, trained for unknowns; a number then is the train mean.
 - A value must be plain Python: int, float, str, bool, None, or a list of one of these. Inside a record, None
   stands for an empty list: torch can't hand over an empty list there.

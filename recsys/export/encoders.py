@@ -161,7 +161,10 @@ class Buckets(nn.Module):
 
 
 class Numeric(nn.Module):
-    """A standardised number; 0, the train mean, when it is missing."""
+    """A standardised number; 0, the train mean, when it is missing.
+
+    Absurd ones stop at a thousand million standard deviations; beyond, a network's arithmetic would overflow.
+    """
 
     def __init__(self, feature: Feature) -> None:
         super().__init__()
@@ -176,7 +179,8 @@ class Numeric(nn.Module):
         wide = numbers.double()
         if self.is_log:
             wide = torch.log1p(wide.clamp(min=0.0))
-        return torch.where(known, (wide - self.mean) / self.std, 0.0).float()
+        scaled = ((wide - self.mean) / self.std).clamp(-1e9, 1e9)
+        return torch.where(known, scaled, 0.0).float()
 
 
 def read_numbers(given: List[Any], field: str) -> Tuple[torch.Tensor, torch.Tensor]:

@@ -39,6 +39,12 @@ class Fields:
             return self.timestamp
         return [self.columns[feature.role][feature.column]]
 
+    def read(self, schema: FeatureSchema) -> list[str]:
+        """All fields that have an effect, but for the history."""
+        features = [f for f in schema.features if f.name not in (USER_ID, ITEM_ID, HISTORY)]
+        of_features = [name for feature in features for name in self.of(feature)]
+        return _distinct(*self.user_id, *self.item_id, *of_features)
+
 
 def fields_of(schema: FeatureSchema, config: Mapping[str, Any], *, flat: bool) -> Fields:
     """The fields of a prepared dataset.

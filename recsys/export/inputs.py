@@ -8,12 +8,12 @@ Legend: B examples, D embedding dimension, R rows of a table, V rows of bags.
 # ruff: noqa: UP006, UP035 (scripted)
 # mypy: no-warn-return-any
 
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple, cast
 
 import torch
 from torch import nn
 
-from recsys.export.interfaces import BagColumn, BagLookup, NumberColumn
+from recsys.export.interfaces import BagColumn, BagLookup, Head, NumberColumn
 from recsys.nn.cross import cross_ids
 
 
@@ -122,28 +122,21 @@ class Inputs(nn.Module):
         return embedded
 
 
-class Histories(nn.Module):
-    """Histories of catalogue rows -> bags of the item table that models read.
+class Network(nn.Module):
+    """A tower or head of the trained model behind its inputs."""
 
-    Args:
-        item_id_rows: [I] row of the item table of every catalogue row.
-        length: latest items that a model sees.
-    """
+    head: Head
 
-    item_id_rows: torch.Tensor
-
-    def __init__(self, item_id_rows: torch.Tensor, *, length: int) -> None:
+    def __init__(self, inputs: Inputs, head: nn.Module) -> None:
         super().__init__()
-        self.length = length
-        self.register_buffer("item_id_rows", item_id_rows.int())
+        self.inputs = inputs
+        self.head = cast(Head, head)
 
-    def forward(self, item_rows: torch.Tensor, lengths: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Values and lengths [B] of B histories of catalogue rows [V], oldest first."""
-        kept = lengths.clamp(max=self.length)
-        ends = torch.cumsum(lengths, 0)
-        from_the_end = torch.repeat_interleave(ends, lengths) - torch.arange(item_rows.numel())
-        latest = item_rows[from_the_end <= self.length]
-        return self.item_id_rows[latest].long(), kept
+    def forward(
+        self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], dense: torch.Tensor
+    ) -> torch.Tensor:
+        """What the trained model makes of B examples; bags of one example stand for all of them."""
+        return self.head.forward(self.inputs.embed(bags, dense.size(0)), dense)
 
 
 def mean_of_bags(weight: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -1,13 +1,13 @@
 """Instants: timestamps as requests bring them, as seconds since 1970 (UTC).
 
-Runs the same in Python and as TorchScript, and reads what preparing reads (`recsys.data.readings`).
+Runs the same in Python and as TorchScript, and reads what preparing reads (`recsys.data.preparing.readings`).
 """
 # ruff: noqa: UP006, UP035, UP045 (scripted)
 
 import math
 from typing import Any, Optional, Tuple
 
-from recsys.export.values import as_text, is_blank, parse_integer, parse_number, stripped
+from recsys.export.values import as_text, parse_integer, parse_number, stripped
 
 
 def as_seconds(value: Any, per_second: int, field: str) -> Optional[int]:
@@ -85,9 +85,7 @@ def parse_clock(text: str) -> Optional[int]:
             _, at = read_digits(text, at + 1, 9)
     if hour < 0 or hour > 23 or minute < 0 or minute > 59 or second < 0 or second > 59:
         return None
-    while at < len(text) and is_blank(text[at]):
-        at += 1
-    ahead = parse_offset(text[at:])
+    ahead = parse_offset(stripped(text[at:]))
     return None if ahead is None else hour * 3600 + minute * 60 + second - ahead
 
 

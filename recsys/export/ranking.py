@@ -5,14 +5,13 @@ Legend: B rows, N candidates of one request.
 # ruff: noqa: UP006, UP035, UP045 (scripted)
 # mypy: allow-untyped-calls, no-warn-return-any
 
-from typing import Any, Dict, List, Optional, Tuple, cast
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from torch import nn
 
-from recsys.export.inputs import Histories, Inputs
-from recsys.export.interfaces import Head, RowIndex
-from recsys.export.retrieval import first_of
+from recsys.export.inputs import Network
+from recsys.export.known import Known, unread
 from recsys.export.values import elements, is_list
 
 
@@ -20,42 +19,23 @@ class RankingProgram(nn.Module):
     """Scores rows of user, item and context.
 
     Args:
-        users, items: rows of raw ids.
-        user_fields, item_fields: names under which a row may hold its ids.
+        known: users and items by raw id.
+        network: the head behind its inputs.
+        read_fields: fields that a row may hold to some effect.
         ambiguous: columns that several tables have; a row must name the table too, as in `users.city`.
-        histories: turns catalogue rows into what models read.
-        inputs: of the head.
-        head: of the trained model.
     """
 
-    user_fields: List[str]
-    item_fields: List[str]
+    read_fields: List[str]
     ambiguous: List[str]
-    users: RowIndex
-    items: RowIndex
-    head: Head
 
     def __init__(
-        self,
-        *,
-        users: nn.Module,
-        items: nn.Module,
-        user_fields: List[str],
-        item_fields: List[str],
-        ambiguous: List[str],
-        histories: Histories,
-        inputs: Inputs,
-        head: nn.Module,
+        self, known: Known, *, network: Network, read_fields: List[str], ambiguous: List[str]
     ) -> None:
         super().__init__()
-        self.users = cast(RowIndex, users)
-        self.items = cast(RowIndex, items)
-        self.user_fields = user_fields
-        self.item_fields = item_fields
+        self.known = known
+        self.network = network
+        self.read_fields = read_fields
         self.ambiguous = ambiguous
-        self.histories = histories
-        self.inputs = inputs
-        self.head = cast(Head, head)
 
     def forward(self, rows: List[Dict[str, Any]]) -> torch.Tensor:
         """Probabilities [B] that each row is a positive.
@@ -65,7 +45,7 @@ class RankingProgram(nn.Module):
                 id is enough. `history` may hold the raw ids of the items the user liked before, oldest first.
         """
         bags, dense = self.features(rows)
-        return torch.sigmoid(self.head.forward(self.inputs.embed(bags, len(rows)), dense))
+        return torch.sigmoid(self.network(bags, dense))
 
     @torch.jit.export
     def predict(self, rows: List[Dict[str, Any]]) -> torch.Tensor:
@@ -91,18 +71,20 @@ class RankingProgram(nn.Module):
         for name in self.ambiguous:
             if name in user or name in records["context"][0]:
                 raise ValueError(ambiguous_field(name))
-        history_rows = self.items.rows_of(history)
-        bags, dense = self.features_of(
-            records, self.items.rows_of(item_ids), history_rows, torch.tensor([history_rows.numel()])
-        )
-        return torch.sigmoid(self.head.forward(self.inputs.embed(bags, size), dense))
+        history_rows, lengths = self.known.history_rows([history])
+        bags, dense = self.features_of(records, self.known.rows_of_items(item_ids), history_rows, lengths)
+        return torch.sigmoid(self.network(bags, dense))
+
+    @torch.jit.export
+    def unread_fields(self, row: Dict[str, Any]) -> List[str]:
+        """Fields of a row that no feature reads, to find mistyped names; elsewhere they do nothing."""
+        return unread(row, self.read_fields)
 
     def features(
         self, rows: List[Dict[str, Any]]
     ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
         """Bags of the sparse features and dense values [B, ...] of rows."""
-        flat: List[Any] = []
-        lengths: List[int] = []
+        histories: List[List[Any]] = []
         for row in rows:
             for name in self.ambiguous:
                 if name in row:
@@ -110,14 +92,10 @@ class RankingProgram(nn.Module):
             history: List[Any] = []
             if "history" in row:
                 history = as_history(row["history"])
-            flat.extend(history)
-            lengths.append(len(history))
-        return self.features_of(
-            {"user": rows, "context": rows, "item": rows},
-            self.items.rows_of(first_of(rows, self.item_fields)),
-            self.items.rows_of(flat),
-            torch.tensor(lengths, dtype=torch.int64),
-        )
+            histories.append(history)
+        history_rows, lengths = self.known.history_rows(histories)
+        records = {"user": rows, "context": rows, "item": rows}
+        return self.features_of(records, self.known.item_rows(rows), history_rows, lengths)
 
     def features_of(
         self,
@@ -127,11 +105,11 @@ class RankingProgram(nn.Module):
         history_lengths: torch.Tensor,
     ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
         """Bags and dense values of records by role."""
-        user_rows = self.users.rows_of(first_of(records["user"], self.user_fields))
+        user_rows = self.known.user_rows(records["user"])
         rows = {"user": user_rows, "context": torch.zeros_like(user_rows), "item": item_rows}
-        bags = self.inputs.bags(records, rows)
-        bags["history"] = self.histories(history_rows, history_lengths)
-        return bags, self.inputs.numbers(records, rows, item_rows.numel())
+        bags = self.network.inputs.bags(records, rows)
+        bags["history"] = self.known.histories(history_rows, history_lengths)
+        return bags, self.network.inputs.numbers(records, rows, item_rows.numel())
 
 
 def as_history(value: Any) -> List[Any]:

@@ -219,22 +219,25 @@ def raw_values(column: pa.ChunkedArray) -> list[Any]:
     """A raw column as plain Python; instants and decimals as text, no value as None."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_temporal(column.type) or pa.types.is_decimal(column.type):
+    if any(is_other(column.type) for is_other in _AS_TEXT):
         column = column.cast(pa.string())
     return [_plain(value) for value in column.to_pylist()]
+
+
+_AS_TEXT = (pa.types.is_temporal, pa.types.is_decimal, pa.types.is_uint64, pa.types.is_binary)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
         # NOTE: torch can't pass an empty list inside a dictionary to TorchScript; None means the same.
         return [_plain(part) for part in value if part is not None] or None
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def unknown_id(ids: Iterable[Any]) -> Any:
     """An id that is not among `ids`, of their type."""
-    known = [known_id for known_id in ids if known_id is not None]
-    if known and isinstance(known[0], int):
+    known = {known_id for known_id in ids if known_id is not None}
+    if known and all(isinstance(known_id, int) for known_id in known):
         return -1 if -1 not in known else min(known) - 1
     candidate = "unknown"
     while candidate in known:

@@ -8,14 +8,13 @@ Legend: B queries, N items, D dimension of the vectors, I catalogue rows, K cut-
 # ruff: noqa: UP006, UP035, UP045 (scripted)
 # mypy: no-warn-return-any
 
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, cast
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import torch
 from torch import nn
 
-from recsys.export.columns import pick
-from recsys.export.inputs import Histories, Inputs
-from recsys.export.interfaces import Head, RowIndex
+from recsys.export.inputs import Network
+from recsys.export.known import Known, unread
 from recsys.export.search import best_items
 
 
@@ -23,52 +22,35 @@ class RetrievalProgram(nn.Module):
     """Encodes users and items and recommends from the catalogue inside.
 
     Args:
-        users, items: rows of raw ids.
+        known: users and items by raw id.
         item_ids: raw ids of catalogue rows, `IntegerIds` or `StringIds`.
-        user_fields, item_fields: names under which a record may hold its id.
-        histories: turns catalogue rows into what models read.
-        query, candidate: inputs of the towers.
-        query_tower, candidate_tower: of the trained model.
+        query, candidate: the towers behind their inputs.
         candidates: [I, D] vectors of the catalogue.
+        read_fields: fields that any record may hold to some effect.
     """
 
-    user_fields: List[str]
-    item_fields: List[str]
     candidates: torch.Tensor
-    users: RowIndex
-    items: RowIndex
-    query_tower: Head
-    candidate_tower: Head
+    read_fields: List[str]
     if TYPE_CHECKING:
         item_ids: Any  # no interface: what it returns depends on the type of the ids
 
     def __init__(
         self,
+        known: Known,
         *,
-        users: nn.Module,
-        items: nn.Module,
         item_ids: nn.Module,
-        user_fields: List[str],
-        item_fields: List[str],
-        histories: Histories,
-        query: Inputs,
-        candidate: Inputs,
-        query_tower: nn.Module,
-        candidate_tower: nn.Module,
+        query: Network,
+        candidate: Network,
         candidates: torch.Tensor,
+        read_fields: List[str],
     ) -> None:
         super().__init__()
-        self.users = cast(RowIndex, users)
-        self.items = cast(RowIndex, items)
+        self.known = known
         self.item_ids = item_ids
-        self.user_fields = user_fields
-        self.item_fields = item_fields
-        self.histories = histories
         self.query = query
         self.candidate = candidate
-        self.query_tower = cast(Head, query_tower)
-        self.candidate_tower = cast(Head, candidate_tower)
         self.register_buffer("candidates", candidates)
+        self.read_fields = read_fields
 
     @torch.jit.export
     def encode_user(
@@ -81,7 +63,7 @@ class RetrievalProgram(nn.Module):
             history: raw ids of the items the user liked, oldest first.
             context: fields of the interactions' table, as the timestamp of the request.
         """
-        rows, lengths = self.history_rows([history])
+        rows, lengths = self.known.history_rows([history])
         return self.encode_queries([user], rows, lengths, [self.or_nothing(context)])[0]
 
     @torch.jit.export
@@ -92,7 +74,7 @@ class RetrievalProgram(nn.Module):
         contexts: Optional[List[Dict[str, Any]]] = None,
     ) -> torch.Tensor:
         """Vectors [B, D] of several users."""
-        rows, lengths = self.history_rows(histories)
+        rows, lengths = self.known.history_rows(histories)
         return self.encode_queries(users, rows, lengths, self.each_or_nothing(contexts, len(users)))
 
     @torch.jit.export
@@ -104,7 +86,7 @@ class RetrievalProgram(nn.Module):
     def encode_items(self, items: List[Dict[str, Any]]) -> torch.Tensor:
         """Vectors [N, D] of several items."""
         bags, dense = self.item_features(items)
-        return self.candidate_tower.forward(self.candidate.embed(bags, len(items)), dense)
+        return self.candidate(bags, dense)
 
     @torch.jit.export
     def recommend(  # type: ignore[no-untyped-def]
@@ -124,9 +106,9 @@ class RetrievalProgram(nn.Module):
             context: see `encode_user`.
             exclude: raw ids of further items that must not be recommended.
         """
-        rows, lengths = self.history_rows([history])
+        rows, lengths = self.known.history_rows([history])
         vectors = self.encode_queries([user], rows, lengths, [self.or_nothing(context)])
-        excluded = rows if exclude is None else torch.cat([rows, self.items.rows_of(exclude)])
+        excluded = rows if exclude is None else torch.cat([rows, self.known.rows_of_items(exclude)])
         found, scores = self.best(vectors[0], excluded, k)
         listed: List[float] = scores.tolist()
         return self.item_ids.ids_of(found), listed
@@ -141,15 +123,15 @@ class RetrievalProgram(nn.Module):
         excludes: Optional[List[List[Any]]] = None,
     ):
         """Lists of raw item ids and of scores, one for each user; arguments as of `recommend`."""
-        rows, lengths = self.history_rows(histories)
+        rows, lengths = self.known.history_rows(histories)
         vectors = self.encode_queries(users, rows, lengths, self.each_or_nothing(contexts, len(users)))
-        seen = torch.split_with_sizes(rows, self.sizes(histories))
+        seen = torch.split_with_sizes(rows, [len(history) for history in histories])
         found: List[torch.Tensor] = []
         scores: List[List[float]] = []
         for position in range(len(users)):
             excluded = seen[position]
             if excludes is not None:
-                excluded = torch.cat([excluded, self.items.rows_of(excludes[position])])
+                excluded = torch.cat([excluded, self.known.rows_of_items(excludes[position])])
             best, best_scores = self.best(vectors[position], excluded, k)
             listed: List[float] = best_scores.tolist()
             found.append(best)
@@ -162,6 +144,11 @@ class RetrievalProgram(nn.Module):
             raise ValueError(f"`k` must be at least 1, got {k}")
         return best_items(torch.mv(self.candidates, vector), excluded, k)
 
+    @torch.jit.export
+    def unread_fields(self, record: Dict[str, Any]) -> List[str]:
+        """Fields of a record that no feature reads, to find mistyped names; elsewhere they do nothing."""
+        return unread(record, self.read_fields)
+
     def encode_queries(
         self,
         users: List[Dict[str, Any]],
@@ -171,7 +158,7 @@ class RetrievalProgram(nn.Module):
     ) -> torch.Tensor:
         """Vectors [B, D]; histories as catalogue rows."""
         bags, dense = self.query_features(users, history, lengths, contexts)
-        return self.query_tower.forward(self.query.embed(bags, len(users)), dense)
+        return self.query(bags, dense)
 
     def query_features(
         self,
@@ -186,31 +173,21 @@ class RetrievalProgram(nn.Module):
                 f"there must be as many histories and contexts as users ({len(users)}), "
                 f"got {lengths.numel()} and {len(contexts)}"
             )
-        rows = {"user": self.users.rows_of(first_of(users, self.user_fields))}
+        rows = {"user": self.known.user_rows(users)}
         rows["context"] = torch.zeros_like(rows["user"])
         records = {"user": users, "context": contexts}
-        bags = self.query.bags(records, rows)
-        bags["history"] = self.histories(history, lengths)
-        return bags, self.query.numbers(records, rows, len(users))
+        bags = self.query.inputs.bags(records, rows)
+        bags["history"] = self.known.histories(history, lengths)
+        return bags, self.query.inputs.numbers(records, rows, len(users))
 
     def item_features(
         self, items: List[Dict[str, Any]]
     ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
         """Bags of the sparse features and dense values [N, ...] of items."""
-        rows = {"item": self.items.rows_of(first_of(items, self.item_fields))}
+        rows = {"item": self.known.item_rows(items)}
         records = {"item": items}
-        return self.candidate.bags(records, rows), self.candidate.numbers(records, rows, len(items))
-
-    def history_rows(self, histories: List[List[Any]]) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Catalogue rows [V] and lengths [B] of histories of raw ids."""
-        flat: List[Any] = []
-        for history in histories:
-            flat.extend(history)
-        return self.items.rows_of(flat), torch.tensor(self.sizes(histories), dtype=torch.int64)
-
-    def sizes(self, histories: List[List[Any]]) -> List[int]:
-        """Length of each history."""
-        return [len(history) for history in histories]
+        inputs = self.candidate.inputs
+        return inputs.bags(records, rows), inputs.numbers(records, rows, len(items))
 
     def or_nothing(self, record: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         """The record, or one without fields."""
@@ -223,15 +200,3 @@ class RetrievalProgram(nn.Module):
             return records
         nothing: Dict[str, Any] = {}
         return [nothing for _ in range(count)]
-
-
-def first_of(records: List[Dict[str, Any]], fields: List[str]) -> List[Any]:
-    """The value of each record under the first of the names that it has; None without."""
-    found: List[Any] = []
-    for record in records:
-        given, _ = pick([record], fields)
-        if len(given) > 0:
-            found.append(given[0])
-        else:
-            found.append(None)
-    return found

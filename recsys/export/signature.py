@@ -79,7 +79,7 @@ def _describe(dataset: PreparedDataset, feature: Feature, accepted: list[str]) -
         "type": kind,
         "accepted_names": accepted,
         "meaning": meaning,
-        "when_missing": _WHEN_MISSING[feature.kind],
+        "when_missing": _WHEN_MISSING["id" if feature.transform == "bucketise" else feature.kind],
     }
 
 
@@ -115,6 +115,7 @@ def _retrieval_methods(item_id: str) -> dict[str, Any]:
         },
         "encode_users": {"arguments": "users, histories, contexts = None: lists", "returns": "Tensor [B, D]"},
         "encode_items": {"arguments": "items: a list", "returns": "Tensor [N, D]"},
+        "unread_fields": _unread_fields("record"),
     }
 
 
@@ -135,6 +136,14 @@ def _ranking_methods() -> dict[str, Any]:
             ],
             "returns": "Tensor [N]: probability of each item for this user",
         },
+        "unread_fields": _unread_fields("row"),
+    }
+
+
+def _unread_fields(name: str) -> dict[str, Any]:
+    return {
+        "arguments": [_argument(name, "Dict[str, Any]", "any record")],
+        "returns": "List[str]: its fields that no feature reads",
     }
 
 

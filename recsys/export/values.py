@@ -3,8 +3,11 @@
 Everything here runs the same in Python and as TorchScript. A value that can't be read as what a feature wants
 is None, and answered like a missing one; a list where one value is wanted is an error that names the field.
 
-NOTE: TorchScript iterates a string by UTF-8 bytes where Python does so by characters, and it saves a literal
-that holds an escape sequence so that it can't be loaded again: hence the comparisons of character codes.
+NOTE: TorchScript iterates a string by UTF-8 bytes where Python does so by characters.
+
+NOTE: in a nested block, torch 2.13 miscompiles `f(a, b)` where `b` comes out of a loop that reads `a`, when
+nothing else is carried out of the loop and nothing else reads `b`: the loop is moved between the operands,
+after `a` was given up. `tests/export/test_graphs.py` searches all that is scripted for it.
 """
 # ruff: noqa: UP006, UP035, UP045, PERF402 (scripted)
 # mypy: allow-untyped-calls, no-warn-return-any
@@ -123,15 +126,14 @@ def elements_or_none(value: Any) -> List[Any]:
 
 def parse_integer(text: str) -> Optional[int]:
     """The whole number that `text` spells in digits, when it fits 64 bits."""
-    begin = 1 if len(text) > 1 and (text[0] == "-" or text[0] == "+") else 0
-    while begin < len(text) - 1 and text[begin] == "0":
-        begin += 1
-    digits = text[begin:]
-    if not are_digits(digits) or len(digits) > 19:
+    is_signed = len(text) > 1 and (text[0] == "-" or text[0] == "+")
+    digits = text[1:] if is_signed else text
+    if not are_digits(digits):
         return None
-    if len(digits) == 19 and digits > "9223372036854775807":
+    significant = "0" + digits.lstrip("0")
+    if len(significant) > 20 or (len(significant) == 20 and significant > "09223372036854775807"):
         return None
-    return -int(digits) if text[0] == "-" else int(digits)
+    return -int(significant) if text[0] == "-" else int(significant)
 
 
 def parse_number(text: str) -> Optional[float]:
@@ -192,16 +194,5 @@ def decimal_text(number: float) -> Optional[str]:
 
 def stripped(text: str) -> str:
     """`text` without ASCII blanks around it; strip() in TorchScript and in Python disagree on what is one."""
-    begin = 0
-    end = len(text)
-    while begin < end and is_blank(text[begin]):
-        begin += 1
-    while end > begin and is_blank(text[end - 1]):
-        end -= 1
-    return text[begin:end]
-
-
-def is_blank(character: str) -> bool:
-    """True for a space, tab, line feed, vertical tab, form feed or carriage return."""
-    code = ord(character)
-    return code == 32 or (code >= 9 and code <= 13)
+    # A carriage return that depends on `text`, lest it be folded into a literal that TorchScript can't load.
+    return text.strip(" \t\n\v\f" + chr(13 + min(len(text), 0)))

@@ -14,6 +14,7 @@ from recsys.models.two_tower import TwoTower
 from recsys.retrieval.exact import top_k
 from recsys.schema.batch import Batch
 from recsys.schema.manifest import read_station
+from tests.export import worlds
 from tests.export.conftest import HISTORY_LENGTH, export, matrix_factorization, wide_deep
 
 
@@ -251,6 +252,14 @@ def test_a_column_of_several_tables_is_refused_without_its_table(ranking):
     assert len(set(ranking.program.predict(rows).tolist())) == 3
 
 
+def test_mistyped_fields_can_be_found(retrieval, ranking):
+    unread = retrieval.program.unread_fields
+    assert unread({"user_id": 5, "uid": 5, "age": 3, "ages": 3, "user": 5}) == ["ages", "user"]
+    assert unread({"timestamp": 1, "ts": 1, "device": "tv", "genre": "Drama", "genres": "Drama"}) == ["genre"]
+    row = {"user_id": 5, "sku": "x", "users.city": "Bonn", "city": "Bonn", "history": None}
+    assert ranking.program.unread_fields(row) == ["city"]
+
+
 def test_users_and_histories_must_be_as_many(retrieval):
     with pytest.raises(torch.jit.Error, match=r"as many histories and contexts as users \(2\), got 1 and 2"):
         retrieval.program.encode_users([{}, {}], [[]])
@@ -269,10 +278,13 @@ def test_the_manifest_says_what_the_bundle_is(retrieval, ranking):
     assert manifest["parity"]["max_difference"] <= 1e-5
     signature = manifest["signature"]
     assert set(signature["methods"]) == {
-        *("recommend", "recommend_batch", "encode_user", "encode_users", "encode_item", "encode_items")
+        *("recommend", "recommend_batch", "encode_user", "encode_users", "encode_item", "encode_items"),
+        "unread_fields",
     }
     assert signature["user"]["user_id"]["accepted_names"] == ["user_id", "uid"]
     assert signature["user"]["age"]["features"] == ["age", "age_group"]
+    assert signature["user"]["age"]["when_missing"] == "the train mean"
+    assert signature["item"]["weight"]["type"] == "number"
     assert set(signature["context"]) == {"device", "timestamp", "basket", "dwell"}
     assert set(signature["item"]) == {
         *("item_id", "title", "genres", "tags", "colours", "price", "weight", "year", "maker", "city")
@@ -329,6 +341,14 @@ def test_the_item_table_is_in_the_file_once(shop, tmp_path):
     vectors = shop.num_items * 2048 * 4
     item_table = shop.schema["item_id"].num_rows * 2048 * 4
     assert weights + vectors < (folder / "retrieval.pt").stat().st_size < weights + vectors + item_table
+
+
+def test_a_dataset_of_positives_without_timestamps_is_exported(tmp_path):
+    dataset = worlds.clicks(tmp_path)
+    program = export(wide_deep(dataset), dataset, tmp_path / "bundle").program
+    assert program.predict([{"user_id": "u3", "item_id": 7}, {}]).shape == (2,)
+    manifest = read_station(tmp_path / "bundle", "bundle")
+    assert set(manifest["signature"]["row"]) == {"user_id", "item_id", "history"}
 
 
 def test_exporting_leaves_the_model_as_it_was(shop, tmp_path):

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.data.encode import encode
-from recsys.data.hashing import hash_rows
+from recsys.data.preparing.encode import encode
+from recsys.data.preparing.hashing import hash_rows
 from recsys.export.encoders import bag_encoder, number_encoder
 from recsys.export.values import as_text
 from recsys.schema.features import Feature
@@ -205,13 +205,16 @@ def test_any_prefix_is_hashed_as_prepared(encoders, values):
     assert bags(encoders[ZIP], values) == prepared(ZIP, pa.array(values, pa.string()))
 
 
-@pytest.mark.parametrize("value", [17, 17.0, "17", " 17 ", "17.0"])
-def test_an_integer_is_found_however_it_is_written(value):
+def test_an_integer_is_found_however_it_is_written():
     feature = Feature("x", "id", "user", value_type="integer")
     hashed = dataclasses.replace(feature, encoder="hash", num_buckets=1000)
-    assert bags(bag_encoder(feature, vocabulary=[5, 17], per_second=1), [value]) == [[2]]
-    expected = [hash_rows(pa.array([17]), 1000).tolist()]
-    assert bags(bag_encoder(hashed, vocabulary=(), per_second=1), [value]) == expected
+    written = [17, 17.0, "17", " 17 ", "17.0", "17 \r\n ", "\t  017", "+17", True]
+    found = bags(scripted(bag_encoder(feature, vocabulary=[5, 17, 1], per_second=1)), written)
+    assert found == [[2]] * 8 + [[3]]
+    expected = hash_rows(pa.array([17] * 8 + [1]), 1000).tolist()
+    assert bags(scripted(bag_encoder(hashed, vocabulary=(), per_second=1)), written) == [
+        [row] for row in expected
+    ]
 
 
 def test_text_with_blanks_around_it_is_found_without_them():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 INT64 = st.integers(-(2**63) + 1, 2**63 - 1)
@@ -36,7 +36,7 @@ ITEM_FIELDS = [
 CONTEXT_FIELDS = ["timestamp", "ts", "device", "basket", "dwell"]
 MULTIVALUED = {"interests", "genres", "tags", "colours", "basket", "typo"}
 OUR_NAMES = {"uid": "user_id", "ts": "timestamp"}
-FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=200, deadline=None)
 
 
 def records(fields):
@@ -76,7 +76,7 @@ def test_every_item_gets_a_finite_vector(retrieval, item):
     assert torch.allclose(vector.norm(), torch.tensor(1.0), atol=1e-5)
 
 
-@FUZZ
+@settings(FUZZ, max_examples=60)
 @given(st.lists(st.tuples(*map(records, (USER_FIELDS, ITEM_FIELDS, CONTEXT_FIELDS)), HISTORIES), max_size=4))
 def test_every_row_gets_a_probability_whatever_stands_beside_it(ranking, parts):
     rows = [

@@ -42,7 +42,7 @@ def column(inputs, name):
 
 def nudge(inputs, name):
     def damage(program):
-        lookups = getattr(program, inputs)
+        lookups = getattr(program, inputs).inputs
         lookup = lookups.lookups[lookups.lookup_names.index(name)]
         lookup.weight = lookup.weight + 1e-3
 
@@ -69,12 +69,12 @@ def test_a_nudged_weight_of_a_ranking_model_is_named(shop, broken):
     with pytest.raises(
         ParityError, match=r"(?s)`ranking.pt` must answer.*`wide_age_group_x_maker_city_x_device`"
     ):
-        broken(wide_deep(shop), shop, nudge("inputs", "wide_age_group_x_maker_city_x_device"))
+        broken(wide_deep(shop), shop, nudge("network", "wide_age_group_x_maker_city_x_device"))
 
 
 def test_a_value_encoded_otherwise_is_named_with_request_and_column(shop, broken):
     def damage(program):
-        rows = column(program.query, "zip").encoder.lookup.rows
+        rows = column(program.query.inputs, "zip").encoder.lookup.rows
         first, second = list(rows)[:2]
         rows[first], rows[second] = rows[second], rows[first]
 
@@ -89,7 +89,7 @@ def test_a_value_encoded_otherwise_is_named_with_request_and_column(shop, broken
 
 def test_a_number_encoded_otherwise_is_named(shop, broken):
     def damage(program):
-        program.inputs.dense[0].encoder.mean += 0.5
+        program.network.inputs.dense[0].encoder.mean += 0.5
 
     with pytest.raises(ParityError, match="first feature that differs is `age`"):
         broken(wide_deep(shop), shop, damage)
@@ -97,7 +97,7 @@ def test_a_number_encoded_otherwise_is_named(shop, broken):
 
 def test_an_item_encoded_otherwise_is_named(shop, broken):
     def damage(program):
-        column(program.candidate, "title").encoder.ngrams = 1
+        column(program.candidate.inputs, "title").encoder.ngrams = 1
 
     with pytest.raises(ParityError, match=r"(?s)item with raw values.*first feature that differs is `title`"):
         broken(two_tower(shop), shop, damage)
@@ -105,7 +105,7 @@ def test_an_item_encoded_otherwise_is_named(shop, broken):
 
 def test_a_history_cut_otherwise_is_named(shop, broken):
     def damage(program):
-        program.histories.length -= 1
+        program.known.histories.length -= 1
 
     with pytest.raises(ParityError, match="first feature that differs is `history`"):
         broken(two_tower(shop), shop, damage)
@@ -113,7 +113,7 @@ def test_a_history_cut_otherwise_is_named(shop, broken):
 
 def test_a_time_zone_is_noticed(shop, broken):
     def damage(program):
-        column(program.query, "hour").encoder.per_second *= 60
+        column(program.query.inputs, "hour").encoder.per_second *= 60
 
     with pytest.raises(ParityError, match="first feature that differs is `hour`"):
         broken(two_tower(shop), shop, damage)
@@ -121,7 +121,7 @@ def test_a_time_zone_is_noticed(shop, broken):
 
 def test_a_nudged_tower_is_told_from_the_features(shop, broken):
     def damage(program):
-        last = program.query_tower.trained.mlp.layers[-1]
+        last = program.query.head.trained.mlp.layers[-1]
         last.bias.data += 1e-2
 
     with pytest.raises(
@@ -151,7 +151,7 @@ def test_wrong_raw_ids_are_noticed(shop, broken):
 
 def test_a_score_that_is_no_number_is_noticed(shop, broken):
     def damage(program):
-        program.query_tower.trained.mlp.layers[-1].bias.data[0] = torch.nan
+        program.query.head.trained.mlp.layers[-1].bias.data[0] = torch.nan
 
     with pytest.raises(ParityError, match=r"`retrieval.pt` must answer like the trained model"):
         broken(two_tower(shop), shop, damage)

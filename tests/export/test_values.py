@@ -29,6 +29,7 @@ INT64 = st.integers(-(2**63) + 1, 2**63 - 1)
         ("٣", None),  # a digit, but not one of ours
         ("9223372036854775807", 2**63 - 1),
         ("9223372036854775808", None),
+        ("10000000000000000000000", None),
         (True, 1),
         (None, None),
         (math.nan, None),

@@ -94,6 +94,20 @@ def newcomer(folder: Path, *, seed: int = 0) -> PreparedDataset:
     return PreparedDataset.open(prepare(options))
 
 
+def clicks(folder: Path, *, seed: int = 0) -> PreparedDataset:
+    """A CSV file of positives alone: no labels, no timestamps, no side tables."""
+    rng = np.random.default_rng(seed)
+    users, items = rng.integers(0, 20, 300), rng.integers(0, 15, 300)
+    pa_csv.write_csv(pa.table({"user_id": [f"u{n}" for n in users], "item_id": items}), folder / "clicks.csv")
+    options = DataOptions(
+        name="clicks",
+        interactions=InteractionsTable(path=str(folder / "clicks.csv"), columns=Columns(timestamp=None)),
+        split="random",
+        cache_dir=str(folder / "cache"),
+    )
+    return PreparedDataset.open(prepare(options))
+
+
 def _users(rng: np.random.Generator) -> pa.Table:
     count = 40
     return pa.table(
