@@ -14,12 +14,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from recsys.data.build import build
-from recsys.data.check_options import check_options
-from recsys.data.declare import with_features_file
-from recsys.data.engines import DuckDBEngine
 from recsys.data.options import PREPARE_FIELDS, DataOptions, RawTables
-from recsys.data.read_tables import raw_files
+from recsys.data.preparing.build import build
+from recsys.data.preparing.check_options import check_options
+from recsys.data.preparing.declare import with_features_file
+from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.preparing.read_tables import raw_files
 from recsys.schema.manifest import VERSIONS, read_station, writing_station
 
 LOGGER = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ import json
 import pytest
 import yaml
 
-from recsys.data.declare import declaration, declared_features, features_yaml
 from recsys.data.options import Label
 from recsys.data.prepare import prepare
+from recsys.data.preparing.declare import declaration, declared_features, features_yaml
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.features import Feature
 from tests.data.preparing import manifest_of, options_for, prepared

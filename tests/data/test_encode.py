@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data.encode import encode
-from recsys.data.hashing import hash_rows
+from recsys.data.preparing.encode import encode
+from recsys.data.preparing.hashing import hash_rows
 from recsys.schema.features import Feature
 
 

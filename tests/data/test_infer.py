@@ -6,7 +6,7 @@ import logging
 import pyarrow as pa
 import pytest
 
-from recsys.data.infer import LeftOut, infer, title_column
+from recsys.data.preparing.infer import LeftOut, infer, title_column
 from recsys.schema.features import Feature
 from tests.data.preparing import by_id, prepared, rows_of
 

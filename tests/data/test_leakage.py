@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import recsys.data.build as build
-from recsys.data.splits import SPLIT, TEST, VALIDATION
+import recsys.data.preparing.build as build
+from recsys.data.preparing.splits import SPLIT, TEST, VALIDATION
 from tests.data.preparing import STARS, manifest_of, prepared
 
 EVENTS = {

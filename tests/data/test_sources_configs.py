@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from recsys.config.build import Problem, build
-from recsys.data.declare import declared_features
 from recsys.data.options import DataOptions
 from recsys.data.prepare import prepare
+from recsys.data.preparing.declare import declared_features
 from recsys.data.sources.movielens import MovieLens
 from recsys.data.sources.movielens_layouts import INTERACTIONS, ITEMS, USERS
 from recsys.data.sources.synthetic import Synthetic

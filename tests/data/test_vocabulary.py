@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.data.vocabulary import Counted, fit
+from recsys.data.preparing.vocabulary import Counted, fit
 from recsys.schema.features import Feature
 
 

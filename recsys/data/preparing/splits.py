@@ -10,10 +10,10 @@ from typing import Any
 import ibis
 from ibis import _
 
-from recsys.data.engines import DuckDBEngine, draw
-from recsys.data.interactions import SPLIT_NAME
 from recsys.data.options import DataOptions
-from recsys.data.readings import TimeReading
+from recsys.data.preparing.engines import DuckDBEngine, draw
+from recsys.data.preparing.interactions import SPLIT_NAME
+from recsys.data.preparing.readings import TimeReading
 from recsys.schema.tables import ITEM_ID, POSITIVE, TIMESTAMP, USER_ID
 
 SPLIT = "split"

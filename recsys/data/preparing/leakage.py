@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ibis import _
 
-from recsys.data.catalogue import NUM_INTERACTIONS, NUM_POSITIVES, Entities
-from recsys.data.context import count_context
-from recsys.data.engines import DuckDBEngine
 from recsys.data.options import SplitKind
-from recsys.data.splits import SPLIT, SPLIT_NAMES, TRAIN
-from recsys.data.vocabulary import Fitted, fit
+from recsys.data.preparing.catalogue import NUM_INTERACTIONS, NUM_POSITIVES, Entities
+from recsys.data.preparing.context import count_context
+from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, TRAIN
+from recsys.data.preparing.vocabulary import Fitted, fit
 from recsys.schema.features import Feature
 from recsys.schema.tables import (
     HISTORY_LENGTH,

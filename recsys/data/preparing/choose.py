@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 from torch import nn
 
-from recsys.data.declare import RESERVED, declared_features, declared_ids, nearest
-from recsys.data.infer import LeftOut, infer
-from recsys.data.infer import title_column as infer_title
 from recsys.data.options import DataOptions
+from recsys.data.preparing.declare import RESERVED, declared_features, declared_ids, nearest
+from recsys.data.preparing.infer import LeftOut, infer
+from recsys.data.preparing.infer import title_column as infer_title
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
 from recsys.schema.tables import TIMESTAMP
 

@@ -10,10 +10,10 @@ import ibis
 import pyarrow as pa
 from ibis import _
 
-from recsys.data.engines import DuckDBEngine
 from recsys.data.options import DataOptions
-from recsys.data.read_tables import SEQUENCE, RawTable
-from recsys.data.readings import (
+from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.preparing.read_tables import SEQUENCE, RawTable
+from recsys.data.preparing.readings import (
     TimeReading,
     ValueType,
     iso,
@@ -23,7 +23,7 @@ from recsys.data.readings import (
     text_facts,
     time_reading,
 )
-from recsys.data.usable import usable
+from recsys.data.preparing.usable import usable
 from recsys.schema.tables import ITEM_ID, LABEL, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID
 
 LOGGER = logging.getLogger(__name__)

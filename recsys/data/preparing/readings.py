@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import ibis
 
-from recsys.data.engines import DuckDBEngine, microseconds
+from recsys.data.preparing.engines import DuckDBEngine, microseconds
 
 ValueType = Literal["integer", "string"]
 TimeUnit = Literal["s", "ms", "us", "ns"]

@@ -11,21 +11,28 @@ import ibis
 import pyarrow.parquet as pq
 from ibis import _
 
-from recsys.data.catalogue import Entities, Side, read_entities, read_side, with_rows, write_entities
-from recsys.data.choose import SideColumns, choose_features, choose_title
-from recsys.data.context import count_context, encode_context
-from recsys.data.declare import features_yaml
-from recsys.data.describe import describe
-from recsys.data.engines import DuckDBEngine
-from recsys.data.follow_users import follow_users
-from recsys.data.interactions import Interactions, look_at, read_interactions
-from recsys.data.leakage import Written, check_leakage
 from recsys.data.options import DataOptions, RawTables
-from recsys.data.raw_data import RawData, open_raw
-from recsys.data.reject import Rejected, write_rejected
-from recsys.data.splits import SPLIT, SPLIT_NAMES, split_events
-from recsys.data.vocabulary import Fitted, fit
-from recsys.data.write import write_split
+from recsys.data.preparing.catalogue import (
+    Entities,
+    Side,
+    read_entities,
+    read_side,
+    with_rows,
+    write_entities,
+)
+from recsys.data.preparing.choose import SideColumns, choose_features, choose_title
+from recsys.data.preparing.context import count_context, encode_context
+from recsys.data.preparing.declare import features_yaml
+from recsys.data.preparing.describe import describe
+from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.preparing.follow_users import follow_users
+from recsys.data.preparing.interactions import Interactions, look_at, read_interactions
+from recsys.data.preparing.leakage import Written, check_leakage
+from recsys.data.preparing.raw_data import RawData, open_raw
+from recsys.data.preparing.reject import Rejected, write_rejected
+from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
+from recsys.data.preparing.vocabulary import Fitted, fit
+from recsys.data.preparing.write import write_split
 from recsys.schema.features import Feature, FeatureSchema
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import ITEM_ID, POSITIVE, RAW_PREFIX, USER_ID

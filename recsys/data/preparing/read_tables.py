@@ -13,9 +13,9 @@ import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.data.csv_files import MalformedRow, read_header, stage_csv
-from recsys.data.declare import nearest
-from recsys.data.engines import DuckDBEngine
+from recsys.data.preparing.csv_files import MalformedRow, read_header, stage_csv
+from recsys.data.preparing.declare import nearest
+from recsys.data.preparing.engines import DuckDBEngine
 
 LOGGER = logging.getLogger(__name__)
 

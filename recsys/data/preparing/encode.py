@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.hashing import hash_rows
-from recsys.data.values import ngrams, numbers, pieces, single_values
-from recsys.data.vocabulary import transformed
+from recsys.data.preparing.hashing import hash_rows
+from recsys.data.preparing.values import ngrams, numbers, pieces, single_values
+from recsys.data.preparing.vocabulary import transformed
 from recsys.schema.features import OUT_OF_VOCABULARY, Feature
 
 _HOUR_MICROSECONDS = 3_600_000_000

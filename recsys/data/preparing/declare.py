@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from recsys.data.options import DataOptions, FeatureDeclarations
-from recsys.data.vocabulary import DEFAULT_BUCKETS
+from recsys.data.preparing.vocabulary import DEFAULT_BUCKETS
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
 from recsys.schema.tables import (
     HISTORY_LENGTH,

@@ -27,7 +27,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.values import numbers, pieces
+from recsys.data.preparing.values import numbers, pieces
 from recsys.schema.features import Feature, Role
 
 # Below it a table is too small for the differences between its values to mean something.

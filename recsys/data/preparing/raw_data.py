@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from recsys.data.engines import DuckDBEngine
 from recsys.data.options import DataOptions, RawTables
-from recsys.data.read_tables import RawTable, read_table
-from recsys.data.readings import ValueType, id_type
+from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.preparing.read_tables import RawTable, read_table
+from recsys.data.preparing.readings import ValueType, id_type
 from recsys.schema.tables import ITEM_ID, USER_ID
 
 

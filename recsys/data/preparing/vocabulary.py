@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.values import numbers, pieces, single_values
+from recsys.data.preparing.values import numbers, pieces, single_values
 from recsys.schema.features import ITEM_ID, Feature
 
 # Rows of the hour and of the weekday, row 0 included.

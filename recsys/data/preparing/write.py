@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.data.encode import arrow_type, encode
-from recsys.data.engines import DuckDBEngine
-from recsys.data.splits import TRAIN
+from recsys.data.preparing.encode import arrow_type, encode
+from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.preparing.splits import TRAIN
 from recsys.schema.features import Feature
 from recsys.schema.tables import (
     HISTORY_LENGTH,

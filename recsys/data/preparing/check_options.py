@@ -4,7 +4,7 @@ import math
 import re
 
 from recsys.data.options import DataOptions
-from recsys.data.splits import NEEDS_TIME
+from recsys.data.preparing.splits import NEEDS_TIME
 
 _KINDS = ("leave_last_out", "global_time", "random", "cold_item", "cold_user", "predefined")
 

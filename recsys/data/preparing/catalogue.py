@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis import _
 
-from recsys.data.encode import encode
-from recsys.data.engines import ROW_GROUP_ROWS, DuckDBEngine
-from recsys.data.read_tables import SEQUENCE, RawTable
-from recsys.data.readings import ValueType, known_text, read_id, read_typed, text_facts
-from recsys.data.splits import SPLIT, TRAIN
-from recsys.data.vocabulary import Counted, Fitted
+from recsys.data.preparing.encode import encode
+from recsys.data.preparing.engines import ROW_GROUP_ROWS, DuckDBEngine
+from recsys.data.preparing.read_tables import SEQUENCE, RawTable
+from recsys.data.preparing.readings import ValueType, known_text, read_id, read_typed, text_facts
+from recsys.data.preparing.splits import SPLIT, TRAIN
+from recsys.data.preparing.vocabulary import Counted, Fitted
 from recsys.schema.features import Feature, Role
 from recsys.schema.tables import ITEM_ROW, POSITIVE, RAW_PREFIX, USER_ID, USER_ROW, encoded_column
 

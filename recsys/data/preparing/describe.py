@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recsys.data.interactions import Interactions
-from recsys.data.leakage import Checks
 from recsys.data.options import DataOptions
-from recsys.data.raw_data import RawData
-from recsys.data.readings import iso
-from recsys.data.splits import Divided
+from recsys.data.preparing.interactions import Interactions
+from recsys.data.preparing.leakage import Checks
+from recsys.data.preparing.raw_data import RawData
+from recsys.data.preparing.readings import iso
+from recsys.data.preparing.splits import Divided
 
 
 def describe(

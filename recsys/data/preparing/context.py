@@ -8,10 +8,10 @@ import ibis
 import pyarrow as pa
 from ibis import _
 
-from recsys.data.encode import encode
-from recsys.data.engines import DuckDBEngine
-from recsys.data.splits import SPLIT, TRAIN
-from recsys.data.vocabulary import Counted
+from recsys.data.preparing.encode import encode
+from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.preparing.splits import SPLIT, TRAIN
+from recsys.data.preparing.vocabulary import Counted
 from recsys.schema.features import OUT_OF_VOCABULARY, Feature
 from recsys.schema.tables import RAW_PREFIX
 
