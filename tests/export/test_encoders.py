@@ -149,7 +149,7 @@ def test_texts_are_encoded_as_prepared(ngrams):
 @pytest.mark.parametrize(
     "column",
     [
-        pa.array([1.5, None, -3.25, 0.1, 7.0, 1e30, float("nan"), float("inf"), 0.1 + 1e-9]),
+        pa.array([1.5, None, -3.25, 0.1, 7.0, 1e8, float("nan"), float("inf"), 0.1 + 1e-9]),
         pa.array([16_777_217, -4, 0, None]),
         pa.array(["1.5", " 2e1 ", "abc", "", None, "+3", "inf"]),
         pa.array([True, False, None]),
@@ -158,6 +158,12 @@ def test_texts_are_encoded_as_prepared(ngrams):
 def test_numbers_are_encoded_as_prepared(feature, column):
     found, expected = both(feature, column)
     assert found == pytest.approx(expected, rel=1e-6) if not feature.is_sparse else found == expected
+
+
+def test_absurd_numbers_stop_before_arithmetic_overflows():
+    encoder = scripted(number_encoder(Feature("x", "numeric", "user", mean=1.0, std=1e-6)))
+    assert encoder([1e30, -1e30, 3e38, "1e37"]).tolist() == [1e9, -1e9, 1e9, 1e9]
+    assert encoder([1e39, "1e299"]).tolist() == [0.0, 0.0]  # more than float32 holds is no number
 
 
 @pytest.mark.parametrize("part", ["hour", "weekday"])
