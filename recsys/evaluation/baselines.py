@@ -1,37 +1,35 @@
 """Baselines that need no training loop: popularity, item-kNN and EASE, fitted on the train split's positives.
 
-Each answers the same queries as a model does: it may look at the whole history of the query, which is
-    excluded
-from its list, and knows no features.
+Each answers the same queries as a model does. It may look at the whole history of the query, which is left
+out of its list, and knows no features.
 
-Legend: U users, I catalogue, Q queries, B queries of a block, K length of the lists, V values of a jagged
-field.
+Legend: U users, I catalogue, Q queries, B queries of a block, K ranks.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import sparse
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Bags
 from recsys.data.queries import Queries
+from recsys.evaluation.item_item import ease_weights, history_scores, interaction_matrix, item_knn_weights
 from recsys.evaluation.options import Baseline, EvaluationOptions
 from recsys.evaluation.recommendations import Lists
+from recsys.metrics.ranking import find_hits, ndcg
 from recsys.retrieval.exact import top_k_of_scores
 
 _MICROSECONDS_A_DAY = 86_400_000_000
-# Scores or similarities held at a time.
+# Scores held at a time.
 _BLOCK_SCORES = 2**24
-
-logger = logging.getLogger(__name__)
+# Enough to tell good values of a key from bad ones.
+_TUNING_QUERIES = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +41,14 @@ class FittedBaseline:
         num_items: I.
         weights: [I, I] float32, dense or sparse; row j is what item j of the history adds to the scores.
         constant: [I] float32 score of each item for everybody, where there are no weights.
+        chosen: what was picked on the validation split, by its key.
     """
 
     name: Baseline
     num_items: int
     weights: Any = None
     constant: npt.NDArray[np.float32] | None = None
+    chosen: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def recommend(self, queries: Queries, k: int) -> Lists:
         """The k best items of each query, its history left out; ties by the lower catalogue row."""
@@ -69,7 +69,7 @@ class FittedBaseline:
 def fit_baseline(
     name: Baseline, dataset: PreparedDataset, options: EvaluationOptions
 ) -> FittedBaseline | str:
-    """Fits a baseline on the train split.
+    """Fits a baseline on the train split; of several values of its key, the best on validation is kept.
 
     Args:
         name: which one.
@@ -79,31 +79,89 @@ def fit_baseline(
     Returns:
         The fitted baseline, or the reason why it cannot be had for this dataset.
     """
-    if name == "popularity_recent" and not dataset.has_timestamps:
-        return "the interactions have no timestamps"
-    limits = {"item_knn": options.knn_max_items, "ease": options.ease_max_items}
-    num_items = dataset.num_items
-    if num_items - 1 > limits.get(name, num_items):
-        key = "knn_max_items" if name == "item_knn" else "ease_max_items"
+    if name in ("popularity", "popularity_recent"):
+        return _fit_popularity(name, dataset, options)
+    key, limit = {
+        "item_knn": ("knn_max_items", options.knn_max_items),
+        "ease": ("ease_max_items", options.ease_max_items),
+    }[name]
+    if dataset.num_items - 1 > limit:
         return (
-            f"its work grows with the square of the catalogue, which has {num_items - 1:,} items; "
-            f"`evaluation.{key}` allows {limits[name]:,}"
+            f"its work grows with the square of the catalogue, which has {dataset.num_items - 1:,} items; "
+            f"`evaluation.{key}` allows {limit:,}"
         )
-    user_rows, item_rows, timestamps = dataset.train_positives()
-    if name == "popularity":
-        return FittedBaseline(name, num_items, constant=popularity_order(item_rows, num_items=num_items))
-    if name == "popularity_recent":
-        recent = timestamps > timestamps.max(initial=0) - options.recent_days * _MICROSECONDS_A_DAY
-        constant_I = popularity_order(item_rows[recent], num_items=num_items)
-        return FittedBaseline(name, num_items, constant=constant_I)
-    # Items that the history does not tell apart come in the order of their rows: the more frequent first.
-    matrix_UI = interaction_matrix(user_rows, item_rows, num_items=num_items)
+    user_rows, item_rows, _ = dataset.train_positives()
+    matrix_UI = interaction_matrix(user_rows, item_rows, num_items=dataset.num_items)
+
+    def ease(l2: float) -> FittedBaseline:
+        weights_II = ease_weights(matrix_UI, l2=l2)
+        return FittedBaseline(name, dataset.num_items, weights_II, chosen={"ease_l2": l2})
+
+    def item_knn(number: float) -> FittedBaseline:
+        weights_II = item_knn_weights(matrix_UI, num_neighbours=int(number), shrinkage=options.knn_shrinkage)
+        return FittedBaseline(name, dataset.num_items, weights_II, chosen={"knn_neighbours": number})
+
     if name == "ease":
-        return FittedBaseline(name, num_items, ease_weights(matrix_UI, l2=options.ease_l2))
-    neighbours_II = item_knn_weights(
-        matrix_UI, num_neighbours=options.knn_neighbours, shrinkage=options.knn_shrinkage
+        return _best_on_validation(ease, options.ease_l2, dataset, options)
+    return _best_on_validation(item_knn, options.knn_neighbours, dataset, options)
+
+
+def _fit_popularity(
+    name: Baseline, dataset: PreparedDataset, options: EvaluationOptions
+) -> FittedBaseline | str:
+    _, item_rows, timestamps = dataset.train_positives()
+    if name == "popularity_recent":
+        if not dataset.has_timestamps:
+            return "the interactions have no timestamps"
+        recent = timestamps > timestamps.max(initial=0) - options.recent_days * _MICROSECONDS_A_DAY
+        item_rows = item_rows[recent]
+    constant_I = popularity_order(item_rows, num_items=dataset.num_items)
+    return FittedBaseline(name, dataset.num_items, constant=constant_I)
+
+
+def _best_on_validation(
+    fit: Callable[[float], FittedBaseline],
+    values: Sequence[float],
+    dataset: PreparedDataset,
+    options: EvaluationOptions,
+) -> FittedBaseline:
+    """The fit with the highest NDCG on random validation queries; the first value's when there are none."""
+    queries = dataset.queries("validation", mode=options.queries)
+    best = fit(values[0])
+    if len(values) == 1 or not len(queries):
+        return best
+    sample = _sample(queries, seed=options.seed)
+    best_ndcg = _validation_ndcg(best, sample, options)
+    for value in values[1:]:
+        fitted = fit(value)
+        found = _validation_ndcg(fitted, sample, options)
+        if found > best_ndcg:
+            best, best_ndcg = fitted, found
+    return best
+
+
+def _sample(queries: Queries, *, seed: int) -> Queries:
+    """Random queries, in their order."""
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(queries))[:_TUNING_QUERIES])
+    positions = torch.from_numpy(drawn)
+    return dataclasses.replace(
+        queries,
+        user_ids=queries.user_ids[drawn],
+        timestamps=None if queries.timestamps is None else queries.timestamps[drawn],
+        events=queries.events.select(positions),
+        histories=queries.histories.select(positions),
+        relevant=queries.relevant.select(positions),
     )
-    return FittedBaseline(name, num_items, neighbours_II)
+
+
+def _validation_ndcg(fitted: FittedBaseline, queries: Queries, options: EvaluationOptions) -> float:
+    lists = fitted.recommend(queries, options.main_k)
+    hits_QK, num_relevant_Q = find_hits(
+        lists.item_rows,
+        relevant_rows_V=queries.relevant.values.numpy(),
+        relevant_offsets=queries.relevant.offsets.numpy(),
+    )
+    return float(ndcg(hits_QK, num_relevant_Q, k=options.main_k).mean())
 
 
 def popularity_order(item_rows: npt.NDArray[np.int64], *, num_items: int) -> npt.NDArray[np.float32]:
@@ -115,121 +173,6 @@ def popularity_order(item_rows: npt.NDArray[np.int64], *, num_items: int) -> npt
     counts_I = np.bincount(item_rows, minlength=num_items)
     places_I[np.argsort(-counts_I, kind="stable")] = np.arange(num_items - 1, -1, -1)
     return places_I
-
-
-def interaction_matrix(
-    user_rows: npt.NDArray[np.int64], item_rows: npt.NDArray[np.int64], *, num_items: int
-) -> sparse.csr_matrix:
-    """1 where the user had a positive with the item, however often; [U, I] float32."""
-    shape = (int(user_rows.max(initial=0)) + 1, num_items)
-    matrix_UI = sparse.csr_matrix((np.ones(len(item_rows), np.float32), (user_rows, item_rows)), shape=shape)
-    matrix_UI.data[:] = 1
-    return matrix_UI
-
-
-def item_knn_weights(
-    matrix_UI: sparse.csr_matrix, *, num_neighbours: int, shrinkage: float
-) -> sparse.csr_matrix:
-    """Column i holds the cosine similarities of item i to its nearest neighbours, from which it is scored.
-
-    Formula: w_ji = x_j . x_i / (|x_j| |x_i| + shrinkage) over the users' 0/1 columns, for the items j with
-    the highest (ties by the lower row), 0 elsewhere and on the diagonal.
-
-    Args:
-        matrix_UI: [U, I] 0 or 1.
-        num_neighbours: kept for each item; 20 to 200 works.
-        shrinkage: added to the denominator; 0 to 100.
-
-    Returns:
-        [I, I] float32.
-
-    Reference:
-        Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001; shrinkage
-        as in Bell and Koren, "Improved neighborhood-based collaborative filtering", KDD Cup 2007.
-    """
-    num_items = matrix_UI.shape[1]
-    norms_I = np.sqrt(np.asarray(matrix_UI.sum(axis=0)).ravel())
-    columns_UI = matrix_UI.tocsc()
-    items, neighbours, weights = [], [], []
-    size = max(1, _BLOCK_SCORES // num_items)
-    for begin in range(0, num_items, size):
-        products_BI = (columns_UI[:, begin : begin + size].T @ matrix_UI).toarray()
-        block = np.arange(len(products_BI))
-        products_BI[block, begin + block] = 0
-        products_BI /= np.maximum(norms_I[begin : begin + size, None] * norms_I + shrinkage, 1e-12)
-        best, found = top_k_of_scores(torch.from_numpy(products_BI), num_neighbours)
-        kept = (best > 0).numpy()
-        items.append(np.repeat(begin + block, kept.sum(axis=1)))
-        neighbours.append(found.numpy()[kept])
-        weights.append(best.numpy()[kept])
-    entries = (np.concatenate(weights), (np.concatenate(neighbours), np.concatenate(items)))
-    return sparse.csr_matrix(entries, shape=(num_items, num_items), dtype=np.float32)
-
-
-def ease_weights(matrix_UI: sparse.csr_matrix, *, l2: float) -> npt.NDArray[np.float32]:
-    """The item-item weights that best rebuild every user's row from the rest of it.
-
-    Formula: B = argmin |X - X B|^2 + l2 |B|^2 with diag(B) = 0, which is -P_ij / P_jj off the diagonal for
-    P = (X'X + l2 I)^-1.
-
-    Args:
-        matrix_UI: [U, I] 0 or 1.
-        l2: regularisation; 100 to 1000 works.
-
-    Returns:
-        [I, I] float32, 0 on the diagonal.
-
-    Reference:
-        Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019, arXiv 1905.03375, equation 8.
-    """
-    gram_II = torch.from_numpy((matrix_UI.T @ matrix_UI).toarray())
-    gram_II.diagonal().add_(l2)
-    inverse_II = torch.cholesky_inverse(torch.linalg.cholesky(gram_II))
-    weights_II = inverse_II / -inverse_II.diagonal()
-    weights_II.fill_diagonal_(0)
-    return weights_II.numpy()
-
-
-def history_scores(
-    histories: Bags, *, owners_B: npt.NDArray[np.int64], weights_II: Any
-) -> npt.NDArray[np.float32]:
-    """Sum over the different items of each history of their rows of `weights_II`.
-
-    Neighbouring queries with the same owner must have histories of which the earlier is a prefix of the
-    later:
-
-        owner 7   [3, 5]                weights[3] + weights[5]
-        owner 7   [3, 5, 2]             the line before + weights[2]
-        owner 8   [5]                   weights[5]
-
-    so that a user's hundredth query costs one addition and not a hundred.
-
-    Args:
-        histories: [B] bags of catalogue rows, oldest first; row 0 adds nothing.
-        owners_B: [B] whose history it is.
-        weights_II: [I, I] dense or sparse.
-
-    Returns:
-        [B, I] float32.
-    """
-    lengths_B = histories.lengths.numpy()
-    continues_B = np.concatenate([[False], owners_B[1:] == owners_B[:-1]])
-    known_B = np.where(continues_B, np.roll(lengths_B, 1), 0)
-    run_B = np.cumsum(~continues_B)
-    query_V = np.repeat(np.arange(len(lengths_B)), lengths_B)
-    items_V = histories.values.numpy()
-    place_V = np.arange(len(items_V)) - histories.offsets.numpy()[query_V]
-    added_V = np.flatnonzero((place_V >= known_B[query_V]) & (items_V > 0))
-    # An item that the history holds twice counts once.
-    pairs = run_B[query_V[added_V]] * weights_II.shape[0] + items_V[added_V]
-    added_V = added_V[np.unique(pairs, return_index=True)[1]]
-    entries = (np.ones(len(added_V), np.float32), (query_V[added_V], items_V[added_V]))
-    added_BI = sparse.csr_matrix(entries, shape=(len(lengths_B), weights_II.shape[0])) @ weights_II
-    scores_BI = added_BI.toarray() if sparse.issparse(added_BI) else np.asarray(added_BI)
-    ends = np.flatnonzero(np.append(~continues_B[1:], True)) + 1
-    for begin, end in zip(np.flatnonzero(~continues_B), ends, strict=True):
-        np.cumsum(scores_BI[begin:end], axis=0, out=scores_BI[begin:end])
-    return scores_BI
 
 
 def _blocks(queries: Queries, *, num_items: int) -> Iterator[torch.Tensor]:

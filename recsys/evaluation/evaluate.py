@@ -14,12 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
@@ -35,41 +32,19 @@ from recsys.evaluation.predictions import (
     predictions_table,
     with_negatives,
 )
-from recsys.evaluation.protocol import (
-    environment,
-    protocol_hash,
-    ranking_protocol,
-    retrieval_protocol,
-    warnings_of,
-)
+from recsys.evaluation.protocol import ranking_protocol, retrieval_protocol
 from recsys.evaluation.recommendations import queries_table, recommend, recommendations_table
-from recsys.evaluation.report import render_report
 from recsys.evaluation.results import results_of
-from recsys.schema.manifest import write_json, writing_station
-
-FOLDER = "evaluation"
-METRICS = "metrics.json"
-REPORT = "report.html"
-RECOMMENDATIONS = "recommendations.parquet"
-PREDICTIONS = "predictions.parquet"
-QUERIES = "queries.parquet"
+from recsys.evaluation.station import (
+    PREDICTIONS,
+    QUERIES,
+    RECOMMENDATIONS,
+    EvaluatedRun,
+    heading,
+    write_station,
+)
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluatedRun:
-    """The run that is evaluated, and where its evaluation goes: into `evaluation/` below its folder.
-
-    Args:
-        folder: the run's folder.
-        fingerprint: of the run's manifest; None when it has none.
-        config: the composed configuration, kept in the evaluation's manifest.
-    """
-
-    folder: Path
-    fingerprint: str | None = None
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def evaluate_retrieval(
@@ -99,18 +74,10 @@ def evaluate_retrieval(
     lists = recommend(model.eval(), dataset, queries, k=options.list_length, batch_size=options.batch_size)
     judge = RetrievalJudge(dataset, queries, options)
     judged = judge.judge(lists)
-    baselines: dict[str, Judged | str] = {}
-    for name in options.baselines:
-        fitted = fit_baseline(name, dataset, options)
-        if isinstance(fitted, str):
-            logger.warning("baseline `%s` is left out: %s", name, fitted)
-        baselines[name] = (
-            fitted if isinstance(fitted, str) else judge.judge(fitted.recommend(queries, options.list_length))
-        )
-        logger.info("baseline `%s` judged", name)
+    baselines = _judge_baselines(judge, dataset, queries, options)
     protocol = retrieval_protocol(dataset, options, queries=queries)
     results = {
-        **_heading("retrieval", dataset, protocol),
+        **heading("retrieval", dataset, protocol),
         "counts": {
             "queries": len(queries),
             "users": judge.bootstrap.num_users,
@@ -127,7 +94,7 @@ def evaluate_retrieval(
         QUERIES: queries_table(dataset, queries, judged.values),
     }
     examples = retrieval_examples(dataset, queries, lists, options)
-    return _write(run, options, results, tables=tables, examples=examples)
+    return write_station(run, options, results, tables=tables, examples=examples)
 
 
 def evaluate_ranking(
@@ -173,7 +140,7 @@ def evaluate_ranking(
     }
     protocol = ranking_protocol(dataset, rows=rows, num_negatives=num_negatives)
     results = {
-        **_heading("ranking", dataset, protocol),
+        **heading("ranking", dataset, protocol),
         "counts": {
             "rows": len(events),
             "positives": int(events.positives.sum()),
@@ -185,7 +152,7 @@ def evaluate_ranking(
     }
     tables = {PREDICTIONS: predictions_table(rows, probabilities[: len(rows)])}
     examples = ranking_examples(dataset, rows, probabilities[: len(rows)], options)
-    return _write(run, options, results, tables=tables, examples=examples)
+    return write_station(run, options, results, tables=tables, examples=examples)
 
 
 def quick_metrics(
@@ -244,6 +211,23 @@ def quick_metrics(
     return {name: one.figures.values for name, one in judged.items()}
 
 
+def _judge_baselines(
+    judge: RetrievalJudge, dataset: PreparedDataset, queries: Queries, options: EvaluationOptions
+) -> dict[str, Judged | str]:
+    """Every baseline asked for, judged, or the reason why it cannot be had."""
+    judged: dict[str, Judged | str] = {}
+    for name in options.baselines:
+        fitted = fit_baseline(name, dataset, options)
+        if isinstance(fitted, str):
+            logger.warning("baseline `%s` is left out: %s", name, fitted)
+            judged[name] = fitted
+            continue
+        answers = fitted.recommend(queries, options.list_length)
+        judged[name] = dataclasses.replace(judge.judge(answers), chosen=fitted.chosen)
+        logger.info("baseline `%s` judged", name)
+    return judged
+
+
 def _queries(dataset: PreparedDataset, options: EvaluationOptions, history_length: int) -> Queries:
     queries = dataset.queries("test", mode=options.queries, history_length=history_length)
     if not len(queries):
@@ -267,39 +251,3 @@ def _events(dataset: PreparedDataset, options: EvaluationOptions, num_negatives:
 
 def _num_negatives(dataset: PreparedDataset, negatives_per_positive: int) -> int:
     return negatives_per_positive if dataset.manifest["label"]["only_positives"] else 0
-
-
-def _heading(task: str, dataset: PreparedDataset, protocol: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "task": task,
-        "split": "test",
-        "warnings": warnings_of(dataset),
-        "leaks": bool(dataset.manifest["split"]["leaks"]),
-        "dataset": {
-            "name": dataset.manifest["name"],
-            "fingerprint": dataset.manifest["fingerprint"],
-            "path": str(dataset.path),
-        },
-        "protocol": protocol,
-        "protocol_hash": protocol_hash(protocol),
-        "environment": environment(),
-    }
-
-
-def _write(
-    run: EvaluatedRun,
-    options: EvaluationOptions,
-    results: dict[str, Any],
-    *,
-    tables: Mapping[str, pa.Table],
-    examples: list[dict[str, Any]],
-) -> Path:
-    path = run.folder / FOLDER
-    results = {"run": str(run.folder), "options": dataclasses.asdict(options), **results}
-    with writing_station(path, "evaluation", config=run.config, source=run.fingerprint) as (folder, extra):
-        for name, table in tables.items():
-            pq.write_table(table, folder / name, compression="zstd")
-        write_json(folder / METRICS, results)
-        (folder / REPORT).write_text(render_report(results, examples), encoding="utf-8")
-        extra["protocol_hash"] = results["protocol_hash"]
-    return path

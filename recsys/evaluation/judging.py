@@ -6,7 +6,7 @@ Legend: Q queries, K ranks, N rows, I catalogue.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import numpy as np
@@ -44,11 +44,13 @@ class Judged:
         values: [Q] or [N] for each metric that has a value per query or row.
         figures: over all of them.
         slices: figures on each of the judge's slices.
+        chosen: what a baseline picked on the validation split, by its key.
     """
 
     values: Values
     figures: Figures
     slices: list[Figures]
+    chosen: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class RetrievalJudge:

@@ -19,10 +19,11 @@ class EvaluationOptions:
         k: cut-offs of the lists; the largest is the length of those written.
         baselines: what stands beside a retrieval model, fitted on the same train split.
         recent_days: last days of the train split that `popularity_recent` counts.
-        knn_neighbours: most similar items from which `item_knn` scores an item.
+        knn_neighbours: most similar items from which `item_knn` scores an item; of several, the best on the
+            validation split is taken.
         knn_shrinkage: added to the denominator of its cosine, so that rare items are trusted less.
         knn_max_items: largest catalogue for which `item_knn` is fitted: it compares all pairs of items.
-        ease_l2: regularisation of `ease`.
+        ease_l2: regularisation of `ease`; of several, the best on the validation split is taken.
         ease_max_items: largest catalogue for which `ease` is fitted: it inverts a matrix of items by items.
         hot_history: users with so many positives before the query count as hot, others with any as warm.
         resamples: bootstrap resamples of users behind every interval; 0 leaves the intervals out.
@@ -37,10 +38,10 @@ class EvaluationOptions:
     k: tuple[int, ...] = (1, 5, 10, 20, 50)
     baselines: tuple[Baseline, ...] = ("popularity", "popularity_recent", "item_knn", "ease")
     recent_days: float = 30.0
-    knn_neighbours: int = 200
+    knn_neighbours: tuple[int, ...] = (200, 20, 50, 100)
     knn_shrinkage: float = 10.0
     knn_max_items: int = 50_000
-    ease_l2: float = 200.0
+    ease_l2: tuple[float, ...] = (200.0, 100.0, 500.0, 1000.0)
     ease_max_items: int = 20_000
     hot_history: int = 50
     resamples: int = 1000
@@ -55,12 +56,16 @@ class EvaluationOptions:
             raise ValueError(f"`evaluation.k` must be different cut-offs of at least 1, got {list(self.k)}")
         if not 0 < self.confidence < 1:
             raise ValueError(f"`evaluation.confidence` must lie between 0 and 1, got {self.confidence}")
-        for key in ("batch_size", "knn_neighbours", "hot_history"):
+        if not self.knn_neighbours or min(self.knn_neighbours) < 1:
+            given = list(self.knn_neighbours)
+            raise ValueError(f"`evaluation.knn_neighbours` must be numbers of at least 1, got {given}")
+        if not self.ease_l2 or not min(self.ease_l2) > 0:
+            raise ValueError(f"`evaluation.ease_l2` must be numbers above 0, got {list(self.ease_l2)}")
+        if not self.recent_days > 0:
+            raise ValueError(f"`evaluation.recent_days` must be above 0, got {self.recent_days}")
+        for key in ("batch_size", "hot_history"):
             if getattr(self, key) < 1:
                 raise ValueError(f"`evaluation.{key}` must be at least 1, got {getattr(self, key)}")
-        for key in ("recent_days", "ease_l2"):
-            if not getattr(self, key) > 0:
-                raise ValueError(f"`evaluation.{key}` must be above 0, got {getattr(self, key)}")
         for key in (
             "resamples",
             "small_slice",

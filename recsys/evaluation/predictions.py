@@ -117,14 +117,9 @@ def baseline_probabilities(
 
 
 def _counts(table: pa.Table) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Train positives and train rows of each user or item; row 0, the unknown one, has none."""
-    counts = [
-        table[name].to_numpy().astype(np.float64)
-        for name in ("num_train_positives", "num_train_interactions")
-    ]
-    for count in counts:
-        count[0] = 0
-    return counts[0], counts[1]
+    """Train positives and train rows of each user or item."""
+    positives, rows = table["num_train_positives"], table["num_train_interactions"]
+    return positives.to_numpy().astype(np.float64), rows.to_numpy().astype(np.float64)
 
 
 def _log_odds(positives: npt.NDArray[np.float64], rows: npt.NDArray[np.float64], rate: float) -> Any:

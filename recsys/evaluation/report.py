@@ -97,7 +97,11 @@ def _five_numbers(results: dict[str, Any]) -> str:
     for name, block in _systems(results):
         cells = "".join(f"<td>{_figure(block, key)}</td>" for key in keys)
         focus = ' class="focus"' if name == "model" else ""
-        rows.append(f"<tr{focus}><td>{escape(NAMES[name])}</td>{cells}</tr>")
+        chosen = "".join(
+            f"<small>{key.replace('_', ' ')} {value:g}, by validation</small>"
+            for key, value in block.get("chosen", {}).items()
+        )
+        rows.append(f"<tr{focus}><td>{escape(NAMES[name])}{chosen}</td>{cells}</tr>")
     left_out = "".join(
         f'<p class="under">{escape(NAMES[name])} is left out: {escape(block["left_out"])}.</p>'
         for name, block in results["baselines"].items()

@@ -59,7 +59,9 @@ def results_of(
         ),
         **bootstrap.block(judged.figures, keys=keys),
         "baselines": {
-            name: {"left_out": one} if isinstance(one, str) else bootstrap.block(one.figures, keys=keys)
+            name: {"left_out": one}
+            if isinstance(one, str)
+            else {"chosen": dict(one.chosen), **bootstrap.block(one.figures, keys=keys)}
             for name, one in baselines.items()
         },
         "comparisons": comparisons,

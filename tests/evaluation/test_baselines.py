@@ -1,6 +1,7 @@
 """Baselines against brute force, scikit-learn and closed forms."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -8,18 +9,13 @@ import torch
 from scipy import sparse
 from sklearn.metrics.pairwise import cosine_similarity
 
+from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Bags
-from recsys.evaluation import baselines
-from recsys.evaluation.baselines import (
-    FittedBaseline,
-    ease_weights,
-    fit_baseline,
-    history_scores,
-    interaction_matrix,
-    item_knn_weights,
-    popularity_order,
-)
+from recsys.evaluation import baselines, item_item
+from recsys.evaluation.baselines import FittedBaseline, fit_baseline, popularity_order
+from recsys.evaluation.item_item import ease_weights, history_scores, interaction_matrix, item_knn_weights
 from recsys.evaluation.options import EvaluationOptions
+from tests.data.preparing import STARS, prepared
 from tests.evaluation.conftest import DAY
 
 OPTIONS = EvaluationOptions()
@@ -44,7 +40,7 @@ def test_interaction_counts_once_however_often_it_happened():
 
 @pytest.mark.parametrize("shrinkage", [0.0, 5.0])
 def test_item_knn_weights_are_the_largest_cosines_of_each_item(matrix, monkeypatch, shrinkage):
-    monkeypatch.setattr(baselines, "_BLOCK_SCORES", 12 * 5)
+    monkeypatch.setattr(item_item, "_BLOCK_SCORES", 12 * 5)
     found = item_knn_weights(sparse.csr_matrix(matrix), num_neighbours=3, shrinkage=shrinkage).toarray()
     norms = np.linalg.norm(matrix, axis=0)
     products = np.outer(norms, norms)
@@ -138,3 +134,27 @@ def test_large_catalogue_leaves_out_what_compares_all_items(rated, name, key):
 
 def test_recent_popularity_without_timestamps_is_left_out_with_a_reason(clicked):
     assert fit_baseline("popularity_recent", clicked, OPTIONS) == "the interactions have no timestamps"
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "values"),
+    [("ease", "ease_l2", (1e6, 1.0, 30.0)), ("item_knn", "knn_neighbours", (1, 10, 25))],
+)
+def test_value_with_the_best_validation_ndcg_is_taken(rated, name, key, values):
+    queries = rated.queries("validation")
+    reached = {}
+    for value in values:
+        only = fit_baseline(name, rated, dataclasses.replace(OPTIONS, **{key: (value,)}))
+        hits = only.recommend(queries, 10).item_rows == queries.relevant.values.numpy()[:, None]
+        reached[value] = (hits / np.log2(np.arange(2, 12))).sum(axis=1).mean()
+    assert len(set(reached.values())) == 3
+    for order in itertools.permutations(values):
+        options = dataclasses.replace(OPTIONS, **{key: order})
+        assert fit_baseline(name, rated, options).chosen == {key: max(values, key=reached.get)}
+
+
+def test_first_value_is_taken_without_validation_queries(ratings, tmp_path):
+    part = ["train"] * (len(ratings["stars"]) - 20) + ["test"] * 20
+    split = {"columns": {"split": "part"}, "split": "predefined"}
+    dataset = PreparedDataset.open(prepared(tmp_path, {**ratings, "part": part}, label=STARS, **split))
+    assert fit_baseline("ease", dataset, OPTIONS).chosen == {"ease_l2": OPTIONS.ease_l2[0]}

@@ -13,8 +13,9 @@ import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recsys.data.dataset import PreparedDataset
-from recsys.evaluation.evaluate import EvaluatedRun, evaluate_ranking, evaluate_retrieval, quick_metrics
+from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval, quick_metrics
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.station import EvaluatedRun
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 from recsys.schema.manifest import read_station
@@ -89,6 +90,7 @@ def test_retrieval_station_is_whole_and_says_where_it_comes_from(two_tower, rate
         "report.html",
     }
     assert set(results["baselines"]) == {"popularity", "popularity_recent", "item_knn", "ease"}
+    assert results["baselines"]["ease"]["chosen"]["ease_l2"] in OPTIONS.ease_l2
     assert results["leaks"] is False
     assert results["warnings"] == []
 

@@ -169,6 +169,7 @@ def test_results_hold_differences_reasons_and_marks(rated):
     results = make_results(rated, 30, {"popularity": 20, "ease": "too large"})
     num_queries = len(rated.queries("test"))
     assert results["baselines"]["ease"] == {"left_out": "too large"}
+    assert results["baselines"]["popularity"]["chosen"] == {}
     (compared,) = results["comparisons"]
     assert compared["baseline"] == "popularity"
     assert compared["difference"] == pytest.approx(10 / num_queries)

@@ -116,3 +116,4 @@ def test_rates_where_only_positives_are_logged_count_uniform_negatives(clicked):
     rows = counts + 4 * counts.sum() / (clicked.num_items - 1)
     expected = (counts + 10 * rate) / (rows + 10)
     assert found["item_rate"] == pytest.approx(expected[events.item_rows.numpy()])
+    assert found["user_and_item_rate"] == pytest.approx(found["item_rate"], abs=0.01)  # all users are alike

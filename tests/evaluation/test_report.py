@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from recsys.evaluation.charts import Series, dot_chart, line_chart, reliability_chart
-from recsys.evaluation.evaluate import EvaluatedRun, evaluate_ranking, evaluate_retrieval
+from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.station import EvaluatedRun
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 

@@ -1,0 +1,134 @@
+"""Linear item-to-item models: fitting their weights, and scoring histories with them.
+
+Legend: U users, I catalogue, B queries of a block, V values of a jagged field.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+
+from recsys.data.events import Bags
+from recsys.retrieval.exact import top_k_of_scores
+
+# Similarities held at a time.
+_BLOCK_SCORES = 2**24
+
+
+def interaction_matrix(
+    user_rows: npt.NDArray[np.int64], item_rows: npt.NDArray[np.int64], *, num_items: int
+) -> sparse.csr_matrix:
+    """1 where the user had a positive with the item, however often; [U, I] float32."""
+    shape = (int(user_rows.max(initial=0)) + 1, num_items)
+    matrix_UI = sparse.csr_matrix((np.ones(len(item_rows), np.float32), (user_rows, item_rows)), shape=shape)
+    matrix_UI.data[:] = 1
+    return matrix_UI
+
+
+def item_knn_weights(
+    matrix_UI: sparse.csr_matrix, *, num_neighbours: int, shrinkage: float
+) -> sparse.csr_matrix:
+    """Column i holds the cosine similarities of item i to its nearest neighbours, from which it is scored.
+
+    Formula: w_ji = x_j . x_i / (|x_j| |x_i| + shrinkage) over the users' 0/1 columns, for the items j with
+    the highest (ties by the lower row), 0 elsewhere and on the diagonal.
+
+    Args:
+        matrix_UI: [U, I] 0 or 1.
+        num_neighbours: kept for each item; 20 to 200 works.
+        shrinkage: added to the denominator; 0 to 100.
+
+    Returns:
+        [I, I] float32.
+
+    Reference:
+        Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001; shrinkage
+        as in Bell and Koren, "Improved neighborhood-based collaborative filtering", KDD Cup 2007.
+    """
+    num_items = matrix_UI.shape[1]
+    norms_I = np.sqrt(np.asarray(matrix_UI.sum(axis=0)).ravel())
+    columns_UI = matrix_UI.tocsc()
+    items, neighbours, weights = [], [], []
+    size = max(1, _BLOCK_SCORES // num_items)
+    for begin in range(0, num_items, size):
+        products_BI = (columns_UI[:, begin : begin + size].T @ matrix_UI).toarray()
+        block = np.arange(len(products_BI))
+        products_BI[block, begin + block] = 0
+        products_BI /= np.maximum(norms_I[begin : begin + size, None] * norms_I + shrinkage, 1e-12)
+        best, found = top_k_of_scores(torch.from_numpy(products_BI), num_neighbours)
+        kept = (best > 0).numpy()
+        items.append(np.repeat(begin + block, kept.sum(axis=1)))
+        neighbours.append(found.numpy()[kept])
+        weights.append(best.numpy()[kept])
+    entries = (np.concatenate(weights), (np.concatenate(neighbours), np.concatenate(items)))
+    return sparse.csr_matrix(entries, shape=(num_items, num_items), dtype=np.float32)
+
+
+def ease_weights(matrix_UI: sparse.csr_matrix, *, l2: float) -> npt.NDArray[np.float32]:
+    """The item-item weights that best rebuild every user's row from the rest of it.
+
+    Formula: B = argmin |X - X B|^2 + l2 |B|^2 with diag(B) = 0, which is -P_ij / P_jj off the diagonal for
+    P = (X'X + l2 I)^-1.
+
+    Args:
+        matrix_UI: [U, I] 0 or 1.
+        l2: regularisation; 100 to 1000 works.
+
+    Returns:
+        [I, I] float32, 0 on the diagonal.
+
+    Reference:
+        Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019, arXiv 1905.03375, equation 8.
+    """
+    gram_II = torch.from_numpy((matrix_UI.T @ matrix_UI).toarray())
+    gram_II.diagonal().add_(l2)
+    inverse_II = torch.cholesky_inverse(torch.linalg.cholesky(gram_II))
+    weights_II = inverse_II / -inverse_II.diagonal()
+    weights_II.fill_diagonal_(0)
+    return weights_II.numpy()
+
+
+def history_scores(
+    histories: Bags, *, owners_B: npt.NDArray[np.int64], weights_II: Any
+) -> npt.NDArray[np.float32]:
+    """Sum over the different items of each history of their rows of `weights_II`.
+
+    Neighbouring queries with the same owner must have histories of which the earlier is a prefix of the
+    later:
+
+        owner 7   [3, 5]                weights[3] + weights[5]
+        owner 7   [3, 5, 2]             the line before + weights[2]
+        owner 8   [5]                   weights[5]
+
+    so that a user's hundredth query costs one addition and not a hundred.
+
+    Args:
+        histories: [B] bags of catalogue rows, oldest first; row 0 adds nothing.
+        owners_B: [B] whose history it is.
+        weights_II: [I, I] dense or sparse.
+
+    Returns:
+        [B, I] float32.
+    """
+    lengths_B = histories.lengths.numpy()
+    continues_B = np.concatenate([[False], owners_B[1:] == owners_B[:-1]])
+    known_B = np.where(continues_B, np.roll(lengths_B, 1), 0)
+    run_B = np.cumsum(~continues_B)
+    query_V = np.repeat(np.arange(len(lengths_B)), lengths_B)
+    items_V = histories.values.numpy()
+    place_V = np.arange(len(items_V)) - histories.offsets.numpy()[query_V]
+    added_V = np.flatnonzero((place_V >= known_B[query_V]) & (items_V > 0))
+    # An item that the history holds twice counts once.
+    pairs = run_B[query_V[added_V]] * weights_II.shape[0] + items_V[added_V]
+    added_V = added_V[np.unique(pairs, return_index=True)[1]]
+    entries = (np.ones(len(added_V), np.float32), (query_V[added_V], items_V[added_V]))
+    added_BI = sparse.csr_matrix(entries, shape=(len(lengths_B), weights_II.shape[0])) @ weights_II
+    scores_BI = added_BI.toarray() if sparse.issparse(added_BI) else np.asarray(added_BI)
+    ends = np.flatnonzero(np.append(~continues_B[1:], True)) + 1
+    for begin, end in zip(np.flatnonzero(~continues_B), ends, strict=True):
+        np.cumsum(scores_BI[begin:end], axis=0, out=scores_BI[begin:end])
+    return scores_BI

@@ -1,0 +1,88 @@
+"""The evaluation station: what is in it and how it is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.data.dataset import PreparedDataset
+from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.protocol import environment, protocol_hash, warnings_of
+from recsys.evaluation.report import render_report
+from recsys.schema.manifest import write_json, writing_station
+
+FOLDER = "evaluation"
+METRICS = "metrics.json"
+REPORT = "report.html"
+RECOMMENDATIONS = "recommendations.parquet"
+PREDICTIONS = "predictions.parquet"
+QUERIES = "queries.parquet"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatedRun:
+    """The run that is evaluated, and where its evaluation goes: into `evaluation/` below its folder.
+
+    Args:
+        folder: the run's folder.
+        fingerprint: of the run's manifest; None when it has none.
+        config: the composed configuration, kept in the evaluation's manifest.
+    """
+
+    folder: Path
+    fingerprint: str | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def heading(task: str, dataset: PreparedDataset, protocol: dict[str, Any]) -> dict[str, Any]:
+    """What `metrics.json` says before any figure: task, data, protocol, warnings, machine."""
+    return {
+        "task": task,
+        "split": "test",
+        "warnings": warnings_of(dataset),
+        "leaks": bool(dataset.manifest["split"]["leaks"]),
+        "dataset": {
+            "name": dataset.manifest["name"],
+            "fingerprint": dataset.manifest["fingerprint"],
+            "path": str(dataset.path),
+        },
+        "protocol": protocol,
+        "protocol_hash": protocol_hash(protocol),
+        "environment": environment(),
+    }
+
+
+def write_station(
+    run: EvaluatedRun,
+    options: EvaluationOptions,
+    results: dict[str, Any],
+    *,
+    tables: Mapping[str, pa.Table],
+    examples: list[dict[str, Any]],
+) -> Path:
+    """Writes tables, `metrics.json` and the report into the run's folder, whole or not at all.
+
+    Args:
+        run: what was evaluated.
+        options: kept beside the figures.
+        results: content of `metrics.json`.
+        tables: Parquet tables by file name.
+        examples: users shown in the report.
+
+    Returns:
+        The station's folder.
+    """
+    path = run.folder / FOLDER
+    results = {"run": str(run.folder), "options": dataclasses.asdict(options), **results}
+    with writing_station(path, "evaluation", config=run.config, source=run.fingerprint) as (folder, extra):
+        for name, table in tables.items():
+            pq.write_table(table, folder / name, compression="zstd")
+        write_json(folder / METRICS, results)
+        (folder / REPORT).write_text(render_report(results, examples), encoding="utf-8")
+        extra["protocol_hash"] = results["protocol_hash"]
+    return path
