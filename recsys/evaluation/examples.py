@@ -86,7 +86,7 @@ def _example(
         "history_length": len(history),
         "recommended": [{"title": titles[row], "hit": row in relevant} for row in listed[:_SHOWN]],
         "happened": [
-            {"title": titles[row], "rank": listed.index(row) + 1 if row and row in listed else None}
+            {"title": titles[row], "rank": listed.index(row) + 1 if row in listed else None}
             for row in relevant[:_SHOWN]
         ],
     }

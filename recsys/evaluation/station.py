@@ -78,7 +78,7 @@ def write_station(
         The station's folder.
     """
     path = run.folder / FOLDER
-    results = {"run": str(run.folder), "options": dataclasses.asdict(options), **results}
+    results = {"run": str(run.folder.absolute()), "options": dataclasses.asdict(options), **results}
     with writing_station(path, "evaluation", config=run.config, source=run.fingerprint) as (folder, extra):
         for name, table in tables.items():
             pq.write_table(table, folder / name, compression="zstd")

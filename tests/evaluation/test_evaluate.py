@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -93,6 +94,14 @@ def test_retrieval_station_is_whole_and_says_where_it_comes_from(two_tower, rate
     assert results["baselines"]["ease"]["chosen"]["ease_l2"] in OPTIONS.ease_l2
     assert results["leaks"] is False
     assert results["warnings"] == []
+
+
+def test_run_is_named_from_wherever_it_is_evaluated(two_tower, rated, run, monkeypatch):
+    monkeypatch.chdir(run.folder)
+    here = dataclasses.replace(run, folder=Path("."))
+    results = read(evaluate_retrieval(two_tower, rated, OPTIONS, run=here, history_length=10))
+    assert results["run"] == str(run.folder)
+    assert f"Evaluation of {run.folder.name}" in Path("evaluation/report.html").read_text()
 
 
 def test_evaluating_again_replaces_the_station_and_changes_no_figure(two_tower, rated, run):

@@ -130,34 +130,33 @@ def test_rows_of_one_class_have_no_auc_and_null_in_the_results(clicked):
 
 
 def make_results(rated, answers, baselines, **changes):
-    """Results of retrieval where each answer hits the first so many queries at rank 1."""
+    """Results of retrieval where each system hits the queries from one position to another at rank 1."""
     queries, relevant = queries_of(rated)
     judge = RetrievalJudge(rated, queries, EvaluationOptions(**({"k": (5,), "resamples": 200} | changes)))
 
-    def lists(num_hits):
+    def lists(begin, end):
         rows = np.zeros((len(relevant), 5), dtype=np.int64)
-        rows[:num_hits, 0] = relevant[:num_hits]
+        rows[begin:end, 0] = relevant[begin:end]
         return Lists(item_rows=rows, scores=rows.astype(np.float32))
 
     judged = {
-        name: number if isinstance(number, str) else judge.judge(lists(number))
-        for name, number in baselines.items()
+        name: hit if isinstance(hit, str) else judge.judge(lists(*hit)) for name, hit in baselines.items()
     }
-    return results_of(judge, judge.judge(lists(answers)), judged, main_metric="ndcg@5", small_slice=10)
+    return results_of(judge, judge.judge(lists(*answers)), judged, main_metric="ndcg@5", small_slice=10)
 
 
 @pytest.mark.parametrize(
     ("answers", "baseline", "outcome", "beginning"),
     [
-        (60, 5, "better", "Better than every baseline: NDCG@5 is"),
-        (5, 60, "worse", "Worse than a baseline: NDCG@5 is"),
-        (40, 40, "undecided", "Not told apart from the best baseline: NDCG@5 is"),
+        ((0, 60), (0, 5), "better", "Better than every baseline: NDCG@5 is"),
+        ((0, 5), (0, 60), "worse", "Worse than a baseline: NDCG@5 is"),
+        ((0, 20), (10, 30), "undecided", "Not told apart from the best baseline: NDCG@5 is"),
     ],
 )
 def test_verdict_follows_the_paired_interval_against_the_best_baseline(
     rated, answers, baseline, outcome, beginning
 ):
-    results = make_results(rated, answers, {"popularity": 1, "ease": baseline, "item_knn": "too large"})
+    results = make_results(rated, answers, {"popularity": (0, 1), "ease": baseline, "item_knn": "too large"})
     assert results["verdict"]["outcome"] == outcome
     assert results["verdict"]["against"] == "ease"
     assert results["verdict"]["text"].startswith(beginning)
@@ -166,7 +165,7 @@ def test_verdict_follows_the_paired_interval_against_the_best_baseline(
 
 
 def test_results_hold_differences_reasons_and_marks(rated):
-    results = make_results(rated, 30, {"popularity": 20, "ease": "too large"})
+    results = make_results(rated, (0, 30), {"popularity": (0, 20), "ease": "too large"}, k=(3, 5))
     num_queries = len(rated.queries("test"))
     assert results["baselines"]["ease"] == {"left_out": "too large"}
     assert results["baselines"]["popularity"]["chosen"] == {}
@@ -180,17 +179,20 @@ def test_results_hold_differences_reasons_and_marks(rated):
     )
     for piece in results["slices"]:
         assert piece["small"] == (piece["users"] < 10)
-        assert set(piece["baselines"]) == {"popularity"}
+        beside = piece["baselines"]["popularity"]["metrics"]
+        assert {key.partition("@")[2] for key in beside} == {"5"}
+        (compared,) = piece["comparisons"]
+        assert compared["difference"] == piece["metrics"]["ndcg@5"] - beside["ndcg@5"]
     assert {piece["small"] for piece in results["slices"]} == {True, False}
     assert results["slices"][0]["metrics"].keys() == results["metrics"].keys()
     json.dumps(results, allow_nan=False)
 
 
 def test_without_resamples_there_are_no_intervals_and_nothing_about_chance(rated):
-    results = make_results(rated, 30, {"popularity": 20}, resamples=0)
+    results = make_results(rated, (0, 30), {"popularity": (0, 20)}, resamples=0)
     assert set(results["intervals"].values()) == {None}
     assert results["verdict"]["outcome"] == "unmeasured"
-    assert make_results(rated, 30, {})["verdict"]["outcome"] == "alone"
+    assert make_results(rated, (0, 30), {})["verdict"]["outcome"] == "alone"
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,18 @@ def test_hash_tells_other_questions_apart(rated, ratings, tmp_path):
     assert len(hashes) == 5
 
 
+def test_hash_tells_other_moments_and_other_candidates_apart(rated, ratings, tmp_path):
+    queries = rated.queries("test")
+    events = dataclasses.replace(queries.events, timestamps=queries.events.timestamps + 1)
+    later = retrieval_protocol(rated, OPTIONS, queries=dataclasses.replace(queries, events=events))
+    assert protocol_hash(later) != hash_of(rated)
+    ids = [f"other{i}" if i == "i29" else i for i in sorted(rated.item_ids[1:])]
+    assert "i29" not in ratings["item_id"]
+    other = PreparedDataset.open(prepared(tmp_path, ratings, items={"item_id": ids}, label=STARS))
+    assert other.num_items == rated.num_items
+    assert hash_of(other) != hash_of(rated)
+
+
 def test_ranking_protocol_names_sampled_negatives(clicked):
     rows = clicked.split_table("test")
     plain = ranking_protocol(clicked, rows=rows, num_negatives=0)

@@ -1,5 +1,6 @@
 """The report: whole, self-contained, escaped, and showing what the results hold."""
 
+import json
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ import torch
 from recsys.evaluation.charts import Series, dot_chart, line_chart, reliability_chart
 from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.report import render_report
 from recsys.evaluation.station import EvaluatedRun
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
@@ -75,6 +77,7 @@ def test_page_escapes_what_comes_from_the_data(page):
     assert "Film <" in text
     assert "& co" in text
     assert "run <1>" in text
+    assert "<1>" not in page
     assert "$" not in text
 
 
@@ -85,6 +88,26 @@ def test_page_shows_verdict_baselines_slices_examples_and_protocol(page):
     for expected in ("warm", "hot", "head", "Some users, drawn at random", "protocol hash", "95 % interval"):
         assert expected in text
     assert len(re.findall(r'class="person"', page)) == 4
+
+
+@pytest.mark.parametrize(
+    ("metric", "interval", "style"),
+    [
+        ("auc", [0.1, 0.2], "lead"),
+        ("auc", [-0.2, -0.1], "lag"),
+        ("auc", [-0.1, 0.1], ""),
+        ("log_loss", [0.1, 0.2], "lag"),
+        ("log_loss", [-0.2, -0.1], "lead"),
+    ],
+)
+def test_difference_is_coloured_where_it_is_sure(rated, tmp_path, metric, interval, style):
+    model = WideDeep(rated.schema, embedding_dim=4, hidden=[8])
+    path = evaluate_ranking(model, rated, OPTIONS, run=EvaluatedRun(tmp_path), history_length=10)
+    results = json.loads((path / "metrics.json").read_text())
+    results["slices"] = results["slices"][:1]
+    for compared in results["slices"][0]["comparisons"]:
+        compared |= {"metric": metric, "difference": 0.12345, "interval": interval}
+    assert f'<span class="{style}">+0.1235</span>' in render_report(results, [])
 
 
 def test_every_chart_is_well_formed_and_inside_its_drawing(page):

@@ -31,6 +31,10 @@ def test_equally_popular_items_are_of_one_class():
     assert item_classes(np.array([0, 5, 5, 5, 1])).tolist() == [NEW, HEAD, HEAD, HEAD, TAIL]
 
 
+def test_items_weigh_as_much_as_the_positives_they_hold():
+    assert item_classes(np.array([0, 4, 4, 4, 4, 6, 2])).tolist() == [NEW, *[HEAD] * 5, TAIL]
+
+
 def test_nothing_in_train_makes_every_item_new():
     assert item_classes(np.zeros(3, dtype=np.int64)).tolist() == [NEW] * 3
 

@@ -34,6 +34,14 @@ def test_mask_leaves_out_queries(world):
     assert figures.samples["a"].min() > 0.5
 
 
+def test_slice_that_no_resample_holds_has_no_interval(world):
+    users, values = world
+    bootstrap = Bootstrap(users, EvaluationOptions(resamples=1))
+    figures = [bootstrap.means(values, mask=users == user) for user in np.unique(users)]
+    intervals = [bootstrap.block(one, keys=["a"])["intervals"]["a"] for one in figures]
+    assert 0 < intervals.count(None) < 300
+
+
 def test_difference_of_equal_figures_is_surely_nothing(world):
     users, values = world
     bootstrap = Bootstrap(users, OPTIONS)
