@@ -1,6 +1,10 @@
 """What holds for every test."""
 
+import os
+
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported; see recsys.doctor.importing
 
 
 @pytest.fixture(autouse=True)
