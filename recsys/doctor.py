@@ -91,8 +91,8 @@ def importing() -> Iterator[None]:
         >>> with importing():
         ...     import json
     """
-    # Before torch is imported, or too late: threads that wait for each other by spinning slow a step of a small
-    # model some twenty times down where other processes want the same cores.
+    # Before torch is imported, or too late: threads that wait by spinning slow the steps of a small model
+    # some twenty times down where other processes want the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         yield
