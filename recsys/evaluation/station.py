@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ REPORT = "report.html"
 RECOMMENDATIONS = "recommendations.parquet"
 PREDICTIONS = "predictions.parquet"
 QUERIES = "queries.parquet"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,4 +88,6 @@ def write_station(
         write_json(folder / METRICS, results)
         (folder / REPORT).write_text(render_report(results, examples), encoding="utf-8")
         extra["protocol_hash"] = results["protocol_hash"]
+    logger.info("%s", results["verdict"]["text"])
+    logger.info("report: %s", path / REPORT)
     return path
