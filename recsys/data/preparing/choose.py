@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
-from torch import nn
 
 from recsys.data.options import DataOptions
 from recsys.data.preparing.declare import RESERVED, declared_features, declared_ids, nearest
@@ -188,6 +187,8 @@ def _with_usable_table(feature: Feature) -> Feature:
 
     NOTE: so are `type`, `items` and `training`. To be deleted when TorchRec keeps its tables otherwise.
     """
+    from torch import nn  # here, so that `python -m recsys.data --help` and mistyped keys need no torch
+
     taken = feature.table and hasattr(nn.ModuleDict(), feature.table)
     return dataclasses.replace(feature, table=f"{feature.table}_table") if taken else feature
 
