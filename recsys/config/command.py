@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import dis
+import errno
 import functools
 import logging
 import os
@@ -29,6 +30,7 @@ from recsys.config.results import TRIAL, summarise
 from recsys.config.runs import LOG_FORMAT, claim_folder, unique_folder
 from recsys.schema.manifest import write_json
 from recsys.sweeper import SWEEPER
+from recsys.training.processes import launched
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ _NOISY_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     "distutils Version classes are deprecated",
 )
+
+_REFUSED_BY_THE_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 DONE, FAULT, USERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -110,7 +114,7 @@ def is_users_mistake(error: BaseException) -> bool:
 
     The same exceptions out of a library, or out of an operation that failed in our code, are faults of ours.
     """
-    if isinstance(error, PermissionError):
+    if isinstance(error, OSError) and error.errno in _REFUSED_BY_THE_DISK:
         return True
     place = error.__traceback__
     if not isinstance(error, ValueError | TypeError) or place is None:
@@ -142,13 +146,19 @@ def _run(command: Command[C], function: Function[C], arguments: Sequence[str]) -
     [outcome] = outcomes
     if isinstance(outcome, Exception):
         raise outcome
-    print(outcome)
+    if launched().is_main:
+        print(outcome)
     return DONE
 
 
 def _repeat(
     command: Command[C], function: Function[C], reviewed: Reviewed, *, args: Namespace, parser: ArgumentParser
 ) -> int:
+    if launched().num_ranks > 1:
+        raise ValueError(
+            "several runs (`-m`, `sweep=`) are started by one process, but torchrun has started"
+            f" {launched().num_ranks}; leave torchrun out, or train one run"
+        )
     folder = reviewed.first.plain.get("run_dir")
     name = reviewed.first.choices.get(SWEEP) or "multirun"
     path = claim_folder(Path(folder), key="run_dir") if folder else unique_folder(f"sweep-{name}")
@@ -235,7 +245,9 @@ def _no_job(config: DictConfig) -> None:
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LOG_FORMAT)
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(
+        level=logging.INFO if launched().is_main else logging.WARNING, handlers=[handler], force=True
+    )
     for name, level in _NOISY.items():
         logging.getLogger(name).setLevel(level)
     for message in _NOISY_WARNINGS:

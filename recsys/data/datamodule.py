@@ -42,6 +42,8 @@ class RecDataModule(pl.LightningDataModule):
         task: Task = "retrieval",
         queries: QueryMode | Literal["auto"] = "auto",
         seed: int = 0,
+        rank: int = 0,
+        num_ranks: int = 1,
     ) -> None:
         super().__init__()
         self.options = options

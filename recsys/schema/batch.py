@@ -43,6 +43,7 @@ class Batch:
     user_keys: torch.Tensor | None = None
     relevant: JaggedTensor | None = None
     seen: JaggedTensor | None = None
+    share: float = 1.0
 
     def __len__(self) -> int:
         return int(self.dense.shape[0])
@@ -53,12 +54,12 @@ class Batch:
             name: value.to(device, non_blocking=non_blocking) if value is not None else None
             for name, value in self._fields()
         }
-        return Batch(**moved)
+        return dataclasses.replace(self, **moved)
 
     def pin_memory(self) -> Batch:
         """This batch in page-locked memory, so that its copy to a GPU can overlap with work there."""
         pinned: dict[str, Any] = {name: _pin(value) for name, value in self._fields()}
-        return Batch(**pinned)
+        return dataclasses.replace(self, **pinned)
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Tells the caching allocator that `stream` uses this batch."""
@@ -74,7 +75,11 @@ class Batch:
         return Batch(ids=select_rows(self.ids, rows), dense=self.dense[rows])
 
     def _fields(self) -> list[tuple[str, torch.Tensor | KeyedJaggedTensor | JaggedTensor | None]]:
-        return [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
+        return [
+            (field.name, getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.name != "share"
+        ]
 
 
 def select_rows(ids: KeyedJaggedTensor, rows: torch.Tensor) -> KeyedJaggedTensor:
