@@ -27,7 +27,7 @@ from omegaconf import DictConfig
 
 from recsys.config.compose import CONFIGS, SWEEP, Command, Reviewed, current_composition, review, settle
 from recsys.config.results import TRIAL, summarise
-from recsys.config.runs import LOG_FORMAT, claim_folder, unique_folder
+from recsys.config.runs import LOG_FORMAT, claim_folder, is_worth_a_line, unique_folder
 from recsys.schema.manifest import write_json
 from recsys.sweeper import SWEEPER
 from recsys.training.processes import launched
@@ -43,10 +43,12 @@ _NOISY = {
     "pytorch_lightning": logging.WARNING,
     "lightning.pytorch": logging.WARNING,
     "torch.fx._symbolic_trace": logging.ERROR,
+    "torchrec": logging.WARNING,
 }
 _NOISY_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     "distutils Version classes are deprecated",
+    "Please use DTensor instead and we are deprecating ShardedTensor",
 )
 
 _REFUSED_BY_THE_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -245,6 +247,7 @@ def _no_job(config: DictConfig) -> None:
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LOG_FORMAT)
+    handler.addFilter(is_worth_a_line)
     logging.basicConfig(
         level=logging.INFO if launched().is_main else logging.WARNING, handlers=[handler], force=True
     )

@@ -30,6 +30,11 @@ LOG = "train.log"
 LOG_FORMAT = logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
 
+def is_worth_a_line(record: logging.LogRecord) -> bool:
+    """False for what FBGEMM says of itself, some twenty long lines a table collection, on the root logger."""
+    return record.name != "root" or record.levelno >= logging.WARNING
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A run that has been trained to its end.
@@ -158,6 +163,7 @@ def _check_restarts(folder: str | None, processes: Processes) -> None:
 def _logging_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path)
     handler.setFormatter(LOG_FORMAT)
+    handler.addFilter(is_worth_a_line)
     logging.getLogger().addHandler(handler)
     try:
         yield

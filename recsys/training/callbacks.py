@@ -119,7 +119,7 @@ class Throughput(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the epoch."""
-        pl_module.log("train/examples_per_second", self._epoch.rate)
+        pl_module.log("train/examples_per_second", self._epoch.rate, sync_dist=True)
         shown = {name: trainer.callback_metrics.get(name) for name in _SHOWN}
         figures = ", ".join(
             f"{name} {float(value):.4f}" for name, value in shown.items() if value is not None
@@ -175,7 +175,7 @@ class LossCurve(pl.Callback):
         """Logs the epoch's mean and begins the next one's."""
         sums = gather_objects((self._sum, self._num_examples))
         mean = sum(part for part, _ in sums) / max(sum(count for _, count in sums), 1)
-        pl_module.log("train/loss", mean)
+        pl_module.log("train/loss", mean, sync_dist=True)
         self._sum, self._num_examples = 0.0, 0
 
     def state_dict(self) -> dict[str, Any]:

@@ -77,12 +77,12 @@ class RankingTask(pl.LightningModule):
         if not rows:
             return
         probabilities, labels, users = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-        if labels.min() == labels.max():  # a debug run on a few rows: no AUC
-            self.log("val/log_loss", log_loss(labels, probabilities))
-            return
-        self.log("val/auc", auc(labels, probabilities))
-        self.log("val/gauc", gauc(labels, probabilities, users))
-        self.log("val/log_loss", log_loss(labels, probabilities), prog_bar=True)
+        values = {"log_loss": log_loss(labels, probabilities)}
+        if labels.min() < labels.max():  # a debug run on a few rows may have no AUC
+            values |= {"auc": auc(labels, probabilities), "gauc": gauc(labels, probabilities, users)}
+        for name, value in values.items():
+            # Every process has all rows, so that the mean over processes is the value.
+            self.log(f"val/{name}", value, prog_bar=f"val/{name}" == self.monitor, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the fused optimizers' state."""

@@ -218,7 +218,9 @@ class RetrievalTask(pl.LightningModule):
             return
         values = ranking_metrics(np.concatenate(hits), np.concatenate(num_relevant), ks=self.ks)
         for name, per_query in values.items():
-            self.log(f"val/{name}", float(per_query.mean()), prog_bar=f"val/{name}" == self.monitor)
+            self.log(
+                f"val/{name}", float(per_query.mean()), prog_bar=f"val/{name}" == self.monitor, sync_dist=True
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the fused optimizers' state and the seed of the negatives."""

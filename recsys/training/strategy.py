@@ -134,6 +134,11 @@ class ShardedStrategy(ParallelStrategy):
         return self.parallel_devices[self.local_rank]
 
     @property
+    def is_distributed(self) -> bool:
+        """Lightning asks before it reduces what is logged."""
+        return self.processes.num_ranks > 1
+
+    @property
     def restore_checkpoint_after_setup(self) -> bool:
         """Parts of a table can be filled only after they have been placed."""
         return True
