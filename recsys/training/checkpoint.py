@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from recsys.training.processes import dist_rank, gather_objects
@@ -114,8 +115,10 @@ def _refusal(target: Path, error: OSError) -> str:
     )
 
 
-class Checkpoints(pl.Callback):
+class Checkpoints(Checkpoint):
     """Keeps `last` and, by the monitored metric, `best`, with the random generators' state.
+
+    NOTE: a `Checkpoint` for Lightning, which calls those last at the end of an epoch, after early stopping.
 
     Args:
         folder: where to write.

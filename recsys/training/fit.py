@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -72,6 +72,7 @@ def fit(
     resume: bool = False,
     processes: Processes = ALONE,
     hyperparameters: Mapping[str, Any] | None = None,
+    watchers: Sequence[Callback] = (),
 ) -> FitResult:
     """Trains `task`; fills `checkpoints/` and `tensorboard/`.
 
@@ -85,6 +86,7 @@ def fit(
         resume: go on from `checkpoints/last`, where there is one.
         processes: those that train together, already joined.
         hyperparameters: flat configuration, shown in TensorBoard.
+        watchers: further callbacks, which act after ours.
 
     Raises:
         ValueError: a damaged checkpoint, a monitored metric that does not exist, numbers that are not
@@ -107,7 +109,7 @@ def fit(
         run_dir=run_dir,
         strategy="auto" if options.strategy == "single" else ShardedStrategy(processes, task.optimizers_of),
         processes=processes,
-        callbacks=_watchers(options, checkpoints, throughput, monitor=monitor),
+        callbacks=[*_watchers(options, checkpoints, throughput, monitor=monitor), *watchers],
         board=board,
     )
     last = run_dir / "checkpoints" / LAST
@@ -249,7 +251,6 @@ def _trainer(
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run_dir,
         enable_progress_bar=options.progress_bar,
-        enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         inference_mode=False,  # FBGEMM has no kernel of its fused tables for it
