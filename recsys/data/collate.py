@@ -90,9 +90,8 @@ class Collator:
         if history is None:
             nothing = torch.zeros(0, dtype=torch.int64)
             return Keyed([HISTORY], values=nothing, lengths=torch.zeros(size, dtype=torch.int32))
-        return Keyed(
-            [HISTORY], values=self._item_id_rows[history.values], lengths=history.lengths.to(torch.int32)
-        )
+        values = self._item_id_rows.index_select(0, history.values)
+        return Keyed([HISTORY], values=values, lengths=history.lengths.int())
 
     def _context(self, events: Events, run: list[str]) -> Keyed:
         """Neighbouring features that are all single-valued or all multi-valued."""

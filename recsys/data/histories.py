@@ -34,7 +34,11 @@ class Spans:
 
     def select(self, positions: torch.Tensor, *, at_most: int | None = None) -> Bags:
         """The bags at `positions`, values as int64; with `at_most`, only their last so many values."""
-        found = select_spans(self.values, self.starts[positions], self.ends[positions], at_most=at_most)
+        return self.part(positions).bags(at_most=at_most)
+
+    def bags(self, *, at_most: int | None = None) -> Bags:
+        """All bags, values as int64; with `at_most`, only their last so many values."""
+        found = select_spans(self.values, self.starts, self.ends, at_most=at_most)
         return Bags(values=found.values.long(), offsets=found.offsets)
 
 
@@ -76,12 +80,13 @@ class Histories:
     def spans(self, events: Events) -> Spans:
         """Positives strictly before each event, oldest first."""
         rows = events.history_rows
-        ends = self.positives_before[self.event_offsets[rows] + events.history_lengths].long()
-        return Spans(self.items.values, starts=self.items.offsets[rows], ends=ends)
+        last = self.event_offsets.index_select(0, rows) + events.history_lengths
+        ends = self.positives_before.index_select(0, last).long()
+        return Spans(self.items.values, starts=self.items.offsets.index_select(0, rows), ends=ends)
 
     def before(self, events: Events, *, at_most: int | None = None) -> Bags:
         """Positives strictly before each event, oldest first; with `at_most`, only the latest so many."""
-        return self.spans(events).select(torch.arange(len(events)), at_most=at_most)
+        return self.spans(events).bags(at_most=at_most)
 
     def before_split(self, history_rows: torch.Tensor, split: int) -> Spans:
         """Positives of the splits before `split`, for queries that are users and not events."""

@@ -90,8 +90,8 @@ class Batch:
         if self._is_single_valued:
             return self.ids.values().view(num_keys, stride).index_select(1, rows).view(-1), None
         positions = (torch.arange(num_keys, device=rows.device)[:, None] * stride + rows).view(-1)
-        lengths = self.ids.lengths()[positions]
-        starts = self.ids.offsets()[positions]
+        lengths = self.ids.lengths().index_select(0, positions)
+        starts = self.ids.offsets().index_select(0, positions)
         return gather_bags(self.ids.values(), starts=starts, lengths=lengths), lengths
 
     @cached_property
@@ -109,7 +109,8 @@ def gather_bags(values: torch.Tensor, *, starts: torch.Tensor, lengths: torch.Te
     ends = torch.cumsum(lengths, 0)
     total = int(ends[-1]) if len(ends) else 0
     shift = torch.repeat_interleave(starts - (ends - lengths), lengths, output_size=total)
-    return values[torch.arange(total, device=values.device) + shift]
+    # Indexing by a tensor, values[...], takes five times as long on a CPU.
+    return values.index_select(0, shift.add_(torch.arange(total, device=values.device)))
 
 
 def _pin(
