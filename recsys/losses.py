@@ -16,7 +16,6 @@ __all__ = [
     "bayesian_personalized_ranking",
     "binary_cross_entropy",
     "full_softmax",
-    "in_batch_softmax",
     "sampled_softmax",
 ]
 
@@ -108,27 +107,6 @@ def sampled_softmax(
     return _weighted_mean(log_sums_B - positive_B, weights_B)
 
 
-def in_batch_softmax(
-    scores_BB: Tensor, *, item_rows_B: Tensor, log_q_B: Tensor, weights_B: Tensor | None = None
-) -> Tensor:
-    """`sampled_softmax` where each example's candidates are the positives of the others (scalar).
-
-    Args:
-        scores_BB: [B, B] scores of every query (row) with every item of the batch; positives on the diagonal.
-        item_rows_B: [B] row of each example's positive, by which repeated items are recognised.
-        log_q_B: [B] log of each positive's share of the training positives.
-        weights_B: [B], not negative; 1 when None.
-    """
-    return sampled_softmax(
-        scores_BB.diagonal(),
-        scores_BB,
-        positive_log_q_B=log_q_B,
-        negative_log_q_N=log_q_B,
-        mask_BN=accidental_hits(item_rows_B, item_rows_B),
-        weights_B=weights_B,
-    )
-
-
 def accidental_hits(positive_rows_B: Tensor, candidate_rows_N: Tensor) -> Tensor:
     """[B, N] bool, True where a candidate is the example's own positive and so no negative.
 
@@ -146,9 +124,9 @@ def bayesian_personalized_ranking(
     mask_BN: Tensor | None = None,
     weights_B: Tensor | None = None,
 ) -> Tensor:
-    """Weighted mean of -log sigmoid(s_positive - s_negative) over pairs (scalar).
+    """Weighted mean over examples of -log sigmoid(s_positive - s_negative) (scalar).
 
-    The mean is over the pairs that are not masked, each with its example's weight.
+    An example's loss is the mean over its pairs that are not masked, 0 where it has none.
 
     Args:
         positive_scores_B: [B] score of each example's positive.
@@ -161,10 +139,9 @@ def bayesian_personalized_ranking(
         section 4.1; the regularisation there is left to the optimizer.
     """
     margins_BN = _at_least_float32(positive_scores_B)[:, None] - _at_least_float32(negative_scores_BN)
-    weights_BN = torch.ones_like(margins_BN) if mask_BN is None else (~mask_BN).to(margins_BN.dtype)
-    if weights_B is not None:
-        weights_BN = weights_BN * weights_B[:, None]
-    return _weighted_mean(functional.softplus(-margins_BN), weights_BN)
+    kept_BN = torch.ones_like(margins_BN) if mask_BN is None else (~mask_BN).to(margins_BN.dtype)
+    losses_B = (functional.softplus(-margins_BN) * kept_BN).sum(dim=1) / kept_BN.sum(dim=1).clamp(min=1)
+    return _weighted_mean(losses_B, weights_B)
 
 
 def _weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:

@@ -237,7 +237,7 @@ def test_bpr_leaves_out_masked_pairs_and_weighs_the_rest() -> None:
         mask_BN=torch.tensor([[False, True], [False, False]]),
         weights_B=torch.tensor([4.0, 1.0]),
     )
-    assert loss.item() == pytest.approx((4 * -LOG(1 / 2) - LOG(1 / 4) - LOG(3 / 4)) / (4 + 1 + 1))
+    assert loss.item() == pytest.approx((4 * -LOG(1 / 2) + (-LOG(1 / 4) - LOG(3 / 4)) / 2) / (4 + 1))
 
 
 def test_bpr_gradient_pulls_positive_and_negative_apart() -> None:

@@ -127,9 +127,9 @@ class FeatureTables(nn.Module):
         embedded = self.collection(_complete(ids, self._names))
         # NOTE: one split, not a slice a feature: the gradient of each slice would be a zeroed [B, F x D].
         parts = embedded.values().split(self.embedding_dim, dim=1)
-        return {
-            self.prefix + name: part for name, part in zip(self._names, parts, strict=True) if name in present
-        }
+        # Tables that lie on several processes come back in an order of their own.
+        found = dict(zip(embedded.keys(), parts, strict=True))
+        return {self.prefix + name: found[name] for name in self._names if name in present}
 
     def _select(self, ids: KeyedJaggedTensor) -> KeyedJaggedTensor:
         """The known features of `ids` in the order of the tables; `ids` itself when it is that already."""

@@ -62,7 +62,7 @@ def run(
         options, task=kind, seed=case.seed, rank=processes.rank, num_ranks=processes.num_ranks
     )
     optimizers = Optimizers(
-        tables=case.tables, learning_rate=0.01, table_learning_rate=0.02, schedule="cosine", warmup_steps=3
+        tables=case.tables, learning_rate=0.002, table_learning_rate=0.02, schedule="cosine", warmup_steps=3
     )
     with deferred_tables(optimizers.is_fused):
         model = MODELS[case.model](
