@@ -40,11 +40,13 @@ def encode_context(
 
     Each distinct value is encoded once and joined back. Numbers and times are computed when rows are written.
     """
+    raw = events
     for feature in features:
         if feature.kind in ("numeric", "time"):
             continue
         column = RAW_PREFIX + feature.column
-        distinct = engine.collect(events.select(column).distinct().filter(_[column].notnull()))
+        # Of the raw events: those joined so far would be joined anew for each feature.
+        distinct = engine.collect(raw.select(column).distinct().filter(_[column].notnull()))
         encoded = encode(feature, distinct[column].combine_chunks(), vocabularies.get(feature.table))
         known = engine.upload(pa.table({column: distinct[column], feature.name: encoded}))
         events = events.left_join(known, column, rname="_known_{name}").drop(f"_known_{column}")
