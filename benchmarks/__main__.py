@@ -1,4 +1,4 @@
-"""Runs benchmarks: `python -m benchmarks [NAME ...] [--repeats N] [--toy]`, or `make bench ARGS="NAME ..."`."""
+"""Runs benchmarks: `python -m benchmarks [NAME ...] [--repeats N] [--toy]`, `make bench ARGS="NAME ..."`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import importlib
 import os
 from pathlib import Path
 
-from benchmarks.harness import BEST_ENVIRONMENT, Settings, report
+from benchmarks.harness import SPINNING, Settings, report
 
-NAMES = ("train", "bound", "peers", "two_tower", "top_k", "data", "memory")
+NAMES = ("train", "peak", "peers", "two_tower", "top_k", "data", "memory")
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
         if name not in NAMES:
             parser.error(f"there is no benchmark `{name}`; there are {', '.join(NAMES)}")
     settings = Settings(repeats=asked.repeats, cache=asked.cache.expanduser(), toy=asked.toy)
-    os.environ.update(BEST_ENVIRONMENT)  # before torch is imported
+    os.environ.update(SPINNING)  # before torch is imported
     for name in asked.names or NAMES:
         figures = importlib.import_module(f"benchmarks.{name}").run(settings)
         report(name, figures, settings)

@@ -1,8 +1,8 @@
 """The bound: the arithmetic of Wide & Deep in a bare loop, on batches already in memory.
 
-FBGEMM's look-up with the update inside it, an MLP, binary cross-entropy, AdamW: what is left when everything that
-makes a framework is taken away. Run as `python -m benchmarks.bound`, it prints its rate; it must be a process of its
-own, since torch's threads are set up once.
+FBGEMM's look-up with the update inside it, an MLP, binary cross-entropy, AdamW: what is left when everything
+that makes a framework is taken away. Run as `python -m benchmarks.bound`, it prints its rate; it must be a
+process of its own, since torch's threads are set up once.
 
 Legend: B examples, F categorical features, D embedding dimension.
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from fbgemm_gpu.split_embedding_configs import EmbOptimType
@@ -27,7 +28,7 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.harness import rate_of
+from benchmarks.harness import quiet, rate_of
 from benchmarks.workload import EMBEDDING_DIM, MLP_WIDTHS, NUM_TABLES, WIDE_DIM, Workload
 
 
@@ -68,21 +69,26 @@ class Bound:
 def mlp() -> nn.Sequential:
     """429-256-128-1 with ReLU between."""
     layers: list[nn.Module] = []
-    for width, following in zip(MLP_WIDTHS, MLP_WIDTHS[1:], strict=False):
+    for width, following in pairwise(MLP_WIDTHS):
         layers += [nn.Linear(width, following), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
 def fused_tables(rows: int, dim: int, *, std: float) -> nn.Module:
     """26 tables whose row-wise Adagrad is part of the backward pass."""
-    logging.disable(logging.INFO)  # fbgemm logs every argument
-    tables = SplitTableBatchedEmbeddingBagsCodegen(
-        [(rows, dim, EmbeddingLocation.HOST, ComputeDevice.CPU)] * NUM_TABLES,
-        optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD,
-        learning_rate=0.05,
-        pooling_mode=PoolingMode.MEAN,
-        bounds_check_mode=BoundsCheckMode.NONE,
-    )
+    return fused_bags([rows] * NUM_TABLES, dim, std=std)
+
+
+def fused_bags(rows: Sequence[int], dim: int, *, std: float) -> nn.Module:
+    """Tables of `rows` rows each, moved by row-wise Adagrad in the backward pass; means of bags."""
+    with quiet():
+        tables = SplitTableBatchedEmbeddingBagsCodegen(
+            [(number, dim, EmbeddingLocation.HOST, ComputeDevice.CPU) for number in rows],
+            optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD,
+            learning_rate=0.05,
+            pooling_mode=PoolingMode.MEAN,
+            bounds_check_mode=BoundsCheckMode.NONE,
+        )
     for table in tables.split_embedding_weights():
         nn.init.normal_(table, std=std) if std else nn.init.zeros_(table)
     return tables

@@ -1,12 +1,11 @@
 """Criteo-shaped data: 26 categorical features with Zipf ids, 13 numbers, and a label that depends on them.
 
-Written as a user would have it, Parquet in parts, and prepared by `python -m recsys.data data=table`. The ids are
-hashed into `rows` buckets, so that every table has `rows + 1` rows however few ids occur.
+Written as a user would have it, Parquet in parts, and prepared by `python -m recsys.data data=table`. The ids
+are hashed into `rows` buckets, so that every table has `rows + 1` rows however few ids occur.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,8 @@ NUM_DENSE = 13
 CATEGORICAL = ("user_id", "item_id", *(f"c{i:02d}" for i in range(24)))
 DENSE = tuple(f"n{i:02d}" for i in range(NUM_DENSE))
 _PART = 500_000
-# Shares of the rows in train and validation; the rest is test. Small, so that a run ends soon after its steps.
+# Shares of the rows in train and validation; the rest is test. Small, so that a run ends soon after its
+# steps.
 _TRAIN, _VALIDATION = 0.98, 0.99
 
 
@@ -75,10 +75,12 @@ def _features(rows: int) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
 def interactions(examples: int, *, rows: int, first: int = 0, seed: int = 0) -> pa.Table:
     """Raw rows `first` to `first + examples`, one a second; the same for the same arguments."""
     random = np.random.default_rng([seed, first])
-    ids = {name: _zipf(random, examples, rows, feature) for feature, name in enumerate(CATEGORICAL)}
+    ids = {name: zipf(random, examples, rows, feature) for feature, name in enumerate(CATEGORICAL)}
     dense = random.standard_normal((NUM_DENSE, examples)).astype(np.float32)
     # The first four features decide, by a weight per id that looks random, and the first two numbers.
-    logits = sum(np.sin(ids[name] * 12.9898 + 1.0) for name in CATEGORICAL[:4]) + dense[0] - 0.5 * dense[1] - 1
+    logits = (
+        sum(np.sin(ids[name] * 12.9898 + 1.0) for name in CATEGORICAL[:4]) + dense[0] - 0.5 * dense[1] - 1
+    )
     labels = random.random(examples) < 1 / (1 + np.exp(-logits))
     shares = random.random(examples)
     split = np.where(shares < _TRAIN, "train", np.where(shares < _VALIDATION, "validation", "test"))
@@ -90,13 +92,11 @@ def interactions(examples: int, *, rows: int, first: int = 0, seed: int = 0) -> 
     return pa.table(columns)
 
 
-def _zipf(
-    random: np.random.Generator, examples: int, rows: int, feature: int
-) -> npt.NDArray[np.int64]:
-    """Ids of which the i-th most frequent occurs with probability in proportion to 1 / i, spread over the range.
+def zipf(random: np.random.Generator, examples: int, rows: int, feature: int) -> npt.NDArray[np.int64]:
+    """Ids, the i-th most frequent with a probability in proportion to 1 / i, spread over 0..rows - 1.
 
-    Rank r becomes (r * multiplier) mod rows, a bijection for a multiplier without a common factor, another one
-    for each feature, so that frequent ids do not lie side by side.
+    Rank r becomes (r * multiplier) mod rows, a bijection for a multiplier without a common factor, another
+    one for each feature, so that frequent ids do not lie side by side.
     """
     ranks = (float(rows) ** random.random(examples)).astype(np.int64) - 1
     multiplier = 2_654_435_761 + 2 * feature

@@ -1,4 +1,4 @@
-"""What every benchmark shares: two or more sides taken in turn, ratios with their spread, a table, a JSON file.
+"""What every benchmark shares: sides taken in turn, ratios with their spread, a table, a JSON file.
 
 Speeds vary with the machine's load from minute to minute. A ratio of two sides measured one right after the
 other does so far less: only ratios are kept, one a round, with their median, smallest and largest.
@@ -6,15 +6,17 @@ other does so far less: only ratios are kept, one a round, with their median, sm
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,12 @@ from recsys.doctor import available_cores, cpu_flags, cpu_name, installed_versio
 
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "benchmarks" / "results"
-# libgomp's waiting threads spin this often before they sleep. Sleeping at once costs FBGEMM's backward two thirds
-# of its speed; spinning without end collapses where another process wants the cores. Read when torch is imported.
-BEST_ENVIRONMENT = {"GOMP_SPINCOUNT": "20000"}
+CACHE = Path.home() / ".cache" / "recsys" / "benchmarks"
+# How torch's threads wait, read when it is imported. To spin a while is best on a machine that is free:
+# sleeping at once costs FBGEMM's backward two thirds of its speed. Where others want the cores, sleeping at
+# once is best.
+SPINNING = {"GOMP_SPINCOUNT": "20000"}
+_ENVIRONMENTS = (SPINNING, {"OMP_WAIT_POLICY": "PASSIVE"})
 _ABILITIES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
 
 
@@ -42,7 +47,7 @@ class Settings:
     """
 
     repeats: int = 5
-    cache: Path = Path("~/.cache/recsys/benchmarks").expanduser()
+    cache: Path = CACHE
     toy: bool = False
 
 
@@ -70,7 +75,13 @@ class Figure:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         spread = {"median": self.median, "min": min(self.ratios), "max": max(self.ratios)}
-        return {"name": self.name, "ratio": spread, "ratios": list(self.ratios), "target": self.target, **self.notes}
+        return {
+            "name": self.name,
+            "ratio": spread,
+            "ratios": list(self.ratios),
+            "target": self.target,
+            **self.notes,
+        }
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], *, repeats: int) -> dict[str, list[float]]:
@@ -129,13 +140,37 @@ def run_command(arguments: Sequence[str], *, environment: Mapping[str, str] | No
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"`python {' '.join(arguments)}` ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        raise RuntimeError(
+            f"`python {' '.join(arguments)}` ended with {done.returncode}:\n{done.stderr[-3000:]}"
+        )
     return done.stdout.strip().splitlines()[-1]
+
+
+def best_rate(arguments: Sequence[str]) -> float:
+    """The rate that `python ARGUMENTS` prints as JSON, the best of the ways in which threads can wait.
+
+    A bound is run so, and peers: none is to look slow for how its threads wait.
+    """
+    said = [run_command(arguments, environment=environment) for environment in _ENVIRONMENTS]
+    return max(float(json.loads(line)["rate"]) for line in said)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No log lines below WARNING: fbgemm and TorchRec's planner log every argument they get."""
+    former = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(former)
 
 
 def plain_environment() -> dict[str, str]:
     """This process's environment without settings of the threads."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))
+    }
 
 
 def report(name: str, figures: Sequence[Figure], settings: Settings) -> Path:
@@ -163,7 +198,7 @@ def machine() -> dict[str, Any]:
         "cores": available_cores(),
         "abilities": [ability for ability in _ABILITIES if ability in flags],
         "memory_gib": round(memory_gib() or 0, 1),
-        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
+        "load_average": os.getloadavg(),
         "environment": {k: v for k, v in os.environ.items() if k.startswith(("OMP_", "GOMP_", "MKL_"))},
         "python": platform.python_version(),
         "versions": installed_versions(),

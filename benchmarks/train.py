@@ -1,12 +1,11 @@
-"""`python train.py` as users run it, against the bound: the share of the machine's speed that the framework keeps.
+"""`python train.py` as users run it, against the bound: the share of its speed that the framework keeps.
 
-From prepared Parquet on disk to the optimizer's step, TensorBoard and progress bar on, in a process of its own; the
-rate is taken between two steps that it logged, after the first eighth.
+From prepared Parquet on disk to the optimizer's step, TensorBoard and progress bar on, in a process of its
+own; the rate is taken between two steps that it logged, after the first eighth.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from functools import partial
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.criteo import criteo
-from benchmarks.harness import BEST_ENVIRONMENT, Figure, Settings, alternate, ratios, run_command
+from benchmarks.harness import Figure, Settings, alternate, best_rate, ratios
 from benchmarks.terminal import run_on_terminal
 from benchmarks.workload import BYTES_A_ROW, EMBEDDING_DIM, HIDDEN, largest_rows
 
@@ -62,18 +61,13 @@ def _rates(settings: Settings, *, rows: int, precision: str) -> dict[str, list[f
     shape = [f"--rows={rows}", f"--batch-size={batch_size}", f"--steps={steps}"]
     base = [*MODEL, *data, f"data.batch_size={batch_size}", f"trainer.precision={PRECISIONS[precision]}"]
     train = partial(train_rate, settings, steps=steps, batch_size=batch_size)
+    bf16 = ["--bf16"] if precision == "bf16" else []
     sides = {
-        "bound": partial(bound_rate, [*shape, *(["--bf16"] if precision == "bf16" else [])]),
+        "bound": partial(best_rate, ["-m", "benchmarks.bound", *shape, *bf16]),
         "train.py": partial(train, base),
         "train.py, with dropout": partial(train, [*base, *DROPOUT]),
     }
     return alternate(sides, repeats=settings.repeats)
-
-
-def bound_rate(arguments: Sequence[str]) -> float:
-    """Examples a second of the bare loop, in the environment that is best for it."""
-    said = run_command(["-m", "benchmarks.bound", *arguments], environment=BEST_ENVIRONMENT)
-    return float(json.loads(said)["rate"])
 
 
 def train_rate(settings: Settings, overrides: Sequence[str], *, steps: int, batch_size: int) -> float:
@@ -81,7 +75,13 @@ def train_rate(settings: Settings, overrides: Sequence[str], *, steps: int, batc
     run_dir = settings.cache / "run"
     shutil.rmtree(run_dir, ignore_errors=True)
     _, terminal = run_on_terminal(
-        ["train.py", *overrides, f"trainer.limit_train_batches={steps}", "trainer.max_epochs=1", f"run_dir={run_dir}"]
+        [
+            "train.py",
+            *overrides,
+            f"trainer.limit_train_batches={steps}",
+            "trainer.max_epochs=1",
+            f"run_dir={run_dir}",
+        ]
     )
     assert "it/s" in terminal, "the progress bar did not show"
     board = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0}).Reload()
@@ -101,7 +101,10 @@ def _against_bound(rates: dict[str, list[float]], *, rows: int, precision: str) 
     where = f"{rows:,} rows, {precision}"
     return [
         Figure(
-            f"train.py to bound, {where}", ratios(rates["train.py"], rates["bound"]), TARGETS[precision], notes
+            f"train.py to bound, {where}",
+            ratios(rates["train.py"], rates["bound"]),
+            TARGETS[precision],
+            notes,
         ),
         Figure(
             f"train.py with dropout to bound, {where}",
