@@ -17,7 +17,7 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
             f"expected a checkpoint at `{checkpoint}`, found none; train the run again or resume it"
         )
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise ValueError(
             f"checkpoint `{checkpoint}` is damaged ({error}); use another of that folder"
