@@ -2,6 +2,7 @@
 #
 #   make train            environment, data, default model, evaluation   (ARGS="model=wide_deep seed=3" to change it)
 #   make test             all tests                                      (ARGS="-m 'not slow'" for the quick ones)
+#   make bench            how fast it is, beside bounds and peers  (ARGS="train data" for some)
 #   make check            what CI runs: lint, types, imports, test
 #   EXTRA=cuda            on a machine with a GPU, in the first call
 
@@ -16,7 +17,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed-$(EXTRA)
 
-.PHONY: install train test lint types imports check clean
+.PHONY: install train test bench lint types imports check clean
 
 install: $(INSTALLED)
 
@@ -35,6 +36,9 @@ train: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(RUN) -m pytest -q $(ARGS)
+
+bench: $(INSTALLED)
+	@$(RUN) -m benchmarks $(ARGS)
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .

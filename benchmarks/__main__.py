@@ -1,0 +1,34 @@
+"""Runs benchmarks: `python -m benchmarks [NAME ...] [--repeats N] [--toy]`, `make bench ARGS="NAME ..."`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+from pathlib import Path
+
+from benchmarks.harness import SPINNING, Settings, report
+
+NAMES = ("train", "peak", "peers", "two_tower", "top_k", "data", "memory")
+
+
+def main() -> None:
+    """Runs the benchmarks that are named, or all of them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--repeats", type=int, default=5, help="rounds; the median of them is quoted")
+    parser.add_argument("--cache", type=Path, default=Settings.cache, help="folder of generated data")
+    parser.add_argument("--toy", action="store_true", help="tiny sizes, to see that it runs")
+    asked = parser.parse_args()
+    for name in asked.names:
+        if name not in NAMES:
+            parser.error(f"there is no benchmark `{name}`; there are {', '.join(NAMES)}")
+    settings = Settings(repeats=asked.repeats, cache=asked.cache.expanduser(), toy=asked.toy)
+    os.environ.update(SPINNING)  # before torch is imported
+    for name in asked.names or NAMES:
+        figures = importlib.import_module(f"benchmarks.{name}").run(settings)
+        report(name, figures, settings)
+
+
+if __name__ == "__main__":
+    main()

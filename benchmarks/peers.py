@@ -1,0 +1,91 @@
+"""`python train.py` from disk against other ways to train the same model, by rows a table.
+
+Run as `python -m benchmarks.peers LOOP`, it prints the rate of one loop. DeepCTR-Torch and torch-rechub come
+with the extra `bench`; what is not installed is left out and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from benchmarks.criteo import criteo
+from benchmarks.harness import Figure, Settings, alternate, best_rate, ratios
+from benchmarks.train import MODEL, train_rate
+
+LOOPS = (
+    "torch, dense Adam",
+    "torch, SparseAdam",
+    "torch, sparse Adagrad",
+    "torchrec DMP",
+    "DeepCTR-Torch",
+    "torch-rechub",
+)
+_PACKAGES = {"DeepCTR-Torch": "deepctr_torch", "torch-rechub": "torch_rechub"}
+# Enough for some seconds; what moves whole tables takes seconds a step with large ones.
+_STEPS = {10_000: 60, 100_000: 30, 1_000_000: 6}
+
+
+def run(settings: Settings) -> list[Figure]:
+    """Ratio of our rate to each loop's, by rows a table."""
+    figures: list[Figure] = []
+    missing = [name for name, package in _PACKAGES.items() if importlib.util.find_spec(package) is None]
+    for name in missing:
+        print(f"  left out: {name} is not installed; pip install -e '.[bench]'", file=sys.stderr)
+    for rows, steps in ({1000: 3} if settings.toy else _STEPS).items():
+        found = alternate(_sides(settings, rows, steps, missing), repeats=settings.repeats)
+        figures += [
+            Figure(
+                f"train.py to {name}, {rows:,} rows",
+                ratios(found["train.py"], rates),
+                notes={"rows": rows, "peer": name, "a_second": {"ours": found["train.py"], "peer": rates}},
+            )
+            for name, rates in found.items()
+            if name != "train.py"
+        ]
+    return figures
+
+
+def _sides(settings: Settings, rows: int, steps: int, missing: list[str]) -> dict[str, Callable[[], float]]:
+    batch_size, examples, our_steps = (512, 30_000, 40) if settings.toy else (4096, 2_000_000, 300)
+    data = criteo(settings.cache, rows=rows, examples=examples)
+    overrides = [*MODEL, *data, f"data.batch_size={batch_size}"]
+    sides: dict[str, Callable[[], float]] = {
+        "train.py": partial(train_rate, settings, overrides, steps=our_steps, batch_size=batch_size)
+    }
+    for name in LOOPS:
+        if name not in missing:
+            sides[name] = partial(loop_rate, name, rows=rows, steps=steps, batch_size=batch_size)
+    return sides
+
+
+def loop_rate(name: str, *, rows: int, steps: int, batch_size: int) -> float:
+    """Examples a second of one loop in a process of its own."""
+    asked = [name, f"--rows={rows}", f"--steps={steps}", f"--batch-size={batch_size}"]
+    return best_rate(["-m", "benchmarks.peers", *asked])
+
+
+def main() -> None:
+    """Prints {"rate": examples a second} of one loop."""
+    from benchmarks import peer_loops
+    from benchmarks.workload import Workload
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
+    parser.add_argument("loop", choices=LOOPS)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--batch-size", type=int, default=4096)
+    asked = parser.parse_args()
+    workload = Workload(asked.rows, batch_size=asked.batch_size, num_batches=min(asked.steps, 64))
+    with contextlib.redirect_stdout(sys.stderr):  # the libraries print
+        rate = peer_loops.LOOPS[asked.loop](workload, asked.steps)
+    print(json.dumps({"rate": rate}))
+
+
+if __name__ == "__main__":
+    main()
