@@ -84,6 +84,10 @@ class DataOptions:
         split_boundaries: of a split by global time, the two instants at which validation and test begin, in
             the raw column's unit or as ISO text, in place of quantiles.
         split_seed: draws of the random and cold splits.
+        until: an instant, like those of `split_boundaries`; interactions from then on are left out, as if the
+            data had been taken then.
+        extends: an earlier prepared dataset: its vocabularies keep their rows and new values come after them,
+            and its means, deviations and buckets stay, so that a row and a number mean what they meant.
         max_rejected_share: more unusable rows than this share is an error.
         engine: what runs the preparation.
         cache_dir: raw and prepared data; null means $RECSYS_CACHE or ~/.cache/recsys.
@@ -94,6 +98,8 @@ class DataOptions:
         history_length: latest positives of the user that a model sees.
         negatives_per_positive: sampled for ranking when only positives are logged.
         shuffle_rows: rows that are shuffled among one another at a time; row groups are shuffled always.
+        train_from: an instant, like those of `split_boundaries`; only train rows from then on are learnt
+            from, the earlier ones are history. Null learns from all.
     """
 
     name: str = "table"
@@ -108,6 +114,8 @@ class DataOptions:
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_boundaries: tuple[Any, Any] | None = None
     split_seed: int = 0
+    until: int | float | str | None = None
+    extends: str | None = None
     max_rejected_share: float = 0.01
     engine: Literal["duckdb"] = "duckdb"
     cache_dir: str | None = None
@@ -117,6 +125,7 @@ class DataOptions:
     history_length: int = 20
     negatives_per_positive: int = 4
     shuffle_rows: int = 1_000_000
+    train_from: int | float | str | None = None
 
     @property
     def cache_path(self) -> Path:
@@ -135,5 +144,7 @@ PREPARE_FIELDS = (
     "split_fractions",
     "split_boundaries",
     "split_seed",
+    "until",
+    "extends",
     "max_rejected_share",
 )
