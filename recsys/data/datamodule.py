@@ -15,6 +15,7 @@ from recsys.data.events import Events
 from recsys.data.loader import BatchLoader
 from recsys.data.options import DataOptions
 from recsys.data.prepare import prepare
+from recsys.data.preparing.readings import TimeReading
 from recsys.data.queries import QueryLoader, QueryMode
 from recsys.schema.batch import Batch
 
@@ -76,6 +77,11 @@ class RecDataModule(pl.LightningDataModule):
         """Shuffled training batches; always the same loader, so that its position can be saved."""
         if self._train is None:
             self._train = self.loader("train", shuffle=True)
+            if not len(self._train):
+                raise ValueError(
+                    f"`data.train_from={self.options.train_from}` leaves nothing to learn from in "
+                    f"`{self.dataset.path}`; give an earlier instant"
+                )
         return self._train
 
     def state_dict(self) -> dict[str, Any]:
@@ -110,8 +116,19 @@ class RecDataModule(pl.LightningDataModule):
             batch_size=self.batch_size if shuffle else options.eval_batch_size,
             shuffle_rows=options.shuffle_rows if shuffle else 0,
             only_positives=self.task == "retrieval",
+            since=self._train_from if split == "train" else None,
             seed=self.seed,
         )
+
+    @property
+    def _train_from(self) -> int | None:
+        """Microseconds of `data.train_from`."""
+        given, time = self.options.train_from, self.dataset.manifest["timestamp"]
+        if given is None:
+            return None
+        if time["kind"] is None:
+            raise ValueError(f"`data.train_from={given}` needs timestamps, and the interactions have none")
+        return TimeReading(**time).instant(given, key="data.train_from")
 
 
 class _ToBatch:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -29,6 +31,27 @@ class RowGroup:
     num_rows: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Which rows of a split are wanted: positives only, or those from an instant on, or both."""
+
+    only_positives: bool = False
+    since: int | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """What has to be read to tell; empty when every row is wanted."""
+        by_time = [] if self.since is None else [tables.TIMESTAMP]
+        return [*([tables.POSITIVE] if self.only_positives else []), *by_time]
+
+    def mask(self, table: pa.Table) -> pa.ChunkedArray:
+        """True for each wanted row."""
+        kept = [table[tables.POSITIVE]] if self.only_positives else []
+        if self.since is not None:
+            kept.append(pc.greater_equal(table[tables.TIMESTAMP], self.since))
+        return functools.reduce(pc.and_, kept)
+
+
 class BatchLoader:
     """Iterates over a split once an epoch.
 
@@ -43,6 +66,7 @@ class BatchLoader:
         batch_size: examples a batch; the last one of an epoch may be smaller.
         shuffle_rows: rows of a block; 0 keeps the order on disk.
         only_positives: leave out rows that are not positives.
+        since: leave out rows before this instant, in microseconds since 1970 (UTC).
         seed: of the order.
     """
 
@@ -55,17 +79,16 @@ class BatchLoader:
         batch_size: int,
         shuffle_rows: int = 0,
         only_positives: bool = False,
+        since: int | None = None,
         seed: int = 0,
     ) -> None:
         self.schema = schema
         self.to_batch = to_batch
         self.batch_size = batch_size
         self.shuffle_rows = shuffle_rows
-        self.only_positives = only_positives
+        self.wanted = Wanted(only_positives, since)
         self.seed = seed
-        self.row_groups = [
-            group for file in files for group in _row_groups(file, only_positives=only_positives)
-        ]
+        self.row_groups = [group for file in files for group in _row_groups(file, self.wanted)]
         self.num_rows = sum(group.num_rows for group in self.row_groups)
         self.epoch = -1
         self.next_batch = 0
@@ -147,8 +170,8 @@ class BatchLoader:
         table = pa.concat_tables(
             pq.ParquetFile(g.file).read_row_group(g.index, columns=columns) for g in groups
         )
-        if self.only_positives:
-            table = table.filter(table[tables.POSITIVE])
+        if self.wanted.columns:
+            table = table.filter(self.wanted.mask(table))
         events = Events.from_arrow(table, self.schema)
         if is_only:
             self._only_block = events
@@ -162,15 +185,17 @@ class BatchLoader:
         return torch.Generator().manual_seed(mixed)
 
 
-def _row_groups(file: Path, *, only_positives: bool) -> list[RowGroup]:
+def _row_groups(file: Path, wanted: Wanted) -> list[RowGroup]:
     parquet = pq.ParquetFile(file)
     groups = []
     for index in range(parquet.num_row_groups):
         num_rows = parquet.metadata.row_group(index).num_rows
-        if only_positives:
-            positives = parquet.read_row_group(index, columns=[tables.POSITIVE])[tables.POSITIVE]
-            num_rows = int(positives.to_numpy().sum())
-        groups.append(RowGroup(file, index, num_rows))
+        if wanted.columns:
+            num_rows = int(
+                wanted.mask(parquet.read_row_group(index, columns=wanted.columns)).to_numpy().sum()
+            )
+        if num_rows:
+            groups.append(RowGroup(file, index, num_rows))
     return groups
 
 
