@@ -31,8 +31,6 @@ CONFIGS = PROJECT / "configs"
 SWEEP = "sweep"
 # What may be chosen anew, as a whole, for a run that is there already.
 _CHANGEABLE = ("trainer", "evaluation")
-# Keys of the contract that a later release will read.
-_NOT_YET = {"init_from": "continuing a model on newer data is not built yet; `resume=DIR` continues a run"}
 
 C = TypeVar("C")
 
@@ -231,7 +229,6 @@ def _described(
     run = composition.plain.get(command.continues) if command.continues else None
     lines = []
     for problem in problems:
-        line = f"`{problem.key}`: {_NOT_YET[problem.key]}" if problem.key in _NOT_YET else problem.text
         where = origin(
             problem.key,
             overridden=composition.overridden,
@@ -239,13 +236,13 @@ def _described(
             root=command.configs / f"{command.name}.yaml",
             run=run,
         )
-        lines.append(line + (f" ({where})" if where else "") + _advice(problem, known))
+        lines.append(problem.text + (f" ({where})" if where else "") + _advice(problem, known))
     return lines
 
 
 def _advice(problem: Problem, known: Sequence[str]) -> str:
     """The nearest right key, or those there are beside the wrong one."""
-    if not problem.unknown or problem.key in _NOT_YET:
+    if not problem.unknown:
         return ""
     guess = nearest(problem.key, known)
     if guess:
