@@ -25,6 +25,7 @@ from recsys.config.keys import known_keys, nearest, spelled_out
 from recsys.config.origins import origin
 from recsys.config.overrides import Groups, check_values, for_hydra, is_hydras, parse, variants
 from recsys.config.runs import read_config
+from recsys.daily import DAILY
 from recsys.doctor import PROJECT
 
 CONFIGS = PROJECT / "configs"
@@ -86,11 +87,13 @@ class Reviewed:
         overrides: as Hydra wants them.
         first: what its first run is composed of.
         is_search: a sweep draws the values of its runs.
+        is_daily: it is the day-by-day loop.
     """
 
     overrides: list[str]
     first: Composition
     is_search: bool
+    is_daily: bool = False
 
 
 def current_composition(config: DictConfig) -> Composition:
@@ -148,9 +151,12 @@ def review(
         if search:
             lines += _search_mistakes(command, variants(overrides, rewritten)[0])
         first = None if lines else _compose(command.name, variants(overrides, rewritten)[0])
-    if first is None:
+        daily = bool(first and first.plain.get(DAILY))
+        if first and daily:
+            lines += _daily_mistakes(command, first, variants(overrides, rewritten)[0], multirun or search)
+    if first is None or lines:
         raise ConfigurationError("\n".join(dict.fromkeys(lines)))
-    return Reviewed(overrides=[text for text in rewritten if text], first=first, is_search=search)
+    return Reviewed([text for text in rewritten if text], first, is_search=search, is_daily=daily)
 
 
 def _mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:
@@ -185,6 +191,22 @@ def _search_mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]
     for tried in variants(swept, texts):
         lines += _mistakes(command, [*overrides, *tried])
     return lines
+
+
+def _daily_mistakes(
+    command: Command[C], first: Composition, overrides: Sequence[str], repeated: bool
+) -> list[str]:
+    """What is wrong with the day-by-day loop: keys that its continued runs change, or runs beside it."""
+    lines = []
+    if repeated:
+        lines.append("`daily` goes through its steps by itself; leave out `-m` and `sweep=`")
+    lines += [
+        f"`daily` begins with a run of its own; leave out `{key}`"
+        for key in ("resume", "init_from")
+        if first.plain.get(key)
+    ]
+    changed = first.plain[DAILY].get("continued") or {}
+    return lines + _mistakes(command, [*overrides, *(f"++{key}={value}" for key, value in changed.items())])
 
 
 def _layered(command: Command[C], composition: Composition, problems: list[Problem]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated
 
 from recsys.config.targets import Factory, Injected
+from recsys.daily import DailyOptions
 from recsys.data.options import DataOptions
 from recsys.evaluation.options import EvaluationOptions
 from recsys.export.options import ExportOptions
@@ -34,6 +35,7 @@ class TrainConfig:
         init_from: folder of a finished run whose weights the model starts from, on newer data; its dataset is
             extended, unless `data.extends` or `data.prepared` say otherwise.
         sweep: what a sweep searches.
+        daily: the steps of a day-by-day loop; null trains once.
     """
 
     data: DataOptions
@@ -47,6 +49,7 @@ class TrainConfig:
     resume: str | None = None
     init_from: str | None = None
     sweep: SweepOptions | None = None
+    daily: DailyOptions | None = None
 
     def __post_init__(self) -> None:
         if self.resume is not None and self.init_from is not None:
