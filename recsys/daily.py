@@ -165,8 +165,8 @@ class DailySweeper(Sweeper):
         extends = f"++data.extends={_quoted(prepared)}"
         assert step.train_from is not None
         since = f"++data.train_from='{step.train_from.isoformat()}'"
-        changed = [f"++{key}={value}" for key, value in options.continued.items()]
-        arms = {CONTINUED: [extends, since, f"++init_from={_quoted(former)}", *changed]}
+        init_from = f"++init_from={_quoted(former)}"
+        arms = {CONTINUED: [extends, since, init_from, *forced(options.continued)]}
         return arms | ({RETRAINED: [extends]} if options.retrain else {})
 
     def _launch(self, step: Step, arms: Mapping[str, Sequence[str]]) -> None:
@@ -227,7 +227,25 @@ Plugins.instance().class_name_to_class[_PLUGIN] = DailySweeper
 ConfigStore.instance().store(group="hydra/sweeper", name=LOOP, node={"_target_": _PLUGIN})
 
 
-def _quoted(path: str | Path) -> str:
-    """A path as Hydra's grammar takes it, whatever it holds."""
-    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
+def forced(values: Mapping[str, Any]) -> list[str]:
+    """Overrides that give these values to these keys, whether or not a file spells them out.
+
+    Example:
+        >>> forced({"trainer.patience": None, "model.hidden": [64, 32], "data.name": "a b"})
+        ['++trainer.patience=null', '++model.hidden=[64,32]', "++data.name='a b'"]
+    """
+    return [f"++{key}={_written(value)}" for key, value in values.items()]
+
+
+def _written(value: Any) -> str:
+    """A value as Hydra's grammar takes it."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _quoted(text: str | Path) -> str:
+    escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

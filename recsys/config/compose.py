@@ -22,10 +22,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recsys.config.build import MISSING, Problem, build
 from recsys.config.keys import known_keys, nearest, spelled_out
+from recsys.config.launchers import check_launcher
 from recsys.config.origins import origin
 from recsys.config.overrides import Groups, check_values, for_hydra, is_hydras, parse, variants
 from recsys.config.runs import read_config
-from recsys.daily import DAILY
+from recsys.daily import DAILY, forced
 from recsys.doctor import PROJECT
 
 CONFIGS = PROJECT / "configs"
@@ -135,7 +136,7 @@ def review(
         problems.append(Problem("-m", f"`-m` is for `train.py`; `{command.name}` runs once"))
     with _hydra(command.configs, config_dir):
         loader = GlobalHydra.instance().config_loader()
-        overrides = parse(texts, loader, problems)
+        overrides = check_launcher(parse(texts, loader, problems), loader, problems)
         groups = _groups(command.name)
         rewritten = [str(o.input_line) if is_hydras(o) else for_hydra(o, groups, problems) for o in overrides]
         search = any(o.key_or_group == SWEEP and o.value() is not None for o in overrides)
@@ -206,7 +207,7 @@ def _daily_mistakes(
         if first.plain.get(key)
     ]
     changed = first.plain[DAILY].get("continued") or {}
-    return lines + _mistakes(command, [*overrides, *(f"++{key}={value}" for key, value in changed.items())])
+    return lines + _mistakes(command, [*overrides, *forced(changed)])
 
 
 def _layered(command: Command[C], composition: Composition, problems: list[Problem]) -> dict[str, Any]:
