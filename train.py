@@ -17,7 +17,9 @@ with importing():
     from recsys.config.runs import run_folder
     from recsys.data.datamodule import RecDataModule, Task
     from recsys.evaluation.evaluate import quick_metrics
-    from recsys.training.fit import fit, seed_everything
+    from recsys.nn.embeddings import deferred_tables
+    from recsys.training.fit import best_model, fit, seed_everything, show_items
+    from recsys.training.processes import joined
     from recsys.training.ranking import RankingTask
 
 
@@ -27,34 +29,51 @@ def main(config: TrainConfig, composed: dict[str, Any]) -> Path:
     config, composed, initial = open_initial(config, composed)
     kind: Task = "ranking" if config.task.target is RankingTask else "retrieval"
     seed_everything(config.seed)
-    data = RecDataModule(config.data, task=kind, queries=config.evaluation.queries, seed=config.seed)
-    task = config.task(model=config.model(schema=data.dataset.schema), optimizers=config.optimizer)
-    if initial:
-        initial.start(task.model, data.dataset)
-    with run_folder(composed, run_dir=config.run_dir, resume=config.resume) as (run_dir, ending):
-        started = initialised_from(run_dir, initial)
-        result = fit(
-            task,
-            data,
-            config.trainer,
-            run_dir=run_dir,
-            resume=config.resume is not None,
-            hyperparameters=flattened(composed),
-        )
-        learned = dataclasses.asdict(result)
-        if learned.pop("interrupted"):
-            raise KeyboardInterrupt(f"continue with `python train.py resume={run_dir}`")
-        figures = quick_metrics(
-            task.model,
-            data.dataset,
-            config.evaluation,
+    with joined(config.trainer.strategy, config.trainer.accelerator) as processes:
+        data = RecDataModule(
+            config.data,
             task=kind,
-            history_length=config.data.history_length,
-            negatives_per_positive=config.data.negatives_per_positive,
+            queries=config.evaluation.queries,
+            seed=config.seed,
+            rank=processes.rank,
+            num_ranks=processes.num_ranks,
         )
-        ending.source = data.dataset.manifest["fingerprint"]
-        ending.extra = {"prepared": str(data.dataset.path.absolute()), "task": kind, **started}
-        ending.metrics = {**learned, "test": figures["model"], "seed": config.seed}
+        with processes.one_machine_rank_first():
+            schema = data.dataset.schema
+        with deferred_tables(config.optimizer.is_fused and initial is None):
+            task = config.task(model=config.model(schema=schema), optimizers=config.optimizer)
+        if initial:
+            initial.start(task.model, data.dataset)
+        folder = run_folder(composed, run_dir=config.run_dir, resume=config.resume, processes=processes)
+        with folder as (run_dir, ending):
+            started = initialised_from(run_dir, initial if processes.is_main else None)
+            result = fit(
+                task,
+                data,
+                config.trainer,
+                run_dir=run_dir,
+                resume=ending.is_resumed,
+                processes=processes,
+                hyperparameters=flattened(composed),
+            )
+            learned = dataclasses.asdict(result)
+            if learned.pop("interrupted"):
+                raise KeyboardInterrupt(f"continue with `python train.py resume={run_dir}`")
+            if not processes.is_main:
+                return run_dir
+            model = best_model(task, run_dir, build=lambda: config.model(schema=schema))
+            show_items(model, data, run_dir=run_dir, num_items=config.trainer.projector_items)
+            figures = quick_metrics(
+                model,
+                data.dataset,
+                config.evaluation,
+                task=kind,
+                history_length=config.data.history_length,
+                negatives_per_positive=config.data.negatives_per_positive,
+            )
+            ending.source = data.dataset.manifest["fingerprint"]
+            ending.extra = {"prepared": str(data.dataset.path.absolute()), "task": kind, **started}
+            ending.metrics = {**learned, "test": figures["model"], "seed": config.seed}
     title = f"test split of {config.data.name} ({config.data.split})"
     print_figures(figures, title=title, k=config.evaluation.main_k)
     return run_dir

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import dis
+import errno
 import functools
 import logging
 import os
@@ -26,10 +27,11 @@ from omegaconf import DictConfig
 
 from recsys.config.compose import CONFIGS, SWEEP, Command, Reviewed, current_composition, review, settle
 from recsys.config.results import TRIAL, summarise
-from recsys.config.runs import LOG_FORMAT, claim_folder, unique_folder
+from recsys.config.runs import LOG_FORMAT, claim_folder, is_worth_a_line, unique_folder
 from recsys.daily import DAILY, LOOP, STATE
 from recsys.schema.manifest import write_json
 from recsys.sweeper import SWEEPER
+from recsys.training.processes import launched
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +44,15 @@ _NOISY = {
     "pytorch_lightning": logging.WARNING,
     "lightning.pytorch": logging.WARNING,
     "torch.fx._symbolic_trace": logging.ERROR,
+    "torchrec": logging.WARNING,
 }
 _NOISY_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     "distutils Version classes are deprecated",
+    "Please use DTensor instead and we are deprecating ShardedTensor",
 )
+
+_REFUSED_BY_THE_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 DONE, FAULT, USERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -111,7 +117,7 @@ def is_users_mistake(error: BaseException) -> bool:
 
     The same exceptions out of a library, or out of an operation that failed in our code, are faults of ours.
     """
-    if isinstance(error, PermissionError):
+    if isinstance(error, OSError) and error.errno in _REFUSED_BY_THE_DISK:
         return True
     place = error.__traceback__
     if not isinstance(error, ValueError | TypeError) or place is None:
@@ -143,13 +149,19 @@ def _run(command: Command[C], function: Function[C], arguments: Sequence[str]) -
     [outcome] = outcomes
     if isinstance(outcome, Exception):
         raise outcome
-    print(outcome)
+    if launched().is_main:
+        print(outcome)
     return DONE
 
 
 def _repeat(
     command: Command[C], function: Function[C], reviewed: Reviewed, *, args: Namespace, parser: ArgumentParser
 ) -> int:
+    if launched().num_ranks > 1:
+        raise ValueError(
+            "several runs (`-m`, `sweep=`) are started by one process, but torchrun has started"
+            f" {launched().num_ranks}; leave torchrun out, or train one run"
+        )
     folder = reviewed.first.plain.get("run_dir")
     sweeper = LOOP if reviewed.is_daily else SWEEPER if reviewed.is_search else None
     name = DAILY if reviewed.is_daily else reviewed.first.choices.get(SWEEP) or "multirun"
@@ -243,7 +255,10 @@ def _no_job(config: DictConfig) -> None:
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LOG_FORMAT)
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    handler.addFilter(is_worth_a_line)
+    logging.basicConfig(
+        level=logging.INFO if launched().is_main else logging.WARNING, handlers=[handler], force=True
+    )
     for name, level in _NOISY.items():
         logging.getLogger(name).setLevel(level)
     for message in _NOISY_WARNINGS:

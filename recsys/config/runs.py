@@ -21,12 +21,18 @@ from yaml import YAMLError
 from recsys.config.targets import TARGET
 from recsys.doctor import available_cores, cpu_name, installed_versions, memory_gib
 from recsys.schema.manifest import MANIFEST, git_commit, read_station, write_json, write_manifest
+from recsys.training.processes import ALONE, Processes
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.json"
 LOG = "train.log"
 LOG_FORMAT = logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+
+def is_worth_a_line(record: logging.LogRecord) -> bool:
+    """False for what FBGEMM says of itself, some twenty long lines a table collection, on the root logger."""
+    return record.name != "root" or record.levelno >= logging.WARNING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,35 +96,53 @@ class Ending:
         metrics: for metrics.json; None as long as training has not ended.
         source: fingerprint of the prepared dataset.
         extra: further keys of the manifest.
+        is_resumed: the run was there before.
     """
 
     metrics: dict[str, Any] | None = None
     source: str | None = None
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    is_resumed: bool = False
 
 
 @contextlib.contextmanager
 def run_folder(
-    composed: Mapping[str, Any], *, run_dir: str | None, resume: str | None
+    composed: Mapping[str, Any],
+    *,
+    run_dir: str | None,
+    resume: str | None,
+    processes: Processes = ALONE,
 ) -> Iterator[tuple[Path, Ending]]:
     """Makes the folder of a run, or takes up that of `resume`; while inside, its train.log gets the logs too.
 
-    When the ending has been filled in, the run is complete and gets metrics.json and its manifest.
+    When the ending has been filled in, the run is complete and gets metrics.json and its manifest. Processes
+    that torchrun has started again take up the run of `run_dir`.
 
     Args:
         composed: the composed configuration, kept as config.yaml.
         run_dir: where; null is runs/<date>-<time>-<model>-<data>.
         resume: folder of the run to continue.
+        processes: those that train together; the main one writes.
 
     Raises:
-        ValueError: `run_dir` holds something already, or `resume` has no checkpoint.
+        ValueError: `run_dir` holds something already, or `resume` is no run.
     """
-    path = _resumed(resume) if resume else _new(run_dir, composed)
+    _check_restarts(run_dir or resume, processes)
+    if processes.restarts and run_dir and (Path(run_dir).expanduser() / CONFIG).is_file():
+        resume = run_dir
+    ending = Ending(is_resumed=resume is not None)
+    made = None
+    if processes.is_main:
+        made = _resumed(resume) if resume else _new(run_dir, composed)
+    path = processes.agree(made)
+    assert path is not None
+    if not processes.is_main:
+        yield path, ending
+        return
     # Where a run lies is no part of what it is: the file can be used for another run as it is.
     kept = {**composed, "run_dir": None, "resume": None, "init_from": None}
     OmegaConf.save(OmegaConf.create(kept), path / CONFIG)
     write_json(path / ENVIRONMENT, _environment(composed, path / ENVIRONMENT))
-    ending = Ending()
     with _logging_to(path / LOG):
         yield path, ending
     if ending.metrics is not None:
@@ -126,10 +150,20 @@ def run_folder(
         write_manifest(path, "run", config=kept, source=ending.source, extra=ending.extra)
 
 
+def _check_restarts(folder: str | None, processes: Processes) -> None:
+    """Raises ValueError where torchrun may start the processes again and they would not find their run."""
+    if processes.max_restarts and not folder:
+        raise ValueError(
+            f"torchrun may start the processes again ({processes.max_restarts} times), so they must know"
+            " the folder of their run: add `run_dir=PATH`"
+        )
+
+
 @contextlib.contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path)
     handler.setFormatter(LOG_FORMAT)
+    handler.addFilter(is_worth_a_line)
     logging.getLogger().addHandler(handler)
     try:
         yield
@@ -172,11 +206,7 @@ def _new(run_dir: str | None, composed: Mapping[str, Any]) -> Path:
 
 def _resumed(resume: str) -> Path:
     path = Path(resume).expanduser()
-    if not (path / "checkpoints" / "last").is_file():
-        raise ValueError(
-            f"`resume={path}` has no `checkpoints/last` to continue from: it ended before its first "
-            f"checkpoint; train anew with `python train.py`"
-        )
+    read_config(path)
     (path / MANIFEST).unlink(missing_ok=True)  # until training has ended again, the run is not a finished one
     return path
 

@@ -2,19 +2,31 @@
 
 User and item features are looked up in the feature stores held by the dataset; events bring rows only.
 
-Legend: B examples.
+Legend: B examples, V values of bags, F features.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torchrec import JaggedTensor, KeyedJaggedTensor
 
 from recsys.data.events import Bags, Events
-from recsys.schema.batch import Batch, concatenate_keys
+from recsys.schema.batch import Batch
 from recsys.schema.features import HISTORY, ITEM_ID, FeatureSchema
+
+
+@dataclasses.dataclass
+class Keyed:
+    """Keys of a KeyedJaggedTensor to be; lengths None where every bag holds one row."""
+
+    keys: list[str]
+    values: torch.Tensor
+    lengths: torch.Tensor | None
 
 
 @dataclasses.dataclass
@@ -25,7 +37,7 @@ class Collator:
         schema: the features.
         users: features of all users, by user row.
         items: features of the whole catalogue, by item row.
-        history_length: latest positives that a model sees.
+        history_length: latest positives that a model sees; 0 shows it none.
     """
 
     schema: FeatureSchema
@@ -36,32 +48,76 @@ class Collator:
     def __post_init__(self) -> None:
         # Catalogue row -> row of the item table: the history reads the same table as the item itself.
         self._item_id_rows = self.items.ids[ITEM_ID].values()
+        names = [f.name for f in self.schema.sparse(["context"])]
+        many = {f.name for f in self.schema.features if f.is_multivalued}
+        self._runs = [list(run) for _, run in itertools.groupby(names, key=many.__contains__)]
+        self._ones = torch.ones(0, dtype=torch.int32)
 
-    def queries(self, events: Events, history: Bags) -> Batch:
-        """User and context features of the events; `history` as catalogue rows, already cut to length."""
-        parts = [self.users.select(events.user_rows).ids]
+    @property
+    def needs_history(self) -> bool:
+        """Whether anything of a history comes into the batches."""
+        return HISTORY in self.schema and self.history_length > 0
+
+    def queries(self, events: Events, history: Bags | None) -> Batch:
+        """User and context features of the events; `history` as catalogue rows, already cut to length.
+
+        A `history` of None is empty for every event.
+        """
+        return self._batch(events, history, [])
+
+    def rows(self, events: Events, history: Bags | None) -> Batch:
+        """User, context and item features of the events, for a ranking task."""
+        item_rows = events.item_rows
+        batch = self._batch(events, history, [_looked_up(self.items, item_rows)])
+        batch.dense = _side_by_side([batch.dense, self.items.dense[item_rows]])
+        return batch
+
+    def _batch(self, events: Events, history: Bags | None, candidate: list[Keyed]) -> Batch:
+        user_rows = events.user_rows
+        parts = [_looked_up(self.users, user_rows)]
         if HISTORY in self.schema:
-            parts.append(_keyed({HISTORY: Bags(self._item_id_rows[history.values], history.offsets)}))
-        if events.sparse:
-            parts.append(_keyed(events.sparse))
-        dense = torch.cat([self.users.dense[events.user_rows], events.dense], dim=1)
+            parts.append(self._history(history, len(events)))
+        parts += [self._context(events, run) for run in self._runs]
         return Batch(
-            ids=concatenate_keys(parts),
-            dense=dense,
+            ids=self._jagged([*parts, *candidate], len(events)),
+            dense=_side_by_side([self.users.dense[user_rows], events.dense]),
             labels=events.positives.float(),
             item_rows=events.item_rows,
             user_keys=events.history_rows,
         )
 
-    def rows(self, events: Events, history: Bags) -> Batch:
-        """User, context and item features of the events, for a ranking task."""
-        query = self.queries(events, history)
-        candidate = self.items.select(events.item_rows)
-        return dataclasses.replace(
-            query,
-            ids=concatenate_keys([query.ids, candidate.ids]),
-            dense=torch.cat([query.dense, candidate.dense], dim=1),
-        )
+    def _history(self, history: Bags | None, size: int) -> Keyed:
+        if history is None:
+            nothing = torch.zeros(0, dtype=torch.int64)
+            return Keyed([HISTORY], values=nothing, lengths=torch.zeros(size, dtype=torch.int32))
+        values = self._item_id_rows.index_select(0, history.values)
+        return Keyed([HISTORY], values=values, lengths=history.lengths.int())
+
+    def _context(self, events: Events, run: list[str]) -> Keyed:
+        """Neighbouring features that are all single-valued or all multi-valued."""
+        if run[0] in events.bags:
+            return _keyed({name: events.bags[name] for name in run})
+        begin = events.single_valued.index(run[0])
+        values = torch.empty(len(run), len(events), dtype=torch.int64)
+        np.copyto(values.numpy(), events.single_rows[:, begin : begin + len(run)].numpy().T)
+        return Keyed(run, values=values.view(-1), lengths=None)
+
+    def _jagged(self, parts: Sequence[Keyed], size: int) -> KeyedJaggedTensor:
+        keys = [key for part in parts for key in part.keys]
+        values = torch.cat([part.values for part in parts])
+        if all(part.lengths is None for part in parts):
+            lengths = self._ones_of(len(values))
+        else:
+            lengths = torch.cat(
+                [self._ones_of(len(part.values)) if part.lengths is None else part.lengths for part in parts]
+            )
+        return KeyedJaggedTensor(keys=keys, values=values, lengths=lengths, stride=size)
+
+    def _ones_of(self, size: int) -> torch.Tensor:
+        """Ones that all batches share."""
+        if len(self._ones) < size:
+            self._ones = torch.ones(size, dtype=torch.int32)
+        return self._ones[:size]
 
 
 def as_jagged(bag: Bags) -> JaggedTensor:
@@ -69,14 +125,28 @@ def as_jagged(bag: Bags) -> JaggedTensor:
     return JaggedTensor(values=bag.values, lengths=bag.lengths.int())
 
 
-def _keyed(columns: dict[str, Bags]) -> KeyedJaggedTensor:
-    return KeyedJaggedTensor(
-        keys=list(columns),
-        values=torch.cat([bag.values for bag in columns.values()]),
+def feature_store(columns: dict[str, Bags], dense: torch.Tensor) -> Batch:
+    """A whole table's features held as one Batch, to be looked up with `select`."""
+    keyed = _keyed(columns)
+    return Batch(
+        ids=KeyedJaggedTensor(keys=keyed.keys, values=keyed.values, lengths=keyed.lengths), dense=dense
+    )
+
+
+def _looked_up(store: Batch, rows: torch.Tensor) -> Keyed:
+    values, lengths = store.gather(rows)
+    return Keyed(list(store.ids.keys()), values=values, lengths=lengths)
+
+
+def _keyed(columns: dict[str, Bags]) -> Keyed:
+    return Keyed(
+        list(columns),
+        values=torch.cat([bag.values for bag in columns.values()]).long(),
         lengths=torch.cat([bag.lengths for bag in columns.values()]).int(),
     )
 
 
-def feature_store(columns: dict[str, Bags], dense: torch.Tensor) -> Batch:
-    """A whole table's features held as one Batch, to be looked up with `select`."""
-    return Batch(ids=_keyed(columns), dense=dense)
+def _side_by_side(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Matrices [B, ...] as one; the only one with columns is returned as it is."""
+    wide = [part for part in parts if part.shape[1]]
+    return torch.cat(wide, dim=1) if len(wide) > 1 else (wide or parts)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from recsys.data.dataset import PreparedDataset, Split
 from recsys.data.events import Events
 from recsys.data.loader import BatchLoader
 from recsys.data.options import DataOptions
+from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare
 from recsys.data.preparing.readings import TimeReading
 from recsys.data.queries import QueryLoader, QueryMode
@@ -34,6 +34,8 @@ class RecDataModule(pl.LightningDataModule):
         task: `retrieval` or `ranking`.
         queries: what a retrieval query is, see `PreparedDataset.queries`.
         seed: of the order of examples and the draws of negatives.
+        rank, num_ranks: this process among those that train together. Batch sizes are of all of them
+            together: each gets its part of the same batches, as many as the others.
     """
 
     def __init__(
@@ -43,12 +45,15 @@ class RecDataModule(pl.LightningDataModule):
         task: Task = "retrieval",
         queries: QueryMode | Literal["auto"] = "auto",
         seed: int = 0,
+        rank: int = 0,
+        num_ranks: int = 1,
     ) -> None:
         super().__init__()
         self.options = options
         self.task = task
         self.queries_mode = queries
         self.seed = seed
+        self.ranks = Ranks(rank, num_ranks)
         self._dataset: PreparedDataset | None = None
         self._train: BatchLoader | None = None
 
@@ -104,7 +109,7 @@ class RecDataModule(pl.LightningDataModule):
         queries = self.dataset.queries(
             "validation", mode=self.queries_mode, history_length=self.options.history_length
         )
-        return QueryLoader(queries, self.options.eval_batch_size)
+        return QueryLoader(queries, self.options.eval_batch_size, self.ranks)
 
     def loader(self, split: Split, *, shuffle: bool) -> BatchLoader:
         """Batches of a split for this task."""
@@ -115,9 +120,13 @@ class RecDataModule(pl.LightningDataModule):
             _ToBatch(self.dataset, split, task=self.task, options=options),
             batch_size=self.batch_size if shuffle else options.eval_batch_size,
             shuffle_rows=options.shuffle_rows if shuffle else 0,
-            only_positives=self.task == "retrieval",
+            only_positives=self.task == "retrieval" and self._has_negatives(split),
             since=self._train_from if split == "train" else None,
             seed=self.seed,
+            ranks=self.ranks,
+            # What is read once in order need not be held.
+            memory_budget=options.memory_budget * 2**30 if shuffle else 0,
+            prefetch_batches=options.prefetch_batches if shuffle else 0,
         )
 
     @property
@@ -130,38 +139,48 @@ class RecDataModule(pl.LightningDataModule):
             raise ValueError(f"`data.train_from={given}` needs timestamps, and the interactions have none")
         return TimeReading(**time).instant(given, key="data.train_from")
 
+    def _has_negatives(self, split: Split) -> bool:
+        counts = self.dataset.manifest["counts"]
+        return bool(counts["rows"][split] != counts["positives"][split])
+
 
 class _ToBatch:
     """Collates the events of one split for one task."""
 
     def __init__(self, dataset: PreparedDataset, split: Split, *, task: Task, options: DataOptions) -> None:
         self.collator = dataset.collator(options.history_length)
-        self.histories = dataset.histories(split)
+        self.histories = dataset.histories(split) if self.collator.needs_history else None
         self.task = task
         self.num_items = dataset.num_items
         only_positives = bool(dataset.manifest["label"]["only_positives"])
         self.num_negatives = options.negatives_per_positive if task == "ranking" and only_positives else 0
 
-    def __call__(self, events: Events, generator: torch.Generator) -> Batch:
+    def __call__(self, events: Events, part: Part, generator: torch.Generator) -> Batch:
         if self.num_negatives:
-            events = _with_negatives(
-                events, self.num_negatives, num_items=self.num_items, generator=generator
+            # Drawn for the whole batch, so that they do not depend on the number of ranks.
+            drawn = torch.randint(
+                1, self.num_items, (part.whole, 1 + self.num_negatives), generator=generator
             )
-        history = self.histories.before(events, at_most=self.collator.history_length)
+            events = _with_negatives(events, drawn[part.begin : part.end])
+        history = None
+        if self.histories is not None:
+            history = self.histories.before(events, at_most=self.collator.history_length)
         if self.task == "ranking":
             return self.collator.rows(events, history)
         return self.collator.queries(events, history)
 
 
-def _with_negatives(
-    events: Events, num_negatives: int, *, num_items: int, generator: torch.Generator
-) -> Events:
-    """Each event followed by copies of it with items drawn uniformly from the catalogue, as negatives."""
-    repeated = events.select(torch.arange(len(events)).repeat_interleave(1 + num_negatives))
-    is_copy = torch.arange(len(repeated)) % (1 + num_negatives) != 0
-    drawn = torch.randint(1, num_items, (len(repeated),), generator=generator)
-    return dataclasses.replace(
-        repeated,
-        item_rows=torch.where(is_copy, drawn, repeated.item_rows),
+def _with_negatives(events: Events, drawn: torch.Tensor) -> Events:
+    """Each event followed by copies of it with other items, as negatives.
+
+    Args:
+        events: N events.
+        drawn: [N, 1 + number of negatives] catalogue rows; the first of each row is not used.
+    """
+    num_copies = drawn.shape[1]
+    repeated = events.select(torch.arange(len(events)).repeat_interleave(num_copies))
+    is_copy = torch.arange(len(repeated)) % num_copies != 0
+    return repeated.replace(
+        item_rows=torch.where(is_copy, drawn.reshape(-1), repeated.item_rows),
         positives=repeated.positives & ~is_copy,
     )

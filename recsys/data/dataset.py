@@ -152,12 +152,24 @@ class PreparedDataset:
             mode = "event" if self.has_timestamps else "user"
         build = event_queries if mode == "event" else user_queries
         return build(
-            self.split_table(split),
+            self._positives(split),
             histories=self.histories(split),
             collator=self.collator(history_length),
             split_number=SPLITS.index(split),
             has_timestamps=self.has_timestamps,
         )
+
+    def _positives(self, split: Split) -> pa.Table:
+        """What queries are made of: a row for each positive of validation or test."""
+        raw = [tables.USER_ID, *([tables.RAW_PREFIX + tables.TIMESTAMP] if self.has_timestamps else [])]
+        columns = [*columns_of(self.schema), *raw]
+        parts = []
+        for file in map(pq.ParquetFile, self.files(split)):
+            parts.append(file.schema_arrow.empty_table().select(columns))
+            for number in range(file.num_row_groups):
+                table = file.read_row_group(number, columns=columns)
+                parts.append(table.filter(table[tables.POSITIVE]))
+        return pa.concat_tables(parts)
 
     @cached_property
     def _users(self) -> pa.Table:

@@ -3,71 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
-from recsys.data.events import Events, columns_of
-from recsys.schema import tables
+from recsys.data.ahead import ahead
+from recsys.data.blocks import Block, RowGroup, SplitRows, Wanted, blocks
+from recsys.data.events import Events
+from recsys.data.parts import ALONE, Part, Ranks
 from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 
-ToBatch = Callable[[Events, torch.Generator], Batch]
-
-
-@dataclasses.dataclass(frozen=True)
-class RowGroup:
-    """A row group of a Parquet file and how many of its rows are wanted."""
-
-    file: Path
-    index: int
-    num_rows: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """Which rows of a split are wanted: positives only, or those from an instant on, or both."""
-
-    only_positives: bool = False
-    since: int | None = None
-
-    @property
-    def columns(self) -> list[str]:
-        """What has to be read to tell; empty when every row is wanted."""
-        by_time = [] if self.since is None else [tables.TIMESTAMP]
-        return [*([tables.POSITIVE] if self.only_positives else []), *by_time]
-
-    def mask(self, table: pa.Table) -> pa.ChunkedArray:
-        """True for each wanted row."""
-        kept = [table[tables.POSITIVE]] if self.only_positives else []
-        if self.since is not None:
-            kept.append(pc.greater_equal(table[tables.TIMESTAMP], self.since))
-        return functools.reduce(pc.and_, kept)
+ToBatch = Callable[[Events, Part, torch.Generator], Batch]
 
 
 class BatchLoader:
     """Iterates over a split once an epoch.
 
     Row groups are drawn in random order and read whole; those of a block of up to `shuffle_rows` rows are
-    shuffled among one another. The order depends on `seed` and the epoch alone. A split that fits one block
-    is read once.
+    shuffled among one another. The order depends on `seed` and the epoch alone: not on the number of ranks,
+    nor on whether the split is held in memory or streamed. Two blocks are in memory at most, as the next one
+    is read little by little while batches are made of the one before.
 
     Args:
         files: Parquet files of the split.
         schema: the features.
-        to_batch: makes a batch of events; its generator's state depends on seed, epoch and batch alone.
-        batch_size: examples a batch; the last one of an epoch may be smaller.
+        to_batch: makes this rank's batch of the events of its part; its generator's state depends on seed,
+            epoch and batch alone.
+        batch_size: examples a batch of all ranks together; the last one of an epoch may be smaller.
         shuffle_rows: rows of a block; 0 keeps the order on disk.
         only_positives: leave out rows that are not positives.
         since: leave out rows before this instant, in microseconds since 1970 (UTC).
         seed: of the order.
+        ranks: this process among those that share each batch.
+        memory_budget: bytes; a split that fits is read once and held.
+        prefetch_batches: batches made ahead in a thread; 0 makes each when it is asked for.
     """
 
     def __init__(
@@ -81,130 +55,110 @@ class BatchLoader:
         only_positives: bool = False,
         since: int | None = None,
         seed: int = 0,
+        ranks: Ranks = ALONE,
+        memory_budget: float = 0.0,
+        prefetch_batches: int = 0,
     ) -> None:
-        self.schema = schema
+        self.rows = SplitRows(files, schema, Wanted(only_positives, since), memory_budget=memory_budget)
         self.to_batch = to_batch
         self.batch_size = batch_size
         self.shuffle_rows = shuffle_rows
-        self.wanted = Wanted(only_positives, since)
         self.seed = seed
-        self.row_groups = [group for file in files for group in _row_groups(file, self.wanted)]
-        self.num_rows = sum(group.num_rows for group in self.row_groups)
+        self.ranks = ranks
+        self.prefetch_batches = prefetch_batches
         self.epoch = -1
         self.next_batch = 0
         self._resumed = False
-        self._only_block: Events | None = None
 
     def __len__(self) -> int:
-        return math.ceil(self.num_rows / self.batch_size)
+        return math.ceil(self.rows.num_rows / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         if not self._resumed:
             # What is not shuffled is the same each time.
             self.epoch, self.next_batch = self.epoch + 1 if self.shuffle_rows else 0, 0
         self._resumed = False
-        skip = self.next_batch * self.batch_size
-        for position, rows in enumerate(self._chunks(skip), start=self.next_batch):
-            self.next_batch = position + 1
-            yield self.to_batch(rows, self._generator("batch", position))
+        numbered = self._numbered(_Draws(self.seed, self.epoch), self.next_batch)
+        if self.prefetch_batches:
+            numbered = ahead(numbered, self.prefetch_batches)
+        for number, batch in numbered:
+            self.next_batch = number + 1
+            yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in which epoch the loader stands: the batches handed out so far."""
+        """Where in which epoch the loader stands: the global batches handed out so far."""
         return {"epoch": self.epoch, "next_batch": self.next_batch, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state_dict` was taken."""
+        """Goes on where `state_dict` was taken, by any number of ranks."""
         self.epoch, self.next_batch, self.seed = state["epoch"], state["next_batch"], state["seed"]
         self._resumed = self.next_batch < len(self)  # an epoch that was over is followed by the next one
 
-    def _chunks(self, skip: int) -> Iterator[Events]:
-        """Batches of events across blocks, without the first `skip` rows."""
+    def _numbered(self, draws: _Draws, first: int) -> Iterator[tuple[int, Batch]]:
+        for number, (events, part) in enumerate(self._parts(draws, first * self.batch_size), start=first):
+            yield number, part.mark(self.to_batch(events, part, draws("batch", number)))
+
+    def _parts(self, draws: _Draws, skip: int) -> Iterator[tuple[Events, Part]]:
+        """This rank's events of each global batch, without the first `skip` rows."""
         waiting: Events | None = None
-        for block_number, block in enumerate(self._blocks()):
-            size = sum(group.num_rows for group in block)
-            if skip >= size:
-                skip -= size
-                continue
-            events = self._read(block, is_only=size == self.num_rows)
-            order = torch.arange(len(events))
-            if self.shuffle_rows:
-                order = torch.randperm(len(events), generator=self._generator("block", block_number))
-            order, skip = order[skip:], 0
+        for events, order, following in self._ordered(draws, skip):
             if waiting is not None:
                 head = self.batch_size - len(waiting)
-                merged = _concatenate(waiting, events.select(order[:head]))
-                order, waiting = order[head:], None
-                if len(merged) < self.batch_size:
-                    waiting = merged
+                waiting = waiting.join(events.select(order[:head]))
+                order = order[head:]
+                if len(waiting) < self.batch_size:
                     continue
-                yield merged
+                yield self._cut(waiting, torch.arange(len(waiting)))
+                waiting = None
             for begin in range(0, len(order), self.batch_size):
-                chosen = events.select(order[begin : begin + self.batch_size])
+                if following is not None:
+                    following.read_ahead(begin / len(order))
+                chosen = order[begin : begin + self.batch_size]
                 if len(chosen) < self.batch_size:
-                    waiting = chosen
+                    waiting = events.select(chosen)
                 else:
-                    yield chosen
+                    yield self._cut(events, chosen)
         if waiting is not None:
-            yield waiting
+            yield self._cut(waiting, torch.arange(len(waiting)))
 
-    def _blocks(self) -> Iterator[list[RowGroup]]:
-        groups = self.row_groups
+    def _cut(self, events: Events, positions: torch.Tensor) -> tuple[Events, Part]:
+        part = self.ranks.part(len(positions))
+        return events.select(positions[part.begin : part.end]), part
+
+    def _ordered(self, draws: _Draws, skip: int) -> Iterator[tuple[Events, torch.Tensor, Block | None]]:
+        """Events, the order of a block's rows among them, and the block that follows."""
+        blocks_left: deque[tuple[int, Block]] = deque()
+        for number, groups in enumerate(self._drawn(draws)):
+            block = self.rows.open(groups)
+            if skip >= block.num_rows and not blocks_left:
+                skip -= block.num_rows
+            else:
+                blocks_left.append((number, block))
+        while blocks_left:
+            number, block = blocks_left.popleft()
+            order = block.positions
+            if self.shuffle_rows:
+                order = order[torch.randperm(len(order), generator=draws("block", number))]
+            yield block.events(), order[skip:], blocks_left[0][1] if blocks_left else None
+            skip = 0
+
+    def _drawn(self, draws: _Draws) -> Iterator[list[RowGroup]]:
+        groups = self.rows.row_groups
         if self.shuffle_rows:
-            order = torch.randperm(len(groups), generator=self._generator("row groups", 0))
+            order = torch.randperm(len(groups), generator=draws("row groups", 0))
             groups = [groups[i] for i in order.tolist()]
-        block: list[RowGroup] = []
-        for group in groups:
-            if block and sum(g.num_rows for g in block) + group.num_rows > max(self.shuffle_rows, 1):
-                yield block
-                block = []
-            block.append(group)
-        if block:
-            yield block
+        return blocks(groups, self.shuffle_rows)
 
-    def _read(self, block: list[RowGroup], *, is_only: bool) -> Events:
-        if is_only and self._only_block is not None:
-            return self._only_block
-        # In the order on disk, so that a block's rows do not depend on the order its groups were drawn in.
-        groups = sorted(block, key=lambda group: (group.file, group.index))
-        columns = columns_of(self.schema)
-        table = pa.concat_tables(
-            pq.ParquetFile(g.file).read_row_group(g.index, columns=columns) for g in groups
-        )
-        if self.wanted.columns:
-            table = table.filter(self.wanted.mask(table))
-        events = Events.from_arrow(table, self.schema)
-        if is_only:
-            self._only_block = events
-        return events
 
-    def _generator(self, purpose: str, number: int) -> torch.Generator:
-        parts = (self.seed, self.epoch, number, sum(purpose.encode()))
+@dataclasses.dataclass(frozen=True)
+class _Draws:
+    """Generators of an epoch, each for one purpose alone, so that no draw depends on the ones before."""
+
+    seed: int
+    epoch: int
+
+    def __call__(self, purpose: str, number: int) -> torch.Generator:
         mixed = 0
-        for part in parts:
+        for part in (self.seed, self.epoch, number, sum(purpose.encode())):
             mixed = (mixed * 0x9E3779B97F4A7C15 + part + 1) % 2**63
         return torch.Generator().manual_seed(mixed)
-
-
-def _row_groups(file: Path, wanted: Wanted) -> list[RowGroup]:
-    parquet = pq.ParquetFile(file)
-    groups = []
-    for index in range(parquet.num_row_groups):
-        num_rows = parquet.metadata.row_group(index).num_rows
-        if wanted.columns:
-            num_rows = int(
-                wanted.mask(parquet.read_row_group(index, columns=wanted.columns)).to_numpy().sum()
-            )
-        if num_rows:
-            groups.append(RowGroup(file, index, num_rows))
-    return groups
-
-
-def _concatenate(first: Events, second: Events) -> Events:
-    joined: dict[str, Any] = {}
-    for field in dataclasses.fields(Events):
-        a, b = getattr(first, field.name), getattr(second, field.name)
-        if isinstance(a, dict):
-            joined[field.name] = {name: a[name].join(b[name]) for name in a}
-        else:
-            joined[field.name] = torch.cat([a, b])
-    return Events(**joined)

@@ -92,14 +92,18 @@ class DataOptions:
         engine: what runs the preparation.
         cache_dir: raw and prepared data; null means $RECSYS_CACHE or ~/.cache/recsys.
         prepared: an existing prepared dataset to use as it is; the keys above are then not read.
-        batch_size: training examples a step; `auto` takes a power of two, from 32 to 1024, that makes some 64
-            steps an epoch.
-        eval_batch_size: examples or queries a step of validation and evaluation.
-        history_length: latest positives of the user that a model sees.
+        batch_size: training examples a step, of all processes together; `auto` takes a power of two, from 32
+            to 1024, that makes some 64 steps an epoch.
+        eval_batch_size: examples or queries a step of validation and evaluation, of all processes together.
+        history_length: latest positives of the user that a model sees; 0 leaves the history empty and does
+            not read it.
         negatives_per_positive: sampled for ranking when only positives are logged.
         shuffle_rows: rows that are shuffled among one another at a time; row groups are shuffled always.
         train_from: an instant, like those of `split_boundaries`; only train rows from then on are learnt
             from, the earlier ones are history. Null learns from all.
+        memory_budget: GiB; a train split whose rows fit is read once and held, another is streamed from disk
+            in every epoch, two blocks of `shuffle_rows` in memory at a time. The batches are the same.
+        prefetch_batches: training batches made ahead in a thread; 0 makes each when it is asked for.
     """
 
     name: str = "table"
@@ -126,6 +130,8 @@ class DataOptions:
     negatives_per_positive: int = 4
     shuffle_rows: int = 1_000_000
     train_from: int | float | str | None = None
+    memory_budget: float = 0.5
+    prefetch_batches: int = 4
 
     @property
     def cache_path(self) -> Path:

@@ -16,7 +16,8 @@ import torch
 
 from recsys.data.collate import Collator, as_jagged
 from recsys.data.events import Bags, Events
-from recsys.data.histories import Histories
+from recsys.data.histories import Histories, Spans
+from recsys.data.parts import ALONE, Ranks
 from recsys.schema import tables
 from recsys.schema.batch import Batch
 
@@ -42,7 +43,7 @@ class Queries:
     user_ids: npt.NDArray[Any]
     timestamps: npt.NDArray[Any] | None
     events: Events
-    histories: Bags
+    histories: Spans
     relevant: Bags
     collator: Collator
 
@@ -59,14 +60,11 @@ class Queries:
         """[Q] microseconds since 1970 (UTC); row numbers where the raw table has no timestamps."""
         return self.events.timestamps.numpy()
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """The queries as batches with `relevant` and `seen`, in order."""
-        for begin in range(0, len(self), batch_size):
-            yield self.batch(torch.arange(begin, min(begin + batch_size, len(self))))
-
     def batch(self, positions: torch.Tensor) -> Batch:
-        """The queries at `positions`."""
-        visible = self.histories.select(positions, at_most=self.collator.history_length)
+        """The queries at `positions`, with `relevant` and `seen`."""
+        visible = None
+        if self.collator.needs_history:
+            visible = self.histories.select(positions, at_most=self.collator.history_length)
         batch = self.collator.queries(self.events.select(positions), visible)
         batch.relevant = as_jagged(self.relevant.select(positions))
         batch.seen = as_jagged(self.histories.select(positions))
@@ -75,30 +73,32 @@ class Queries:
 
 @dataclasses.dataclass(frozen=True)
 class QueryLoader:
-    """The batches of `queries`, in order, as often as asked."""
+    """The batches of `queries`, in order, as often as asked; of each, this rank's part."""
 
     queries: Queries
     batch_size: int
+    ranks: Ranks = ALONE
 
     def __len__(self) -> int:
         return -(-len(self.queries) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.queries.batches(self.batch_size)
+        for positions in torch.split(torch.arange(len(self.queries)), self.batch_size):
+            part = self.ranks.part(len(positions))
+            yield part.mark(self.queries.batch(positions[part.begin : part.end]))
 
 
 def event_queries(
     table: pa.Table, *, histories: Histories, collator: Collator, split_number: int, has_timestamps: bool
 ) -> Queries:
     """One query for every positive event; its history is the user's positives strictly before it."""
-    positive = table.filter(table[tables.POSITIVE])
-    events = Events.from_arrow(positive, collator.schema)
+    events = Events.from_arrow(table, collator.schema)
     return Queries(
         mode="event",
-        user_ids=_raw(positive, tables.USER_ID),
-        timestamps=_raw(positive, tables.RAW_PREFIX + tables.TIMESTAMP) if has_timestamps else None,
+        user_ids=_raw(table, tables.USER_ID),
+        timestamps=_raw(table, tables.RAW_PREFIX + tables.TIMESTAMP) if has_timestamps else None,
         events=events,
-        histories=histories.before(events),
+        histories=histories.spans(events),
         relevant=Bags(values=events.item_rows, offsets=torch.arange(len(events) + 1)),
         collator=collator,
     )
@@ -108,10 +108,9 @@ def user_queries(
     table: pa.Table, *, histories: Histories, collator: Collator, split_number: int, has_timestamps: bool
 ) -> Queries:
     """One query a user: all of its positives are relevant, the history is the earlier splits."""
-    positive = table.filter(table[tables.POSITIVE])
-    events = Events.from_arrow(positive, collator.schema)
+    events = Events.from_arrow(table, collator.schema)
     users, first, relevant = _by_user(events)
-    chosen = positive.take(pa.array(first.numpy()))
+    chosen = table.take(pa.array(first.numpy()))
     return Queries(
         mode="user",
         user_ids=_raw(chosen, tables.USER_ID),

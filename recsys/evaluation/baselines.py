@@ -149,7 +149,7 @@ def _sample(queries: Queries, *, seed: int) -> Queries:
         user_ids=queries.user_ids[drawn],
         timestamps=None if queries.timestamps is None else queries.timestamps[drawn],
         events=queries.events.select(positions),
-        histories=queries.histories.select(positions),
+        histories=queries.histories.part(positions),
         relevant=queries.relevant.select(positions),
     )
 

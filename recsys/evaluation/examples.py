@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
@@ -75,7 +76,7 @@ def ranking_examples(
 def _example(
     queries: Queries, lists: Lists, position: int, titles: list[str], *, has_timestamps: bool
 ) -> dict[str, Any]:
-    history = _bag(queries.histories.values, queries.histories.offsets, position)
+    history = queries.histories.select(torch.tensor([position])).values.tolist()
     relevant = _bag(queries.relevant.values, queries.relevant.offsets, position)
     listed = [row for row in lists.item_rows[position].tolist() if row]
     when = np.datetime64(int(queries.timestamps_us[position]), "us") if has_timestamps else None

@@ -116,7 +116,7 @@ class RankingJudge:
         self.labels_N = events.positives.numpy().astype(np.int64)
         self.bootstrap = Bootstrap(events.history_rows.numpy(), options)
         classes_N = item_classes(dataset.item_counts.numpy())[events.item_rows.numpy()]
-        lengths_N = dataset.histories("test").before(events).lengths.numpy()
+        lengths_N = dataset.histories("test").spans(events).lengths.numpy()
         has_class = [classes_N == c for c in range(len(ITEM_CLASSES))]
         self.slices = _slices(dataset, events, lengths_N, has_class, hot_history=options.hot_history)
 

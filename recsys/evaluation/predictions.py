@@ -5,7 +5,6 @@ Legend: N rows, I catalogue, U users.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -44,13 +43,15 @@ def predict(
         ValueError: a probability is not a number.
     """
     assert isinstance(model, RankingModel)
-    histories, collator = dataset.histories("test"), dataset.collator(history_length)
+    collator = dataset.collator(history_length)
+    histories = dataset.histories("test") if collator.needs_history else None
     device = next(model.parameters()).device
     parts = []
     with torch.no_grad():  # FBGEMM has no kernel of its fused tables for inference mode
         for positions in torch.split(torch.arange(len(events)), batch_size):
             rows = events.select(positions)
-            batch = collator.rows(rows, histories.before(rows, at_most=history_length)).to(device)
+            history = histories.before(rows, at_most=history_length) if histories else None
+            batch = collator.rows(rows, history).to(device)
             parts.append(torch.sigmoid(model(batch).double()).cpu())
     probabilities = torch.cat(parts).numpy() if parts else np.zeros(0)
     if np.isnan(probabilities).any():
@@ -80,8 +81,7 @@ def with_negatives(events: Events, num_negatives: int, *, num_items: int, seed: 
     drawn = np.random.default_rng(seed).integers(1, num_items, size=len(events) * num_negatives)
     repeated = events.select(torch.arange(len(events)).repeat(1 + num_negatives))
     is_copy = torch.arange(len(repeated)) >= len(events)
-    return dataclasses.replace(
-        repeated,
+    return repeated.replace(
         item_rows=torch.cat([events.item_rows, torch.from_numpy(drawn)]),
         positives=repeated.positives & ~is_copy,
     )

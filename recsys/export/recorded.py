@@ -96,15 +96,14 @@ class Recorder:
         events = Events.from_arrow(table, self.dataset.schema)
         history = self.dataset.histories(split).before(events)
         nothing = Bags(values=history.values[:0], offsets=torch.zeros_like(history.offsets))
-        unknown = dataclasses.replace(
-            events, user_rows=torch.zeros_like(events.user_rows), item_rows=torch.zeros_like(events.item_rows)
-        )
+        row_0 = torch.zeros_like(events.user_rows)
+        unknown = events.replace(user_rows=row_0, item_rows=row_0)
         known, given = self._known(table), self._given(table, events)
         strangers = {name: [{**r, name: self.unknown[name]} for r in given[name]] for name in given}
         nobody: dict[str, list[Record]] = {name: [{} for _ in range(len(events))] for name in known}
         empty: list[Record] = [{} for _ in range(len(events))]
         contexts = self._contexts(table)
-        bare = self._without_context(events)
+        bare = events.without_context()
         return [
             self._asked("ids alone", events, history, contexts, known),
             self._asked("raw values given", events, history, contexts, given),
@@ -172,15 +171,6 @@ class Recorder:
             if tables.RAW_PREFIX + column in table.column_names and field not in self.fields.timestamp:
                 columns[field] = raw_values(table[tables.RAW_PREFIX + column])
         return [{name: values[row] for name, values in columns.items()} for row in range(table.num_rows)]
-
-    def _without_context(self, events: Events) -> Events:
-        """The events with context features that are missing: row 0, no rows, or the train mean."""
-        missing = {}
-        for feature in self.dataset.schema.sparse(["context"]):
-            each = 0 if feature.is_multivalued else 1
-            values = torch.zeros(len(events) * each, dtype=torch.int64)
-            missing[feature.name] = Bags(values=values, offsets=torch.arange(len(events) + 1) * each)
-        return dataclasses.replace(events, sparse=missing, dense=torch.zeros_like(events.dense))
 
     def _raw_histories(self, history: Bags) -> list[list[Any]]:
         ids = self.dataset.item_ids

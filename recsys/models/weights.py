@@ -36,7 +36,7 @@ def read_weights(checkpoint: Path) -> Weights:
             f"expected a checkpoint at `{checkpoint}`, found none; train the run again or resume it"
         )
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise ValueError(
             f"checkpoint `{checkpoint}` is damaged ({error}); use another of that folder"

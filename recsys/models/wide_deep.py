@@ -101,6 +101,7 @@ class WideDeepHead(nn.Module):
         super().__init__()
         self.names = list(names)
         self.wide_names = list(wide_names)
+        self.wide_dim = _WIDE_DIM
         self.deep = MLP(len(names) * embedding_dim + num_dense, [*hidden, 1], dropout=dropout)
         self.wide_dense = nn.Parameter(torch.zeros(num_dense))
         self.bias = nn.Parameter(torch.zeros(1))
@@ -108,8 +109,8 @@ class WideDeepHead(nn.Module):
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """Logits [B]."""
         deep_B1 = self.deep(torch.cat([embedded[name] for name in self.names] + [dense], dim=1))
-        wide_B1 = (dense * self.wide_dense).sum(dim=1, keepdim=True) + self.bias
-        for name in self.wide_names:
-            wide_B1 = wide_B1 + embedded[name].mean(dim=1, keepdim=True)
+        weights_BW = torch.cat([embedded[name] for name in self.wide_names], dim=1)
+        wide_B1 = weights_BW.sum(dim=1, keepdim=True) / self.wide_dim
+        wide_B1 = wide_B1 + (dense * self.wide_dense).sum(dim=1, keepdim=True) + self.bias
         logits_B: torch.Tensor = (deep_B1 + wide_B1).squeeze(1)
         return logits_B

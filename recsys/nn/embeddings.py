@@ -6,7 +6,9 @@ scriptable, so that export replaces this module alone.
 Legend: B examples, D embedding dimension.
 """
 
-from collections.abc import Sequence
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -15,6 +17,22 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTens
 
 from recsys.nn.cross import Cross, cross_ids
 from recsys.schema.features import OUT_OF_VOCABULARY, Feature
+
+_DEFERRED = contextvars.ContextVar("deferred", default=False)
+
+
+@contextlib.contextmanager
+def deferred_tables(when: bool = True) -> Iterator[None]:
+    """Inside, `FeatureTables` take no memory for their weights yet; training gives it to them, once.
+
+    Args:
+        when: false changes nothing.
+    """
+    token = _DEFERRED.set(when)
+    try:
+        yield
+    finally:
+        _DEFERRED.reset(token)
 
 
 class FeatureTables(nn.Module):
@@ -56,6 +74,10 @@ class FeatureTables(nn.Module):
         self.embedding_dim = embedding_dim
         self.prefix = prefix
         self.id_dropout = id_dropout
+        self.init_std = init_std
+        self._names = [name for _, names in self.tables().values() for name in names]
+        self._num_rows = {name: rows for rows, names in self.tables().values() for name in names}
+        self._dropped = {feature.name for feature in features if feature.kind == "id"}
         init = partial(nn.init.normal_, std=init_std)
         self.collection = EmbeddingBagCollection(
             tables=[
@@ -68,7 +90,8 @@ class FeatureTables(nn.Module):
                     init_fn=init,
                 )
                 for table, (num_rows, names) in self.tables().items()
-            ]
+            ],
+            device=torch.device("meta" if _DEFERRED.get() else "cpu"),
         )
 
     def tables(self) -> dict[str, tuple[int, list[str]]]:
@@ -92,39 +115,77 @@ class FeatureTables(nn.Module):
 
         Returns:
             [B, D] for every feature present in `ids` and every cross whose parts are.
+
+        Raises:
+            ValueError: a row lies beyond its table.
         """
-        bags = {key: (jagged.values(), jagged.lengths()) for key, jagged in ids.to_dict().items()}
+        ids = self._select(ids)
+        if not ids.keys():
+            return {}
+        self._check_rows(ids)
         if self.training and self.id_dropout > 0:
-            bags = self._drop_ids(bags)
+            ids = self._drop_ids(ids)
+        if self.crosses:
+            ids = self._with_crosses(ids)
+        present = set(ids.keys())
+        embedded = self.collection(_complete(ids, self._names))
+        # NOTE: one split, not a slice a feature: the gradient of each slice would be a zeroed [B, F x D].
+        parts = embedded.values().split(self.embedding_dim, dim=1)
+        return {
+            self.prefix + name: part for name, part in zip(self._names, parts, strict=True) if name in present
+        }
+
+    def _select(self, ids: KeyedJaggedTensor) -> KeyedJaggedTensor:
+        """The known features of `ids` in the order of the tables; `ids` itself when it is that already."""
+        there = ids.keys()
+        names = [name for name in self._names if name in there]
+        if names == there:
+            return ids
+        return ids.permute([there.index(name) for name in names])
+
+    def _check_rows(self, ids: KeyedJaggedTensor) -> None:
+        """NOTE: FBGEMM maps a row beyond its table to row 0 in silence, and does so slowly."""
+        rows = ids.values()
+        limits = torch.tensor([self._num_rows[name] for name in ids.keys()], device=rows.device)  # noqa: SIM118
+        counts = torch.tensor(ids.length_per_key(), device=rows.device)
+        limit_V = torch.repeat_interleave(limits, counts, output_size=len(rows))
+        wrong_V = (rows < 0) | (rows >= limit_V)
+        if wrong_V.any():
+            place = int(wrong_V.nonzero()[0])
+            name = ids.keys()[int((counts.cumsum(0) <= place).sum())]
+            raise ValueError(
+                f"expected rows of feature `{name}` from 0 to {self._num_rows[name] - 1}, its table's last, "
+                f"got {int(rows[place])}: the batch was not made with this model's schema;"
+                " prepare the data anew"
+            )
+
+    def _drop_ids(self, ids: KeyedJaggedTensor) -> KeyedJaggedTensor:
+        counts = ids.length_per_key()
+        values = list(ids.values().split(counts))
+        for position, name in enumerate(ids.keys()):
+            if name in self._dropped:
+                drop = torch.rand(values[position].shape, device=values[position].device) < self.id_dropout
+                values[position] = values[position].masked_fill(drop, OUT_OF_VOCABULARY)
+        return KeyedJaggedTensor(keys=ids.keys(), values=torch.cat(values), lengths=ids.lengths())
+
+    def _with_crosses(self, ids: KeyedJaggedTensor) -> KeyedJaggedTensor:
+        bags = {name: (jagged.values(), jagged.lengths()) for name, jagged in ids.to_dict().items()}
         for cross in self.crosses:
             if all(part in bags for part in cross.parts):
                 bags[cross.name] = cross_ids([bags[part] for part in cross.parts], cross.num_rows)
-        names = [name for _, names in self.tables().values() for name in names]
-        present = [name for name in names if name in bags]
-        embedded = self.collection(_complete(bags, names, num_examples=ids.stride()))
-        return {self.prefix + name: embedded[name] for name in present}
-
-    def _drop_ids(
-        self, bags: dict[str, tuple[torch.Tensor, torch.Tensor]]
-    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        dropped = dict(bags)
-        for feature in self.features:
-            if feature.kind == "id" and feature.name in bags:
-                values, lengths = bags[feature.name]
-                drop = torch.rand(values.shape, device=values.device) < self.id_dropout
-                dropped[feature.name] = (values.masked_fill(drop, OUT_OF_VOCABULARY), lengths)
-        return dropped
+        return KeyedJaggedTensor(
+            keys=list(bags),
+            values=torch.cat([values for values, _ in bags.values()]),
+            lengths=torch.cat([lengths for _, lengths in bags.values()]),
+        )
 
 
-def _complete(
-    bags: dict[str, tuple[torch.Tensor, torch.Tensor]], names: Sequence[str], *, num_examples: int
-) -> KeyedJaggedTensor:
-    """The bags of `names` in order; empty bags for what is missing (a query holds no item features)."""
-    some_values, some_lengths = next(iter(bags.values()))
-    empty = (some_values.new_empty(0), some_lengths.new_zeros(num_examples))
-    chosen = [bags.get(name, empty) for name in names]
-    return KeyedJaggedTensor(
-        keys=list(names),
-        values=torch.cat([values for values, _ in chosen]),
-        lengths=torch.cat([lengths for _, lengths in chosen]),
-    )
+def _complete(ids: KeyedJaggedTensor, names: Sequence[str]) -> KeyedJaggedTensor:
+    """`ids` with empty bags for what is missing (a query holds no item features), in the order of `names`."""
+    there = ids.keys()
+    if list(names) == there:
+        return ids
+    lengths = ids.lengths().view(len(there), -1)
+    complete = lengths.new_zeros(len(names), lengths.shape[1])
+    complete[[names.index(name) for name in there]] = lengths
+    return KeyedJaggedTensor(keys=list(names), values=ids.values(), lengths=complete.view(-1))

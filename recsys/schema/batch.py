@@ -13,7 +13,7 @@ Legend: B examples, D_dense dense features, V values of a jagged field.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -33,6 +33,9 @@ class Batch:
         user_keys: [B] int64, equal for rows of the same user, known to train or not.
         relevant: [B] bags of catalogue rows that count as hits, when evaluating.
         seen: [B] bags of catalogue rows that must not be recommended, when evaluating.
+        share: what this rank's mean over the batch weighs in the mean over all ranks: their number times this
+            part's examples over the global batch's; 0 where the examples only stand in for an empty part,
+            with `weights` of 0.
     """
 
     ids: KeyedJaggedTensor
@@ -43,6 +46,7 @@ class Batch:
     user_keys: torch.Tensor | None = None
     relevant: JaggedTensor | None = None
     seen: JaggedTensor | None = None
+    share: float = 1.0
 
     def __len__(self) -> int:
         return int(self.dense.shape[0])
@@ -50,43 +54,54 @@ class Batch:
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Batch:
         """This batch on `device`."""
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=non_blocking) if value is not None else None
-            for name, value in self._fields()
+            name: value.to(device, non_blocking=non_blocking) for name, value in self._tensors()
         }
-        return Batch(**moved)
+        return dataclasses.replace(self, **moved)
 
     def pin_memory(self) -> Batch:
         """This batch in page-locked memory, so that its copy to a GPU can overlap with work there."""
-        pinned: dict[str, Any] = {name: _pin(value) for name, value in self._fields()}
-        return Batch(**pinned)
+        pinned: dict[str, Any] = {name: _pin(value) for name, value in self._tensors()}
+        return dataclasses.replace(self, **pinned)
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Tells the caching allocator that `stream` uses this batch."""
-        for _, value in self._fields():
-            if value is not None:
-                value.record_stream(stream)
+        for _, value in self._tensors():
+            value.record_stream(stream)
 
     def select(self, rows: torch.Tensor) -> Batch:
         """The examples at `rows` ([N] int64, repeats allowed), in that order; ids and dense values only.
 
         A whole table held as one Batch (the catalogue) is a feature store: `catalogue.select(item_rows)`.
         """
-        return Batch(ids=select_rows(self.ids, rows), dense=self.dense[rows])
+        values, lengths = self.gather(rows)
+        if lengths is None:
+            lengths = self.ids.lengths().new_ones(len(values))
+        ids = KeyedJaggedTensor(keys=self.ids.keys(), values=values, lengths=lengths)
+        return Batch(ids=ids, dense=self.dense[rows])
 
-    def _fields(self) -> list[tuple[str, torch.Tensor | KeyedJaggedTensor | JaggedTensor | None]]:
-        return [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
+    def gather(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Values and lengths of the bags of the examples at `rows` ([N] int64), key by key.
 
+        The lengths are None where every bag of this batch holds one row.
 
-def select_rows(ids: KeyedJaggedTensor, rows: torch.Tensor) -> KeyedJaggedTensor:
-    """The bags of the examples at `rows` ([N] int64), for every key.
+        NOTE: fbgemm's keyed_jagged_index_select_dim1 does this on a GPU only; one gather serves both devices.
+        """
+        num_keys, stride = len(self.ids.keys()), self.ids.stride()
+        if self._is_single_valued:
+            return self.ids.values().view(num_keys, stride).index_select(1, rows).view(-1), None
+        positions = (torch.arange(num_keys, device=rows.device)[:, None] * stride + rows).view(-1)
+        lengths = self.ids.lengths().index_select(0, positions)
+        starts = self.ids.offsets().index_select(0, positions)
+        return gather_bags(self.ids.values(), starts=starts, lengths=lengths), lengths
 
-    NOTE: fbgemm's keyed_jagged_index_select_dim1 does this on a GPU only; one gather serves both devices.
-    """
-    stride = ids.stride()
-    positions = (torch.arange(len(ids.keys()), device=rows.device)[:, None] * stride + rows).view(-1)
-    lengths = ids.lengths()[positions]
-    values = gather_bags(ids.values(), starts=ids.offsets()[positions], lengths=lengths)
-    return KeyedJaggedTensor(keys=ids.keys(), values=values, lengths=lengths)
+    @cached_property
+    def _is_single_valued(self) -> bool:
+        """True when every bag holds one row; looked at once, for a feature store is asked often."""
+        return bool((self.ids.lengths() == 1).all())
+
+    def _tensors(self) -> list[tuple[str, torch.Tensor | KeyedJaggedTensor | JaggedTensor]]:
+        fields = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
+        return [(name, value) for name, value in fields if value is not None and name != "share"]
 
 
 def gather_bags(values: torch.Tensor, *, starts: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -94,21 +109,13 @@ def gather_bags(values: torch.Tensor, *, starts: torch.Tensor, lengths: torch.Te
     ends = torch.cumsum(lengths, 0)
     total = int(ends[-1]) if len(ends) else 0
     shift = torch.repeat_interleave(starts - (ends - lengths), lengths, output_size=total)
-    return values[torch.arange(total, device=values.device) + shift]
-
-
-def concatenate_keys(parts: Sequence[KeyedJaggedTensor]) -> KeyedJaggedTensor:
-    """One KeyedJaggedTensor with the keys of all parts; every part holds the same B examples."""
-    return KeyedJaggedTensor(
-        keys=[key for part in parts for key in part.keys()],  # noqa: SIM118 (not a dict)
-        values=torch.cat([part.values() for part in parts]),
-        lengths=torch.cat([part.lengths() for part in parts]),
-    )
+    # Indexing by a tensor, values[...], takes five times as long on a CPU.
+    return values.index_select(0, shift.add_(torch.arange(total, device=values.device)))
 
 
 def _pin(
-    value: torch.Tensor | KeyedJaggedTensor | JaggedTensor | None,
-) -> torch.Tensor | KeyedJaggedTensor | JaggedTensor | None:
+    value: torch.Tensor | KeyedJaggedTensor | JaggedTensor,
+) -> torch.Tensor | KeyedJaggedTensor | JaggedTensor:
     if isinstance(value, JaggedTensor):
         return JaggedTensor(values=value.values().pin_memory(), lengths=value.lengths().pin_memory())
-    return None if value is None else value.pin_memory()
+    return value.pin_memory()

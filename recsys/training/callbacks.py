@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
+import math
 import signal
 import sys
 import time
@@ -14,15 +17,19 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from recsys.data.dataset import PreparedDataset
+from recsys.models.protocols import RetrievalModel
+from recsys.schema.batch import Batch
 from recsys.training.checkpoint import Checkpoints
+from recsys.training.finite import detecting_anomalies
+from recsys.training.processes import dist_rank, gather_objects
 from recsys.training.retrieval import encode_catalogue
-from recsys.training.task import data_module
 
 logger = logging.getLogger(__name__)
 
 
 # Validation metrics in the line of an epoch; TensorBoard has them all.
-_SHOWN = ("val/ndcg@10", "val/hit_rate@10", "val/log_loss", "val/auc", "val/gauc")
+_SHOWN = ("train/loss", "val/ndcg@10", "val/hit_rate@10", "val/log_loss", "val/auc", "val/gauc")
 
 
 class TrainingInterruptedError(Exception):
@@ -50,8 +57,8 @@ class Interruption(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves and stops when asked to."""
-        if self.requested:
+        """Saves and stops when asked to, all processes at the same step."""
+        if trainer.strategy.reduce_boolean_decision(self.requested, all=False):
             self.checkpoints.save_last(trainer)
             raise TrainingInterruptedError
 
@@ -69,23 +76,30 @@ class Interruption(pl.Callback):
 
 
 class Throughput(pl.Callback):
-    """Counts examples a second of training (validation left out) and logs a line an epoch."""
+    """Counts examples a second of training (validation left out) and logs a line an epoch.
+
+    The first steps of a process, in which kernels and memory are set up, are not counted unless there are no
+    others.
+    """
+
+    _WARM_UP_STEPS = 10
 
     def __init__(self) -> None:
         super().__init__()
-        self.num_examples = 0
-        self.seconds = 0.0
+        self._steps = 0
+        self._all = _Pace()
+        self._warm = _Pace()
+        self._epoch = _Pace()
         self._since = 0.0
-        self._epoch_start = (0, 0.0)
 
     @property
     def examples_per_second(self) -> float:
-        """Over the whole of this process's training."""
-        return self.num_examples / self.seconds if self.seconds else 0.0
+        """Over the whole of this process's training, of all processes together."""
+        return self._warm.rate or self._all.rate
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
-        self._epoch_start = (self.num_examples, self.seconds)
+        self._epoch = _Pace()
         self._since = time.perf_counter()
 
     def on_train_batch_end(
@@ -93,8 +107,10 @@ class Throughput(pl.Callback):
     ) -> None:
         """Counts."""
         now = time.perf_counter()
-        self.num_examples += len(batch)
-        self.seconds += now - self._since
+        self._steps += 1
+        paces = [self._epoch, self._all] + ([self._warm] if self._steps > self._WARM_UP_STEPS else [])
+        for pace in paces:
+            pace.add(len(batch) * trainer.world_size, now - self._since)
         self._since = now
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -103,15 +119,89 @@ class Throughput(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the epoch."""
-        examples, seconds = self._epoch_start
-        rate = (self.num_examples - examples) / max(self.seconds - seconds, 1e-9)
-        pl_module.log("train/examples_per_second", rate)
-        shown = {"train/loss": trainer.callback_metrics.get("train/loss_epoch")}
-        shown |= {name: trainer.callback_metrics.get(name) for name in _SHOWN}
+        pl_module.log("train/examples_per_second", self._epoch.rate, sync_dist=True)
+        shown = {name: trainer.callback_metrics.get(name) for name in _SHOWN}
         figures = ", ".join(
             f"{name} {float(value):.4f}" for name, value in shown.items() if value is not None
         )
-        logger.info("epoch %d: %s, %s examples/s", trainer.current_epoch, figures, f"{rate:,.0f}")
+        logger.info("epoch %d: %s, %s examples/s", trainer.current_epoch, figures, f"{self._epoch.rate:,.0f}")
+
+
+@dataclasses.dataclass
+class _Pace:
+    num_examples: int = 0
+    seconds: float = 0.0
+
+    def add(self, num_examples: int, seconds: float) -> None:
+        self.num_examples += num_examples
+        self.seconds += seconds
+
+    @property
+    def rate(self) -> float:
+        return self.num_examples / self.seconds if self.seconds else 0.0
+
+
+class LossCurve(pl.Callback):
+    """Logs the loss: a step's every so many steps, an epoch's as the mean over its examples in all processes.
+
+    NOTE: Lightning's own `self.log` at every step takes a tenth of the time of a small one.
+
+    Args:
+        every_steps: steps between two lines in TensorBoard.
+    """
+
+    def __init__(self, every_steps: int) -> None:
+        super().__init__()
+        self.every_steps = every_steps
+        self.latest = math.nan
+        self._sum = 0.0
+        self._num_examples = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Adds the step's loss."""
+        loss = outputs["loss"].detach()
+        if batch.share > 0:
+            self._sum += float(loss) / batch.share * len(batch)
+            self._num_examples += len(batch)
+        step = trainer.fit_loop.epoch_loop.total_batch_idx
+        if (step + 1) % self.every_steps == 0:
+            self.latest = float(trainer.strategy.reduce(loss))
+            assert trainer.logger is not None
+            trainer.logger.log_metrics({"train/loss_step": self.latest}, step=step)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Logs the epoch's mean and begins the next one's."""
+        sums = gather_objects((self._sum, self._num_examples))
+        mean = sum(part for part, _ in sums) / max(sum(count for _, count in sums), 1)
+        pl_module.log("train/loss", mean, sync_dist=True)
+        self._sum, self._num_examples = 0.0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the main process has added up."""
+        return {"sum": self._sum, "num_examples": self._num_examples}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on adding, in the main process."""
+        if dist_rank() == 0:
+            self._sum, self._num_examples = state_dict["sum"], state_dict["num_examples"]
+
+
+class Anomalies(pl.Callback):
+    """`trainer.detect_anomaly`: names the feature whose embedding or gradient is not finite first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watch = contextlib.ExitStack()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begins to watch."""
+        self._watch.enter_context(detecting_anomalies(cast(Any, pl_module).model))
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Watches no longer."""
+        self._watch.close()
 
 
 class StderrProgressBar(TQDMProgressBar):
@@ -124,6 +214,15 @@ class StderrProgressBar(TQDMProgressBar):
     def init_validation_tqdm(self) -> Tqdm:
         """The bar of a validation."""
         return self._bar("Validating", position=1, leave=False)
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Loss, rate and the monitored metric."""
+        shown = dict(super().get_metrics(trainer, pl_module))
+        shown.pop("v_num", None)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, LossCurve):
+                shown["loss"] = callback.latest
+        return shown
 
     def _bar(self, description: str, *, position: int, leave: bool) -> Tqdm:
         return Tqdm(
@@ -138,20 +237,21 @@ class StderrProgressBar(TQDMProgressBar):
         )
 
 
-def show_item_embeddings(task: pl.LightningModule, board: TensorBoardLogger, *, num_items: int) -> None:
+def show_item_embeddings(
+    model: RetrievalModel, dataset: PreparedDataset, board: TensorBoardLogger, *, num_items: int
+) -> None:
     """Puts the vectors of the most popular items into TensorBoard's projector, labelled with their titles.
 
     Args:
-        task: a trained retrieval task, still attached to its trainer.
+        model: trained, its tables on this process.
+        dataset: its catalogue.
         board: the run's TensorBoard.
         num_items: how many; 0 leaves the projector out.
     """
-    if num_items < 1 or not hasattr(task.model, "encode_candidates"):
+    if num_items < 1:
         return
-    dataset = data_module(task).dataset
     rows = torch.argsort(dataset.item_counts[1:], descending=True, stable=True)[:num_items] + 1
-    model = cast(Any, task.model).eval()
-    vectors = encode_catalogue(model, dataset.items.select(rows).to(task.device))
+    vectors = encode_catalogue(model, dataset.items.select(rows))
     titles = dataset.item_titles
     board.experiment.add_embedding(
         vectors.float().cpu(), metadata=[titles[row].replace("\t", " ") for row in rows.tolist()], tag="items"

@@ -1,74 +1,150 @@
-"""Checkpoints on disk: `best` and `last`, each one file, written to a temporary name and renamed."""
+"""Checkpoints on disk: `best`, `last` and the one before it, each one file, written beside and renamed."""
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from recsys.training.processes import dist_rank, gather_objects
 
 BEST = "best"
 LAST = "last"
+PREVIOUS = "previous"
+
+# What a disk says that will not take a file.
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EROFS: "it is read-only",
+}
+
+logger = logging.getLogger(__name__)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint so that its path always holds a whole one; refuses a damaged one by name."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes beside `path`, then renames."""
+        """Writes beside `path`, then renames; what was at `last` becomes `previous`.
+
+        Raises:
+            ValueError: the disk refuses; what was there before is whole.
+        """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.tmp")
         try:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write(checkpoint, temporary)
+            if target.name == LAST and target.exists():
+                _keep_as_previous(target)
             os.replace(temporary, target)
-        finally:
+        except OSError as error:
             temporary.unlink(missing_ok=True)
+            raise ValueError(_refusal(target, error)) from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Reads a checkpoint.
+        """Reads a checkpoint; large tensors stay on disk until they are copied.
 
         Raises:
-            ValueError: it is missing or damaged; the message offers the other one when that is whole.
+            ValueError: it is missing or damaged; the message offers another one that is whole.
         """
-        try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            target = Path(path)
-            other = target.with_name(BEST if target.name == LAST else LAST)
-            offer = f"; `{other}` is there: copy it to `{target}` to go on from it" if other.is_file() else ""
-            raise ValueError(f"checkpoint `{target}` is missing or damaged ({error}){offer}") from error
+        target = Path(path)
+        damage = find_damage(target)
+        if damage is not None:
+            others = [target.with_name(name) for name in (PREVIOUS, LAST, BEST) if name != target.name]
+            whole = next((other for other in others if find_damage(other) is None), None)
+            offer = f"; `{whole}` is whole: `cp {whole} {target}` goes on from it" if whole else ""
+            raise ValueError(f"checkpoint `{target}` is missing or damaged ({damage}){offer}")
+        content: dict[str, Any] = torch.load(target, map_location="cpu", weights_only=True, mmap=True)
         return content
 
 
-class Checkpoints(pl.Callback):
+def find_damage(path: Path) -> str | None:
+    """What is wrong with the file of a checkpoint, every byte of which is read; None when it is whole.
+
+    NOTE: torch.load does not look at the checksums that torch.save writes.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile) as error:
+        return str(error)
+    return f"the checksum of its record `{damaged}` is wrong" if damaged else None
+
+
+def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
+        try:
+            torch.save(checkpoint, file)
+        except RuntimeError as error:
+            # torch's writer says that it failed; what the file said stands behind it.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _keep_as_previous(last: Path) -> None:
+    """Gives the file at `last` a second name, so that there is no instant without a `last`."""
+    temporary = last.with_name(f".{PREVIOUS}.tmp")
+    temporary.unlink(missing_ok=True)
+    os.link(last, temporary)
+    os.replace(temporary, last.with_name(PREVIOUS))
+
+
+def _refusal(target: Path, error: OSError) -> str:
+    why = _REFUSALS.get(error.errno or 0, str(error))
+    kept = f"`{target}` still holds the one before" if target.exists() else "there is none yet"
+    return (
+        f"expected to write the checkpoint `{target}`, but {why}; {kept}."
+        f" Make room or choose another `run_dir`, then `python train.py resume={target.parent.parent}`"
+    )
+
+
+class Checkpoints(Checkpoint):
     """Keeps `last` and, by the monitored metric, `best`, with the random generators' state.
+
+    NOTE: a `Checkpoint` for Lightning, which calls those last at the end of an epoch, after early stopping.
 
     Args:
         folder: where to write.
         monitor: name of the metric.
         mode: `max` or `min`.
+        every_steps: `last` is also written after so many steps; None writes it at the end of epochs alone.
     """
 
-    def __init__(self, folder: Path, *, monitor: str, mode: str) -> None:
+    def __init__(self, folder: Path, *, monitor: str, mode: str, every_steps: int | None = None) -> None:
         super().__init__()
         self.folder = folder
         self.monitor = monitor
         self.sign = 1.0 if mode == "max" else -1.0
+        self.every_steps = every_steps
         self.best_value: float | None = None
         self.best_epoch = -1
         self.best_metrics: dict[str, float] = {}
         self._generators: dict[str, Any] | None = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves `last` every so many steps; the epoch's last one is saved with the epoch."""
+        done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        if self.every_steps and done % self.every_steps == 0 and not trainer.is_last_batch:
+            self.save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves `best` when the metric improved, and `last`."""
@@ -108,7 +184,7 @@ class Checkpoints(pl.Callback):
             "best_value": self.best_value,
             "best_epoch": self.best_epoch,
             "best_metrics": self.best_metrics,
-            "generators": get_generators(),
+            "generators": gather_objects(get_generators()),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -116,7 +192,9 @@ class Checkpoints(pl.Callback):
         self.best_value = state_dict["best_value"]
         self.best_epoch = state_dict["best_epoch"]
         self.best_metrics = state_dict["best_metrics"]
-        self._generators = state_dict["generators"]
+        saved, mine = state_dict["generators"], dist_rank()
+        if mine < len(saved):  # a process that was not there before keeps its own
+            self._generators = saved[mine]
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
         trainer.save_checkpoint(self.folder / name)

@@ -7,19 +7,23 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
 
 from recsys.data.datamodule import RecDataModule
+from recsys.models.protocols import RetrievalModel
 from recsys.models.weights import load_weights
 from recsys.training.callbacks import (
+    Anomalies,
     Interruption,
+    LossCurve,
     StderrProgressBar,
     Throughput,
     TrainingInterruptedError,
@@ -27,8 +31,11 @@ from recsys.training.callbacks import (
 )
 from recsys.training.checkpoint import BEST, LAST, AtomicCheckpointIO, Checkpoints
 from recsys.training.options import TrainerOptions
+from recsys.training.processes import ALONE, Processes
 from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask
+from recsys.training.strategy import ShardedStrategy
+from recsys.training.tables import is_sharded
 
 logger = logging.getLogger(__name__)
 
@@ -63,57 +70,59 @@ def fit(
     *,
     run_dir: Path,
     resume: bool = False,
+    processes: Processes = ALONE,
     hyperparameters: Mapping[str, Any] | None = None,
+    watchers: Sequence[Callback] = (),
 ) -> FitResult:
-    """Trains `task`, which holds the best weights after; fills `checkpoints/` and `tensorboard/`.
+    """Trains `task`; fills `checkpoints/` and `tensorboard/`.
 
-    Seeding is the caller's: weights are drawn before this is called.
+    Seeding is the caller's: weights are drawn before this is called. `best_model` gives the model after.
 
     Args:
         task: with its model.
         data: the data module.
         options: every key under `trainer.`.
         run_dir: the run's folder.
-        resume: go on from `checkpoints/last`.
+        resume: go on from `checkpoints/last`, where there is one.
+        processes: those that train together, already joined.
         hyperparameters: flat configuration, shown in TensorBoard.
+        watchers: further callbacks, which act after ours.
 
     Raises:
-        ValueError: nothing to resume from, a damaged checkpoint, or a monitored metric that does not exist.
+        ValueError: a damaged checkpoint, a monitored metric that does not exist, numbers that are not
+            finite, or a disk that refuses a checkpoint.
     """
-    task.optimizers_of.fuse(task.model)
+    options = _settled(options, data)
     monitor = options.monitor or task.monitor
-    mode = "min" if "loss" in monitor else "max"
-    checkpoints = Checkpoints(run_dir / "checkpoints", monitor=monitor, mode=mode)
+    checkpoints = Checkpoints(
+        run_dir / "checkpoints",
+        monitor=monitor,
+        mode="min" if "loss" in monitor else "max",
+        every_steps=options.checkpoint_every_steps,
+    )
     throughput = Throughput()
     board = TensorBoardLogger(save_dir=str(run_dir), name="tensorboard", version="")
-    watchers: list[Callback] = [
-        Interruption(checkpoints),
-        throughput,
-        LearningRateMonitor("step"),
-        checkpoints,
-    ]
-    if options.patience is not None:
-        watchers.insert(0, EarlyStopping(monitor, mode=mode, patience=options.patience, check_finite=True))
-    show_bar = options.progress_bar and sys.stderr.isatty()
-    if show_bar:
-        watchers.append(StderrProgressBar())
-    # Lightning warns when an epoch is shorter than what lies between two lines of its log.
-    num_steps = len(data.train_dataloader())
-    options = dataclasses.replace(
-        options, log_every_n_steps=max(1, min(options.log_every_n_steps, num_steps))
+    if options.strategy == "single":
+        task.optimizers_of.fuse(task.model)
+    trainer = _trainer(
+        options,
+        run_dir=run_dir,
+        strategy="auto" if options.strategy == "single" else ShardedStrategy(processes, task.optimizers_of),
+        processes=processes,
+        callbacks=[*_watchers(options, checkpoints, throughput, monitor=monitor), *watchers],
+        board=board,
     )
-    trainer = _trainer(options, run_dir=run_dir, callbacks=watchers, board=board, show_bar=show_bar)
+    last = run_dir / "checkpoints" / LAST
+    if resume and not last.exists():
+        logger.warning("`%s` was not written yet: training begins anew", last)
     started = time.perf_counter()
     interrupted = False
     try:
-        last = run_dir / "checkpoints" / LAST
         with warnings.catch_warnings():
             # Where every parameter is in a fused table, there is nothing left for an optimizer of
             # Lightning's.
             warnings.filterwarnings("ignore", ".*this fit will run with no optimizer")
-            trainer.fit(task, datamodule=data, ckpt_path=str(last) if resume else None)
-        load_weights(task.model, run_dir / "checkpoints" / BEST)
-        show_item_embeddings(task, board, num_items=options.projector_items)
+            trainer.fit(task, datamodule=data, ckpt_path=str(last) if resume and last.exists() else None)
     except TrainingInterruptedError:
         interrupted = True
     result = FitResult(
@@ -124,24 +133,109 @@ def fit(
         train_seconds=time.perf_counter() - started,
         examples_per_second=throughput.examples_per_second,
     )
-    if not interrupted:
+    if not interrupted and processes.is_main:
         board.log_hyperparams(dict(hyperparameters or {}), checkpoints.best_metrics)
     board.finalize("success")
     return result
+
+
+def best_model(task: Task, run_dir: Path, *, build: Callable[[], nn.Module]) -> nn.Module:
+    """The trained model with the best weights, its tables on this process.
+
+    Args:
+        task: trained by `fit`.
+        run_dir: the run's folder.
+        build: makes the model anew, for a task whose tables are spread over processes.
+    """
+    model = build() if is_sharded(task.model) else task.model
+    load_weights(model, run_dir / "checkpoints" / BEST)
+    return model
+
+
+def show_items(model: nn.Module, data: RecDataModule, *, run_dir: Path, num_items: int) -> None:
+    """Adds the item embeddings of a trained retrieval model to the run's TensorBoard.
+
+    Args:
+        model: with the best weights, its tables on this process.
+        data: the data module it was trained on.
+        run_dir: the run's folder.
+        num_items: the most popular so many.
+    """
+    if isinstance(model, RetrievalModel):
+        board = TensorBoardLogger(save_dir=str(run_dir), name="tensorboard", version="")
+        show_item_embeddings(cast(Any, model).eval(), data.dataset, board, num_items=num_items)
+        board.finalize("success")
+
+
+def _settled(options: TrainerOptions, data: RecDataModule) -> TrainerOptions:
+    """`options` with what depends on machine and data decided.
+
+    Raises:
+        ValueError: options that exclude one another.
+    """
+    if options.precision == "16-mixed" and options.accelerator == "cpu":
+        raise ValueError(
+            "`trainer.precision=16-mixed` needs a GPU; on a CPU `auto`, `bf16-mixed` and `32-true` train"
+        )
+    if options.limit_val_batches == 0 and options.patience is not None:
+        raise ValueError(
+            "`trainer.limit_val_batches=0` leaves nothing to watch; add `trainer.patience=null`, or validate"
+        )
+    # Lightning warns when an epoch is shorter than what lies between two lines of its log.
+    num_steps = len(data.train_dataloader())
+    return dataclasses.replace(
+        options,
+        precision=auto_precision(options.accelerator) if options.precision == "auto" else options.precision,
+        log_every_n_steps=max(1, min(options.log_every_n_steps, num_steps)),
+        progress_bar=options.progress_bar and sys.stderr.isatty(),
+    )
+
+
+def auto_precision(accelerator: str) -> Literal["32-true", "bf16-mixed"]:
+    """bf16-mixed where the hardware multiplies bfloat16, 32-true elsewhere."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def _watchers(
+    options: TrainerOptions, checkpoints: Checkpoints, throughput: Throughput, *, monitor: str
+) -> list[Callback]:
+    """Callbacks, in the order in which they act; `last` is saved after all have counted."""
+    mode = "min" if "loss" in monitor else "max"
+    watchers: list[Callback] = []
+    if options.patience is not None:
+        watchers.append(EarlyStopping(monitor, mode=mode, patience=options.patience, check_finite=True))
+    if options.detect_anomaly:
+        watchers.append(Anomalies())
+    if options.progress_bar:
+        watchers.append(StderrProgressBar(refresh_rate=options.log_every_n_steps))
+    return [
+        *watchers,
+        Interruption(checkpoints),
+        LossCurve(options.log_every_n_steps),
+        throughput,
+        LearningRateMonitor("step"),
+        checkpoints,
+    ]
 
 
 def _trainer(
     options: TrainerOptions,
     *,
     run_dir: Path,
+    strategy: str | ShardedStrategy,
+    processes: Processes,
     callbacks: list[Callback],
     board: TensorBoardLogger,
-    show_bar: bool,
 ) -> pl.Trainer:
     return pl.Trainer(
         accelerator=options.accelerator,
-        devices=options.devices,
-        precision=options.precision,
+        strategy=strategy,
+        devices=processes.num_local_ranks,
+        num_nodes=processes.num_ranks // processes.num_local_ranks,
+        precision=cast(Any, options.precision),
         max_epochs=options.max_epochs,
         max_steps=options.max_steps,
         gradient_clip_val=options.gradient_clip_norm,
@@ -151,12 +245,12 @@ def _trainer(
         limit_val_batches=options.limit_val_batches,
         profiler=options.profiler,
         deterministic=options.deterministic,
+        detect_anomaly=options.detect_anomaly,
         callbacks=callbacks,
         logger=board,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run_dir,
-        enable_progress_bar=show_bar,
-        enable_checkpointing=False,
+        enable_progress_bar=options.progress_bar,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         inference_mode=False,  # FBGEMM has no kernel of its fused tables for it

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from typing import Any, Literal
 
 import torch
-import torchrec
 from torch import nn
-from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection, fuse_embedding_optimizer
+
+from recsys.training.tables import fuse, fused_collections, optimizer_of
 
 TableOptimizer = Literal["adamw", "adagrad", "rowwise_adagrad", "sgd"]
 Schedule = Literal["constant", "linear", "cosine"]
 
-# What FBGEMM fuses on a CPU; fused Adam asserts there.
-_FUSED: dict[str, type[torch.optim.Optimizer]] = {
-    "adagrad": torch.optim.Adagrad,
-    "rowwise_adagrad": torchrec.optim.RowWiseAdagrad,
-    "sgd": torch.optim.SGD,
-}
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,17 +23,19 @@ class Optimizers:
     """AdamW for the dense parameters; for the tables the same, or an optimizer fused into the look-up.
 
     A fused optimizer updates only the rows a batch has touched, within the backward pass: a step's time does
-        not
-    depend on the size of the tables. AdamW on tables moves every row every step: best for small data, too
+    not depend on the size of the tables. AdamW on tables moves every row every step: best for small data, too
     slow beyond some 100,000 rows.
+
+    The schedule drives both. What acts on gradients that are kept does not reach fused tables: weight decay
+    and `trainer.gradient_clip_norm`. All tables of a model share one learning rate.
 
     Args:
         learning_rate: of AdamW, at its peak; 1e-4 to 1e-2 works.
         weight_decay: of AdamW; not applied to fused tables, biases and normalisation layers.
         table_weight_decay: of AdamW on tables, when `tables` is adamw.
         tables: what moves the tables: adamw, or fused adagrad, rowwise_adagrad or sgd.
-        table_learning_rate: of the fused optimizer; 0.01 to 0.1 works. Not scheduled.
-        schedule: of `learning_rate` after the warm-up: constant, or falling to zero at the last step.
+        table_learning_rate: of the fused optimizer, at its peak; 0.01 to 0.1 works.
+        schedule: of both rates after the warm-up: constant, or falling to zero at the last step.
         warmup_steps: steps of linear rise.
     """
 
@@ -49,18 +47,28 @@ class Optimizers:
     schedule: Schedule = "constant"
     warmup_steps: int = 0
 
+    @property
+    def is_fused(self) -> bool:
+        """True when the tables are moved within the backward pass."""
+        return self.tables != "adamw"
+
+    @property
+    def is_scheduled(self) -> bool:
+        """True when learning rates change from step to step."""
+        return self.schedule != "constant" or self.warmup_steps > 0
+
     def fuse(self, model: nn.Module) -> None:
         """Replaces the model's tables by fused ones, when `tables` asks for that; weights are kept."""
-        if self.tables == "adamw" or fused_collections(model):
-            return
-        weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        device = next(model.parameters()).device
-        fuse_embedding_optimizer(model, _FUSED[self.tables], {"lr": self.table_learning_rate}, device)
-        model.load_state_dict(weights)
+        if self.is_fused:
+            if self.table_weight_decay:
+                logger.warning(
+                    "`optimizer.table_weight_decay` is not applied: tables moved by %s have none", self.tables
+                )
+            fuse(model, optimizer=self.tables, learning_rate=self.table_learning_rate)
 
     def dense(self, model: nn.Module) -> torch.optim.AdamW | None:
         """AdamW over every parameter that no fused optimizer owns; None when there is none left."""
-        groups = parameter_groups(model)
+        groups = self.groups(model)
         rates = {"tables": self.table_weight_decay, "weights": self.weight_decay, "vectors": 0.0}
         chosen: list[dict[str, Any]] = [
             {"params": groups[name], "weight_decay": rates[name]} for name in rates if groups[name]
@@ -68,6 +76,23 @@ class Optimizers:
         if not chosen:
             return None
         return torch.optim.AdamW(chosen, lr=self.learning_rate)
+
+    def groups(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
+        """Every parameter in exactly one group: `fused`, `tables`, `weights` (matrices) or `vectors`."""
+        groups = parameter_groups(model)
+        owned = [id(parameter) for members in groups.values() for parameter in members]
+        assert len(owned) == len(set(owned)), "a parameter has two optimizers"
+        assert not (self.is_fused and groups["tables"]), "a table that should be fused is not"
+        assert self.is_fused or not groups["fused"], "a table that should not be fused is"
+        return groups
+
+    def set_table_rate(self, model: nn.Module, factor: float) -> None:
+        """Gives the fused optimizers `factor` of their peak learning rate."""
+        for collection in fused_collections(model).values():
+            optimizer = optimizer_of(collection)
+            for group in optimizer.param_groups:
+                group["lr"] = self.table_learning_rate * factor
+            optimizer.step()  # hands the rate to the kernel; moves nothing
 
     def factor(self, step: int, num_steps: int) -> float:
         """Learning rate at `step` of `num_steps`, as a share of its peak."""
@@ -79,15 +104,6 @@ class Optimizers:
         if self.schedule == "cosine":
             return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
         return 1.0
-
-
-def fused_collections(model: nn.Module) -> dict[str, FusedEmbeddingBagCollection]:
-    """Collections whose tables are updated in the backward pass, by module name."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, FusedEmbeddingBagCollection)
-    }
 
 
 def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:

@@ -17,7 +17,14 @@ from recsys import losses
 from recsys.metrics.classification import auc, gauc, log_loss
 from recsys.schema.batch import Batch
 from recsys.training.optimizers import Optimizers
-from recsys.training.task import configure_optimizers, load_fused_state, save_fused_state
+from recsys.training.processes import gather_objects
+from recsys.training.task import (
+    configure_optimizers,
+    load_fused_state,
+    save_fused_state,
+    schedule_tables,
+    share_of_loss,
+)
 
 
 class RankingTask(pl.LightningModule):
@@ -39,14 +46,17 @@ class RankingTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """See `recsys.training.task`."""
-        return configure_optimizers(self, self.model, self.optimizers_of)
+        return configure_optimizers(self)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """See `recsys.training.task`."""
+        schedule_tables(self)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of a batch of labelled rows."""
         assert batch.labels is not None
         loss = losses.binary_cross_entropy(self.model(batch), batch.labels, weights_B=batch.weights)
-        self.log("train/loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch))
-        return loss
+        return share_of_loss(self, loss, batch)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the rows of the validation before."""
@@ -57,25 +67,27 @@ class RankingTask(pl.LightningModule):
         assert batch.labels is not None
         assert batch.user_keys is not None
         probabilities = torch.sigmoid(self.model(batch).float())
-        kept = (probabilities, batch.labels, batch.user_keys)
-        self._rows.append(tuple(value.cpu().numpy() for value in kept))
+        if batch.share > 0:
+            kept = (probabilities, batch.labels, batch.user_keys)
+            self._rows.append(tuple(value.cpu().numpy() for value in kept))
 
     def on_validation_epoch_end(self) -> None:
         """Logs AUC, GAUC and log loss over all rows."""
-        if not self._rows:
+        rows = [part for parts in gather_objects(self._rows) for part in parts]
+        if not rows:
             return
-        probabilities, labels, users = (np.concatenate(parts) for parts in zip(*self._rows, strict=True))
-        if labels.min() == labels.max():  # a debug run on a few rows: no AUC
-            self.log("val/log_loss", log_loss(labels, probabilities))
-            return
-        self.log("val/auc", auc(labels, probabilities))
-        self.log("val/gauc", gauc(labels, probabilities, users))
-        self.log("val/log_loss", log_loss(labels, probabilities), prog_bar=True)
+        probabilities, labels, users = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        values = {"log_loss": log_loss(labels, probabilities)}
+        if labels.min() < labels.max():  # a debug run on a few rows may have no AUC
+            values |= {"auc": auc(labels, probabilities), "gauc": gauc(labels, probabilities, users)}
+        for name, value in values.items():
+            # Every process has all rows, so that the mean over processes is the value.
+            self.log(f"val/{name}", value, prog_bar=f"val/{name}" == self.monitor, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the fused optimizers' state."""
-        save_fused_state(self.model, checkpoint)
+        save_fused_state(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the fused optimizers' state."""
-        load_fused_state(self.model, checkpoint)
+        load_fused_state(self, checkpoint)

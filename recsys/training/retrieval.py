@@ -19,7 +19,16 @@ from recsys.models.protocols import RetrievalModel
 from recsys.retrieval.exact import top_k
 from recsys.schema.batch import Batch
 from recsys.training.optimizers import Optimizers
-from recsys.training.task import configure_optimizers, data_module, load_fused_state, save_fused_state
+from recsys.training.processes import gather_objects, gather_rows
+from recsys.training.task import (
+    configure_optimizers,
+    data_module,
+    load_fused_state,
+    num_batches_done,
+    save_fused_state,
+    schedule_tables,
+    share_of_loss,
+)
 
 Loss = Literal["auto", "full_softmax", "sampled_softmax", "in_batch_softmax", "bpr"]
 
@@ -57,6 +66,7 @@ class RetrievalTask(pl.LightningModule):
         self.num_negatives = num_negatives
         self.full_softmax_limit = full_softmax_limit
         self.ks = tuple(ks)
+        self.negatives_seed = torch.initial_seed()
         self._catalogue: Batch | None = None
         self._item_counts: torch.Tensor | None = None
         self._candidates_ID: torch.Tensor | None = None
@@ -80,44 +90,54 @@ class RetrievalTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """See `recsys.training.task`."""
-        return configure_optimizers(self, self.model, self.optimizers_of)
+        return configure_optimizers(self)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """See `recsys.training.task`."""
+        schedule_tables(self)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of a batch of positives."""
-        model = self._encoders
-        queries_BD = model.encode_queries(batch)
-        assert batch.item_rows is not None
         compute = {"full_softmax": self._full_softmax, "in_batch_softmax": self._in_batch}
-        loss = compute.get(self.loss, self._sampled)(queries_BD, batch.item_rows)
-        self.log("train/loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch))
-        return loss
+        loss = compute.get(self.loss, self._sampled)(self._encoders.encode_queries(batch), batch)
+        return share_of_loss(self, loss, batch)
 
-    def _full_softmax(self, queries_BD: torch.Tensor, item_rows_B: torch.Tensor) -> torch.Tensor:
+    def _full_softmax(self, queries_BD: torch.Tensor, batch: Batch) -> torch.Tensor:
         assert self._catalogue is not None
+        assert batch.item_rows is not None
         scores_BI = queries_BD @ self._encoders.encode_candidates(self._catalogue).T
         # Row 0 is the unknown item: nothing to be recommended, so no competitor either.
-        return losses.full_softmax(scores_BI[:, 1:], item_rows_B - 1)
+        return losses.full_softmax(scores_BI[:, 1:], batch.item_rows - 1, weights_B=batch.weights)
 
-    def _in_batch(self, queries_BD: torch.Tensor, item_rows_B: torch.Tensor) -> torch.Tensor:
+    def _in_batch(self, queries_BD: torch.Tensor, batch: Batch) -> torch.Tensor:
         assert self._catalogue is not None
         assert self._item_counts is not None
-        scores_BB = queries_BD @ self._encoders.encode_candidates(self._catalogue.select(item_rows_B)).T
+        assert batch.item_rows is not None
+        rows_N, vectors_ND, first = self._of_all_processes(batch)
+        scores_BN = queries_BD @ vectors_ND.T
         log_q_I = (self._item_counts / self._item_counts.sum()).log()
-        return losses.in_batch_softmax(scores_BB, item_rows_B=item_rows_B, log_q_B=log_q_I[item_rows_B])
+        return losses.sampled_softmax(
+            _own(scores_BN, first),
+            scores_BN,
+            positive_log_q_B=log_q_I[batch.item_rows],
+            negative_log_q_N=log_q_I[rows_N],
+            mask_BN=losses.accidental_hits(batch.item_rows, rows_N),
+            weights_B=batch.weights,
+        )
 
-    def _sampled(self, queries_BD: torch.Tensor, item_rows_B: torch.Tensor) -> torch.Tensor:
+    def _sampled(self, queries_BD: torch.Tensor, batch: Batch) -> torch.Tensor:
         """One encoding of the batch's items and of shared uniform negatives serves the whole batch."""
         assert self._catalogue is not None
-        size, num_items = len(item_rows_B), len(self._catalogue)
-        drawn_N = torch.randint(1, num_items, (self.num_negatives,), device=item_rows_B.device)
-        rows_N = torch.cat([item_rows_B, drawn_N])
-        vectors_ND = self._encoders.encode_candidates(self._catalogue.select(rows_N))
+        assert batch.item_rows is not None
+        drawn_N = self._draw_negatives().to(batch.item_rows.device)
+        rows_N, vectors_ND, first = self._of_all_processes(batch, drawn_N)
+        size = len(rows_N) - self.num_negatives
         scores_BN = queries_BD @ vectors_ND.T
-        positive_B = scores_BN[:, :size].diagonal()
-        accidental_BN = losses.accidental_hits(item_rows_B, rows_N)
+        positive_B = _own(scores_BN, first)
+        accidental_BN = losses.accidental_hits(batch.item_rows, rows_N)
         if self.loss == "bpr":
             return losses.bayesian_personalized_ranking(
-                positive_B, scores_BN[:, size:], mask_BN=accidental_BN[:, size:]
+                positive_B, scores_BN[:, size:], mask_BN=accidental_BN[:, size:], weights_B=batch.weights
             )
         return losses.sampled_softmax(
             positive_B,
@@ -125,7 +145,31 @@ class RetrievalTask(pl.LightningModule):
             positive_log_q_B=torch.zeros_like(positive_B),
             negative_log_q_N=self._log_expected_counts(size)[rows_N],
             mask_BN=accidental_BN,
+            weights_B=batch.weights,
         )
+
+    def _of_all_processes(
+        self, batch: Batch, drawn_N: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Rows and vectors of the items in all processes' batches, then of `drawn_N`; first of the own."""
+        assert self._catalogue is not None
+        assert batch.item_rows is not None
+        own = batch.item_rows
+        wanted = own if drawn_N is None else torch.cat([own, drawn_N])
+        vectors = self._encoders.encode_candidates(self._catalogue.select(wanted))
+        num_kept = len(own) if batch.share > 0 else 0
+        rows_N, first = gather_rows(own, num_kept=num_kept)
+        vectors_ND, _ = gather_rows(vectors[: len(own)], num_kept=num_kept)
+        if drawn_N is None:
+            return rows_N, vectors_ND, first
+        return torch.cat([rows_N, drawn_N]), torch.cat([vectors_ND, vectors[len(own) :]]), first
+
+    def _draw_negatives(self) -> torch.Tensor:
+        """[N] uniform rows of the catalogue, the same in every process, decided by seed and step alone."""
+        assert self._catalogue is not None
+        seed = self.negatives_seed * 1_000_003 + num_batches_done(self)
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        return torch.randint(1, len(self._catalogue), (self.num_negatives,), generator=generator)
 
     def _log_expected_counts(self, batch_size: int) -> torch.Tensor:
         """[I] log of how often each item is expected among the candidates, in-batch and uniform."""
@@ -153,6 +197,8 @@ class RetrievalTask(pl.LightningModule):
             seen_values=batch.seen.values(),
             seen_offsets=batch.seen.offsets(),
         )
+        if batch.share == 0:
+            return
         hits, num_relevant = find_hits(
             rows_BK.cpu().numpy(),
             relevant_rows_V=batch.relevant.values().cpu().numpy(),
@@ -164,23 +210,40 @@ class RetrievalTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the means over queries."""
         self._candidates_ID = None
-        if not self._hits:
+        gathered = gather_objects((self._hits, self._num_relevant))
+        hits, num_relevant = (
+            [part for parts in kind for part in parts] for kind in zip(*gathered, strict=True)
+        )
+        if not hits:
             return
-        values = ranking_metrics(np.concatenate(self._hits), np.concatenate(self._num_relevant), ks=self.ks)
+        values = ranking_metrics(np.concatenate(hits), np.concatenate(num_relevant), ks=self.ks)
         for name, per_query in values.items():
-            self.log(f"val/{name}", float(per_query.mean()), prog_bar=f"val/{name}" == self.monitor)
+            self.log(
+                f"val/{name}", float(per_query.mean()), prog_bar=f"val/{name}" == self.monitor, sync_dist=True
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the fused optimizers' state."""
-        save_fused_state(self.model, checkpoint)
+        """Adds the fused optimizers' state and the seed of the negatives."""
+        save_fused_state(self, checkpoint)
+        checkpoint["negatives_seed"] = self.negatives_seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the fused optimizers' state."""
-        load_fused_state(self.model, checkpoint)
+        """Restores what `on_save_checkpoint` added."""
+        load_fused_state(self, checkpoint)
+        self.negatives_seed = checkpoint["negatives_seed"]
 
     @property
     def _encoders(self) -> RetrievalModel:
         return cast(RetrievalModel, self.model)
+
+
+def _own(scores_BN: torch.Tensor, first: int) -> torch.Tensor:
+    """[B] score of each example's own item, which stands `first` + its position among the candidates.
+
+    NOTE: a process whose part is empty has none; its one example has no weight, so that any score will do.
+    """
+    columns = torch.arange(first, first + len(scores_BN), device=scores_BN.device)
+    return scores_BN.gather(1, columns.clamp(max=scores_BN.shape[1] - 1)[:, None]).squeeze(1)
 
 
 def encode_catalogue(model: RetrievalModel, catalogue: Batch, *, chunk: int = 65_536) -> torch.Tensor:

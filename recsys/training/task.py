@@ -1,8 +1,8 @@
-"""What both tasks share: who is optimized how, and what a checkpoint holds beside the weights."""
+"""What both tasks share: who is optimized how, what stops training, what checkpoints hold beside weights."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
@@ -10,38 +10,68 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from recsys.data.datamodule import RecDataModule
-from recsys.training.optimizers import Optimizers, fused_collections
+from recsys.schema.batch import Batch
+from recsys.training.finite import not_finite
+from recsys.training.optimizers import Optimizers
+from recsys.training.tables import load_whole_fused_state, whole_fused_state
 
 
-def configure_optimizers(
-    task: pl.LightningModule, model: nn.Module, optimizers: Optimizers
-) -> OptimizerLRScheduler:
+class Task(Protocol):
+    """What training asks of a task, beside that it is a LightningModule."""
+
+    model: nn.Module
+    optimizers_of: Optimizers
+    monitor: str
+    trainer: pl.Trainer
+
+
+def share_of_loss(task: Task, loss: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """This process's share of the global batch's mean loss, from the mean over its own part.
+
+    Raises:
+        ValueError: the loss is not a number; nothing has moved because of it.
+    """
+    if not torch.isfinite(loss):
+        raise ValueError(
+            not_finite(task.model, batch, step=num_batches_done(task), what=f"the loss is {float(loss)}")
+        )
+    return loss if batch.share == 1.0 else loss * batch.share
+
+
+def num_batches_done(task: Task) -> int:
+    """Training batches before this one, over all epochs."""
+    return int(task.trainer.fit_loop.epoch_loop.total_batch_idx)
+
+
+def configure_optimizers(task: Task) -> OptimizerLRScheduler:
     """The dense optimizer with its schedule; fused ones step by themselves."""
-    dense = optimizers.dense(model)
+    dense = task.optimizers_of.dense(task.model)
     if dense is None:
         return None
-    num_steps = int(task.trainer.estimated_stepping_batches)
-    schedule = torch.optim.lr_scheduler.LambdaLR(dense, lambda step: optimizers.factor(step, num_steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(dense, lambda step: _factor(task, step))
     return {"optimizer": dense, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def save_fused_state(model: nn.Module, checkpoint: dict[str, Any]) -> None:
+def schedule_tables(task: Task) -> None:
+    """Gives the fused tables the learning rate of the step that begins."""
+    if task.optimizers_of.is_scheduled:
+        task.optimizers_of.set_table_rate(task.model, _factor(task, num_batches_done(task)))
+
+
+def _factor(task: Task, step: int) -> float:
+    return task.optimizers_of.factor(step, int(task.trainer.estimated_stepping_batches))
+
+
+def save_fused_state(task: Task, checkpoint: dict[str, Any]) -> None:
     """Adds the state of the fused optimizers, which Lightning does not see, to a checkpoint."""
-    checkpoint["fused_optimizers"] = {
-        name: {key: dict(state) for key, state in collection.fused_optimizer().state_dict()["state"].items()}
-        for name, collection in fused_collections(model).items()
-    }
+    checkpoint["fused_optimizers"] = whole_fused_state(task.model)
 
 
-def load_fused_state(model: nn.Module, checkpoint: dict[str, Any]) -> None:
+def load_fused_state(task: Task, checkpoint: dict[str, Any]) -> None:
     """Restores what `save_fused_state` saved, in place."""
-    for name, collection in fused_collections(model).items():
-        current = collection.fused_optimizer().state_dict()["state"]
-        for key, state in checkpoint["fused_optimizers"][name].items():
-            for field, value in state.items():
-                current[key][field].copy_(value)
+    load_whole_fused_state(task.model, checkpoint["fused_optimizers"])
 
 
-def data_module(task: pl.LightningModule) -> RecDataModule:
+def data_module(task: Task) -> RecDataModule:
     """The data module of the run."""
     return cast(RecDataModule, task.trainer.datamodule)  # type: ignore[attr-defined]

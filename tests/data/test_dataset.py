@@ -153,6 +153,47 @@ def test_automatic_batch_size_makes_some_64_steps_an_epoch(options, dataset, cou
     assert data.batch_size == expected
 
 
+def data_of_ranks(options, num_ranks, **keys):
+    return [RecDataModule(options, rank=rank, num_ranks=num_ranks, **keys) for rank in range(num_ranks)]
+
+
+def test_negatives_do_not_depend_on_the_number_of_ranks(options):
+    only_positives = dataclasses.replace(
+        options, label=Label(), name="liked", negatives_per_positive=3, batch_size=3
+    )
+    [alone] = [list(d.train_dataloader()) for d in data_of_ranks(only_positives, 1, task="ranking")]
+    parts = [list(d.train_dataloader()) for d in data_of_ranks(only_positives, 2, task="ranking")]
+    assert [len(batch) for batch in parts[0]] == [8, 4]  # of batches of 3 and 2 positives
+    for batch, first, second in zip(alone, *parts, strict=True):
+        for field in ("item_rows", "labels", "user_keys"):
+            both = torch.cat([getattr(first, field), getattr(second, field)])
+            assert torch.equal(both, getattr(batch, field))
+
+
+def test_queries_are_shared_out_among_ranks(options):
+    wide = dataclasses.replace(options, eval_batch_size=2)
+    [[whole]] = [list(data.val_dataloader()) for data in data_of_ranks(wide, 1)]
+    parts = [next(iter(data.val_dataloader())) for data in data_of_ranks(wide, 2)]
+    assert [part.relevant.values().tolist() for part in parts] == [
+        [row] for row in whole.relevant.values().tolist()
+    ]
+    assert [part.share for part in parts] == [1.0, 1.0]
+    *_, third = (next(iter(data.val_dataloader())) for data in data_of_ranks(wide, 3))
+    assert (third.share, third.weights.tolist()) == (0.0, [0.0])
+
+
+@pytest.mark.parametrize("task", ["ranking", "retrieval"])
+def test_history_length_of_nothing_leaves_the_history_empty(options, task):
+    data = RecDataModule(dataclasses.replace(options, history_length=0), task=task)
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        for batch in loader:
+            assert batch.ids["history"].lengths().tolist() == [0] * len(batch)
+            assert batch.ids["user_id"].values().min() >= 0
+    assert sum(batch.seen.values().numel() for batch in data.val_dataloader() if batch.seen) == (
+        4 if task == "retrieval" else 0
+    )
+
+
 def test_missing_station_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected a prepared station at .*no such folder; make it anew"):
         PreparedDataset.open(tmp_path / "nowhere")

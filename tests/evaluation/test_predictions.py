@@ -102,7 +102,7 @@ def test_rates_are_those_of_train_drawn_towards_the_mean(rated, ratings):
 
 def test_item_unknown_to_train_is_given_the_mean_rate(rated):
     events = rated.events("test").select(torch.tensor([0]))
-    events.item_rows = torch.tensor([0])
+    events = events.replace(item_rows=torch.tensor([0]))
     found = baseline_probabilities(rated, events, num_negatives=0)
     assert found["item_rate"][0] == pytest.approx(found["rate"][0])
 

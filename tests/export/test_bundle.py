@@ -48,10 +48,10 @@ def known_queries(exported):
 
 def test_recommendations_are_the_best_of_the_trained_model(retrieval, catalogue):
     queries, users, histories, contexts = known_queries(retrieval)
-    batch = next(queries.batches(len(queries)))
+    batch = queries.batch(torch.arange(len(queries)))
     vectors = retrieval.model.encode_queries(batch)
     scores, rows = top_k(
-        vectors, catalogue, 10, seen_values=queries.histories.values, seen_offsets=queries.histories.offsets
+        vectors, catalogue, 10, seen_values=batch.seen.values(), seen_offsets=batch.seen.offsets()
     )
     assert len(queries) > 40
     for q in range(len(queries)):
@@ -160,12 +160,7 @@ def test_a_new_item_is_encoded_from_its_content(retrieval):
 def test_an_unknown_user_without_values_gets_the_vector_of_row_0(retrieval):
     dataset = retrieval.dataset
     events = dataset.events("test").select(torch.tensor([0]))
-    events.user_rows[:] = 0
-    hour_and_device = dict(events.sparse)
-    for name in hour_and_device:
-        size = 0 if dataset.schema[name].is_multivalued else 1
-        events.sparse[name] = Bags(torch.zeros(size, dtype=torch.int64), torch.tensor([0, size]))
-    events.dense[:] = 0
+    events = events.replace(user_rows=torch.tensor([0])).without_context()
     empty = Bags(torch.zeros(0, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
     expected = retrieval.model.encode_queries(dataset.collator(HISTORY_LENGTH).queries(events, empty))[0]
     for user in (

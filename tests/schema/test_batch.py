@@ -1,7 +1,7 @@
 import torch
 from torchrec import JaggedTensor
 
-from recsys.schema.batch import Batch, concatenate_keys, gather_bags
+from recsys.schema.batch import Batch, gather_bags
 from tests.worlds import keyed
 
 
@@ -27,11 +27,12 @@ def test_selecting_nothing_gives_an_empty_batch():
     assert chosen.ids.values().numel() == 0
 
 
-def test_keys_are_concatenated_over_the_same_examples():
-    joined = concatenate_keys([batch().ids, keyed({"hour": [[1], [2], [3]]})])
-    assert joined.keys() == ["user_id", "genres", "hour"]
-    assert bags(joined, "genres") == [[2, 5], [], [1]]
-    assert bags(joined, "hour") == [[1], [2], [3]]
+def test_selecting_from_a_table_of_single_values_gives_one_row_each():
+    table = Batch(keyed({"user_id": [[7], [8], [9]], "age": [[1], [3], [2]]}), dense=torch.zeros(3, 0))
+    chosen = table.select(torch.tensor([2, 2, 0])).ids
+    assert bags(chosen, "user_id") == [[9], [9], [7]]
+    assert bags(chosen, "age") == [[2], [2], [1]]
+    assert chosen.lengths().dtype == torch.int32
 
 
 def test_gathered_bags_lie_end_to_end():
@@ -44,7 +45,9 @@ def test_every_field_moves_to_the_device():
     full = batch()
     full.labels = torch.ones(3)
     full.seen = JaggedTensor(values=torch.tensor([1, 2]), lengths=torch.tensor([2, 0, 0], dtype=torch.int32))
+    full.share = 0.5
     moved = full.to(torch.device("meta"))
     assert moved.labels.device.type == moved.dense.device.type == "meta"
     assert moved.ids.values().device.type == moved.seen.values().device.type == "meta"
     assert moved.weights is None
+    assert moved.share == 0.5

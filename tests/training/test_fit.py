@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from recsys.data.datamodule import RecDataModule
 from recsys.models.matrix_factorization import MatrixFactorization
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
-from recsys.training.fit import fit, seed_everything
+from recsys.training.fit import fit, seed_everything, show_items
 from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
 from recsys.training.ranking import RankingTask
@@ -100,13 +101,14 @@ def test_sampled_losses_learn(options, tmp_path, loss):
 
 def test_sampled_softmax_estimates_the_full_softmax(options):
     task, data = start(options, loss="sampled_softmax", num_negatives=4000)
-    task.trainer = type("Trainer", (), {"datamodule": data})()
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=0))
+    task.trainer = SimpleNamespace(datamodule=data, fit_loop=loop)
     task.setup("fit")
     batch = next(iter(data.train_dataloader()))
     queries = task.model.eval().encode_queries(batch)
     with torch.no_grad():
-        sampled = task._sampled(queries, batch.item_rows)
-        full = task._full_softmax(queries, batch.item_rows)
+        sampled = task._sampled(queries, batch)
+        full = task._full_softmax(queries, batch)
     assert sampled.item() == pytest.approx(full.item(), abs=0.05)
 
 
@@ -133,6 +135,7 @@ def test_tensorboard_holds_losses_rates_metrics_and_labelled_items(options, tmp_
 
     task, data = start(options)
     fit(task, data, TRAINER, run_dir=tmp_path, hyperparameters={"model.embedding_dim": 8})
+    show_items(task.model, data, run_dir=tmp_path, num_items=5000)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     scalars = set(events.Tags()["scalars"])
     assert {"train/loss_step", "val/ndcg@10", "train/examples_per_second"} <= scalars
@@ -149,14 +152,14 @@ def test_unknown_monitor_names_the_metrics_there_are(options, tmp_path):
         fit(task, data, trainer, run_dir=tmp_path)
 
 
-def test_damaged_last_is_refused_by_name_and_best_is_offered(options, tmp_path):
+def test_damaged_last_is_refused_by_name_and_the_one_before_offered(options, tmp_path):
     task, data = start(options)
     fit(task, data, TRAINER, run_dir=tmp_path)
     last = tmp_path / "checkpoints" / "last"
     last.write_bytes(last.read_bytes()[:1000])
     task, data = start(options)
     with pytest.raises(
-        ValueError, match=r"checkpoints/last` is missing or damaged .*checkpoints/best` is there"
+        ValueError, match=r"checkpoints/last` is missing or damaged .*checkpoints/previous` is whole: `cp "
     ):
         fit(task, data, TRAINER, run_dir=tmp_path, resume=True)
 

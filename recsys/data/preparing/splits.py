@@ -12,6 +12,7 @@ from ibis import _
 from recsys.data.options import DataOptions
 from recsys.data.preparing.engines import DuckDBEngine, draw
 from recsys.data.preparing.interactions import SPLIT_NAME
+from recsys.data.preparing.quantiles import quantile
 from recsys.data.preparing.readings import TimeReading
 from recsys.schema.tables import ITEM_ID, POSITIVE, TIMESTAMP, USER_ID
 
@@ -82,20 +83,13 @@ def _at_instants(events: ibis.Table, instants: tuple[int, int]) -> Divided:
 def _quantiles(
     engine: DuckDBEngine, events: ibis.Table, fractions: tuple[float, float, float]
 ) -> tuple[int, int]:
-    """The instants at the time quantiles of all interactions."""
+    """The instants at the time quantiles of all interactions; one after the last where nothing follows."""
     train, validation, _test = fractions
-    instant = events[TIMESTAMP]
-    shares = {"first": train, "second": train + validation}
-    last = instant.max()
-    cuts = events.aggregate(
-        last=last, **{name: instant.quantile(min(1.0, share)) for name, share in shares.items()}
-    )
-    quantiles = engine.collect(cuts).to_pylist()[0]
-    # The same cut, moved to an instant that occurs; one after the last event where nothing is to follow.
-    moved = events.aggregate(**{name: instant.min(where=instant >= quantiles[name]) for name in shares})
-    found = engine.collect(moved).to_pylist()[0]
     first, second = (
-        int(quantiles["last"]) + 1 if share > 1 - 1e-9 else int(found[name]) for name, share in shares.items()
+        quantile(engine, events[TIMESTAMP], share)
+        if share <= 1 - 1e-9
+        else int(engine.collect(events.aggregate(last=events[TIMESTAMP].max())).to_pylist()[0]["last"]) + 1
+        for share in (train, train + validation)
     )
     return first, second
 
@@ -151,11 +145,10 @@ def _drawn(engine: DuckDBEngine, events: ibis.Table, key: list[str], options: Da
     draws = with_draw.select("_draw") if len(key) > 1 else with_draw.select("_draw").distinct()
     train, validation, _test = options.split_fractions
     # Test lies lowest, so that another share of validation moves no row into or out of test.
-    cuts = draws.aggregate(
-        first=draws._draw.quantile(max(0.0, 1 - train - validation)), second=draws._draw.quantile(1 - train)
+    first, second = (
+        quantile(engine, draws._draw, share) for share in (max(0.0, 1 - train - validation), 1 - train)
     )
-    found = engine.collect(cuts).to_pylist()[0]
-    split = ibis.cases((_._draw < found["first"], TEST), (_._draw < found["second"], VALIDATION), else_=TRAIN)
+    split = ibis.cases((_._draw < first, TEST), (_._draw < second, VALIDATION), else_=TRAIN)
     return engine.keep(with_draw.mutate(**{SPLIT: split.cast("int8")}).drop("_draw"))
 
 

@@ -1,0 +1,175 @@
+"""The processes that train together: one, or as many as torchrun has started."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
+
+T = TypeVar("T")
+
+# Of one collective. Long enough for one rank to prepare a large dataset while the others wait; a rank that
+# dies is noticed at once by torchrun and by gloo's sockets, not by this.
+_TIMEOUT = timedelta(hours=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """Who this process is among those that train together.
+
+    Args:
+        rank: number of this process, from 0.
+        num_ranks: how many there are.
+        local_rank: its number on this machine.
+        num_local_ranks: how many there are on this machine.
+        restarts: how often torchrun has started them all again.
+        max_restarts: how often it will.
+    """
+
+    rank: int = 0
+    num_ranks: int = 1
+    local_rank: int = 0
+    num_local_ranks: int = 1
+    restarts: int = 0
+    max_restarts: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """True for the one process that writes and speaks."""
+        return self.rank == 0
+
+    def agree(self, value: T) -> T:
+        """The main process's `value`, in every process."""
+        if self.num_ranks == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    @contextlib.contextmanager
+    def one_machine_rank_first(self) -> Iterator[None]:
+        """Lets the main process through first, then one process a machine, then the rest."""
+        for turn in (self.rank == 0, self.rank != 0 and self.local_rank == 0, self.local_rank != 0):
+            if turn:
+                yield
+            if self.num_ranks > 1:
+                dist.barrier()
+
+
+ALONE = Processes()
+
+
+def launched() -> Processes:
+    """What torchrun says in the environment; one process where it says nothing."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return Processes()
+    return Processes(
+        rank=int(os.environ["RANK"]),
+        num_ranks=int(os.environ["WORLD_SIZE"]),
+        local_rank=int(os.environ["LOCAL_RANK"]),
+        num_local_ranks=int(os.environ["LOCAL_WORLD_SIZE"]),
+        restarts=int(os.environ["TORCHELASTIC_RESTART_COUNT"]),
+        max_restarts=int(os.environ["TORCHELASTIC_MAX_RESTARTS"]),
+    )
+
+
+@contextlib.contextmanager
+def joined(strategy: Literal["single", "sharded"], accelerator: str) -> Iterator[Processes]:
+    """Joins the other processes and leaves them at the end.
+
+    Args:
+        strategy: `trainer.strategy`.
+        accelerator: `trainer.accelerator`.
+
+    Raises:
+        ValueError: torchrun has started several processes and `strategy` trains in one.
+    """
+    processes = launched()
+    if strategy == "single":
+        if processes.num_ranks > 1:
+            raise ValueError(
+                f"`trainer.strategy=single` trains in one process, but torchrun has started"
+                f" {processes.num_ranks}; add `trainer=sharded`, or start `python train.py` without torchrun"
+            )
+        yield processes
+        return
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(processes.local_rank)
+    _join(processes, "nccl" if on_gpu else "gloo")
+    try:
+        yield processes
+    finally:
+        dist.destroy_process_group()
+
+
+def _join(processes: Processes, backend: str) -> None:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        dist.init_process_group(backend, timeout=_TIMEOUT)
+    else:  # one process alone needs no meeting point
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1, timeout=_TIMEOUT)
+
+
+def num_ranks() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def dist_rank() -> int:
+    """Number of this process among them."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def gather_objects(value: T) -> list[T]:
+    """The `value` of every process, by rank, in every process."""
+    if num_ranks() == 1:
+        return [value]
+    gathered: list[Any] = [None] * num_ranks()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def gather_rows(rows: torch.Tensor, *, num_kept: int) -> tuple[torch.Tensor, int]:
+    """The first `num_kept` rows of every process, by rank; gradients flow back to where they came from.
+
+    Args:
+        rows: [N] or [N, D], at least one row; any number of them in each process.
+        num_kept: how many of this process's count; 0 for a process whose part of the batch is empty.
+
+    Returns:
+        The rows of all, and where this process's begin among them. Where there is one process: its own.
+    """
+    if num_ranks() == 1:
+        return rows[:num_kept], 0
+    sizes = torch.zeros(num_ranks(), dtype=torch.int64, device=rows.device)
+    sizes[dist.get_rank()] = num_kept
+    dist.all_reduce(sizes)
+    gathered: torch.Tensor = cast(Any, _Gather).apply(rows[:num_kept], sizes.tolist())
+    return gathered, int(sizes[: dist.get_rank()].sum())
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenation over the processes; backward sums what every process's loss says of this one's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+        ctx.sizes = sizes
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        begin = sum(ctx.sizes[: dist.get_rank()])
+        return total[begin : begin + ctx.sizes[dist.get_rank()]], None

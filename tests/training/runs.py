@@ -1,0 +1,127 @@
+"""Short trainings that tests start here or in processes of their own."""
+
+import dataclasses
+import os
+import pickle
+import signal
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+from recsys.data.datamodule import RecDataModule
+from recsys.data.options import DataOptions
+from recsys.models.matrix_factorization import MatrixFactorization
+from recsys.models.two_tower import TwoTower
+from recsys.models.wide_deep import WideDeep
+from recsys.nn.embeddings import deferred_tables
+from recsys.training.fit import fit, seed_everything
+from recsys.training.optimizers import Optimizers
+from recsys.training.options import TrainerOptions
+from recsys.training.processes import ALONE, Processes
+from recsys.training.ranking import RankingTask
+from recsys.training.retrieval import RetrievalTask
+
+MODELS = {"wide_deep": WideDeep, "two_tower": TwoTower, "matrix_factorization": MatrixFactorization}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is trained and how."""
+
+    model: str = "two_tower"
+    tables: str = "rowwise_adagrad"
+    loss: str = "full_softmax"
+    dropout: float = 0.0
+    trainer: TrainerOptions = TrainerOptions(
+        max_epochs=3, progress_bar=False, log_every_n_steps=1, patience=None
+    )
+    seed: int = 0
+    kill_at: int | None = None  # SIGKILL at this training batch, from 0
+    kill_rank: int = 0
+
+
+class Losses(pl.Callback):
+    """Keeps every step's loss, over all processes, in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.values.append(float(trainer.strategy.reduce(outputs["loss"].detach().double())))
+
+
+def run(
+    case: Case, options: DataOptions, run_dir: Path, *, resume: bool = False, processes: Processes = ALONE
+) -> list[float]:
+    """Trains and returns the loss of every step."""
+    seed_everything(case.seed)
+    kind = "ranking" if case.model == "wide_deep" else "retrieval"
+    data = RecDataModule(
+        options, task=kind, seed=case.seed, rank=processes.rank, num_ranks=processes.num_ranks
+    )
+    optimizers = Optimizers(
+        tables=case.tables, learning_rate=0.01, table_learning_rate=0.02, schedule="cosine", warmup_steps=3
+    )
+    with deferred_tables(optimizers.is_fused):
+        model = MODELS[case.model](
+            data.dataset.schema, embedding_dim=8, dropout=case.dropout, id_dropout=case.dropout
+        )
+    task = (
+        RankingTask(model, optimizers)
+        if kind == "ranking"
+        else RetrievalTask(model, optimizers, loss=case.loss, num_negatives=16)
+    )
+    if case.kill_at is not None and processes.rank == case.kill_rank:
+        _kill_at(task, case.kill_at)
+    losses = Losses()
+    fit(task, data, case.trainer, run_dir=run_dir, resume=resume, processes=processes, watchers=[losses])
+    return losses.values
+
+
+def _kill_at(task: pl.LightningModule, batch: int) -> None:
+    original = task.backward
+
+    def backward(*arguments, **keywords) -> None:
+        if task.trainer.fit_loop.epoch_loop.total_batch_idx == batch:
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(*arguments, **keywords)
+
+    task.backward = backward
+
+
+def checkpoint(run_dir: Path, name: str = "last") -> dict:
+    """Everything that a checkpoint holds."""
+    return torch.load(run_dir / "checkpoints" / name, weights_only=True)
+
+
+def differences(first, second, path: str = "") -> list[str]:
+    """Where two checkpoints are not the same, bit for bit."""
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return [] if first.dtype == second.dtype and torch.equal(first, second) else [path]
+    if isinstance(first, dict) and isinstance(second, dict):
+        if list(first) != list(second):
+            return [f"{path}: {list(first)} and {list(second)}"]
+        return [d for key in first for d in differences(first[key], second[key], f"{path}/{key}")]
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        if len(first) != len(second):
+            return [f"{path}: {len(first)} and {len(second)} elements"]
+        pairs = enumerate(zip(first, second, strict=True))
+        return [d for i, (a, b) in pairs for d in differences(a, b, f"{path}/{i}")]
+    return [] if first == second else [f"{path}: {first!r} and {second!r}"]
+
+
+if __name__ == "__main__":
+    import sys
+
+    from recsys.training.processes import joined
+
+    jobs = pickle.loads(Path(sys.argv[1]).read_bytes())
+    with joined("sharded", "cpu") as processes:
+        found = [
+            run(case, options, run_dir, resume=resume, processes=processes)
+            for case, options, run_dir, resume in jobs
+        ]
+        if processes.is_main:
+            Path(sys.argv[2]).write_bytes(pickle.dumps(found))
