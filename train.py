@@ -10,6 +10,7 @@ from recsys.doctor import importing
 
 with importing():
     from recsys.config.command import command
+    from recsys.config.initial import initialised_from, open_initial
     from recsys.config.keys import flattened
     from recsys.config.options import TrainConfig
     from recsys.config.results import print_figures
@@ -25,6 +26,7 @@ with importing():
 @command("train", TrainConfig, continues="resume", repeats=True)
 def main(config: TrainConfig, composed: dict[str, Any]) -> Path:
     """Trains a model, judges it on the test split beside the simplest baseline, and leaves a run."""
+    config, composed, initial = open_initial(config, composed)
     kind: Task = "ranking" if config.task.target is RankingTask else "retrieval"
     seed_everything(config.seed)
     with joined(config.trainer.strategy, config.trainer.accelerator) as processes:
@@ -38,10 +40,13 @@ def main(config: TrainConfig, composed: dict[str, Any]) -> Path:
         )
         with processes.one_machine_rank_first():
             schema = data.dataset.schema
-        with deferred_tables(config.optimizer.is_fused):
+        with deferred_tables(config.optimizer.is_fused and initial is None):
             task = config.task(model=config.model(schema=schema), optimizers=config.optimizer)
+        if initial:
+            initial.start(task.model, data.dataset)
         folder = run_folder(composed, run_dir=config.run_dir, resume=config.resume, processes=processes)
         with folder as (run_dir, ending):
+            started = initialised_from(run_dir, initial if processes.is_main else None)
             result = fit(
                 task,
                 data,
@@ -67,7 +72,7 @@ def main(config: TrainConfig, composed: dict[str, Any]) -> Path:
                 negatives_per_positive=config.data.negatives_per_positive,
             )
             ending.source = data.dataset.manifest["fingerprint"]
-            ending.extra = {"prepared": str(data.dataset.path.absolute()), "task": kind}
+            ending.extra = {"prepared": str(data.dataset.path.absolute()), "task": kind, **started}
             ending.metrics = {**learned, "test": figures["model"], "seed": config.seed}
     title = f"test split of {config.data.name} ({config.data.split})"
     print_figures(figures, title=title, k=config.evaluation.main_k)

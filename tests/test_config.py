@@ -316,11 +316,6 @@ def test_overrides_are_composed(command):
             "did you mean global_time? (on the command line)",
         ),
         (
-            "init_from=runs/a",
-            "`init_from`: continuing a model on newer data is not built yet; "
-            "`resume=DIR` continues a run (on the command line)",
-        ),
-        (
             "seed=1,2",
             "`seed=1,2` gives several values for `seed`; "
             "add `-m` to run once for each, or write [a,b] for a list",

@@ -28,6 +28,7 @@ from omegaconf import DictConfig
 from recsys.config.compose import CONFIGS, SWEEP, Command, Reviewed, current_composition, review, settle
 from recsys.config.results import TRIAL, summarise
 from recsys.config.runs import LOG_FORMAT, claim_folder, is_worth_a_line, unique_folder
+from recsys.daily import DAILY, LOOP, STATE
 from recsys.schema.manifest import write_json
 from recsys.sweeper import SWEEPER
 from recsys.training.processes import launched
@@ -140,7 +141,7 @@ def _run(command: Command[C], function: Function[C], arguments: Sequence[str]) -
         args.overrides = [*_settings(command.name, None, args.overrides), *reviewed.overrides]
         _hydra(args, parser, command, _no_job)
         return DONE
-    if args.multirun or reviewed.is_search:
+    if args.multirun or reviewed.is_search or reviewed.is_daily:
         return _repeat(command, function, reviewed, args=args, parser=parser)
     outcomes: list[Path | Exception] = []
     args.overrides = [*_settings(command.name, None, args.overrides), *reviewed.overrides]
@@ -162,14 +163,21 @@ def _repeat(
             f" {launched().num_ranks}; leave torchrun out, or train one run"
         )
     folder = reviewed.first.plain.get("run_dir")
-    name = reviewed.first.choices.get(SWEEP) or "multirun"
-    path = claim_folder(Path(folder), key="run_dir") if folder else unique_folder(f"sweep-{name}")
+    sweeper = LOOP if reviewed.is_daily else SWEEPER if reviewed.is_search else None
+    name = DAILY if reviewed.is_daily else reviewed.first.choices.get(SWEEP) or "multirun"
+    if folder and reviewed.is_daily and (Path(folder) / STATE).is_file():
+        path = Path(folder)  # goes on where it stopped
+    else:
+        path = claim_folder(Path(folder), key="run_dir") if folder else unique_folder(f"sweep-{name}")
     args.multirun = True
-    search = [f"hydra/sweeper={SWEEPER}"] if reviewed.is_search else []
-    args.overrides = [*_settings(command.name, path, args.overrides), *search, *reviewed.overrides]
+    chosen = [f"hydra/sweeper={sweeper}"] if sweeper else []
+    args.overrides = [*_settings(command.name, path, args.overrides), *chosen, *reviewed.overrides]
     _hydra(args, parser, command, functools.partial(_trial, command, function))
-    with contextlib.redirect_stdout(sys.stderr):
-        succeeded = summarise(path, metric=(reviewed.first.plain.get(SWEEP) or {}).get("metric"))
+    if reviewed.is_daily:  # says itself what came out
+        succeeded = True
+    else:
+        with contextlib.redirect_stdout(sys.stderr):
+            succeeded = summarise(path, metric=(reviewed.first.plain.get(SWEEP) or {}).get("metric"))
     print(path)
     return DONE if succeeded else FAULT
 

@@ -22,17 +22,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recsys.config.build import MISSING, Problem, build
 from recsys.config.keys import known_keys, nearest, spelled_out
+from recsys.config.launchers import check_launcher
 from recsys.config.origins import origin
 from recsys.config.overrides import Groups, check_values, for_hydra, is_hydras, parse, variants
 from recsys.config.runs import read_config
+from recsys.daily import DAILY, forced
 from recsys.doctor import PROJECT
 
 CONFIGS = PROJECT / "configs"
 SWEEP = "sweep"
 # What may be chosen anew, as a whole, for a run that is there already.
 _CHANGEABLE = ("trainer", "evaluation")
-# Keys of the contract that a later release will read.
-_NOT_YET = {"init_from": "continuing a model on newer data is not built yet; `resume=DIR` continues a run"}
 
 C = TypeVar("C")
 
@@ -88,11 +88,13 @@ class Reviewed:
         overrides: as Hydra wants them.
         first: what its first run is composed of.
         is_search: a sweep draws the values of its runs.
+        is_daily: it is the day-by-day loop.
     """
 
     overrides: list[str]
     first: Composition
     is_search: bool
+    is_daily: bool = False
 
 
 def current_composition(config: DictConfig) -> Composition:
@@ -134,7 +136,7 @@ def review(
         problems.append(Problem("-m", f"`-m` is for `train.py`; `{command.name}` runs once"))
     with _hydra(command.configs, config_dir):
         loader = GlobalHydra.instance().config_loader()
-        overrides = parse(texts, loader, problems)
+        overrides = check_launcher(parse(texts, loader, problems), loader, problems)
         groups = _groups(command.name)
         rewritten = [str(o.input_line) if is_hydras(o) else for_hydra(o, groups, problems) for o in overrides]
         search = any(o.key_or_group == SWEEP and o.value() is not None for o in overrides)
@@ -150,9 +152,12 @@ def review(
         if search:
             lines += _search_mistakes(command, variants(overrides, rewritten)[0])
         first = None if lines else _compose(command.name, variants(overrides, rewritten)[0])
-    if first is None:
+        daily = bool(first and first.plain.get(DAILY))
+        if first and daily:
+            lines += _daily_mistakes(command, first, variants(overrides, rewritten)[0], multirun or search)
+    if first is None or lines:
         raise ConfigurationError("\n".join(dict.fromkeys(lines)))
-    return Reviewed(overrides=[text for text in rewritten if text], first=first, is_search=search)
+    return Reviewed([text for text in rewritten if text], first, is_search=search, is_daily=daily)
 
 
 def _mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:
@@ -187,6 +192,22 @@ def _search_mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]
     for tried in variants(swept, texts):
         lines += _mistakes(command, [*overrides, *tried])
     return lines
+
+
+def _daily_mistakes(
+    command: Command[C], first: Composition, overrides: Sequence[str], repeated: bool
+) -> list[str]:
+    """What is wrong with the day-by-day loop: keys that its continued runs change, or runs beside it."""
+    lines = []
+    if repeated:
+        lines.append("`daily` goes through its steps by itself; leave out `-m` and `sweep=`")
+    lines += [
+        f"`daily` begins with a run of its own; leave out `{key}`"
+        for key in ("resume", "init_from")
+        if first.plain.get(key)
+    ]
+    changed = first.plain[DAILY].get("continued") or {}
+    return lines + _mistakes(command, [*overrides, *forced(changed)])
 
 
 def _layered(command: Command[C], composition: Composition, problems: list[Problem]) -> dict[str, Any]:
@@ -231,7 +252,6 @@ def _described(
     run = composition.plain.get(command.continues) if command.continues else None
     lines = []
     for problem in problems:
-        line = f"`{problem.key}`: {_NOT_YET[problem.key]}" if problem.key in _NOT_YET else problem.text
         where = origin(
             problem.key,
             overridden=composition.overridden,
@@ -239,13 +259,13 @@ def _described(
             root=command.configs / f"{command.name}.yaml",
             run=run,
         )
-        lines.append(line + (f" ({where})" if where else "") + _advice(problem, known))
+        lines.append(problem.text + (f" ({where})" if where else "") + _advice(problem, known))
     return lines
 
 
 def _advice(problem: Problem, known: Sequence[str]) -> str:
     """The nearest right key, or those there are beside the wrong one."""
-    if not problem.unknown or problem.key in _NOT_YET:
+    if not problem.unknown:
         return ""
     guess = nearest(problem.key, known)
     if guess:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated
 
 from recsys.config.targets import Factory, Injected
+from recsys.daily import DailyOptions
 from recsys.data.options import DataOptions
 from recsys.evaluation.options import EvaluationOptions
 from recsys.export.options import ExportOptions
@@ -31,7 +32,10 @@ class TrainConfig:
         seed: of weights, order of examples, dropout and negatives.
         run_dir: folder of the run; null is runs/<date>-<time>-<model>-<data>.
         resume: folder of a run to continue, with its own configuration.
+        init_from: folder of a finished run whose weights the model starts from, on newer data; its dataset is
+            extended, unless `data.extends` or `data.prepared` say otherwise.
         sweep: what a sweep searches.
+        daily: the steps of a day-by-day loop; null trains once.
     """
 
     data: DataOptions
@@ -43,7 +47,16 @@ class TrainConfig:
     seed: int = 0
     run_dir: str | None = None
     resume: str | None = None
+    init_from: str | None = None
     sweep: SweepOptions | None = None
+    daily: DailyOptions | None = None
+
+    def __post_init__(self) -> None:
+        if self.resume is not None and self.init_from is not None:
+            raise ValueError(
+                f"`resume={self.resume}` goes on with a run as it is, `init_from={self.init_from}` begins "
+                "another one with its weights; give one of them"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

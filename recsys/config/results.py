@@ -61,10 +61,11 @@ def print_figures(figures: Mapping[str, Mapping[str, float]], *, title: str, k: 
         table.add_column(name, justify="right")
     for judged, values in figures.items():
         table.add_row(judged, *(f"{values[name]:.4f}" for name in names))
-    _console().print(table)
+    console().print(table)
 
 
-def _console() -> Console:
+def console() -> Console:
+    """On stderr, as wide as a log file likes where that is no terminal."""
     console = Console(stderr=True)
     # A log file has no width to keep to.
     return console if console.is_terminal else Console(stderr=True, width=160)
@@ -127,7 +128,7 @@ def _print(trials: Sequence[Mapping[str, Any]], keys: Sequence[str], *, metric: 
             f"{row['seconds']:.1f}",
             row["status"],
         )
-    _console().print(table)
+    console().print(table)
     for trial in trials:
         if trial.get("error"):
             print(f"trial {trial['number']} failed: {trial['error'].splitlines()[0]}")

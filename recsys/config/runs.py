@@ -140,7 +140,7 @@ def run_folder(
         yield path, ending
         return
     # Where a run lies is no part of what it is: the file can be used for another run as it is.
-    kept = {**composed, "run_dir": None, "resume": None}
+    kept = {**composed, "run_dir": None, "resume": None, "init_from": None}
     OmegaConf.save(OmegaConf.create(kept), path / CONFIG)
     write_json(path / ENVIRONMENT, _environment(composed, path / ENVIRONMENT))
     with _logging_to(path / LOG):

@@ -53,6 +53,15 @@ def _dataset(run: Run, config: EvaluateConfig | ExportConfig) -> PreparedDataset
     if not path.exists() and not config.data.prepared:
         logger.warning("the prepared dataset `%s` is gone; preparing it again", path)
         path = prepare(config.data)
+    return dataset_of(run, path)
+
+
+def dataset_of(run: Run, path: Path) -> PreparedDataset:
+    """The dataset at `path`, which the run must have been trained on.
+
+    Raises:
+        ValueError: it is missing or damaged, or another one.
+    """
     dataset = PreparedDataset.open(path)
     if dataset.manifest["fingerprint"] != run.manifest["source"]:
         # Rows of its vocabularies mean other users and items: every answer would be wrong in silence.

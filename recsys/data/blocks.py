@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -32,21 +33,49 @@ class RowGroup:
     begin: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Which rows of a split are wanted: positives alone, those from an instant on alone, or both.
+
+    Args:
+        only_positives: leave out rows that are not positives.
+        since: leave out rows before this instant, in microseconds since 1970 (UTC).
+    """
+
+    only_positives: bool = False
+    since: int | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """What has to be read to tell; empty when every row is wanted."""
+        by_time = [] if self.since is None else [tables.TIMESTAMP]
+        return [*([tables.POSITIVE] if self.only_positives else []), *by_time]
+
+    def mask(self, table: pa.Table) -> npt.NDArray[np.bool_]:
+        """True for each wanted row."""
+        kept = np.ones(table.num_rows, dtype=np.bool_)
+        if self.only_positives:
+            kept &= table[tables.POSITIVE].to_numpy()
+        if self.since is not None:
+            kept &= table[tables.TIMESTAMP].to_numpy() >= self.since
+        return kept
+
+
 class SplitRows:
     """The wanted rows of a split.
 
     Args:
         files: Parquet files of the split.
         schema: the features.
-        only_positives: leave out rows that are not positives.
+        wanted: which of its rows.
         memory_budget: bytes; a split that fits is read once and held.
     """
 
     def __init__(
-        self, files: Sequence[Path], schema: FeatureSchema, *, only_positives: bool, memory_budget: float
+        self, files: Sequence[Path], schema: FeatureSchema, wanted: Wanted, *, memory_budget: float
     ) -> None:
         self.schema = schema
-        self.only_positives = only_positives
+        self.wanted = wanted
         self.row_groups: list[RowGroup] = []
         self.num_rows = 0
         self._num_bag_values = 0
@@ -76,7 +105,7 @@ class SplitRows:
         table = pq.ParquetFile(group.file).read_row_group(
             group.index, columns=columns_of(self.schema), use_threads=False
         )
-        return table.filter(table[tables.POSITIVE]) if self.only_positives else table
+        return table.filter(pa.array(self.wanted.mask(table))) if self.wanted.columns else table
 
     def _add(self, file: Path) -> None:
         parquet = pq.ParquetFile(file)
@@ -84,9 +113,11 @@ class SplitRows:
         for index in range(parquet.num_row_groups):
             group = parquet.metadata.row_group(index)
             num_rows = group.num_rows
-            if self.only_positives:
-                positives = parquet.read_row_group(index, columns=[tables.POSITIVE])[tables.POSITIVE]
-                num_rows = int(np.count_nonzero(positives.to_numpy()))
+            if self.wanted.columns:
+                found = parquet.read_row_group(index, columns=self.wanted.columns)
+                num_rows = int(np.count_nonzero(self.wanted.mask(found)))
+            if not num_rows and self.wanted.since is not None:
+                continue  # earlier than all that is wanted: never read again
             self.row_groups.append(RowGroup(file, index, num_rows, begin=self.num_rows))
             self.num_rows += num_rows
             columns = (group.column(number) for number in range(group.num_columns))

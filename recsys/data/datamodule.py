@@ -15,6 +15,7 @@ from recsys.data.loader import BatchLoader
 from recsys.data.options import DataOptions
 from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare
+from recsys.data.preparing.readings import TimeReading
 from recsys.data.queries import QueryLoader, QueryMode
 from recsys.schema.batch import Batch
 
@@ -81,6 +82,11 @@ class RecDataModule(pl.LightningDataModule):
         """Shuffled training batches; always the same loader, so that its position can be saved."""
         if self._train is None:
             self._train = self.loader("train", shuffle=True)
+            if not len(self._train):
+                raise ValueError(
+                    f"`data.train_from={self.options.train_from}` leaves nothing to learn from in "
+                    f"`{self.dataset.path}`; give an earlier instant"
+                )
         return self._train
 
     def state_dict(self) -> dict[str, Any]:
@@ -115,12 +121,23 @@ class RecDataModule(pl.LightningDataModule):
             batch_size=self.batch_size if shuffle else options.eval_batch_size,
             shuffle_rows=options.shuffle_rows if shuffle else 0,
             only_positives=self.task == "retrieval" and self._has_negatives(split),
+            since=self._train_from if split == "train" else None,
             seed=self.seed,
             ranks=self.ranks,
             # What is read once in order need not be held.
             memory_budget=options.memory_budget * 2**30 if shuffle else 0,
             prefetch_batches=options.prefetch_batches if shuffle else 0,
         )
+
+    @property
+    def _train_from(self) -> int | None:
+        """Microseconds of `data.train_from`."""
+        given, time = self.options.train_from, self.dataset.manifest["timestamp"]
+        if given is None:
+            return None
+        if time["kind"] is None:
+            raise ValueError(f"`data.train_from={given}` needs timestamps, and the interactions have none")
+        return TimeReading(**time).instant(given, key="data.train_from")
 
     def _has_negatives(self, split: Split) -> bool:
         counts = self.dataset.manifest["counts"]

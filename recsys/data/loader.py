@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from recsys.data.ahead import ahead
-from recsys.data.blocks import Block, RowGroup, SplitRows, blocks
+from recsys.data.blocks import Block, RowGroup, SplitRows, Wanted, blocks
 from recsys.data.events import Events
 from recsys.data.parts import ALONE, Part, Ranks
 from recsys.schema.batch import Batch
@@ -37,6 +37,7 @@ class BatchLoader:
         batch_size: examples a batch of all ranks together; the last one of an epoch may be smaller.
         shuffle_rows: rows of a block; 0 keeps the order on disk.
         only_positives: leave out rows that are not positives.
+        since: leave out rows before this instant, in microseconds since 1970 (UTC).
         seed: of the order.
         ranks: this process among those that share each batch.
         memory_budget: bytes; a split that fits is read once and held.
@@ -52,12 +53,13 @@ class BatchLoader:
         batch_size: int,
         shuffle_rows: int = 0,
         only_positives: bool = False,
+        since: int | None = None,
         seed: int = 0,
         ranks: Ranks = ALONE,
         memory_budget: float = 0.0,
         prefetch_batches: int = 0,
     ) -> None:
-        self.rows = SplitRows(files, schema, only_positives=only_positives, memory_budget=memory_budget)
+        self.rows = SplitRows(files, schema, Wanted(only_positives, since), memory_budget=memory_budget)
         self.to_batch = to_batch
         self.batch_size = batch_size
         self.shuffle_rows = shuffle_rows

@@ -84,6 +84,10 @@ class DataOptions:
         split_boundaries: of a split by global time, the two instants at which validation and test begin, in
             the raw column's unit or as ISO text, in place of quantiles.
         split_seed: draws of the random and cold splits.
+        until: an instant, like those of `split_boundaries`; interactions from then on are left out, as if the
+            data had been taken then.
+        extends: an earlier prepared dataset: its vocabularies keep their rows and new values come after them,
+            and its means, deviations and buckets stay, so that a row and a number mean what they meant.
         max_rejected_share: more unusable rows than this share is an error.
         engine: what runs the preparation.
         cache_dir: raw and prepared data; null means $RECSYS_CACHE or ~/.cache/recsys.
@@ -95,6 +99,8 @@ class DataOptions:
             not read it.
         negatives_per_positive: sampled for ranking when only positives are logged.
         shuffle_rows: rows that are shuffled among one another at a time; row groups are shuffled always.
+        train_from: an instant, like those of `split_boundaries`; only train rows from then on are learnt
+            from, the earlier ones are history. Null learns from all.
         memory_budget: GiB; a train split whose rows fit is read once and held, another is streamed from disk
             in every epoch, two blocks of `shuffle_rows` in memory at a time. The batches are the same.
         prefetch_batches: training batches made ahead in a thread; 0 makes each when it is asked for.
@@ -112,6 +118,8 @@ class DataOptions:
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_boundaries: tuple[Any, Any] | None = None
     split_seed: int = 0
+    until: int | float | str | None = None
+    extends: str | None = None
     max_rejected_share: float = 0.01
     engine: Literal["duckdb"] = "duckdb"
     cache_dir: str | None = None
@@ -121,6 +129,7 @@ class DataOptions:
     history_length: int = 20
     negatives_per_positive: int = 4
     shuffle_rows: int = 1_000_000
+    train_from: int | float | str | None = None
     memory_budget: float = 0.5
     prefetch_batches: int = 4
 
@@ -141,5 +150,7 @@ PREPARE_FIELDS = (
     "split_fractions",
     "split_boundaries",
     "split_seed",
+    "until",
+    "extends",
     "max_rejected_share",
 )

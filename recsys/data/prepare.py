@@ -19,6 +19,7 @@ from recsys.data.preparing.build import build
 from recsys.data.preparing.check_options import check_options
 from recsys.data.preparing.declare import with_features_file
 from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.preparing.extend import with_earlier_features
 from recsys.data.preparing.read_tables import raw_files
 from recsys.schema.manifest import VERSIONS, read_station, writing_station
 
@@ -45,8 +46,14 @@ def prepare(options: DataOptions) -> Path:
     options = with_features_file(options)
     check_options(options)
     tables = _raw_tables(options)
+    options = with_earlier_features(options, tables)
+    source = (
+        read_station(Path(options.extends).expanduser(), "prepared")["fingerprint"]
+        if options.extends
+        else None
+    )
     config = {field: plain(getattr(options, field)) for field in ("name", *PREPARE_FIELDS)}
-    path = options.cache_path / "prepared" / f"{options.name}-{_key(config, tables)}"
+    path = options.cache_path / "prepared" / f"{options.name}-{_key({**config, 'extends': source}, tables)}"
     if path.exists():
         try:
             read_station(path, "prepared")
@@ -56,7 +63,7 @@ def prepare(options: DataOptions) -> Path:
             LOGGER.info("%s is there already", path)
             return path
     started = time.monotonic()
-    with writing_station(path, "prepared", config=config) as (folder, extra):
+    with writing_station(path, "prepared", config=config, source=source) as (folder, extra):
         scratch = Path(tempfile.mkdtemp(prefix=".scratch.", dir=path.parent))
         try:
             with DuckDBEngine(scratch) as engine:

@@ -17,6 +17,7 @@ import logging
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
@@ -43,6 +44,7 @@ from recsys.evaluation.station import (
     heading,
     write_station,
 )
+from recsys.schema.tables import USER_ID
 
 logger = logging.getLogger(__name__)
 
@@ -209,6 +211,45 @@ def quick_metrics(
             name: ranking_judge.judge(answer, on_slices=False) for name, answer in probabilities.items()
         }
     return {name: one.figures.values for name, one in judged.items()}
+
+
+def query_values(
+    model: nn.Module,
+    dataset: PreparedDataset,
+    options: EvaluationOptions,
+    *,
+    task: Literal["retrieval", "ranking"],
+    history_length: int,
+) -> pa.Table:
+    """What a model's answers are worth, for each query or row of the test split: no files, no baselines.
+
+    Args:
+        model: with its weights loaded; put in evaluation mode here.
+        dataset: whose rows are those of the model's tables.
+        options: every key under `evaluation.`.
+        task: what the model was trained for.
+        history_length: `data.history_length` of the run.
+
+    Returns:
+        `user_id` as in the raw table, and a column for each metric that has a value per query or row.
+
+    Raises:
+        ValueError: the test split is empty, or the model's answers are not numbers.
+    """
+    quick = dataclasses.replace(options, resamples=0)
+    if task == "retrieval":
+        queries = _queries(dataset, quick, history_length)
+        lists = recommend(model.eval(), dataset, queries, k=quick.list_length, batch_size=quick.batch_size)
+        values = RetrievalJudge(dataset, queries, quick).judge(lists, on_slices=False).values
+        users = pa.array(queries.user_ids)
+    else:
+        events = _events(dataset, quick, num_negatives=0)
+        answers = predict(
+            model.eval(), dataset, events, history_length=history_length, batch_size=quick.batch_size
+        )
+        values = RankingJudge(dataset, events, quick).judge(answers, on_slices=False).values
+        users = dataset.split_table("test")[USER_ID]
+    return pa.table({USER_ID: users, **values})
 
 
 def _judge_baselines(

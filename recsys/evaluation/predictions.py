@@ -47,7 +47,7 @@ def predict(
     histories = dataset.histories("test") if collator.needs_history else None
     device = next(model.parameters()).device
     parts = []
-    with torch.no_grad():
+    with torch.no_grad():  # FBGEMM has no kernel of its fused tables for inference mode
         for positions in torch.split(torch.arange(len(events)), batch_size):
             rows = events.select(positions)
             history = histories.before(rows, at_most=history_length) if histories else None

@@ -73,7 +73,7 @@ def recommend(
         )
     lists = Lists.empty(len(queries), k)
     device = next(model.parameters()).device
-    with torch.no_grad():
+    with torch.no_grad():  # FBGEMM has no kernel of its fused tables for inference mode
         rows = torch.arange(dataset.num_items)
         parts = [dataset.items.select(part).to(device) for part in torch.split(rows, _CATALOGUE_CHUNK)]
         candidates_ID = torch.cat([model.encode_candidates(part) for part in parts])

@@ -103,6 +103,10 @@ class FeatureTables(nn.Module):
             tables[cross.name] = (cross.num_rows, [cross.name])
         return tables
 
+    def weight_name(self, table: str) -> str:
+        """What the weights of a table, named without the prefix, are called in this module's state."""
+        return f"collection.embedding_bags.{self.prefix}{table}.weight"
+
     def forward(self, ids: KeyedJaggedTensor) -> dict[str, torch.Tensor]:
         """Embeds the features that `ids` holds.
 

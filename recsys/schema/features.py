@@ -105,6 +105,22 @@ class Feature:
         return self.kind in ("multi_id", "sequence", "text")
 
 
+# The fields that decide what a row or a number stands for, but for what is fitted.
+_MEANING = (
+    *(
+        "kind",
+        "role",
+        "table",
+        "encoder",
+        "num_buckets",
+        "prefix",
+        "delimiter",
+        "transform",
+        "part",
+        "ngrams",
+    ),
+)
+
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": ("id", "multi_id", "numeric", "sequence", "time", "text"),
     "role": ("user", "item", "context"),
@@ -157,6 +173,22 @@ class FeatureSchema:
     def _of(self, roles: Iterable[Role]) -> list[Feature]:
         wanted = set(roles)
         return [f for role in ALL_ROLES if role in wanted for f in self.features if f.role == role]
+
+    def differences(self, other: FeatureSchema) -> list[str]:
+        """What a model that was made for `other` would misread here, in words; fitted values do not count."""
+        own, others = ({f.name: f for f in schema.features} for schema in (self, other))
+        found = [f"`{name}` is missing" for name in others if name not in own]
+        found += [f"`{name}` is new" for name in own if name not in others]
+        if not found and list(own) != list(others):
+            found.append(f"the order is {', '.join(own)}, it was {', '.join(others)}")
+        for name in (name for name in own if name in others):
+            changes = {field: (getattr(own[name], field), getattr(others[name], field)) for field in _MEANING}
+            found += [
+                f"`{name}` has {field} {now!r}, it had {before!r}"
+                for field, (now, before) in changes.items()
+                if now != before
+            ]
+        return found
 
     @property
     def num_rows(self) -> dict[str, int]:

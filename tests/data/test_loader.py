@@ -115,6 +115,22 @@ def test_epoch_left_early_is_followed_by_a_new_one(files):
     assert complete[:10] != first_batch
 
 
+def test_only_rows_from_an_instant_on_are_read(files):
+    # Row n is at instant 10 n: 55 and what follows, across a part of a row group and two files.
+    late = loader(files, since=545)
+    assert item_rows(late) == list(range(55, NUM_ROWS))
+    assert len(late) == 5
+    assert item_rows(loader(files, since=550, only_positives=True)) == list(range(57, NUM_ROWS, 3))
+    assert sorted(item_rows(loader(files, since=550, shuffle_rows=7))) == list(range(55, NUM_ROWS))
+    assert (
+        min(group.index for group in late.rows.row_groups if group.file == files[0]) == 3
+    )  # the others are not read
+
+
+def test_nothing_is_read_after_the_last_instant(files):
+    assert len(loader(files, since=10 * NUM_ROWS)) == 0
+
+
 def test_order_at_a_seed_stays_what_it_was(files):
     # The order of release 0.1 at commit ee502fe, from which published figures come.
     found = item_rows(loader(files, shuffle_rows=20, seed=1))

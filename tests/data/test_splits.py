@@ -53,7 +53,7 @@ def test_global_time_takes_given_instants(tmp_path):
     ("boundaries", "message"),
     [
         ((9, 3), r"`data.split_boundaries` must ascend, got \[9, 3\]"),
-        ((1, "soon"), "or numbers in s, got `soon`"),
+        ((1, "soon"), "or as a number in s, got `soon`"),
     ],
 )
 def test_global_time_refuses_instants_that_are_none(tmp_path, boundaries, message):

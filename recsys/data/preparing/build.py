@@ -25,13 +25,14 @@ from recsys.data.preparing.context import count_context, encode_context
 from recsys.data.preparing.declare import features_yaml
 from recsys.data.preparing.describe import describe
 from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.preparing.extend import read_fitted
 from recsys.data.preparing.follow_users import follow_users
 from recsys.data.preparing.interactions import Interactions, look_at, read_interactions
 from recsys.data.preparing.leakage import Written, check_leakage
 from recsys.data.preparing.raw_data import RawData, open_raw
 from recsys.data.preparing.reject import Rejected, write_rejected
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
-from recsys.data.preparing.vocabulary import Fitted, fit
+from recsys.data.preparing.vocabulary import Counted, Fitted, fit
 from recsys.data.preparing.write import write_split
 from recsys.schema.features import Feature, FeatureSchema
 from recsys.schema.manifest import write_json
@@ -64,6 +65,7 @@ def build(
         if name in sides
     }
     features = choose_features(options, sides=columns, interaction_columns=raw.interactions.columns)
+    earlier = read_fitted(Path(options.extends).expanduser(), features) if options.extends else None
     interactions = read_interactions(
         engine, raw.interactions, options, id_types=raw.id_types, context_columns=_context_columns(features)
     )
@@ -76,7 +78,7 @@ def build(
     events = engine.keep_only(with_rows(engine, with_rows(engine, divided.events, users), items))
     counts = _count_events(engine, events)
     counts |= {"users": users.table.num_rows - 1, "items": items.table.num_rows - 1, "rejected": num_rejected}
-    fitted = _fit(engine, events, features, users=users, items=items)
+    fitted = fit(features, _count(engine, events, features, users=users, items=items), earlier)
     _write_features(folder, fitted)
     write_entities(users, users.encode(fitted), folder / "users.parquet")
     write_entities(items, items.encode(fitted), folder / "items.parquet")
@@ -89,6 +91,7 @@ def build(
         events=events,
         features=features,
         fitted=fitted,
+        earlier=earlier,
         entities=(users, items),
     )
     leakage = check_leakage(engine, written)
@@ -157,12 +160,11 @@ def _count_events(engine: DuckDBEngine, events: ibis.Table) -> dict[str, Any]:
     return counts
 
 
-def _fit(
+def _count(
     engine: DuckDBEngine, events: ibis.Table, features: Sequence[Feature], *, users: Entities, items: Entities
-) -> Fitted:
+) -> dict[str, Counted]:
     context = [feature for feature in features if feature.role == "context"]
-    counted = {**users.counted(features), **items.counted(features), **count_context(engine, events, context)}
-    return fit(features, counted)
+    return {**users.counted(features), **items.counted(features), **count_context(engine, events, context)}
 
 
 def _write_features(folder: Path, fitted: Fitted) -> None:

@@ -23,6 +23,11 @@ def check_options(options: DataOptions) -> None:
             f"`data.split={options.split}` needs timestamps, but `data.interactions.columns.timestamp` is "
             "null; name the column, or choose `data.split=random`, cold_item, cold_user or predefined"
         )
+    if options.until is not None and columns.timestamp is None:
+        raise ValueError(
+            f"`data.until={options.until}` needs timestamps, but `data.interactions.columns.timestamp` is "
+            "null; name the column, or leave `data.until` out"
+        )
     if options.split == "predefined" and columns.split is None:
         raise ValueError(
             "`data.split=predefined` needs the column that says train, validation or test; "

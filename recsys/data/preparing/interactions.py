@@ -87,6 +87,9 @@ def read_interactions(
         typed[RAW_PREFIX + name] = read_typed(rows[name], facts if raw.is_text else {})
     # Kept before it is checked: in one expression DuckDB reads a value anew for every condition on it.
     good, rejected = usable(engine, engine.keep(rows.select(**typed)), rows=rows, sources=_sources(options))
+    if options.until is not None:
+        assert time is not None  # check_options has seen to it
+        good = good.filter(_[TIMESTAMP] < time.instant(options.until, key="data.until"))
     threshold = options.label.positive_at_least
     is_positive = ibis.literal(True) if threshold is None else _[LABEL] >= threshold
     return Interactions(events=good.mutate(**{POSITIVE: is_positive}), time=time, rejected=rejected)
@@ -109,6 +112,10 @@ def look_at(engine: DuckDBEngine, interactions: Interactions, options: DataOptio
         )
     ).to_pylist()[0]
     if not found["rows"]:
+        if options.until is not None:
+            raise ValueError(
+                f"`data.until={options.until}` leaves no interaction: all are later; give a later one"
+            )
         raise ValueError(
             "no row of the interactions can be used; with a lower `data.max_rejected_share` it is told why"
         )

@@ -50,6 +50,7 @@ class Written:
         events: all events, with their split.
         features: not fitted.
         fitted: what they became.
+        earlier: what was extended, which comes from an earlier train split.
         entities: users and items.
     """
 
@@ -59,6 +60,7 @@ class Written:
     events: ibis.Table
     features: Sequence[Feature]
     fitted: Fitted
+    earlier: Fitted | None
     entities: tuple[Entities, Entities]
 
 
@@ -207,7 +209,7 @@ def _fitted_on_train(engine: DuckDBEngine, written: Written, train: ibis.Table) 
     if looked_at:
         on_disk = written.events.semi_join(train, _KEY).drop(SPLIT).mutate(**{SPLIT: ibis.literal(TRAIN)})
         counted.update(count_context(engine, on_disk, looked_at))
-    again = fit(written.features, counted)
+    again = fit(written.features, counted, written.earlier)
     differing += [t for t, v in again.vocabularies.items() if not v.equals(written.fitted.vocabularies[t])]
     statistics = [
         new.name for new, old in zip(again.features, written.fitted.features, strict=True) if new != old

@@ -182,6 +182,28 @@ class TimeReading:
         assert self.unit is not None
         return int(number) // 1000 if self.unit == "ns" else round(number * _PER_UNIT[self.unit])
 
+    def instant(self, value: Any, *, key: str) -> int:
+        """Microseconds of a number in the column's unit, or of ISO text (UTC where it names no zone).
+
+        Args:
+            value: as given in the configuration.
+            key: where it was given.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if isinstance(value, (int, float)) and self.unit is not None:
+            return self.to_microseconds(value)
+        try:
+            found = datetime.fromisoformat(str(value))
+        except ValueError as error:
+            raise ValueError(
+                f"`{key}` must be given as ISO text"
+                f"{' or as a number in ' + self.unit if self.unit else ''}, got `{value}`"
+            ) from error
+        found = found if found.tzinfo else found.replace(tzinfo=UTC)
+        return (found - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
     def from_microseconds(self, instant: int) -> int | float | str:
         """The instant as the raw column would have it: a number in its unit, or ISO text."""
         if self.unit is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import ibis
@@ -97,25 +96,10 @@ def _quantiles(
 
 def _given_instants(given: Sequence[Any], time: TimeReading | None) -> tuple[int, int]:
     assert time is not None  # check_options has seen to it
-    first, second = (_instant(value, time) for value in given)
+    first, second = (time.instant(value, key="data.split_boundaries") for value in given)
     if first > second:
         raise ValueError(f"`data.split_boundaries` must ascend, got {list(given)}")
     return first, second
-
-
-def _instant(value: Any, time: TimeReading) -> int:
-    """Microseconds of a number in the raw column's unit, or of ISO text (UTC where it names no zone)."""
-    if isinstance(value, (int, float)) and time.unit is not None:
-        return time.to_microseconds(value)
-    try:
-        found = datetime.fromisoformat(str(value))
-    except ValueError as error:
-        raise ValueError(
-            "`data.split_boundaries` must be ISO instants"
-            f"{' or numbers in ' + time.unit if time.unit else ''}, got `{value}`"
-        ) from error
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return (found - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _leave_last_out(engine: DuckDBEngine, events: ibis.Table) -> ibis.Table:

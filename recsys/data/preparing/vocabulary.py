@@ -30,20 +30,22 @@ class Counted:
 class Fitted:
     """Features with their rows and statistics, and the vocabulary of each embedding table that has one.
 
-    A vocabulary is a table of row (from 1), value and count, the most frequent value first, equals in order
-    of value.
+    A vocabulary is a table of row (from 1), value and count in train, the most frequent value first, equals
+    in order of value; where an earlier one was extended, its values come first, in their order.
     """
 
     features: tuple[Feature, ...]
     vocabularies: dict[str, pa.Table]
 
 
-def fit(features: Sequence[Feature], counted: Mapping[str, Counted]) -> Fitted:
+def fit(features: Sequence[Feature], counted: Mapping[str, Counted], earlier: Fitted | None = None) -> Fitted:
     """Fits features on train.
 
     Args:
         features: as declared. Those that name one table share its vocabulary, fitted on the values of all.
         counted: by feature name; not needed for `time` and `sequence`.
+        earlier: the same features, fitted before: what is in its vocabularies keeps its row, and its
+            statistics stay.
 
     Raises:
         ValueError: features of one table are encoded differently.
@@ -56,7 +58,7 @@ def fit(features: Sequence[Feature], counted: Mapping[str, Counted]) -> Fitted:
     vocabularies: dict[str, pa.Table] = {}
     for table, sharing in tables.items():
         _check_alike(table, sharing)
-        found, vocabulary = _fit_table(sharing, counted)
+        found, vocabulary = _fit_table(sharing, counted, earlier)
         fitted.update({feature.name: feature for feature in found})
         if vocabulary is not None:
             vocabularies[table] = vocabulary
@@ -68,7 +70,16 @@ def fit(features: Sequence[Feature], counted: Mapping[str, Counted]) -> Fitted:
             )
         elif not feature.is_sparse:
             fitted[feature.name] = _fit_dense(feature, counted[feature.name])
+    if earlier is not None:
+        fitted |= {old.name: _with_statistics(fitted[old.name], old) for old in earlier.features}
     return Fitted(tuple(fitted[feature.name] for feature in features), vocabularies)
+
+
+def _with_statistics(feature: Feature, earlier: Feature) -> Feature:
+    """The feature with the mean, deviation and buckets that it had."""
+    kept = {name: getattr(earlier, name) for name in ("mean", "std", "boundaries")}
+    num_rows = earlier.num_rows if feature.kind == "numeric" else feature.num_rows
+    return dataclasses.replace(feature, num_rows=num_rows, **kept)
 
 
 def _check_alike(table: str, sharing: Sequence[Feature]) -> None:
@@ -82,7 +93,7 @@ def _check_alike(table: str, sharing: Sequence[Feature]) -> None:
 
 
 def _fit_table(
-    sharing: Sequence[Feature], counted: Mapping[str, Counted]
+    sharing: Sequence[Feature], counted: Mapping[str, Counted], earlier: Fitted | None
 ) -> tuple[list[Feature], pa.Table | None]:
     first = sharing[0]
     if first.kind == "time":
@@ -92,7 +103,9 @@ def _fit_table(
     if first.kind == "text":
         return [dataclasses.replace(f, num_rows=f.num_buckets + 1) for f in sharing], None
     occurrences = [_occurrences(f, counted[f.name]) for f in sharing]
-    all_integers = all(pa.types.is_integer(values.type) for values, _ in occurrences)
+    before = earlier.vocabularies.get(first.table) if earlier else None
+    were_integers = before is None or pa.types.is_integer(before["value"].type)
+    all_integers = were_integers and all(pa.types.is_integer(values.type) for values, _ in occurrences)
     value_type: Literal["integer", "string"] = "integer" if all_integers else "string"
     if first.is_hashed:
         return [
@@ -101,7 +114,8 @@ def _fit_table(
     kind = pa.int64() if all_integers else pa.string()
     values = pa.chunked_array([values.cast(kind) for values, _ in occurrences])
     counts = np.concatenate([counts for _, counts in occurrences])
-    vocabulary = _vocabulary(values, counts, min_count=first.min_count)
+    known = before["value"].cast(kind) if before else None
+    vocabulary = _vocabulary(values, counts, min_count=first.min_count, known=known)
     num_rows = vocabulary.num_rows + 1
     return [dataclasses.replace(f, num_rows=num_rows, value_type=value_type) for f in sharing], vocabulary
 
@@ -113,14 +127,25 @@ def _occurrences(feature: Feature, counted: Counted) -> tuple[pa.Array, npt.NDAr
     return values, counted.counts[parents]
 
 
-def _vocabulary(values: pa.ChunkedArray, counts: npt.NDArray[np.int64], *, min_count: int) -> pa.Table:
+def _vocabulary(
+    values: pa.ChunkedArray, counts: npt.NDArray[np.int64], *, min_count: int, known: pa.ChunkedArray | None
+) -> pa.Table:
+    """The values of `known` in their order, then those that are frequent enough."""
     pairs = pa.table({"value": values, "count": pa.array(counts, pa.int64())})
-    known = pairs.filter(values.is_valid()).group_by("value").aggregate([("count", "sum")])
-    known = known.rename_columns(["value", "count"])
-    kept = known.filter(pc.greater_equal(known["count"], max(1, min_count)))
+    found = pairs.filter(values.is_valid()).group_by("value").aggregate([("count", "sum")])
+    found = found.rename_columns(["value", "count"])
+    kept = found.filter(pc.greater_equal(found["count"], max(1, min_count)))
     ordered = kept.sort_by([("count", "descending"), ("value", "ascending")])
+    if known is not None:
+        places = pc.index_in(known, value_set=found["value"].combine_chunks())
+        again = pa.table({"value": known, "count": pc.fill_null(found["count"].take(places), 0)})
+        ordered = pa.concat_tables([again, ordered.filter(pc.invert(_is_in(ordered["value"], known)))])
     rows = pa.array(np.arange(1, ordered.num_rows + 1), pa.int32())
     return pa.table({"row": rows, "value": ordered["value"], "count": ordered["count"]})
+
+
+def _is_in(values: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.is_in(values, value_set=known.combine_chunks())
 
 
 def transformed(feature: Feature, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -1,0 +1,169 @@
+"""The end of a day-by-day loop: what going on gains over training anew and over leaving the model alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.table import Table
+
+from recsys.config.build import build
+from recsys.config.initial import Initial
+from recsys.config.options import EvaluateConfig
+from recsys.config.results import console
+from recsys.config.runs import open_run, read_config
+from recsys.config.trained import dataset_of
+from recsys.daily import CONTINUED, DailyOptions, Step
+from recsys.data.dataset import PreparedDataset
+from recsys.evaluation.evaluate import query_values
+from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.summary import Bootstrap, Figures
+from recsys.schema.manifest import write_json
+from recsys.schema.tables import USER_ID
+
+FROZEN = "frozen"
+QUERIES, STEPS, RESULTS = "queries.parquet", "results.parquet", "results.json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Compared:
+    """What the models of a loop made of each step.
+
+    Args:
+        folder: of the loop.
+        options: every key under `daily.`.
+        steps: a row for each step and model.
+        queries: of each step, the metric of every query for every model.
+        evaluation: of the runs.
+    """
+
+    folder: Path
+    options: DailyOptions
+    steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    queries: list[pa.Table] = dataclasses.field(default_factory=list)
+    evaluation: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
+
+    def add(self, step: Step, runs: Mapping[str, Path], *, first: Path) -> None:
+        """Judges the runs of a step, and the first one as it is, on the same test rows.
+
+        Args:
+            step: its instants.
+            runs: folders of the models that have learnt up to the step.
+            first: folder of the one that has not.
+        """
+        run = open_run(runs[CONTINUED])
+        dataset = dataset_of(run, Path(run.manifest["prepared"]))
+        columns: dict[str, Any] = {}
+        for arm, folder in {**runs, FROZEN: first}.items():
+            values, self.evaluation = _judge(folder, dataset)
+            columns |= {USER_ID: values[USER_ID], arm: _column(values, self.options.metric)}
+            seconds = open_run(folder).metrics["train_seconds"] if arm in runs else 0.0
+            self.steps.append(
+                {
+                    "step": step.number,
+                    "test_from": step.test.isoformat(),
+                    "test_until": step.until.isoformat(),
+                    "model": arm,
+                    "queries": values.num_rows,
+                    self.options.metric: float(np.mean(columns[arm])),
+                    "train_seconds": seconds,
+                    "run": str(folder),
+                }
+            )
+        columns["step"] = np.full(values.num_rows, step.number)
+        self.queries.append(pa.table(columns))
+
+
+def compare(compared: Compared) -> None:
+    """Writes and prints what each model came to at each step, on the whole, and how far apart they are."""
+    folder, metric = compared.folder, compared.options.metric
+    queries = pa.concat_tables(compared.queries)
+    arms = [name for name in queries.column_names if name not in (USER_ID, "step")]
+    bootstrap = Bootstrap(np.asarray(queries[USER_ID].to_pylist()).astype(str), compared.evaluation)
+    figures = bootstrap.means({arm: queries[arm].to_numpy() for arm in arms})
+    seconds = {
+        arm: sum(row["train_seconds"] for row in compared.steps if row["model"] == arm) for arm in arms
+    }
+    results = {
+        "metric": metric,
+        "queries": queries.num_rows,
+        "users": bootstrap.num_users,
+        "mean": {arm: figures.values[arm] for arm in arms},
+        "intervals": {arm: bootstrap.interval(figures.samples[arm]) for arm in arms},
+        "differences": {
+            f"{CONTINUED} - {arm}": _difference(bootstrap, figures, arm) for arm in arms if arm != CONTINUED
+        },
+        "train_seconds": seconds,
+        "steps": compared.steps,
+    }
+    pq.write_table(queries, folder / QUERIES)
+    pq.write_table(pa.Table.from_pylist(compared.steps), folder / STEPS)
+    write_json(folder / RESULTS, results)
+    _print(results, arms)
+
+
+def _judge(folder: Path, dataset: PreparedDataset) -> tuple[pa.Table, EvaluationOptions]:
+    """Values of the run in `folder` on the test rows of a dataset that may be newer than its own."""
+    run, plain = open_run(folder), read_config(folder)
+    known = {field.name for field in dataclasses.fields(EvaluateConfig)}
+    asked = {key: value for key, value in plain.items() if key in known} | {"run": str(folder)}
+    config: EvaluateConfig = build(asked, EvaluateConfig, "", [])
+    model = config.model(schema=dataset.schema)
+    own = dataset_of(run, Path(run.manifest["prepared"]))
+    Initial(run, own, plain["model"]).start(model, dataset)
+    values = query_values(
+        model,
+        dataset,
+        config.evaluation,
+        task=run.manifest["task"],
+        history_length=config.data.history_length,
+    )
+    return values, config.evaluation
+
+
+def _column(values: pa.Table, metric: str) -> Any:
+    if metric not in values.column_names:
+        there = ", ".join(name for name in values.column_names if name != USER_ID)
+        raise ValueError(
+            f"`daily.metric` must have a value for each query, got `{metric}`; there are: {there}"
+        )
+    return values[metric].to_numpy()
+
+
+def _difference(bootstrap: Bootstrap, figures: Figures, arm: str) -> dict[str, Any]:
+    samples = figures.samples[CONTINUED] - figures.samples[arm]
+    return {
+        "difference": figures.values[CONTINUED] - figures.values[arm],
+        "interval": bootstrap.interval(samples),
+    }
+
+
+def _print(results: Mapping[str, Any], arms: list[str]) -> None:
+    metric, rows = results["metric"], results["steps"]
+    table = Table(title=f"{metric} on the step that follows, and seconds of training")
+    for name in ("test from", "queries", *arms, *(f"{arm} s" for arm in arms if arm != FROZEN)):
+        table.add_column(name, justify="right")
+    trained = [arm for arm in arms if arm != FROZEN]
+    for number in dict.fromkeys(row["step"] for row in rows):
+        of = {row["model"]: row for row in rows if row["step"] == number}
+        shown = [f"{of[arm][metric]:.4f}" for arm in arms]
+        seconds = [f"{of[arm]['train_seconds']:.1f}" for arm in trained]
+        table.add_row(of[CONTINUED]["test_from"][:10], f"{of[CONTINUED]['queries']:,}", *shown, *seconds)
+    table.add_section()
+    means = [f"{results['mean'][arm]:.4f}" for arm in arms]
+    totals = [f"{results['train_seconds'][arm]:.1f}" for arm in trained]
+    table.add_row("all", f"{results['queries']:,}", *means, *totals)
+    console().print(table)
+    for name, found in results["differences"].items():
+        low, high = found["interval"] or (float("nan"), float("nan"))
+        logger.info(
+            "%s: %+.4f (95 %% interval %+.4f to %+.4f, users drawn)", name, found["difference"], low, high
+        )

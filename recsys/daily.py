@@ -1,0 +1,251 @@
+"""The day-by-day loop: a Hydra sweeper that trains, goes on with newer data, and judges on what comes next.
+
+    ----- rows learnt from -----|- validation -|--- test ---|
+    first model                                t0           t0 + step
+         continued: only these |---|- validation -|--- test ---|
+         retrained: -----------|---|                           t0 + 2 steps
+
+At each step the model before learns what is new (`continued`), another one learns everything anew
+(`retrained`), and the first model stays as it is (`frozen`); all three are asked what came in the step that
+follows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from recsys.schema.manifest import MANIFEST, write_json
+
+LOOP = "recsys_daily"
+DAILY = "daily"
+STATE = "daily.json"
+FIRST, CONTINUED, RETRAINED = "first", "continued", "retrained"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class DailyOptions:
+    """Which steps the loop goes through.
+
+    Args:
+        first: ISO instant at which the first model's test step begins; it knows nothing of what comes then.
+        num_steps: steps after the first model's own, each of which is learnt and then followed by a test.
+        step_days: length of a step, in days.
+        validation_days: last days before each test step, by which the best epoch is picked; they are learnt
+            from a step later.
+        continued: keys that differ in runs that go on, as on the command line; the retrained ones and the
+            first one have those of the rest of the configuration.
+        retrain: false leaves the retrained models out, which take the most time.
+        metric: of each query (`ndcg@10`) or row (`log_loss`), by which the three are compared.
+    """
+
+    first: str
+    num_steps: int
+    step_days: float = 7.0
+    validation_days: float = 1.0
+    continued: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    retrain: bool = True
+    metric: str = "ndcg@10"
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"`daily.num_steps` must be at least 1, got {self.num_steps}")
+        for key in ("step_days", "validation_days"):
+            if not getattr(self, key) > 0:
+                raise ValueError(f"`daily.{key}` must be above 0, got {getattr(self, key)}")
+        try:
+            datetime.fromisoformat(self.first)
+        except ValueError as error:
+            raise ValueError(f"`daily.first` must be an ISO instant, got `{self.first}`") from error
+
+    @property
+    def steps(self) -> list[Step]:
+        """All steps, that of the first model included."""
+        first = datetime.fromisoformat(self.first)
+        first = first if first.tzinfo else first.replace(tzinfo=UTC)
+        length, validation = timedelta(days=self.step_days), timedelta(days=self.validation_days)
+        begins = [first + number * length for number in range(self.num_steps + 1)]
+        return [
+            Step(
+                number,
+                train_from=begins[number - 1] - validation if number else None,
+                validation=begin - validation,
+                test=begin,
+                until=begin + length,
+            )
+            for number, begin in enumerate(begins)
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """Instants of a step: what is learnt, by what it is validated, and what it is tested on."""
+
+    number: int
+    train_from: datetime | None
+    validation: datetime
+    test: datetime
+    until: datetime
+
+    def overrides(self) -> list[str]:
+        """Of every run of this step: the data as of its end, divided by time."""
+        boundaries = f"'{self.validation.isoformat()}','{self.test.isoformat()}'"
+        return [
+            "data.split=global_time",
+            f"data.split_boundaries=[{boundaries}]",
+            f"data.until='{self.until.isoformat()}'",
+        ]
+
+    def folder(self, arm: str) -> str:
+        """Name of the folder of one of its runs."""
+        return f"{self.number:03d}-{arm}"
+
+
+class DailySweeper(Sweeper):
+    """Goes through the steps, hands each one's runs to Hydra's launcher together, and compares them."""
+
+    def __init__(self) -> None:
+        self.config: DictConfig
+        self.launcher: Launcher
+        self.folder: Path
+        self.given: list[str]
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before `sweep`."""
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Runs what is not there yet, and writes the comparison.
+
+        Args:
+            arguments: overrides of the command line.
+
+        Raises:
+            ValueError: a step failed, or the folder holds a loop of other settings.
+        """
+        # Here, so that a mistyped key needs no torch.
+        from recsys.config.comparison import Compared, compare
+
+        options = DailyOptions(**OmegaConf.to_container(self.config.daily))  # type: ignore[arg-type]
+        self.folder = Path(self.config.hydra.sweep.dir)
+        self.given = [text for text in arguments if not text.lstrip("+").startswith((DAILY, "run_dir="))]
+        self._claim()
+        steps = options.steps
+        compared = Compared(self.folder, options)
+        self._launch(steps[0], {FIRST: []})
+        former = {arm: self.folder / steps[0].folder(FIRST) for arm in (CONTINUED, RETRAINED)}
+        for step in steps[1:]:
+            arms = self._arms(step, former[CONTINUED], options)
+            self._launch(step, arms)
+            former = {arm: self.folder / step.folder(arm) for arm in arms}
+            compared.add(step, former, first=self.folder / steps[0].folder(FIRST))
+        compare(compared)
+
+    def _arms(self, step: Step, former: Path, options: DailyOptions) -> dict[str, list[str]]:
+        """Overrides of the runs of a step; they share a dataset, which extends the one of the step before."""
+        prepared = json.loads((former / MANIFEST).read_text())["prepared"]
+        extends = f"++data.extends={_quoted(prepared)}"
+        assert step.train_from is not None
+        since = f"++data.train_from='{step.train_from.isoformat()}'"
+        init_from = f"++init_from={_quoted(former)}"
+        arms = {CONTINUED: [extends, since, init_from, *forced(options.continued)]}
+        return arms | ({RETRAINED: [extends]} if options.retrain else {})
+
+    def _launch(self, step: Step, arms: Mapping[str, Sequence[str]]) -> None:
+        """Runs those of the step's runs that have not come to their end."""
+        jobs = []
+        for arm, overrides in arms.items():
+            folder = self.folder / step.folder(arm)
+            if (folder / MANIFEST).is_file():
+                continue
+            place = f"hydra.sweep.subdir={folder.name}"
+            if (folder / "checkpoints" / "last").is_file():
+                jobs.append([f"++resume={_quoted(folder)}", "++daily=null", place])
+                continue
+            shutil.rmtree(folder, ignore_errors=True)  # it fell before its first checkpoint
+            asked = [f"++{text.lstrip('+')}" for text in step.overrides()]
+            jobs.append([*self.given, *asked, *overrides, "++daily=null", place])
+        if jobs:
+            logger.info("step %d: up to %s", step.number, step.test.date())
+            self.launcher.launch(jobs, initial_job_idx=2 * step.number)
+        for arm in arms:
+            self._check(step, arm)
+
+    def _check(self, step: Step, arm: str) -> None:
+        folder = self.folder / step.folder(arm)
+        if not (folder / MANIFEST).is_file():
+            path = folder / "trial.json"
+            said = json.loads(path.read_text()).get("error") if path.is_file() else "it left nothing"
+            raise ValueError(
+                f"step {step.number} ({arm}) failed: {said}; mend it and give the command again with "
+                f"`run_dir={self.folder}`: steps that are done are not run again"
+            )
+
+    def _claim(self) -> None:
+        """Takes the folder, or goes on with the loop in it when that has the same settings."""
+        path = self.folder / STATE
+        settings = {
+            str(key): OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            for key, value in self.config.items()
+            if key not in ("hydra", "run_dir")
+        }
+        if path.is_file():
+            before = json.loads(path.read_text())
+            changed = [key for key in settings if settings[key] != before.get(key)]
+            if changed:
+                raise ValueError(
+                    f"`{self.folder}` holds a loop with other settings of "
+                    f"{', '.join(f'`{key}`' for key in changed)}; give them as they were, or another folder"
+                )
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, settings)
+
+
+# Hydra takes sweepers from the package `hydra_plugins` alone, for which our top level has no place.
+_PLUGIN = "hydra_plugins.recsys.DailySweeper"
+Plugins.instance().register(DailySweeper)
+Plugins.instance().class_name_to_class[_PLUGIN] = DailySweeper
+ConfigStore.instance().store(group="hydra/sweeper", name=LOOP, node={"_target_": _PLUGIN})
+
+
+def forced(values: Mapping[str, Any]) -> list[str]:
+    """Overrides that give these values to these keys, whether or not a file spells them out.
+
+    Example:
+        >>> forced({"trainer.patience": None, "model.hidden": [64, 32], "data.name": "a b"})
+        ['++trainer.patience=null', '++model.hidden=[64,32]', "++data.name='a b'"]
+    """
+    return [f"++{key}={_written(value)}" for key, value in values.items()]
+
+
+def _written(value: Any) -> str:
+    """A value as Hydra's grammar takes it."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _quoted(text: str | Path) -> str:
+    escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

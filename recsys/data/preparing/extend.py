@@ -1,0 +1,60 @@
+"""Extending an earlier prepared dataset: what it declared and fitted, for a new one to keep."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from recsys.data.options import DataOptions, RawTables
+from recsys.data.preparing.declare import with_features_file
+from recsys.data.preparing.vocabulary import Fitted
+from recsys.schema.features import Feature, FeatureSchema
+from recsys.schema.manifest import read_station
+
+
+def with_earlier_features(options: DataOptions, tables: RawTables) -> DataOptions:
+    """The options with what would be inferred declared as in the dataset that is extended.
+
+    New rows could have other features inferred from them, of which the earlier rows know nothing.
+
+    Raises:
+        ValueError: the earlier dataset is missing, damaged or of another version.
+    """
+    if options.extends is None:
+        return options
+    path = Path(options.extends).expanduser()
+    read_station(path, "prepared")
+    earlier = with_features_file(dataclasses.replace(options, features_file=str(path / "features.yaml")))
+    inferred = [
+        table
+        for table in ("interactions", "users", "items")
+        if getattr(options, table).features is None and getattr(tables, table) is not None
+    ]
+    return dataclasses.replace(options, **{table: getattr(earlier, table) for table in inferred})
+
+
+def read_fitted(path: Path, features: Sequence[Feature]) -> Fitted:
+    """What the prepared dataset at `path` fitted.
+
+    Args:
+        path: of the dataset that is extended.
+        features: of the one that extends it, not fitted.
+
+    Raises:
+        ValueError: the two have different features.
+    """
+    schema = FeatureSchema.from_dict(json.loads((path / "schema.json").read_text()))
+    differing = FeatureSchema(tuple(features)).differences(schema)
+    if differing:
+        raise ValueError(
+            f"`data.extends={path}` has other features: {'; '.join(differing)}; declare them as in its "
+            "`features.yaml` (`data.features_file`), or prepare without `data.extends`"
+        )
+    vocabularies = {
+        file.stem: pq.read_table(file) for file in sorted((path / "vocabularies").glob("*.parquet"))
+    }
+    return Fitted(schema.features, vocabularies)
