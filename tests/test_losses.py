@@ -9,7 +9,6 @@ from recsys.losses import (
     bayesian_personalized_ranking,
     binary_cross_entropy,
     full_softmax,
-    in_batch_softmax,
     sampled_softmax,
 )
 
@@ -188,39 +187,6 @@ def test_sampled_softmax_of_extreme_scores_is_finite() -> None:
     torch.testing.assert_close(positive_B.grad, torch.tensor([-1 / 2, 0]))
 
 
-# In-batch softmax
-
-
-def test_in_batch_softmax_leaves_out_repeats_of_the_own_item_and_corrects_the_rest() -> None:
-    # items 7, 7, 9 with q = 1/2, 1/2, 1/4: columns count 2, 2 and 4 times their exponentiated score
-    scores_BB = torch.stack([logs(1, 8, 1), logs(8, 3, 1), logs(1, 2, 1)])
-    loss = in_batch_softmax(scores_BB, item_rows_B=torch.tensor([7, 7, 9]), log_q_B=logs(1 / 2, 1 / 2, 1 / 4))
-    first, second, third = 2 / (2 + 4), 6 / (6 + 4), 4 / (2 + 4 + 4)
-    assert loss.item() == pytest.approx((-LOG(first) - LOG(second) - LOG(third)) / 3)
-
-
-def test_in_batch_softmax_weights_divide_by_their_sum() -> None:
-    scores_BB = torch.stack([logs(1, 3), logs(1, 1)])
-    loss = in_batch_softmax(
-        scores_BB,
-        item_rows_B=torch.tensor([1, 2]),
-        log_q_B=torch.zeros(2),
-        weights_B=torch.tensor([3.0, 1.0]),
-    )
-    assert loss.item() == pytest.approx((3 * -LOG(1 / 4) + 1 * -LOG(1 / 2)) / 4)
-
-
-def test_in_batch_softmax_gradients_are_right() -> None:
-    scores_BB = torch.randn(4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-    def loss(scores_BB: torch.Tensor) -> torch.Tensor:
-        return in_batch_softmax(
-            scores_BB, item_rows_B=torch.tensor([1, 2, 1, 3]), log_q_B=logs(0.5, 0.3, 0.5, 0.2)
-        )
-
-    assert gradcheck(loss, (scores_BB.requires_grad_(),))
-
-
 # BPR
 
 
@@ -266,7 +232,6 @@ def test_all_weights_zero_give_a_loss_of_zero() -> None:
     losses = [
         binary_cross_entropy(torch.ones(2), zero, weights_B=zero),
         full_softmax(torch.ones(2, 3), torch.tensor([0, 1]), weights_B=zero),
-        in_batch_softmax(torch.ones(2, 2), item_rows_B=torch.tensor([1, 2]), log_q_B=zero, weights_B=zero),
         bayesian_personalized_ranking(torch.ones(2), torch.ones(2, 3), weights_B=zero),
     ]
     assert [loss.item() for loss in losses] == [0, 0, 0, 0]

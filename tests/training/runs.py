@@ -25,6 +25,9 @@ from recsys.training.retrieval import RetrievalTask
 MODELS = {"wide_deep": WideDeep, "two_tower": TwoTower, "matrix_factorization": MatrixFactorization}
 
 
+TRAINER = TrainerOptions(max_epochs=3, progress_bar=False, log_every_n_steps=1, patience=None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """What is trained and how."""
@@ -33,9 +36,7 @@ class Case:
     tables: str = "rowwise_adagrad"
     loss: str = "full_softmax"
     dropout: float = 0.0
-    trainer: TrainerOptions = TrainerOptions(
-        max_epochs=3, progress_bar=False, log_every_n_steps=1, patience=None
-    )
+    trainer: TrainerOptions = TRAINER
     seed: int = 0
     kill_at: int | None = None  # SIGKILL at this training batch, from 0
     kill_rank: int = 0

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment loses nothing but the steps since the last checkpoint, and those come out the same."""
+"""SIGKILL loses nothing but the steps since the last checkpoint, and those come out the same."""
 
 import dataclasses
 import multiprocessing
@@ -15,7 +15,7 @@ TRAINER = dataclasses.replace(Case().trainer, patience=2, checkpoint_every_steps
 
 @pytest.fixture(scope="module")
 def processes():
-    """Starts processes that have imported everything but have run nothing: a fork of OpenMP's threads hangs."""
+    """Starts processes that have imported everything and run nothing: OpenMP's threads do not survive a fork."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training.runs"])
     return context

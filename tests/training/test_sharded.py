@@ -51,7 +51,7 @@ CASES = {
 
 
 def test_two_processes_give_the_losses_of_one(options, tmp_path):
-    # 63 does not divide by two, nor the rows of an epoch by 63: parts are uneven, the last one empty or small.
+    # 63 does not divide by two, nor the rows of an epoch by 63: parts are uneven.
     options = dataclasses.replace(options, batch_size=63)
     trainer = dataclasses.replace(Case().trainer, max_epochs=100, max_steps=200, validate_every_epochs=5)
     cases = {name: dataclasses.replace(case, trainer=trainer) for name, case in CASES.items()}
@@ -74,7 +74,7 @@ def test_run_of_two_processes_resumes_on_one_and_the_other_way_round(options, tm
     trainer = dataclasses.replace(Case().trainer, max_epochs=4)
     case = Case(model=model, trainer=trainer)
     whole = run(case, options, tmp_path / "whole")
-    # Stopped in the middle of the second epoch, by the same count of steps that a checkpoint is written after.
+    # Killed in the middle of the second epoch, at the step after one at which a checkpoint is written.
     stop = len(whole) // 4 + 2
     broken = dataclasses.replace(
         case, trainer=dataclasses.replace(trainer, checkpoint_every_steps=stop), kill_at=stop
