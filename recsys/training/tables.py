@@ -181,9 +181,11 @@ def _parts(state: Mapping[str, Any]) -> Iterator[_Part]:
 def _fused_parts(model: nn.Module) -> Iterator[_Part]:
     for name, collection in fused_collections(model).items():
         for weight, fields in optimizer_of(collection).state_dict()["state"].items():
-            # TorchRec's names: `t.weight.momentum_1` when fused, `t.momentum1` when sharded.
+            # TorchRec's names of table t: `t.weight` with `t.weight.momentum_1` when fused,
+            # `embedding_bags.t.weight` with `t.momentum1` when sharded.
+            whose = f"{name}.embedding_bags.{weight.removeprefix('embedding_bags.')}"
             named = {key.rpartition(".")[2].replace("_", ""): value for key, value in fields.items()}
-            yield from _parts({f"{name}.{weight}/{field}": value for field, value in named.items()})
+            yield from _parts({f"{whose}/{field}": value for field, value in named.items()})
 
 
 def optimizer_of(collection: Collection) -> KeyedOptimizer:

@@ -15,7 +15,7 @@ TRAINER = dataclasses.replace(Case().trainer, patience=2, checkpoint_every_steps
 
 @pytest.fixture(scope="module")
 def processes():
-    """Starts processes that have imported everything and run nothing: OpenMP's threads do not survive a fork."""
+    """Starts processes by fork from one that has run nothing: OpenMP's threads do not survive it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training.runs"])
     return context
