@@ -22,7 +22,7 @@ def processes():
 
 
 def run_in(processes, case, options, run_dir, *, resume=False, kill_after=None) -> int:
-    """Trains in a process of its own and returns its exit code; it is killed `kill_after` seconds from now."""
+    """Trains in a process of its own, killed after `kill_after` seconds, and returns its exit code."""
     job = processes.Process(target=run, args=(case, options, run_dir), kwargs={"resume": resume})
     job.start()
     if kill_after is not None:

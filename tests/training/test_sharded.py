@@ -120,15 +120,17 @@ def test_torchrun_starts_killed_processes_again_and_they_finish_the_run(options,
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "train.py", *overrides]
     run_dir = tmp_path / "run"
-    log = (tmp_path / "log").open("w")
-    job = subprocess.Popen([*command, f"run_dir={run_dir}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=log)
-    try:
-        _wait_for(run_dir / "checkpoints" / "last", job)
-        victim = next(pid for pid in _children(job.pid) if _environment(pid).get("RANK") == "1")
-        os.kill(victim, signal.SIGKILL)
-        stdout, _ = job.communicate(timeout=240)
-    finally:
-        job.kill()
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen([*command, f"run_dir={run_dir}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=log) as job,
+    ):
+        try:
+            _wait_for(run_dir / "checkpoints" / "last", job)
+            victim = next(pid for pid in _children(job.pid) if _environment(pid).get("RANK") == "1")
+            os.kill(victim, signal.SIGKILL)
+            stdout, _ = job.communicate(timeout=240)
+        finally:
+            job.kill()
     text = (tmp_path / "log").read_text()
     assert job.returncode == 0, text[-4000:]
     assert stdout.decode().splitlines()[-1] == str(run_dir)
