@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import random
 import zipfile
@@ -16,6 +17,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from recsys.training.finite import ADVICE, weights_not_finite
 from recsys.training.processes import dist_rank, gather_objects
 
 BEST = "best"
@@ -39,9 +41,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Writes beside `path`, then renames; what was at `last` becomes `previous`.
 
         Raises:
-            ValueError: the disk refuses; what was there before is whole.
+            ValueError: weights are not finite or the disk refuses; what was there before is whole.
         """
         target = Path(path)
+        spoilt = weights_not_finite(checkpoint["state_dict"])
+        if spoilt is not None:
+            raise ValueError(
+                f"expected finite weights for the checkpoint `{target}`, but {spoilt} are not;"
+                f" {_kept(target)}; {ADVICE}"
+            )
         temporary = target.with_name(f".{target.name}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,11 +116,14 @@ def _keep_as_previous(last: Path) -> None:
 
 def _refusal(target: Path, error: OSError) -> str:
     why = _REFUSALS.get(error.errno or 0, str(error))
-    kept = f"`{target}` still holds the one before" if target.exists() else "there is none yet"
     return (
-        f"expected to write the checkpoint `{target}`, but {why}; {kept}."
+        f"expected to write the checkpoint `{target}`, but {why}; {_kept(target)}."
         f" Make room or choose another `run_dir`, then `python train.py resume={target.parent.parent}`"
     )
+
+
+def _kept(target: Path) -> str:
+    return f"`{target}` still holds the one before" if target.exists() else "there is none yet"
 
 
 class Checkpoints(Checkpoint):
@@ -156,6 +167,12 @@ class Checkpoints(Checkpoint):
             raise ValueError(
                 f"`trainer.monitor` must name a validation metric, got `{self.monitor}`; "
                 f"there are: {', '.join(sorted(name for name in metrics if name.startswith('val/')))}"
+            )
+        if not math.isfinite(value):
+            spoilt = weights_not_finite(pl_module.state_dict())
+            raise ValueError(
+                f"expected a finite `{self.monitor}` after epoch {trainer.current_epoch}, got {value}:"
+                f" {f'{spoilt} are not finite' if spoilt else 'the weights are finite'}; {ADVICE}"
             )
         if self.best_value is None or self.sign * value > self.sign * self.best_value:
             self.best_value, self.best_epoch = value, trainer.current_epoch

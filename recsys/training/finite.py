@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -11,14 +12,22 @@ from torch import nn
 
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
+from recsys.training.tables import is_sharded, own_tensors
 
-_ADVICE = (
+ADVICE = (
     "lower `optimizer.learning_rate` or `optimizer.table_learning_rate`, or set `trainer.gradient_clip_norm`"
 )
+_TABLE = ".embedding_bags."
+_OPERATION = re.compile(r"Function '(\w+)' returned nan values")
+_MOST_NAMES = 3
+# Numbers looked at at a time, so that a large table needs no mask of its size.
+_CHUNK = 2**24
 
 
 def not_finite(model: nn.Module, batch: Batch, *, step: int, what: str) -> str:
     """What to tell the user: where the numbers that are none are to be seen, and what to do.
+
+    NOTE: it may be one process of several that comes here, so that nothing may wait for the others.
 
     Args:
         model: as it was when it happened.
@@ -33,24 +42,35 @@ def not_finite(model: nn.Module, batch: Batch, *, step: int, what: str) -> str:
             f"{message}: dense values {columns} of the batch (counted in the order of the features that are"
             " numbers in schema.json) are not finite; prepare the data anew"
         )
-    features = _features_without_numbers(model, batch)
-    if features:
-        named = ", ".join(f"`{name}`" for name in features)
-        return f"{message}: table rows of {named} are not finite, training has diverged before; {_ADVICE}"
+    found = weights_not_finite(model.state_dict())
+    if found:
+        return f"{message}: {found} are not finite, training has diverged before; {ADVICE}"
+    whose = " of this process" if is_sharded(model) else ""
     return (
-        f"{message}: values and table rows of the batch are finite, the arithmetic on them is not; {_ADVICE};"
+        f"{message}: the batch and the weights{whose} are finite, the arithmetic on them is not; {ADVICE};"
         " `trainer.detect_anomaly=true` names the feature or operation that it begins with"
     )
 
 
-def _features_without_numbers(model: nn.Module, batch: Batch) -> list[str]:
-    found = []
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, FeatureTables):
-                embedded = module(batch.ids)
-                found += [name for name, values in embedded.items() if not torch.isfinite(values).all()]
-    return found
+def weights_not_finite(state: Mapping[str, Any]) -> str | None:
+    """Names the tables and weights in a state dictionary that hold numbers that are none, if there are any.
+
+    Of sharded tables, those parts are looked at that this process holds.
+    """
+    names = sorted({name for name, tensor in own_tensors(state) if not _is_finite(tensor)})
+    tables = [name.partition(_TABLE)[2].removesuffix(".weight") for name in names if _TABLE in name]
+    others = [name.removeprefix("model.") for name in names if _TABLE not in name]
+    kinds = {"table rows of": tables, "weights": others}
+    return " and ".join(f"{kind} {_few(found)}" for kind, found in kinds.items() if found) or None
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return all(bool(torch.isfinite(part).all()) for part in torch.split(tensor.reshape(-1), _CHUNK))
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(f"`{name}`" for name in names[:_MOST_NAMES]) + more
 
 
 @contextlib.contextmanager
@@ -77,13 +97,32 @@ def detecting_anomalies(model: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
+@contextlib.contextmanager
+def naming_operations() -> Iterator[None]:
+    """Inside, what torch's own detection finds in a backward pass is an error for users, without a traceback.
+
+    Raises:
+        ValueError: names the operation; a warning of torch's has shown where it was computed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        operation = _OPERATION.search(str(error))
+        if operation is None:
+            raise
+        raise ValueError(
+            f"expected finite numbers, but the gradient of `{operation[1]}` is nan: the warning above shows"
+            f" where the model does this operation; {ADVICE}"
+        ) from error
+
+
 def _check(name: str, what: str) -> Callable[[torch.Tensor], None]:
     def check(values: torch.Tensor) -> None:
         if not torch.isfinite(values).all():
             rows = (~torch.isfinite(values)).any(dim=1).nonzero().flatten()
             raise ValueError(
                 f"expected finite numbers, but the {what} of feature `{name}` has none for {len(rows)} of"
-                f" {len(values)} examples (the first: {int(rows[0])}); {_ADVICE}"
+                f" {len(values)} examples (the first: {int(rows[0])}); {ADVICE}"
             )
 
     return check

@@ -30,6 +30,7 @@ from recsys.training.callbacks import (
     show_item_embeddings,
 )
 from recsys.training.checkpoint import BEST, LAST, AtomicCheckpointIO, Checkpoints
+from recsys.training.finite import naming_operations
 from recsys.training.options import TrainerOptions
 from recsys.training.processes import ALONE, Processes
 from recsys.training.ranking import RankingTask
@@ -118,7 +119,7 @@ def fit(
     started = time.perf_counter()
     interrupted = False
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), naming_operations():
             # Where every parameter is in a fused table, there is nothing left for an optimizer of
             # Lightning's.
             warnings.filterwarnings("ignore", ".*this fit will run with no optimizer")

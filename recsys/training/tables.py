@@ -188,6 +188,11 @@ def _fused_parts(model: nn.Module) -> Iterator[_Part]:
             yield from _parts({f"{whose}/{field}": value for field, value in named.items()})
 
 
+def own_tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and tensors of a state dictionary; of sharded ones, the parts that this process holds."""
+    return ((part.name, part.tensor) for part in _parts(state))
+
+
 def optimizer_of(collection: Collection) -> KeyedOptimizer:
     """The fused optimizer of a collection: a method of one class, a property of the other."""
     found = collection.fused_optimizer

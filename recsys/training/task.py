@@ -32,9 +32,8 @@ def share_of_loss(task: Task, loss: torch.Tensor, batch: Batch) -> torch.Tensor:
         ValueError: the loss is not a number; nothing has moved because of it.
     """
     if not torch.isfinite(loss):
-        raise ValueError(
-            not_finite(task.model, batch, step=num_batches_done(task), what=f"the loss is {float(loss)}")
-        )
+        found = f"the loss is {loss.item()}"
+        raise ValueError(not_finite(task.model, batch, step=num_batches_done(task), what=found))
     return loss if batch.share == 1.0 else loss * batch.share
 
 

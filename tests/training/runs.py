@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pickle
 import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -15,6 +16,7 @@ from recsys.models.matrix_factorization import MatrixFactorization
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 from recsys.nn.embeddings import deferred_tables
+from recsys.schema.batch import Batch
 from recsys.training.fit import fit, seed_everything
 from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
@@ -53,8 +55,27 @@ class Losses(pl.Callback):
         self.values.append(float(trainer.strategy.reduce(outputs["loss"].detach().double())))
 
 
+class AtStep(pl.Callback):
+    """Acts before training batch `step`, from 0, on the task and the batch."""
+
+    def __init__(self, step: int, act: Callable[[pl.LightningModule, Batch], None]) -> None:
+        super().__init__()
+        self.step = step
+        self.act = act
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.fit_loop.epoch_loop.total_batch_idx == self.step:
+            self.act(pl_module, batch)
+
+
 def run(
-    case: Case, options: DataOptions, run_dir: Path, *, resume: bool = False, processes: Processes = ALONE
+    case: Case,
+    options: DataOptions,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    processes: Processes = ALONE,
+    watchers: Sequence[pl.Callback] = (),
 ) -> list[float]:
     """Trains and returns the loss of every step."""
     seed_everything(case.seed)
@@ -77,7 +98,15 @@ def run(
     if case.kill_at is not None and processes.rank == case.kill_rank:
         _kill_at(task, case.kill_at)
     losses = Losses()
-    fit(task, data, case.trainer, run_dir=run_dir, resume=resume, processes=processes, watchers=[losses])
+    fit(
+        task,
+        data,
+        case.trainer,
+        run_dir=run_dir,
+        resume=resume,
+        processes=processes,
+        watchers=[losses, *watchers],
+    )
     return losses.values
 
 
