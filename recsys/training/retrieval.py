@@ -98,9 +98,22 @@ class RetrievalTask(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of a batch of positives."""
+        self._check_items(batch)
         compute = {"full_softmax": self._full_softmax, "in_batch_softmax": self._in_batch}
         loss = compute.get(self.loss, self._sampled)(self._encoders.encode_queries(batch), batch)
         return share_of_loss(self, loss, batch)
+
+    def _check_items(self, batch: Batch) -> None:
+        """NOTE: row 0, the unknown item, or a row from the end would be learnt from in silence."""
+        assert self._catalogue is not None
+        assert batch.item_rows is not None
+        last = len(self._catalogue) - 1
+        wrong = batch.item_rows[(batch.item_rows < 1) | (batch.item_rows > last)]
+        if len(wrong):
+            raise ValueError(
+                f"expected items of the catalogue, rows 1 to {last}, to learn from, got {int(wrong[0])}: the"
+                " batch was not made with this catalogue; prepare the data anew"
+            )
 
     def _full_softmax(self, queries_BD: torch.Tensor, batch: Batch) -> torch.Tensor:
         assert self._catalogue is not None

@@ -216,3 +216,24 @@ def test_row_beyond_its_table_stops_training(options, tmp_path, case, feature, r
         f"expected rows of feature `{feature}` from 0 to {last}, its table's last, got {row}: .* prepare the"
     )
     assert_stops_and_resumes(case, options, tmp_path, spoil_ids(feature, row), match=match)
+
+
+@pytest.mark.parametrize(
+    ("loss", "row"),
+    [
+        ("full_softmax", 41),
+        ("full_softmax", -1),
+        ("in_batch_softmax", 41),
+        ("in_batch_softmax", 0),
+        ("sampled_softmax", 0),
+        ("bpr", 0),
+    ],
+)
+def test_item_beyond_the_catalogue_stops_training(options, tmp_path, loss, row):
+    def act(task, batch):
+        batch.item_rows = batch.item_rows.index_fill(0, torch.tensor([2]), row)
+
+    match = (
+        f"expected items of the catalogue, rows 1 to 40, to learn from, got {row}: .* prepare the data anew"
+    )
+    assert_stops_and_resumes(dataclasses.replace(RETRIEVAL, loss=loss), options, tmp_path, act, match=match)
