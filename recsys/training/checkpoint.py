@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import math
@@ -58,7 +59,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 _keep_as_previous(target)
             os.replace(temporary, target)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where nothing can be written, nothing can be removed
+                temporary.unlink()
             raise ValueError(_refusal(target, error)) from error
 
     def load_checkpoint(
@@ -76,8 +78,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             whole = next((other for other in others if find_damage(other) is None), None)
             offer = f"; `{whole}` is whole: `cp {whole} {target}` goes on from it" if whole else ""
             raise ValueError(f"checkpoint `{target}` is missing or damaged ({damage}){offer}")
-        content: dict[str, Any] = torch.load(target, map_location="cpu", weights_only=True, mmap=True)
-        return content
+        return _read(target)
 
 
 def find_damage(path: Path) -> str | None:
@@ -88,9 +89,22 @@ def find_damage(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (OSError, zipfile.BadZipFile) as error:
-        return str(error)
-    return f"the checksum of its record `{damaged}` is wrong" if damaged else None
+        if damaged:
+            return f"the checksum of its record `{damaged}` is wrong"
+        _read(path)
+    except Exception as error:  # each kind of damage has its own
+        return (str(error) or repr(error)).splitlines()[0]
+    return None
+
+
+def was_saved(folder: Path) -> bool:
+    """True when `last` has been written in `folder`, though it be lost now."""
+    return any((folder / name).exists() for name in (LAST, PREVIOUS))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return content
 
 
 def _write(checkpoint: dict[str, Any], path: Path) -> None:

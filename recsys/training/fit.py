@@ -29,7 +29,7 @@ from recsys.training.callbacks import (
     TrainingInterruptedError,
     show_item_embeddings,
 )
-from recsys.training.checkpoint import BEST, LAST, AtomicCheckpointIO, Checkpoints
+from recsys.training.checkpoint import BEST, LAST, AtomicCheckpointIO, Checkpoints, was_saved
 from recsys.training.finite import naming_operations
 from recsys.training.options import TrainerOptions
 from recsys.training.processes import ALONE, Processes
@@ -113,8 +113,9 @@ def fit(
         callbacks=[*_watchers(options, checkpoints, throughput, monitor=monitor), *watchers],
         board=board,
     )
-    last = run_dir / "checkpoints" / LAST
-    if resume and not last.exists():
+    last = checkpoints.folder / LAST
+    goes_on = resume and was_saved(checkpoints.folder)
+    if resume and not goes_on:
         logger.warning("`%s` was not written yet: training begins anew", last)
     started = time.perf_counter()
     interrupted = False
@@ -123,7 +124,7 @@ def fit(
             # Where every parameter is in a fused table, there is nothing left for an optimizer of
             # Lightning's.
             warnings.filterwarnings("ignore", ".*this fit will run with no optimizer")
-            trainer.fit(task, datamodule=data, ckpt_path=str(last) if resume and last.exists() else None)
+            trainer.fit(task, datamodule=data, ckpt_path=str(last) if goes_on else None)
     except TrainingInterruptedError:
         interrupted = True
     result = FitResult(

@@ -1,0 +1,179 @@
+"""A checkpoint is whole or refused, and a disk that will not take one leaves the one before."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from recsys.doctor import PROJECT
+from recsys.training.callbacks import TrainingInterruptedError
+from recsys.training.checkpoint import AtomicCheckpointIO
+from tests.training.runs import AtStep, Case, checkpoint, differences, run
+from tests.training.stopping import assert_stops_and_resumes, contents
+
+TRAINER = dataclasses.replace(Case().trainer, checkpoint_every_steps=3, max_epochs=1)
+CASE = Case(trainer=TRAINER)
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mounts a file system in memory, of 1 MiB, at a new folder; needs the rights of root."""
+    folders = []
+
+    def mount(path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() != 0 or subprocess.run(_mount("size=1m", path), capture_output=True).returncode:
+            pytest.skip("nothing can be mounted here")
+        folders.append(path)
+
+    yield mount
+    for path in folders:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def _mount(settings: str, path: Path) -> list[str]:
+    return ["mount", "-t", "tmpfs", "-o", settings, "tmpfs", str(path)]
+
+
+def remounted(path: Path, settings: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{settings}", str(path)], check=True)
+
+
+def test_full_disk_stops_training_and_keeps_the_checkpoint_before(options, tmp_path):
+    """The checkpoint after step 9 goes to a device that is always full."""
+    temporary = tmp_path / "broken" / "checkpoints" / ".last.tmp"
+    match = (
+        r"expected to write the checkpoint `.*/last`, but the disk is full; `.*/last` still holds the one"
+        r" before\. Make room .*then `python train.py resume=.*/broken`"
+    )
+
+    def act(task, batch):
+        temporary.symlink_to("/dev/full")
+
+    assert_stops_and_resumes(CASE, options, tmp_path, act, match=match)
+
+
+def test_disk_that_fills_up_before_the_first_checkpoint_holds_no_litter(options, tmp_path, mounted):
+    mounted(tmp_path / "broken")
+    (tmp_path / "broken" / "filler").write_bytes(bytes(1000 * 1024))
+    with pytest.raises(ValueError, match="but the disk is full; there is none yet"):
+        run(CASE, options, tmp_path / "broken")
+    assert contents(tmp_path / "broken") == {}
+
+
+def test_disk_that_becomes_read_only_stops_training_and_keeps_the_checkpoint_before(
+    options, tmp_path, mounted
+):
+    folder = tmp_path / "broken" / "checkpoints"
+    mounted(folder)
+    match = r"expected to write the checkpoint `.*/last`, but it is read-only; `.*/last` still holds the one"
+    assert_stops_and_resumes(
+        CASE,
+        options,
+        tmp_path,
+        lambda task, batch: remounted(folder, "ro"),
+        match=match,
+        mend=lambda: remounted(folder, "rw"),
+    )
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flipped(path: Path) -> None:
+    """One bit of an embedding."""
+    content = bytearray(path.read_bytes())
+    [value] = checkpoint(path.parents[1])["state_dict"][
+        "model.tables.collection.embedding_bags.user_id.weight"
+    ][3, :1]
+    content[content.index(value.numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def interrupt(task, batch) -> None:
+    raise TrainingInterruptedError
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (truncated, "File is not a zip file"),
+        (flipped, "the checksum of its record `archive/data/.*` is wrong"),
+        (emptied, "File is not a zip file"),
+        (Path.unlink, "No such file or directory"),
+    ],
+)
+def test_damaged_checkpoint_is_refused_by_name_and_the_one_before_offered(options, tmp_path, damage, found):
+    run(CASE, options, tmp_path / "whole")
+    run(CASE, options, tmp_path / "run", watchers=[AtStep(7, interrupt)])
+    folder = tmp_path / "run" / "checkpoints"
+    damage(folder / "last")
+    before = contents(tmp_path / "run")
+    offer = f"`{folder}/previous` is whole: `cp {folder}/previous {folder}/last` goes on from it"
+    match = rf"checkpoint `{folder}/last` is missing or damaged \(.*{found}.*\); {offer}"
+    with pytest.raises(ValueError, match=match):
+        run(CASE, options, tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
+    subprocess.run(["cp", folder / "previous", folder / "last"], check=True)
+    run(CASE, options, tmp_path / "run", resume=True)
+    for name in ("best", "last"):
+        assert differences(checkpoint(tmp_path / "whole", name), checkpoint(tmp_path / "run", name)) == []
+
+
+def test_every_flipped_bit_is_found_or_harmless(tmp_path):
+    """Bits of weights, of names and of the archive's own records alike; some are never read."""
+    whole = {"weights": torch.arange(12.0).view(3, 4), "steps": 7, "name": "abc"}
+    torch.save(whole, tmp_path / "whole")
+    content = (tmp_path / "whole").read_bytes()
+    path = tmp_path / "last"
+    num_refused = 0
+    for position in range(len(content)):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        path.unlink(missing_ok=True)  # or what the checkpoint before has mapped would change
+        path.write_bytes(flipped)
+        try:
+            found = AtomicCheckpointIO().load_checkpoint(path)
+        except ValueError:
+            num_refused += 1
+        else:
+            assert differences(whole, found) == [], position
+    assert num_refused > len(content) / 3
+
+
+COMMAND = [
+    *(sys.executable, str(PROJECT / "train.py"), "data=synthetic", "data.source.num_interactions=3000"),
+    *("data.batch_size=64", "trainer.max_epochs=1", "evaluation=fast", "trainer.checkpoint_every_steps=2"),
+]
+
+
+@pytest.mark.slow
+def test_command_on_a_disk_that_refuses_is_one_error_without_a_traceback(tmp_path, mounted):
+    """A folder that is read-only, one that cannot take a checkpoint, and a run on the first to go on with."""
+    folder = tmp_path / "disk"
+    mounted(folder)
+    command = [*COMMAND, f"data.cache_dir={tmp_path / 'cache'}"]
+    (folder / "filler").write_bytes(bytes(1000 * 1024))
+    full = ended(*command, f"run_dir={folder / 'run'}")
+    assert f"`{folder}/run/checkpoints/last`, but the disk is full; there is none yet" in full
+    remounted(folder, "ro")
+    assert "Read-only file system" in ended(*command, f"run_dir={folder / 'other'}")
+    assert "Read-only file system" in ended(*COMMAND[:2], f"resume={folder / 'run'}")
+
+
+def ended(*command: str) -> str:
+    """The one error of a command that fails."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert (done.returncode, done.stdout, len(errors)) == (2, "", 1), done.stderr
+    assert "Traceback" not in done.stderr
+    return errors[0]
