@@ -161,6 +161,7 @@ class Checkpoints(Checkpoint):
         self.best_value: float | None = None
         self.best_epoch = -1
         self.best_metrics: dict[str, float] = {}
+        self._epoch = -1
         self._generators: dict[str, Any] | None = None
 
     def on_train_batch_end(
@@ -195,7 +196,15 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves `last`, after early stopping has counted."""
+        self._epoch = trainer.current_epoch
         self.save_last(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves `best` where there was nothing to choose it by."""
+        if self.best_value is None and self._epoch >= 0:
+            logger.warning("no epoch was validated: `best` is the end of training")
+            self.best_epoch = self._epoch
+            self._save(trainer, BEST)
 
     def save_last(self, trainer: pl.Trainer) -> None:
         """Saves `last` as things stand now."""

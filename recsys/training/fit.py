@@ -208,7 +208,9 @@ def _watchers(
     mode = "min" if "loss" in monitor else "max"
     watchers: list[Callback] = []
     if options.patience is not None:
-        watchers.append(EarlyStopping(monitor, mode=mode, patience=options.patience, check_finite=True))
+        watchers.append(
+            EarlyStopping(monitor, mode=mode, patience=options.patience, check_on_train_epoch_end=False)
+        )
     if options.detect_anomaly:
         watchers.append(Anomalies())
     if options.progress_bar:

@@ -18,6 +18,7 @@ from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
 from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask
+from tests.training.runs import checkpoint
 
 TRAINER = TrainerOptions(max_epochs=3, progress_bar=False, log_every_n_steps=1, patience=None)
 OPTIMIZERS = Optimizers(learning_rate=0.01, schedule="cosine", warmup_steps=3)
@@ -152,16 +153,62 @@ def test_unknown_monitor_names_the_metrics_there_are(options, tmp_path):
         fit(task, data, trainer, run_dir=tmp_path)
 
 
-def test_damaged_last_is_refused_by_name_and_the_one_before_offered(options, tmp_path):
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"limit_val_batches": 0},
+        {"max_steps": 2},
+        {"validate_every_epochs": 5},
+        {"max_steps": 2, "patience": 3},
+        {"validate_every_epochs": 5, "patience": 3},
+    ],
+    ids=str,
+)
+def test_end_of_training_is_the_best_where_nothing_was_validated(options, tmp_path, caplog, keys):
     task, data = start(options)
-    fit(task, data, TRAINER, run_dir=tmp_path)
-    last = tmp_path / "checkpoints" / "last"
-    last.write_bytes(last.read_bytes()[:1000])
+    trainer = dataclasses.replace(TRAINER, **keys)
+    with caplog.at_level(logging.WARNING):
+        result = fit(task, data, trainer, run_dir=tmp_path)
+    assert "no epoch was validated: `best` is the end of training" in caplog.text
+    assert same(weights(tmp_path, "best"), weights(tmp_path, "last"))
+    assert result.best_epoch == checkpoint(tmp_path, "last")["epoch"]
+    assert result.validation == {}
+
+
+def test_nothing_to_watch_is_refused(options, tmp_path):
     task, data = start(options)
+    trainer = dataclasses.replace(TRAINER, limit_val_batches=0, patience=3)
     with pytest.raises(
-        ValueError, match=r"checkpoints/last` is missing or damaged .*checkpoints/previous` is whole: `cp "
+        ValueError, match=r"limit_val_batches=0` leaves nothing to watch; add `trainer.patience"
     ):
-        fit(task, data, TRAINER, run_dir=tmp_path, resume=True)
+        fit(task, data, trainer, run_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_precision_of_gpus_is_refused_on_a_cpu(options, tmp_path):
+    task, data = start(options)
+    trainer = dataclasses.replace(TRAINER, precision="16-mixed")
+    with pytest.raises(ValueError, match=r"`trainer.precision=16-mixed` needs a GPU; on a CPU `auto`, `bf16"):
+        fit(task, data, trainer, run_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("avx512", "amx", "expected"),
+    [(False, False, torch.float32), (True, False, torch.bfloat16), (False, True, torch.bfloat16)],
+)
+def test_auto_precision_is_bfloat16_where_the_processor_multiplies_it(
+    options, tmp_path, monkeypatch, avx512, amx, expected
+):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    task, data = start(options, task="ranking")
+    found = set()
+    task.model.head.deep.layers[0].register_forward_hook(lambda _, inputs, output: found.add(output.dtype))
+    trainer = dataclasses.replace(TRAINER, precision="auto", max_epochs=1, limit_train_batches=2)
+    fit(task, data, trainer, run_dir=tmp_path)
+    assert found == {expected}
+    assert all(weight.dtype == torch.float32 for weight in weights(tmp_path).values())
 
 
 def test_matrix_factorization_trains_on_fused_tables_alone(options, tmp_path, caplog):
