@@ -36,6 +36,7 @@ class Case:
 
     model: str = "two_tower"
     tables: str = "rowwise_adagrad"
+    schedule: str = "cosine"
     loss: str = "full_softmax"
     dropout: float = 0.0
     trainer: TrainerOptions = TRAINER
@@ -84,7 +85,11 @@ def run(
         options, task=kind, seed=case.seed, rank=processes.rank, num_ranks=processes.num_ranks
     )
     optimizers = Optimizers(
-        tables=case.tables, learning_rate=0.002, table_learning_rate=0.02, schedule="cosine", warmup_steps=3
+        tables=case.tables,
+        learning_rate=0.002,
+        table_learning_rate=0.02,
+        schedule=case.schedule,
+        warmup_steps=3,
     )
     with deferred_tables(optimizers.is_fused):
         model = MODELS[case.model](

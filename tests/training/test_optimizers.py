@@ -1,8 +1,17 @@
+"""Who moves which parameter, and how fast."""
+
+import dataclasses
+import logging
+
+import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from recsys.models.wide_deep import WideDeep
 from recsys.training.optimizers import Optimizers, fused_collections, parameter_groups
+from recsys.training.tables import optimizer_of
+from tests.training.runs import Case, run
 from tests.worlds import SCHEMA, checkerboard, pairs
 
 FUSED = ["adagrad", "rowwise_adagrad", "sgd"]
@@ -80,3 +89,50 @@ def test_schedule_rises_then_falls(schedule, expected):
     chosen = Optimizers(schedule=schedule, warmup_steps=4)
     factors = [chosen.factor(step, 12) for step in (0, 1, 4, 6, 8, 12)]
     assert factors == pytest.approx(expected)
+
+
+def test_table_whose_optimizer_was_forgotten_or_given_twice_is_our_mistake(model):
+    with pytest.raises(AssertionError, match="a table that should be fused is not"):
+        Optimizers(tables="sgd").dense(model)
+    Optimizers(tables="sgd").fuse(model)
+    with pytest.raises(AssertionError, match="a table that should not be fused is"):
+        Optimizers(tables="adamw").dense(model)
+
+
+def test_weight_decay_that_fused_tables_do_not_have_is_no_secret(model, caplog):
+    chosen = Optimizers(tables="sgd", table_weight_decay=0.1)
+    with caplog.at_level(logging.WARNING):
+        chosen.fuse(model)
+    assert "`optimizer.table_weight_decay` is not applied: tables moved by sgd have none" in caplog.text
+
+
+class Rates(pl.Callback):
+    """The learning rates with which each step moves the dense parameters and the fused tables."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense: list[float] = []
+        self.tables: list[float] = []
+
+    def on_after_backward(self, trainer, pl_module) -> None:
+        """By now the tables have been moved, and the dense parameters are about to be."""
+        [optimizer] = trainer.optimizers
+        collections = fused_collections(pl_module.model).values()
+        fused = [one for collection in collections for _, one in optimizer_of(collection).optimizers]
+        [dense] = {group["lr"] for group in optimizer.param_groups}
+        [tables] = {one._emb_module.get_learning_rate() for one in fused}
+        self.dense.append(dense)
+        self.tables.append(tables)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("name", ["wide_deep", "two_tower"])
+def test_schedule_drives_fused_tables_and_dense_parameters_alike(options, tmp_path, name, schedule):
+    case = Case(model=name, schedule=schedule, trainer=dataclasses.replace(Case().trainer, max_epochs=2))
+    rates = Rates()
+    num_steps = len(run(case, options, tmp_path, watchers=[rates]))
+    after = np.arange(num_steps - 3) / (num_steps - 3)
+    falling = {"constant": 1 + 0 * after, "linear": 1 - after, "cosine": (1 + np.cos(np.pi * after)) / 2}
+    expected = np.concatenate([[1 / 3, 2 / 3, 1], falling[schedule]])
+    np.testing.assert_allclose(rates.dense, 0.002 * expected, rtol=1e-6)
+    np.testing.assert_allclose(rates.tables, 0.02 * expected, rtol=1e-6)
