@@ -300,6 +300,34 @@ def test_run_must_be_named(there, capsys):
     assert capsys.readouterr().err == "error: `run` must be given: run=DIR\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ("-m", "seed=1,2"),
+            "several runs (`-m`, `sweep=`) are started by one process, but torchrun has started 2;",
+        ),
+        (
+            (),
+            "`trainer.strategy=single` trains in one process, but torchrun has started 2; add",
+        ),
+    ],
+)
+def test_torchrun_starts_one_run_that_is_sharded(data, tmp_path, monkeypatch, capsys, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    for name in ("RANK", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    assert end(train.main, *arguments, *data) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"error: {expected}" in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_interrupted_training_can_be_resumed(data, tmp_path):
     environment = dict(os.environ, OMP_NUM_THREADS="1")

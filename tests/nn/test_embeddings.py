@@ -71,3 +71,20 @@ def test_cross_has_a_table_of_its_own_under_the_prefix():
 def test_dense_feature_has_no_table():
     with pytest.raises(ValueError, match=r"features \['age'\] are dense"):
         FeatureTables([SCHEMA["age"]], embedding_dim=4)
+
+
+@pytest.mark.parametrize(
+    ("feature", "bags", "expected", "got"),
+    [
+        ("user_id", [[1], [17], [2]], "from 0 to 16", 17),
+        ("genres", [[1, 3], [], [2, 4]], "from 0 to 3", 4),
+        ("genres", [[1, -1], [], [2]], "from 0 to 3", -1),
+        ("history", [[], [], [16, 2**40]], "from 0 to 16", 2**40),
+    ],
+)
+def test_row_beyond_its_table_is_refused_by_the_name_of_the_feature(tables, feature, bags, expected, got):
+    columns = {"user_id": [[16], [0], [1]], "history": [[16], [], [1, 2]], "genres": [[3], [0, 1], []]}
+    tables(keyed(columns))
+    match = f"expected rows of feature `{feature}` {expected}, its table's last, got {got}: the batch was not"
+    with pytest.raises(ValueError, match=match):
+        tables(keyed({**columns, feature: bags}))

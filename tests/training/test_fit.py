@@ -6,6 +6,7 @@ import os
 import signal
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -111,6 +112,25 @@ def test_sampled_softmax_estimates_the_full_softmax(options):
         sampled = task._sampled(queries, batch)
         full = task._full_softmax(queries, batch)
     assert sampled.item() == pytest.approx(full.item(), abs=0.05)
+
+
+def test_bpr_compares_each_positive_with_the_drawn_items_but_itself(options):
+    task, data = start(options, loss="bpr", num_negatives=64)
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=0))
+    task.trainer = SimpleNamespace(datamodule=data, fit_loop=loop)
+    task.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    queries = task.model.eval().encode_queries(batch)
+    drawn = task._draw_negatives()
+    assert set(batch.item_rows.tolist()) & set(drawn.tolist())
+    with torch.no_grad():
+        found = task._sampled(queries, batch)
+        scores = queries @ task.model.encode_candidates(data.dataset.items).T
+    losses = [
+        np.mean([np.log1p(np.exp(row[other] - row[item])) for other in drawn.tolist() if other != item])
+        for row, item in zip(scores.double().numpy(), batch.item_rows.tolist(), strict=True)
+    ]
+    assert found.item() == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_best_checkpoint_is_the_one_with_the_best_metric(options, tmp_path):
