@@ -30,8 +30,8 @@ from recsys.training.callbacks import (
     show_item_embeddings,
 )
 from recsys.training.checkpoint import BEST, LAST, AtomicCheckpointIO, Checkpoints
+from recsys.training.launch import ALONE, Processes
 from recsys.training.options import TrainerOptions
-from recsys.training.processes import ALONE, Processes
 from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask
 from recsys.training.strategy import ShardedStrategy

@@ -122,7 +122,9 @@ def test_torchrun_starts_killed_processes_again_and_they_finish_the_run(options,
     run_dir = tmp_path / "run"
     with (
         (tmp_path / "log").open("w") as log,
-        subprocess.Popen([*command, f"run_dir={run_dir}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=log) as job,
+        subprocess.Popen(
+            [*command, f"run_dir={run_dir}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=log
+        ) as job,
     ):
         try:
             _wait_for(run_dir / "checkpoints" / "last", job)
