@@ -86,10 +86,11 @@ def unwritten(store: Store, rank: int, num_ranks: int) -> Store:
     ranks = range(num_ranks)
     store.set(f"here/{rank}", uuid.uuid4().hex)
     while True:
-        here = b" ".join(store.multi_get([f"here/{other}" for other in ranks]))
-        store.set(f"seen/{rank}", here)
-        if all(seen == here for seen in store.multi_get([f"seen/{other}" for other in ranks])):
-            return PrefixStore(hashlib.sha256(here).hexdigest(), store)
+        names = b" ".join(store.multi_get([f"here/{other}" for other in ranks]))
+        start = hashlib.sha256(names).hexdigest()
+        store.set(f"seen/{rank}", start)
+        if all(seen.decode() == start for seen in store.multi_get([f"seen/{other}" for other in ranks])):
+            return PrefixStore(start, store)
         time.sleep(0.01)
 
 
