@@ -19,7 +19,7 @@ with importing():
     from recsys.evaluation.evaluate import quick_metrics
     from recsys.nn.embeddings import deferred_tables
     from recsys.training.fit import best_model, fit, seed_everything, show_items
-    from recsys.training.processes import joined
+    from recsys.training.processes import joined, one_machine_rank_first
     from recsys.training.ranking import RankingTask
 
 
@@ -38,7 +38,7 @@ def main(config: TrainConfig, composed: dict[str, Any]) -> Path:
             rank=processes.rank,
             num_ranks=processes.num_ranks,
         )
-        with processes.one_machine_rank_first():
+        with one_machine_rank_first(processes):
             schema = data.dataset.schema
         with deferred_tables(config.optimizer.is_fused and initial is None):
             task = config.task(model=config.model(schema=schema), optimizers=config.optimizer)

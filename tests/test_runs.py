@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from recsys.config.runs import is_worth_a_line, run_folder
-from recsys.training.processes import Processes
+from recsys.training.launch import Processes
 
 COMPOSED = {"model": {"_target_": "recsys.models.wide_deep.WideDeep"}, "data": {"name": "small"}}
 

@@ -31,7 +31,7 @@ from recsys.config.runs import LOG_FORMAT, claim_folder, is_worth_a_line, unique
 from recsys.daily import DAILY, LOOP, STATE
 from recsys.schema.manifest import write_json
 from recsys.sweeper import SWEEPER
-from recsys.training.processes import launched
+from recsys.training.launch import launched
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +45,13 @@ _NOISY = {
     "lightning.pytorch": logging.WARNING,
     "torch.fx._symbolic_trace": logging.ERROR,
     "torchrec": logging.WARNING,
+    "torchrec.distributed.planner": logging.ERROR,
 }
 _NOISY_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     "distutils Version classes are deprecated",
     "Please use DTensor instead and we are deprecating ShardedTensor",
+    "HeuristicalStorageReservation is known to cause issues",
 )
 
 _REFUSED_BY_THE_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)

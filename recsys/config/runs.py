@@ -21,7 +21,7 @@ from yaml import YAMLError
 from recsys.config.targets import TARGET
 from recsys.doctor import available_cores, cpu_name, installed_versions, memory_gib
 from recsys.schema.manifest import MANIFEST, git_commit, read_station, write_json, write_manifest
-from recsys.training.processes import ALONE, Processes
+from recsys.training.launch import ALONE, Processes
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -134,8 +134,7 @@ def run_folder(
     made = None
     if processes.is_main:
         made = _resumed(resume) if resume else _new(run_dir, composed)
-    path = processes.agree(made)
-    assert path is not None
+    path = _agreed(made, processes)
     if not processes.is_main:
         yield path, ending
         return
@@ -148,6 +147,16 @@ def run_folder(
     if ending.metrics is not None:
         write_json(path / METRICS, ending.metrics)
         write_manifest(path, "run", config=kept, source=ending.source, extra=ending.extra)
+
+
+def _agreed(path: Path | None, processes: Processes) -> Path:
+    """The main process's `path`, in every process."""
+    if processes.num_ranks > 1:
+        from recsys.training.processes import agree  # torch, which preparing does without
+
+        path = agree(path)
+    assert path is not None
+    return path
 
 
 def _check_restarts(folder: str | None, processes: Processes) -> None:

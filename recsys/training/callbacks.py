@@ -97,8 +97,12 @@ class Throughput(pl.Callback):
         """Over the whole of this process's training, of all processes together."""
         return self._warm.rate or self._all.rate
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock, also where training goes on in the middle of an epoch."""
+        self._since = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock of the epoch."""
         self._epoch = _Pace()
         self._since = time.perf_counter()
 

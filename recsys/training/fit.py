@@ -31,8 +31,8 @@ from recsys.training.callbacks import (
 )
 from recsys.training.checkpoint import BEST, LAST, AtomicCheckpointIO, Checkpoints, was_saved
 from recsys.training.finite import naming_operations
+from recsys.training.launch import ALONE, Processes
 from recsys.training.options import TrainerOptions
-from recsys.training.processes import ALONE, Processes
 from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask
 from recsys.training.strategy import ShardedStrategy

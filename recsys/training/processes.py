@@ -4,80 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
+import hashlib
+import time
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import HashStore
+from torch._C._distributed_c10d import HashStore, PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from recsys.training.launch import Processes, is_launched, launched
 
 T = TypeVar("T")
 
 # Of one collective. Long enough for one rank to prepare a large dataset while the others wait; a rank that
 # dies is noticed at once by torchrun and by gloo's sockets, not by this.
 _TIMEOUT = timedelta(hours=2)
-
-
-@dataclasses.dataclass(frozen=True)
-class Processes:
-    """Who this process is among those that train together.
-
-    Args:
-        rank: number of this process, from 0.
-        num_ranks: how many there are.
-        local_rank: its number on this machine.
-        num_local_ranks: how many there are on this machine.
-        restarts: how often torchrun has started them all again.
-        max_restarts: how often it will.
-    """
-
-    rank: int = 0
-    num_ranks: int = 1
-    local_rank: int = 0
-    num_local_ranks: int = 1
-    restarts: int = 0
-    max_restarts: int = 0
-
-    @property
-    def is_main(self) -> bool:
-        """True for the one process that writes and speaks."""
-        return self.rank == 0
-
-    def agree(self, value: T) -> T:
-        """The main process's `value`, in every process."""
-        if self.num_ranks == 1:
-            return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
-
-    @contextlib.contextmanager
-    def one_machine_rank_first(self) -> Iterator[None]:
-        """Lets the main process through first, then one process a machine, then the rest."""
-        for turn in (self.rank == 0, self.rank != 0 and self.local_rank == 0, self.local_rank != 0):
-            if turn:
-                yield
-            if self.num_ranks > 1:
-                dist.barrier()
-
-
-ALONE = Processes()
-
-
-def launched() -> Processes:
-    """What torchrun says in the environment; one process where it says nothing."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return Processes()
-    return Processes(
-        rank=int(os.environ["RANK"]),
-        num_ranks=int(os.environ["WORLD_SIZE"]),
-        local_rank=int(os.environ["LOCAL_RANK"]),
-        num_local_ranks=int(os.environ["LOCAL_WORLD_SIZE"]),
-        restarts=int(os.environ["TORCHELASTIC_RESTART_COUNT"]),
-        max_restarts=int(os.environ["TORCHELASTIC_MAX_RESTARTS"]),
-    )
 
 
 @contextlib.contextmanager
@@ -105,16 +50,57 @@ def joined(strategy: Literal["single", "sharded"], accelerator: str) -> Iterator
         torch.cuda.set_device(processes.local_rank)
     _join(processes, "nccl" if on_gpu else "gloo")
     try:
-        yield processes
+        # Every machine counts its own restarts, and not those that another one's failure brings about.
+        yield dataclasses.replace(processes, restarts=max(gather_objects(processes.restarts)))
     finally:
         dist.destroy_process_group()
 
 
+@contextlib.contextmanager
+def one_machine_rank_first(processes: Processes) -> Iterator[None]:
+    """Lets the main process through first, then one process a machine, then the rest."""
+    rank, local_rank = processes.rank, processes.local_rank
+    for turn in (rank == 0, rank != 0 and local_rank == 0, local_rank != 0):
+        if turn:
+            yield
+        if processes.num_ranks > 1:
+            dist.barrier()
+
+
 def _join(processes: Processes, backend: str) -> None:
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        dist.init_process_group(backend, timeout=_TIMEOUT)
+    if is_launched():
+        store, rank, num_ranks = next(rendezvous("env://", timeout=_TIMEOUT))
+        store = unwritten(store, rank, num_ranks)
     else:  # one process alone needs no meeting point
-        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1, timeout=_TIMEOUT)
+        store, rank, num_ranks = HashStore(), 0, 1
+    dist.init_process_group(backend, store=store, rank=rank, world_size=num_ranks, timeout=_TIMEOUT)
+
+
+def unwritten(store: Store, rank: int, num_ranks: int) -> Store:
+    """A part of the store that no earlier start of the processes has written to.
+
+    torchrun keeps one store through its restarts, where the addresses of the processes that died are still
+    to be read (pytorch issue 135712), and counts its restarts on each machine for itself. So every process
+    says that it is here under a name of its own, until all of them see the same names.
+    """
+    ranks = range(num_ranks)
+    store.set(f"here/{rank}", uuid.uuid4().hex)
+    while True:
+        names = b" ".join(store.multi_get([f"here/{other}" for other in ranks]))
+        start = hashlib.sha256(names).hexdigest()
+        store.set(f"seen/{rank}", start)
+        if all(seen.decode() == start for seen in store.multi_get([f"seen/{other}" for other in ranks])):
+            return PrefixStore(start, store)
+        time.sleep(0.01)
+
+
+def agree(value: T) -> T:
+    """The main process's `value`, in every process."""
+    if num_ranks() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def num_ranks() -> int:

@@ -18,9 +18,9 @@ from recsys.models.wide_deep import WideDeep
 from recsys.nn.embeddings import deferred_tables
 from recsys.schema.batch import Batch
 from recsys.training.fit import fit, seed_everything
+from recsys.training.launch import ALONE, Processes
 from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
-from recsys.training.processes import ALONE, Processes
 from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask
 

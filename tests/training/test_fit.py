@@ -3,7 +3,9 @@
 import dataclasses
 import logging
 import os
+import re
 import signal
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -73,6 +75,20 @@ def test_interrupted_and_resumed_equals_uninterrupted(options, tmp_path, task, t
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
     assert result.validation == expected.validation
     assert result.best_epoch == expected.best_epoch
+
+
+def test_rate_of_an_epoch_resumed_in_its_middle_counts_what_this_process_did(options, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    broken, data = start(options)
+    steps_an_epoch = len(data.train_dataloader())
+    interrupt_at(broken, steps_an_epoch - 2)
+    fit(broken, data, TRAINER, run_dir=tmp_path)
+    resumed, data = start(options)
+    began = time.perf_counter()
+    fit(resumed, data, dataclasses.replace(TRAINER, max_epochs=1), run_dir=tmp_path, resume=True)
+    elapsed = time.perf_counter() - began
+    [rate] = re.findall(r"epoch 0: .* ([\d,]+) examples/s", caplog.text)
+    assert data.options.batch_size / float(rate.replace(",", "")) < elapsed
 
 
 def test_same_seed_gives_the_same_weights_and_another_seed_others(options, tmp_path):

@@ -1,0 +1,54 @@
+"""What torchrun says about the processes that it has started."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """Who this process is among those that train together.
+
+    Args:
+        rank: number of this process, from 0.
+        num_ranks: how many there are.
+        local_rank: its number on this machine.
+        num_local_ranks: how many there are on this machine.
+        restarts: how often torchrun has started them all again.
+        max_restarts: how often it will.
+    """
+
+    rank: int = 0
+    num_ranks: int = 1
+    local_rank: int = 0
+    num_local_ranks: int = 1
+    restarts: int = 0
+    max_restarts: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """True for the one process that writes and speaks."""
+        return self.rank == 0
+
+
+ALONE = Processes()
+
+
+def is_launched() -> bool:
+    """True in a process that torchrun has started."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def launched() -> Processes:
+    """What torchrun says in the environment; one process where it says nothing."""
+    if not is_launched():
+        return ALONE
+    return Processes(
+        rank=int(os.environ["RANK"]),
+        num_ranks=int(os.environ["WORLD_SIZE"]),
+        local_rank=int(os.environ["LOCAL_RANK"]),
+        num_local_ranks=int(os.environ["LOCAL_WORLD_SIZE"]),
+        restarts=int(os.environ["TORCHELASTIC_RESTART_COUNT"]),
+        max_restarts=int(os.environ["TORCHELASTIC_MAX_RESTARTS"]),
+    )
