@@ -47,7 +47,8 @@ def not_finite(model: nn.Module, batch: Batch, *, step: int, what: str) -> str:
         return f"{message}: {found} are not finite, training has diverged before; {ADVICE}"
     whose = " of this process" if is_sharded(model) else ""
     return (
-        f"{message}: the batch and the weights{whose} are finite, the arithmetic on them is not; {ADVICE};"
+        f"{message}: the dense values of the batch and the weights{whose} are finite, the arithmetic on them"
+        f" is not; {ADVICE};"
         " `trainer.detect_anomaly=true` names the feature or operation that it begins with"
     )
 

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,20 +66,22 @@ def test_disk_that_fills_up_before_the_first_checkpoint_holds_no_litter(options,
     assert contents(tmp_path / "broken") == {}
 
 
-def test_disk_that_becomes_read_only_stops_training_and_keeps_the_checkpoint_before(
-    options, tmp_path, mounted
+def test_folder_that_becomes_read_only_stops_training_and_keeps_the_checkpoint_before(
+    options, tmp_path, request
 ):
+    """As root a disk, for whom no folder is."""
     folder = tmp_path / "broken" / "checkpoints"
-    mounted(folder)
-    match = r"expected to write the checkpoint `.*/last`, but it is read-only; `.*/last` still holds the one"
-    assert_stops_and_resumes(
-        CASE,
-        options,
-        tmp_path,
-        lambda task, batch: remounted(folder, "ro"),
-        match=match,
-        mend=lambda: remounted(folder, "rw"),
+    if os.geteuid() == 0:
+        request.getfixturevalue("mounted")(folder)
+        why = "it is read-only"
+        protect, mend = partial(remounted, folder, "ro"), partial(remounted, folder, "rw")
+    else:
+        why = r"\[Errno 13\] Permission denied: '.*'"
+        protect, mend = partial(os.chmod, folder, 0o500), partial(os.chmod, folder, 0o700)
+    match = (
+        rf"expected to write the checkpoint `.*/last`, but {why}; `.*/last` still holds the one before\. Make"
     )
+    assert_stops_and_resumes(CASE, options, tmp_path, lambda task, batch: protect(), match=match, mend=mend)
 
 
 def truncated(path: Path) -> None:

@@ -83,7 +83,9 @@ def test_arithmetic_that_overflows_on_finite_weights_is_told_apart(options, tmp_
     def enlarge(task, batch):
         task.model.head.register_forward_hook(lambda head, inputs, logits: logits * INFINITE)
 
-    match = "loss is (inf|nan): the batch and the weights are finite, .*; `trainer.detect_anomaly=true`"
+    match = (
+        "loss is (inf|nan): the dense values .* and the weights are finite, .*; `trainer.detect_anomaly=true`"
+    )
     assert_stops_and_resumes(RANKING, options, tmp_path, enlarge, match=match)
 
 
