@@ -17,6 +17,7 @@ from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare
 from recsys.data.preparing.readings import TimeReading
 from recsys.data.queries import QueryLoader, QueryMode
+from recsys.doctor import available_cores
 from recsys.schema.batch import Batch
 
 Task = Literal["retrieval", "ranking"]
@@ -126,8 +127,16 @@ class RecDataModule(pl.LightningDataModule):
             ranks=self.ranks,
             # What is read once in order need not be held.
             memory_budget=options.memory_budget * 2**30 if shuffle else 0,
-            prefetch_batches=options.prefetch_batches if shuffle else 0,
+            prefetch_batches=self._prefetch_batches if shuffle else 0,
         )
+
+    @property
+    def _prefetch_batches(self) -> int:
+        asked = self.options.prefetch_batches
+        if asked != "auto":
+            return asked
+        # Torch's threads wait for the slowest of them: what takes turns with one of two delays both.
+        return 4 if torch.cuda.is_available() or available_cores() > 2 else 0
 
     @property
     def _train_from(self) -> int | None:

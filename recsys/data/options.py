@@ -103,7 +103,8 @@ class DataOptions:
             from, the earlier ones are history. Null learns from all.
         memory_budget: GiB; a train split whose rows fit is read once and held, another is streamed from disk
             in every epoch, two blocks of `shuffle_rows` in memory at a time. The batches are the same.
-        prefetch_batches: training batches made ahead in a thread; 0 makes each when it is asked for.
+        prefetch_batches: training batches made ahead in a thread; 0 makes each when it is asked for. `auto`
+            makes 4 ahead, but none where training on a CPU has two cores or fewer, which it needs itself.
     """
 
     name: str = "table"
@@ -131,7 +132,7 @@ class DataOptions:
     shuffle_rows: int = 1_000_000
     train_from: int | float | str | None = None
     memory_budget: float = 0.5
-    prefetch_batches: int = 4
+    prefetch_batches: int | Literal["auto"] = "auto"
 
     @property
     def cache_path(self) -> Path:

@@ -197,3 +197,11 @@ def test_history_length_of_nothing_leaves_the_history_empty(options, task):
 def test_missing_station_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected a prepared station at .*no such folder; make it anew"):
         PreparedDataset.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("cores", "asked", "made"), [(2, "auto", 0), (3, "auto", 4), (2, 1, 1), (3, 0, 0)])
+def test_batches_are_made_ahead_where_a_core_is_left_for_it(options, monkeypatch, cores, asked, made):
+    monkeypatch.setattr("recsys.data.datamodule.available_cores", lambda: cores)
+    data = RecDataModule(dataclasses.replace(options, prefetch_batches=asked), task="ranking")
+    assert data.loader("train", shuffle=True).prefetch_batches == made
+    assert data.loader("validation", shuffle=False).prefetch_batches == 0
