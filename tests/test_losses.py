@@ -232,6 +232,13 @@ def test_all_weights_zero_give_a_loss_of_zero() -> None:
     losses = [
         binary_cross_entropy(torch.ones(2), zero, weights_B=zero),
         full_softmax(torch.ones(2, 3), torch.tensor([0, 1]), weights_B=zero),
+        sampled_softmax(
+            torch.ones(2),
+            torch.ones(2, 3),
+            positive_log_q_B=zero,
+            negative_log_q_N=torch.zeros(3),
+            weights_B=zero,
+        ),
         bayesian_personalized_ranking(torch.ones(2), torch.ones(2, 3), weights_B=zero),
     ]
     assert [loss.item() for loss in losses] == [0, 0, 0, 0]
