@@ -17,7 +17,6 @@ from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare
 from recsys.data.preparing.readings import TimeReading
 from recsys.data.queries import QueryLoader, QueryMode
-from recsys.doctor import available_cores
 from recsys.schema.batch import Batch
 
 Task = Literal["retrieval", "ranking"]
@@ -136,7 +135,7 @@ class RecDataModule(pl.LightningDataModule):
         if asked != "auto":
             return asked
         # Torch's threads wait for the slowest of them: what takes turns with one of two delays both.
-        return 4 if torch.cuda.is_available() or available_cores() > 2 else 0
+        return 4 if torch.cuda.is_available() or torch.get_num_threads() > 2 else 0
 
     @property
     def _train_from(self) -> int | None:

@@ -104,7 +104,7 @@ class DataOptions:
         memory_budget: GiB; a train split whose rows fit is read once and held, another is streamed from disk
             in every epoch, two blocks of `shuffle_rows` in memory at a time. The batches are the same.
         prefetch_batches: training batches made ahead in a thread; 0 makes each when it is asked for. `auto`
-            makes 4 ahead, but none where training on a CPU has two cores or fewer, which it needs itself.
+            makes 4 ahead, but none where a CPU gives training two threads or fewer: it needs them itself.
     """
 
     name: str = "table"

@@ -199,9 +199,9 @@ def test_missing_station_is_refused(tmp_path):
         PreparedDataset.open(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(("cores", "asked", "made"), [(2, "auto", 0), (3, "auto", 4), (2, 1, 1), (3, 0, 0)])
-def test_batches_are_made_ahead_where_a_core_is_left_for_it(options, monkeypatch, cores, asked, made):
-    monkeypatch.setattr("recsys.data.datamodule.available_cores", lambda: cores)
+@pytest.mark.parametrize(("threads", "asked", "made"), [(2, "auto", 0), (3, "auto", 4), (2, 1, 1), (3, 0, 0)])
+def test_batches_are_made_ahead_where_a_thread_is_left_for_it(options, monkeypatch, threads, asked, made):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     data = RecDataModule(dataclasses.replace(options, prefetch_batches=asked), task="ranking")
     assert data.loader("train", shuffle=True).prefetch_batches == made
     assert data.loader("validation", shuffle=False).prefetch_batches == 0
