@@ -19,11 +19,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds; the median of them is quoted")
     parser.add_argument("--cache", type=Path, default=Settings.cache, help="folder of generated data")
     parser.add_argument("--toy", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--rows", type=int, nargs="+", default=[], help="rows a table, for train and peers")
     asked = parser.parse_args()
     for name in asked.names:
         if name not in NAMES:
             parser.error(f"there is no benchmark `{name}`; there are {', '.join(NAMES)}")
-    settings = Settings(repeats=asked.repeats, cache=asked.cache.expanduser(), toy=asked.toy)
+    settings = Settings(repeats=asked.repeats, cache=asked.cache.expanduser(), toy=asked.toy, rows=asked.rows)
     os.environ.update(SPINNING)  # before torch is imported
     for name in asked.names or NAMES:
         figures = importlib.import_module(f"benchmarks.{name}").run(settings)

@@ -44,11 +44,13 @@ class Settings:
         repeats: rounds, in each of which every side is measured once.
         cache: folder of generated and prepared data and of runs.
         toy: sizes at which a benchmark ends in seconds and its figures mean nothing.
+        rows: of every table, for `train` and `peers`; theirs where left empty.
     """
 
     repeats: int = 5
     cache: Path = CACHE
     toy: bool = False
+    rows: Sequence[int] = ()
 
 
 @dataclasses.dataclass(frozen=True)

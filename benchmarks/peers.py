@@ -37,7 +37,9 @@ def run(settings: Settings) -> list[Figure]:
     missing = [name for name, package in _PACKAGES.items() if importlib.util.find_spec(package) is None]
     for name in missing:
         print(f"  left out: {name} is not installed; pip install -e '.[bench]'", file=sys.stderr)
-    for rows, steps in ({1000: 3} if settings.toy else _STEPS).items():
+    sizes = [1000] if settings.toy else settings.rows or list(_STEPS)
+    for rows in sizes:
+        steps = 3 if settings.toy else _STEPS.get(rows, min(_STEPS.values()))
         found = alternate(_sides(settings, rows, steps, missing), repeats=settings.repeats)
         figures += [
             Figure(
