@@ -1,7 +1,8 @@
 # Everything is declared in pyproject.toml; this file only calls it.
 #
 #   make train            environment, data, default model, evaluation   (ARGS="model=wide_deep seed=3" to change it)
-#   make test             all tests                                      (ARGS="-m 'not slow'" for the quick ones)
+#   make test             the tests                                      (ARGS="tests/data -x" for some)
+#   make test-slow        those that take longer: killed runs, several processes, launchers
 #   make bench            how fast it is, beside bounds and peers  (ARGS="train data" for some)
 #   make check            what CI runs: lint, types, imports, test
 #   EXTRA=cuda            on a machine with a GPU, in the first call
@@ -17,7 +18,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed-$(EXTRA)
 
-.PHONY: install train test bench lint types imports check clean
+.PHONY: install train test test-slow bench lint types imports check clean
 
 install: $(INSTALLED)
 
@@ -35,7 +36,10 @@ train: $(INSTALLED)
 	@$(RUN) train.py $(ARGS)
 
 test: $(INSTALLED)
-	$(RUN) -m pytest -q $(ARGS)
+	$(RUN) -m pytest -q -m "not slow" $(ARGS)
+
+test-slow: $(INSTALLED)
+	$(RUN) -m pytest -q -m slow $(ARGS)
 
 bench: $(INSTALLED)
 	@$(RUN) -m benchmarks $(ARGS)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is imported; see recsys.doctor.importing
+os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # before torch is imported; see recsys.doctor.importing
 
 
 @pytest.fixture(autouse=True)
