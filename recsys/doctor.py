@@ -94,7 +94,7 @@ def importing() -> Iterator[None]:
     # Before torch is imported, or too late. Threads that wait for one another by spinning slow small steps
     # some twenty times down where other processes want the same cores; threads that go to sleep at once make
     # FBGEMM's backward pass, with its many short parallel parts, three times slower. So: spin, but briefly:
-    # at 4000 a run alone is within 3 % of the fastest, and two that share its cores lose a seventh each; at
+    # at 4000 a run alone is within 3 % of the fastest, and two that share its cores lose a quarter each; at
     # 1000 a run alone takes 1.4 times as long, at 20000 two of them three times as long as they need.
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")
     try:

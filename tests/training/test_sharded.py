@@ -15,7 +15,7 @@ import torch
 from tests.training.runs import Case, checkpoint, differences, run
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+pytestmark = pytest.mark.distributed
 
 
 def sharded(case: Case) -> Case:
@@ -50,6 +50,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(options, tmp_path):
     # 63 does not divide by two, nor the rows of an epoch by 63: parts are uneven.
     options = dataclasses.replace(options, batch_size=63)
@@ -69,7 +70,7 @@ def test_same_processes_and_seed_give_the_same_weights_twice(options, tmp_path):
     assert differences(checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b")) == []
 
 
-@pytest.mark.parametrize("model", ["wide_deep", "two_tower"])
+@pytest.mark.parametrize("model", ["wide_deep", pytest.param("two_tower", marks=pytest.mark.slow)])
 def test_run_of_two_processes_resumes_on_one_and_the_other_way_round(options, tmp_path, model):
     trainer = dataclasses.replace(Case().trainer, max_epochs=4)
     case = Case(model=model, trainer=trainer)
@@ -93,6 +94,7 @@ def test_run_of_two_processes_resumes_on_one_and_the_other_way_round(options, tm
     assert differences(before["state_dict"], checkpoint(tmp_path / "one")["state_dict"]) == []
 
 
+@pytest.mark.slow
 def test_rank_that_dies_ends_the_job_at_once_and_it_resumes(options, tmp_path):
     trainer = dataclasses.replace(Case().trainer, checkpoint_every_steps=1)
     case = sharded(Case(trainer=trainer))
@@ -110,6 +112,7 @@ def test_rank_that_dies_ends_the_job_at_once_and_it_resumes(options, tmp_path):
     assert found == []
 
 
+@pytest.mark.slow
 def test_torchrun_starts_killed_processes_again_and_they_finish_the_run(options, tmp_path):
     """The command as users give it; one of its processes is killed from outside once `last` is there."""
     overrides = [
