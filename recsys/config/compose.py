@@ -28,6 +28,7 @@ from recsys.config.overrides import Groups, check_values, for_hydra, is_hydras, 
 from recsys.config.runs import read_config
 from recsys.daily import DAILY, forced
 from recsys.doctor import PROJECT
+from recsys.sweeps.options import SweepOptions
 
 CONFIGS = PROJECT / "configs"
 SWEEP = "sweep"
@@ -87,13 +88,13 @@ class Reviewed:
     Args:
         overrides: as Hydra wants them.
         first: what its first run is composed of.
-        is_search: a sweep draws the values of its runs.
+        search: what a sweep searches; None without one.
         is_daily: it is the day-by-day loop.
     """
 
     overrides: list[str]
     first: Composition
-    is_search: bool
+    search: SweepOptions | None
     is_daily: bool = False
 
 
@@ -157,7 +158,8 @@ def review(
             lines += _daily_mistakes(command, first, variants(overrides, rewritten)[0], multirun or search)
     if first is None or lines:
         raise ConfigurationError("\n".join(dict.fromkeys(lines)))
-    return Reviewed([text for text in rewritten if text], first, is_search=search, is_daily=daily)
+    options = build(first.plain[SWEEP], SweepOptions, SWEEP, []) if search else None
+    return Reviewed([text for text in rewritten if text], first, search=options, is_daily=daily)
 
 
 def _mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:

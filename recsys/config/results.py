@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.config.runs import METRICS
-from recsys.sweeper import is_minimized
+from recsys.sweeps.options import SweepOptions
+from recsys.sweeps.queue import TRIAL
+from recsys.sweeps.rerank import WINNER, lines_of
+from recsys.sweeps.sweeper import is_minimized
 
-TRIAL = "trial.json"
 RESULTS = "results.csv"
 
 
@@ -42,10 +44,26 @@ def summarise(folder: Path, *, metric: str | None = None) -> bool:
     keys = _varying([trial["overrides"] for trial in trials])
     _write(folder / RESULTS, trials, keys)
     _print(trials, keys, metric=name)
-    if succeeded:
+    if succeeded and not (folder / WINNER).is_file():
         words = [f"{key}={value}" for key, value in trials[0]["overrides"].items()]
         print(f"best: python train.py {shlex.join(words)}")
     return bool(succeeded)
+
+
+def conclude(folder: Path, options: SweepOptions) -> bool:
+    """Prints the winner of a search; says instead, and returns False, that too many of its trials failed."""
+    states = [json.loads(path.read_text())["status"] for path in folder.glob(f"*/{TRIAL}")]
+    failed = states.count("failed")
+    if options.max_failures is not None and failed > options.max_failures:
+        print(
+            f"error: {failed} of {len(states)} trials failed, more than `sweep.max_failures={options.max_failures}`;"
+            f" their errors are in `{folder / RESULTS}`; a larger bound goes on with the sweep"
+        )
+        return False
+    if (folder / WINNER).is_file():
+        for line in lines_of(json.loads((folder / WINNER).read_text())):
+            print(line)
+    return True
 
 
 # Of the metrics of a list, what fits a terminal; metrics.json has them all.
