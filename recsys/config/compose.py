@@ -177,9 +177,13 @@ def _mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:
 def _search_mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:
     """What is wrong with the values that a sweep would search."""
     try:
-        space = _compose(command.name, overrides).plain[SWEEP]["space"]
+        composed = _compose(command.name, overrides)
+        space, meant_for = composed.plain[SWEEP]["space"], composed.plain[SWEEP].get("meant_for")
     except (HydraException, OmegaConfBaseException, KeyError, TypeError):
         return []  # reported already
+    model = composed.choices.get("model")
+    if meant_for not in (None, model):
+        return [f"the sweep is meant for `model={meant_for}`, got `model={model}`; add `model={meant_for}`"]
     problems: list[Problem] = []
     swept = parse(
         [f"{key}={value}" for key, value in space.items()], GlobalHydra.instance().config_loader(), problems

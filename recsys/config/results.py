@@ -56,8 +56,8 @@ def conclude(folder: Path, options: SweepOptions) -> bool:
     failed = states.count("failed")
     if options.max_failures is not None and failed > options.max_failures:
         print(
-            f"error: {failed} of {len(states)} trials failed, more than `sweep.max_failures={options.max_failures}`;"
-            f" their errors are in `{folder / RESULTS}`; a larger bound goes on with the sweep"
+            f"error: expected at most `sweep.max_failures={options.max_failures}` failed trials, but {failed}"
+            f" of {len(states)} failed; their errors are in `{folder / RESULTS}`; a larger bound goes on"
         )
         return False
     if (folder / WINNER).is_file():

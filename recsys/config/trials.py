@@ -50,11 +50,12 @@ def run_trial(
         composition = current_composition(config)
         if sweep_of(folder.absolute()) is not None:
             composition = _taken_up(folder, continues) or composition
-        logger.info("trial %d: %s", number, " ".join(asked))
+        logger.info("trial %s: %s", folder.name, " ".join(asked))
         outcome = run(composition)
         ending = {"status": "complete"}
         if isinstance(outcome, optuna.TrialPruned):
             ending = {"status": "pruned", "reason": str(outcome)}
+            logger.info("trial %s is given up: %s", folder.name, outcome)
         elif isinstance(outcome, Exception):
             ending = {"status": "failed", "error": f"{type(outcome).__name__}: {outcome}"}
             report(outcome)

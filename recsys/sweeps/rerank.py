@@ -165,9 +165,8 @@ def _seconds(paths: Iterable[Path]) -> float:
 
 def lines_of(winner: dict[str, Any]) -> Sequence[str]:
     """What a terminal shows of `winner.json`."""
-    lines = []
-    for one in winner["candidates"] if len(winner["candidates"]) > 1 else []:
-        lines.append(f"trial {one['trial']}: {_written(one, winner['metric'])}")
+    several = winner["candidates"] if len(winner["candidates"]) > 1 else []
+    lines = [f"trial {one['trial']}: {_written(one, winner['metric'])}" for one in several]
     best = winner["winner"]
     figure = f"winner: trial {best['trial']}, {_written(best, winner['metric'])}"
     return [*lines, figure, f"best: {best['command']}"]

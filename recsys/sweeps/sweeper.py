@@ -176,8 +176,8 @@ class OptunaSweeper(Sweeper):
             error = f"{type(raised).__name__}: {raised}".splitlines()[0]
         for one in claimed:
             state = queue.settle(one, error=error)
-            came = "left no ending" if state is None else state.name.lower()
-            logger.info("%s: %s (%d trials in all)", one.folder, came, queue.num_trials)
+            came = "its process died" if state is None else state.name.lower()
+            logger.info("%s: %s (%d in all)", one.folder, came, queue.num_trials)
 
 
 # Hydra takes sweepers from the package `hydra_plugins` alone, for which our top level has no place.
