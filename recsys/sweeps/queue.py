@@ -142,7 +142,7 @@ class Queue:
             said = frozen.user_attrs.get(ERROR, "killed, or out of memory")
             error = f"its process died {attempts} times ({said})"
             folder.mkdir(parents=True, exist_ok=True)
-            overrides = frozen.user_attrs.get(OVERRIDES, [])
+            overrides = [text.lstrip("+") for text in frozen.user_attrs.get(OVERRIDES, [])]
             write_ending(
                 folder, number=number, overrides=overrides, status="failed", error=error, seconds=0.0
             )
