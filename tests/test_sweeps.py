@@ -349,6 +349,8 @@ def test_run_of_its_own_reports_to_nobody(tmp_path):
 def test_trial_reports_each_epoch_once_and_only_while_it_runs(quick, here):
     quick("sweep=wide", "sweep.num_trials=1", "run_dir=search")
     assert trial_report(here / "search" / "0") is None  # it goes on by itself, after the sweep
+    assert trial_report(here / "search" / "mine") is None
+    assert trial_report(here / "search" / "7") is None
     study = study_of(here / "search")
     trial = study.ask()
     report = trial_report(here / "search" / str(trial.number))

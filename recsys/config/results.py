@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +18,7 @@ from recsys.config.runs import METRICS
 from recsys.sweeps.options import SweepOptions
 from recsys.sweeps.queue import TRIAL
 from recsys.sweeps.rerank import WINNER, lines_of
+from recsys.sweeps.study import Record, open_study
 from recsys.sweeps.sweeper import is_minimized
 
 RESULTS = "results.csv"
@@ -52,12 +54,12 @@ def summarise(folder: Path, *, metric: str | None = None) -> bool:
 
 def conclude(folder: Path, options: SweepOptions) -> bool:
     """Prints the winner of a search; says instead, and returns False, that too many of its trials failed."""
-    states = [json.loads(path.read_text())["status"] for path in folder.glob(f"*/{TRIAL}")]
-    failed = states.count("failed")
+    trials = open_study(folder, Record.read(folder)).get_trials(deepcopy=False)
+    failed = sum(trial.state == TrialState.FAIL for trial in trials)
     if options.max_failures is not None and failed > options.max_failures:
         print(
             f"error: expected at most `sweep.max_failures={options.max_failures}` failed trials, but {failed}"
-            f" of {len(states)} failed; their errors are in `{folder / RESULTS}`; a larger bound goes on"
+            f" of {len(trials)} failed; their errors are in `{folder / RESULTS}`; a larger bound goes on"
         )
         return False
     if (folder / WINNER).is_file():

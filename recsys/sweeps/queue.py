@@ -119,12 +119,16 @@ class Queue:
                 continue
             if is_held(lock_of(self.root, self.folder_of(frozen))) or self._is_settled(frozen):
                 continue
+            self._draw_as(frozen.number)
             return self._take(self._trial(frozen.number))
         if not self._has_more(self.study.get_trials(deepcopy=False)):
             return None
-        if self.sampler is not None:
-            self.study.sampler = self.sampler(len(trials))
+        self._draw_as(len(trials))
         return self._take(self.study.ask())
+
+    def _draw_as(self, number: int) -> None:
+        if self.sampler is not None:
+            self.study.sampler = self.sampler(number)
 
     def _has_more(self, trials: list[FrozenTrial]) -> bool:
         begun = sum(trial.state != TrialState.WAITING for trial in trials)

@@ -27,8 +27,9 @@ def trial_report(run_dir: Path) -> Report | None:
         return None
     record = Record.read(sweep)
     study = open_study(sweep, record)
-    frozen = study.get_trials(deepcopy=False)[int(folder.name)]
-    if frozen.state != TrialState.RUNNING:  # the run goes on by itself, after the sweep
+    trials = {str(one.number): one for one in study.get_trials(deepcopy=False)}
+    frozen = trials.get(folder.name)
+    if frozen is None or frozen.state != TrialState.RUNNING:  # a run of its own, or after the sweep
         return None
     trial = optuna.Trial(study, frozen._trial_id)
 

@@ -28,7 +28,7 @@ from recsys.schema.manifest import git_commit
 from recsys.sweeps.locks import exclusive
 from recsys.sweeps.options import SweepOptions
 from recsys.sweeps.queue import Claimed, Queue
-from recsys.sweeps.rerank import rerank_queue, write_winner
+from recsys.sweeps.rerank import WINNER, rerank_queue, write_winner
 from recsys.sweeps.space import Space, draw, grid
 from recsys.sweeps.study import LOCKS, RECORD, Record, open_study, sampler
 from recsys.sweeps.workers import follow_supervisor, goes_on, signals_as_interrupts
@@ -80,6 +80,7 @@ class OptunaSweeper(Sweeper):
             study = open_study(folder, record)
             for values in grid(space, at_most=self.options.num_trials) or []:
                 study.enqueue_trial(values, skip_if_exists=True)
+            (folder / WINNER).unlink(missing_ok=True)  # of an earlier end, until this one comes
         queue = Queue(
             folder,
             study,

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -115,9 +114,10 @@ def goes_on(folder: Path) -> str:
 def _start(command: Sequence[str], num_workers: int) -> subprocess.Popen[bytes]:
     threads = str(max(1, available_cores() // num_workers))
     environment = {"OMP_NUM_THREADS": threads, **os.environ, _SUPERVISOR: str(os.getpid())}
+    # What it prints goes to stderr (2): stdout is for the answer of the command that watches it.
     # A session of its own: Ctrl-C at the terminal reaches a worker once, through its supervisor.
     return subprocess.Popen(
-        command, env=environment, stdout=sys.stderr.fileno(), stdin=subprocess.DEVNULL, start_new_session=True
+        command, env=environment, stdout=2, stdin=subprocess.DEVNULL, start_new_session=True
     )
 
 
