@@ -81,6 +81,7 @@ class OptunaSweeper(Sweeper):
             for values in grid(space, at_most=self.options.num_trials) or []:
                 study.enqueue_trial(values, skip_if_exists=True)
             (folder / WINNER).unlink(missing_ok=True)  # of an earlier end, until this one comes
+        logger.info("the sweep is in `%s`; should it stop, %s", folder, goes_on(folder))
         queue = Queue(
             folder,
             study,
