@@ -277,6 +277,13 @@ def test_candidate_that_fails_with_a_seed_does_not_win(here, quick):
     assert "trial 1: failed with seeds [1]" in err
 
 
+def test_seed_of_the_command_line_gives_way_to_those_of_the_rerank(here, quick):
+    _, err = quick("sweep=grid", "seed=7", "sweep.rerank={top: 1, seeds: [1]}", "run_dir=search")
+    assert json.loads((here / "search" / "3" / "metrics.json").read_text())["seed"] == 7
+    assert json.loads((here / "search" / "rerank" / "3-seed1" / "metrics.json").read_text())["seed"] == 1
+    assert "winner: trial 3, val/ndcg@10 4.0000 with seed 1" in err
+
+
 @pytest.mark.slow
 def test_rerank_that_was_killed_goes_on(here):
     command = ["sweep=grid", "pause=0.2", "sweep.rerank={top: 2, seeds: [1, 2, 3]}", "run_dir=search"]
@@ -298,11 +305,15 @@ def test_folder_of_another_sweep_is_refused_with_what_differs(here, quick):
     assert len(runs(here)) == 2
 
 
-def test_damaged_record_is_refused_by_name(here, quick):
-    quick("sweep=wide", "sweep.num_trials=1", "run_dir=search")
-    (here / "search" / "sweep.json").write_text('{"name": ')
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [('{"name": ', "what cannot be read (JSONDecodeError"), ('{"format": 9}', "format 9;")],
+)
+def test_record_that_cannot_be_used_is_refused_by_name(here, quick, content, found):
+    (here / "search").mkdir()
+    (here / "search" / "sweep.json").write_text(content)
     _, err = quick("sweep=wide", "run_dir=search", status=2)
-    assert "error: expected the record of a sweep (format 1) in `search/sweep.json`" in err
+    assert f"error: expected the record of a sweep (format 1) in `search/sweep.json`, got {found}" in err
 
 
 def test_line_that_was_left_half_written_is_taken_away(here, quick):

@@ -55,6 +55,7 @@ def summarise(folder: Path, *, metric: str | None = None) -> bool:
 def conclude(folder: Path, options: SweepOptions) -> bool:
     """Prints the winner of a search; says instead, and returns False, that too many of its trials failed."""
     trials = open_study(folder, Record.read(folder)).get_trials(deepcopy=False)
+    trials = [trial for trial in trials if trial.state.is_finished()]
     failed = sum(trial.state == TrialState.FAIL for trial in trials)
     if options.max_failures is not None and failed > options.max_failures:
         print(

@@ -71,12 +71,16 @@ class Record:
         """
         path = folder / RECORD
         try:
-            return cls(**json.loads(path.read_text()))
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"expected the record of a sweep (format {FORMAT}) in `{path}`, got what cannot be read: "
-                f"{error}; start the sweep in another folder with `run_dir=PATH`"
-            ) from error
+            content = json.loads(path.read_text())
+            if content["format"] == FORMAT:
+                return cls(**content)
+            found = f"format {content['format']}"
+        except (KeyError, TypeError, ValueError) as error:
+            found = f"what cannot be read ({type(error).__name__}: {error})"
+        raise ValueError(
+            f"expected the record of a sweep (format {FORMAT}) in `{path}`, got {found}; start the sweep in "
+            "another folder with `run_dir=PATH`"
+        )
 
     def write(self, folder: Path) -> None:
         """Keeps the record in `folder`."""
@@ -149,10 +153,9 @@ class _JournalLock(BaseJournalFileLock):
         file = open(self.path, "r+b")  # noqa: SIM115 - open for as long as the lock is held
         fcntl.flock(file, fcntl.LOCK_EX)
         self._file = file
-        content = _last_bytes(file)
-        if content and not content.endswith(b"\n"):
-            size = file.seek(0, 2)
-            file.truncate(size - len(content) + content.rfind(b"\n") + 1)
+        if not _last_bytes(file, 1).endswith(b"\n"):
+            content = _last_bytes(file, _LONGEST_LINE)
+            file.truncate(file.seek(0, 2) - len(content) + content.rfind(b"\n") + 1)
         return True
 
     def release(self) -> None:
@@ -166,9 +169,8 @@ class _JournalLock(BaseJournalFileLock):
 _LONGEST_LINE = 1 << 20
 
 
-def _last_bytes(file: IO[bytes]) -> bytes:
-    size = file.seek(0, 2)
-    file.seek(max(0, size - _LONGEST_LINE))
+def _last_bytes(file: IO[bytes], at_most: int) -> bytes:
+    file.seek(max(0, file.seek(0, 2) - at_most))
     return file.read()
 
 
