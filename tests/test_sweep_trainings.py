@@ -66,7 +66,7 @@ def test_training_whose_worker_is_killed_goes_on_from_last_to_the_same_figures(t
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWEEPS)
 def test_shipped_sweep_ends_with_a_winner_whose_command_trains(tmp_path, name):
-    search = [f"sweep={name}", f"model={name}", "sweep.num_trials=4", "trainer.max_epochs=3"]
+    search = [f"sweep={name}", "sweep.num_trials=4", "trainer.max_epochs=3"]
     early = ["sweep.prune={startup_trials: 1, warmup_epochs: 1}", "sweep.rerank={top: 2, seeds: [0, 1]}"]
     out, err = finish(start(tmp_path, *search, *early, "run_dir=search"))
     assert out == "search\n"

@@ -16,6 +16,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -141,6 +142,8 @@ def review(
         groups = _groups(command.name)
         rewritten = [str(o.input_line) if is_hydras(o) else for_hydra(o, groups, problems) for o in overrides]
         search = any(o.key_or_group == SWEEP and o.value() is not None for o in overrides)
+        for implied in _implied(command, overrides, rewritten) if search else []:
+            overrides, rewritten = [*overrides, implied], [*rewritten, for_hydra(implied, groups, problems)]
         if (multirun or search) and any(o.key_or_group == command.continues for o in overrides):
             problems.append(
                 Problem("-m", f"`{command.continues}=` continues one run; leave out `-m` and `sweep=`")
@@ -160,6 +163,20 @@ def review(
         raise ConfigurationError("\n".join(dict.fromkeys(lines)))
     options = build(first.plain[SWEEP], SweepOptions, SWEEP, []) if search else None
     return Reviewed([text for text in rewritten if text], first, search=options, is_daily=daily)
+
+
+def _implied(command: Command[C], overrides: Sequence[Override], texts: Sequence[str]) -> list[Override]:
+    """The model that a sweep is meant for, where neither the command line nor an experiment chooses one."""
+    if {"model", "experiment"} & {override.key_or_group for override in overrides}:
+        return []
+    try:
+        composed = _compose(command.name, variants(overrides, texts)[0])
+    except (HydraException, OmegaConfBaseException):
+        return []  # reported later
+    meant_for = (composed.plain.get(SWEEP) or {}).get("meant_for")
+    if not isinstance(meant_for, str) or composed.choices.get("model") in (None, meant_for):
+        return []
+    return parse([f"model={meant_for}"], GlobalHydra.instance().config_loader(), [])
 
 
 def _mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:

@@ -58,7 +58,8 @@ class SweepOptions:
     Args:
         space: values of each key, as on the command line with `-m`: `choice(32,64)`, `range(1,5)`,
             `interval(0.0,0.5)`, `tag(log,interval(1e-4,1e-1))`, `int(interval(1,100))`.
-        meant_for: the file of the group `model` whose keys the space is about; null is any.
+        meant_for: the file of the group `model` whose keys the space is about, which is chosen where neither
+            `model` nor `experiment` is given; null is any.
         num_trials: runs, of all workers together; fewer when the space has no more values.
         metric: validation metric that is searched for its best; null is the run's monitor.
         direction: null minimizes a metric with `loss` in its name and maximizes any other.
