@@ -10,6 +10,7 @@ from torch import nn
 from recsys.data.dataset import PreparedDataset
 from recsys.export.bundle import export_run, load_scripted
 from recsys.models.matrix_factorization import MatrixFactorization
+from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 from tests.export import worlds
@@ -59,6 +60,10 @@ def two_tower(dataset: PreparedDataset) -> nn.Module:
 
 def matrix_factorization(dataset: PreparedDataset) -> nn.Module:
     return lively(MatrixFactorization(dataset.schema, embedding_dim=8))
+
+
+def sequence_two_tower(dataset: PreparedDataset, **keys: Any) -> nn.Module:
+    return lively(SequenceTwoTower(dataset.schema, embedding_dim=8, max_length=HISTORY_LENGTH, **keys))
 
 
 def wide_deep(dataset: PreparedDataset) -> nn.Module:

@@ -13,6 +13,7 @@ import torch
 from recsys.data.datamodule import RecDataModule
 from recsys.data.options import DataOptions
 from recsys.models.matrix_factorization import MatrixFactorization
+from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 from recsys.nn.embeddings import deferred_tables
@@ -24,7 +25,12 @@ from recsys.training.options import TrainerOptions
 from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask
 
-MODELS = {"wide_deep": WideDeep, "two_tower": TwoTower, "matrix_factorization": MatrixFactorization}
+MODELS = {
+    "wide_deep": WideDeep,
+    "two_tower": TwoTower,
+    "sequence_two_tower": SequenceTwoTower,
+    "matrix_factorization": MatrixFactorization,
+}
 
 
 TRAINER = TrainerOptions(max_epochs=3, progress_bar=False, log_every_n_steps=1, patience=None)

@@ -33,7 +33,7 @@ def run_in(processes, case, options, run_dir, *, resume=False, kill_after=None) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["wide_deep", "two_tower"])
+@pytest.mark.parametrize("model", ["wide_deep", "two_tower", "sequence_two_tower"])
 @pytest.mark.parametrize("tables", ["adamw", "rowwise_adagrad"])
 def test_killed_at_any_step_and_resumed_equals_not_killed(processes, options, tmp_path, model, tables):
     case = Case(model=model, tables=tables, dropout=0.2, trainer=TRAINER)
