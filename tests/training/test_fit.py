@@ -124,7 +124,9 @@ def test_training_learns(options, tmp_path, task, metric, chance):
 @pytest.mark.parametrize("loss", ["sampled_softmax", "in_batch_softmax", "bpr", "gbce"])
 def test_sampled_losses_learn(options, tmp_path, task, loss):
     task, data = start(options, task=task, loss=loss, num_negatives=16)
-    trainer = dataclasses.replace(TRAINER, max_epochs=60 if loss == "gbce" else 25)
+    # The mean over pairs of gBCE says little about which items are whose for a long time.
+    epochs = 120 if loss == "gbce" else 25
+    trainer = dataclasses.replace(TRAINER, max_epochs=epochs, validate_every_epochs=5)
     result = fit(task, data, trainer, run_dir=tmp_path)
     assert result.validation["ndcg@10"] > 0.35
 
