@@ -197,4 +197,10 @@ def _item_ids(dataset: PreparedDataset) -> nn.Module:
 
 
 def _trained(module: nn.Module) -> TrainedHead:
-    return TrainedHead(copy.deepcopy(module).cpu().float().eval().requires_grad_(False))
+    """A copy of a tower or head, scripted.
+
+    NOTE: scripted by itself, because behind an interface torch 2.13 compiles `forward` of every module below,
+    and a ModuleList has none (`torch.jit._recursive`, `infer_interface_methods_to_compile`).
+    """
+    trained = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
+    return TrainedHead(torch.jit.script(trained))
