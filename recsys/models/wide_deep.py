@@ -17,12 +17,10 @@ from torch import nn
 from recsys.models.protocols import embed
 from recsys.nn.cross import Cross
 from recsys.nn.embeddings import FeatureTables
+from recsys.nn.linear_terms import LINEAR_DIM, linear_terms
 from recsys.nn.mlp import MLP
 from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
-
-# A wide weight is the mean of a row of 4 numbers, the narrowest row FBGEMM's fused tables hold.
-_WIDE_DIM = 4
 
 
 class WideDeep(nn.Module):
@@ -61,7 +59,7 @@ class WideDeep(nn.Module):
         )
         self.wide = FeatureTables(
             features,
-            embedding_dim=_WIDE_DIM,
+            embedding_dim=LINEAR_DIM,
             crosses=parts,
             prefix="wide_",
             init_std=0.0,
@@ -101,7 +99,6 @@ class WideDeepHead(nn.Module):
         super().__init__()
         self.names = list(names)
         self.wide_names = list(wide_names)
-        self.wide_dim = _WIDE_DIM
         self.deep = MLP(len(names) * embedding_dim + num_dense, [*hidden, 1], dropout=dropout)
         self.wide_dense = nn.Parameter(torch.zeros(num_dense))
         self.bias = nn.Parameter(torch.zeros(1))
@@ -109,8 +106,6 @@ class WideDeepHead(nn.Module):
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """Logits [B]."""
         deep_B1 = self.deep(torch.cat([embedded[name] for name in self.names] + [dense], dim=1))
-        weights_BW = torch.cat([embedded[name] for name in self.wide_names], dim=1)
-        wide_B1 = weights_BW.sum(dim=1, keepdim=True) / self.wide_dim
-        wide_B1 = wide_B1 + (dense * self.wide_dense).sum(dim=1, keepdim=True) + self.bias
+        wide_B1 = linear_terms(embedded, self.wide_names, dense, self.wide_dense) + self.bias
         logits_B: torch.Tensor = (deep_B1 + wide_B1).squeeze(1)
         return logits_B
