@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -12,6 +13,8 @@ import torch
 
 from recsys.data.datamodule import RecDataModule
 from recsys.data.options import DataOptions
+from recsys.models.deep_fm import DeepFM
+from recsys.models.final_mlp import FinalMLP
 from recsys.models.matrix_factorization import MatrixFactorization
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
@@ -24,7 +27,8 @@ from recsys.training.options import TrainerOptions
 from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask
 
-MODELS = {"wide_deep": WideDeep, "two_tower": TwoTower, "matrix_factorization": MatrixFactorization}
+RANKING = {"wide_deep": WideDeep, "deep_fm": DeepFM, "final_mlp": partial(FinalMLP, normalisation="batch")}
+MODELS = {**RANKING, "two_tower": TwoTower, "matrix_factorization": MatrixFactorization}
 
 
 TRAINER = TrainerOptions(max_epochs=3, progress_bar=False, log_every_n_steps=1, patience=None)
@@ -80,7 +84,7 @@ def run(
 ) -> list[float]:
     """Trains and returns the loss of every step."""
     seed_everything(case.seed)
-    kind = "ranking" if case.model == "wide_deep" else "retrieval"
+    kind = "ranking" if case.model in RANKING else "retrieval"
     data = RecDataModule(
         options, task=kind, seed=case.seed, rank=processes.rank, num_ranks=processes.num_ranks
     )
