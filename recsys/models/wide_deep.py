@@ -19,6 +19,7 @@ from recsys.nn.cross import Cross
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM, linear_terms
 from recsys.nn.mlp import MLP
+from recsys.nn.normalisation import Normalisation
 from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 
@@ -34,6 +35,7 @@ class WideDeep(nn.Module):
         cross_buckets: hashed rows of each cross.
         leave_out: names of features the model shall not see.
         dropout: in the MLP, in training.
+        normalisation: of hidden layers; see `MLP`.
         id_dropout: see `FeatureTables`.
         init_std: standard deviation of the initial embeddings.
     """
@@ -48,6 +50,7 @@ class WideDeep(nn.Module):
         cross_buckets: int = 10_000,
         leave_out: Sequence[str] = (),
         dropout: float = 0.1,
+        normalisation: Normalisation = "none",
         id_dropout: float = 0.02,
         init_std: float = 0.01,
     ) -> None:
@@ -72,6 +75,7 @@ class WideDeep(nn.Module):
             embedding_dim=embedding_dim,
             hidden=hidden,
             dropout=dropout,
+            normalisation=normalisation,
         )
 
     def forward(self, batch: Batch) -> torch.Tensor:
@@ -95,11 +99,17 @@ class WideDeepHead(nn.Module):
         embedding_dim: int,
         hidden: Sequence[int],
         dropout: float,
+        normalisation: Normalisation,
     ) -> None:
         super().__init__()
         self.names = list(names)
         self.wide_names = list(wide_names)
-        self.deep = MLP(len(names) * embedding_dim + num_dense, [*hidden, 1], dropout=dropout)
+        self.deep = MLP(
+            len(names) * embedding_dim + num_dense,
+            [*hidden, 1],
+            dropout=dropout,
+            normalisation=normalisation,
+        )
         self.wide_dense = nn.Parameter(torch.zeros(num_dense))
         self.bias = nn.Parameter(torch.zeros(1))
 

@@ -5,7 +5,7 @@ Legend: B examples.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,6 +15,7 @@ from torch import nn
 
 from recsys import losses
 from recsys.metrics.classification import auc, gauc, log_loss
+from recsys.models.protocols import embed
 from recsys.schema.batch import Batch
 from recsys.training.optimizers import Optimizers
 from recsys.training.processes import gather_objects
@@ -33,15 +34,24 @@ class RankingTask(pl.LightningModule):
     Args:
         model: a `RankingModel`.
         optimizers: who moves which parameter.
+        embedding_penalty: added to the loss, times the mean over examples of the squared length of everything
+            that was looked up for an example. Unlike the optimizer's weight decay it reaches fused tables,
+            and rows that occur often more than rare ones. 1e-5 to 1e-2 works; 0 adds nothing.
+
+    Raises:
+        ValueError: `embedding_penalty` is negative.
     """
 
     # Not AUC: it goes on rising for epochs after the probabilities have begun to overfit.
     monitor = "val/log_loss"
 
-    def __init__(self, model: nn.Module, optimizers: Optimizers) -> None:
+    def __init__(self, model: nn.Module, optimizers: Optimizers, *, embedding_penalty: float = 0.0) -> None:
         super().__init__()
+        if embedding_penalty < 0:
+            raise ValueError(f"`task.embedding_penalty` must not be negative, got {embedding_penalty}")
         self.model = model
         self.optimizers_of = optimizers
+        self.embedding_penalty = embedding_penalty
         self._rows: list[tuple[np.ndarray[Any, Any], ...]] = []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -55,8 +65,14 @@ class RankingTask(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of a batch of labelled rows."""
         assert batch.labels is not None
-        loss = losses.binary_cross_entropy(self.model(batch), batch.labels, weights_B=batch.weights)
-        return share_of_loss(self, loss, batch)
+        if not self.embedding_penalty:
+            loss = losses.binary_cross_entropy(self.model(batch), batch.labels, weights_B=batch.weights)
+            return share_of_loss(self, loss, batch)
+        embedded = embed(self.model, batch)
+        logits_B = cast(Any, self.model).head(embedded, batch.dense)
+        loss = losses.binary_cross_entropy(logits_B, batch.labels, weights_B=batch.weights)
+        lengths = torch.stack([vectors_BD.float().square().sum() for vectors_BD in embedded.values()])
+        return share_of_loss(self, loss + self.embedding_penalty * lengths.sum() / len(batch), batch)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the rows of the validation before."""
