@@ -99,7 +99,7 @@ def fit(
     checkpoints = Checkpoints(
         run_dir / "checkpoints",
         monitor=monitor,
-        mode="min" if "loss" in monitor else "max",
+        mode=_mode(monitor),
         every_steps=options.checkpoint_every_steps,
     )
     throughput = Throughput()
@@ -207,11 +207,16 @@ def auto_precision(accelerator: str) -> Literal["32-true", "bf16-mixed"]:
     return "bf16-mixed" if fast else "32-true"
 
 
+def _mode(monitor: str) -> Literal["min", "max"]:
+    """Whether less or more of a metric is better."""
+    return "min" if any(name in monitor for name in ("loss", "rmse")) else "max"
+
+
 def _watchers(
     options: TrainerOptions, checkpoints: Checkpoints, throughput: Throughput, *, monitor: str
 ) -> list[Callback]:
     """Callbacks, in the order in which they act; `last` is saved after all have counted."""
-    mode = "min" if "loss" in monitor else "max"
+    mode = _mode(monitor)
     watchers: list[Callback] = []
     if options.average_decay is not None:
         watchers.append(AveragedWeights(options.average_decay))
