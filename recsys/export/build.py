@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable
 
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from recsys.export.interfaces import TrainedHead
 from recsys.export.known import Histories, Known
 from recsys.export.ranking import RankingProgram
 from recsys.export.retrieval import RetrievalProgram
-from recsys.models.protocols import RankingModel, RetrievalModel
+from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
 from recsys.schema.features import (
@@ -80,6 +81,7 @@ def _ranking_program(model: RankingModel, dataset: PreparedDataset, *, history_l
         network=Network(_Builder(model, dataset, fields).inputs(ALL_ROLES), _trained(model.head)),
         read_fields=[*fields.read(dataset.schema), HISTORY],
         ambiguous=fields.ambiguous,
+        labels=model.labels if isinstance(model, MultiTaskModel) else (),
     )
 
 
@@ -203,4 +205,6 @@ def _trained(module: nn.Module) -> TrainedHead:
     and a ModuleList has none (`torch.jit._recursive`, `infer_interface_methods_to_compile`).
     """
     trained = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
-    return TrainedHead(torch.jit.script(trained))
+    with warnings.catch_warnings():  # as where the whole is scripted
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        return TrainedHead(torch.jit.script(trained))

@@ -14,6 +14,7 @@ from recsys.models.deep_fm import DeepFM
 from recsys.models.dlrm import DLRM
 from recsys.models.final_mlp import FinalMLP
 from recsys.models.matrix_factorization import MatrixFactorization
+from recsys.models.mmoe import MMoE
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 from tests.export import worlds
@@ -94,7 +95,11 @@ def final_mlp(dataset: PreparedDataset) -> nn.Module:
     )
 
 
-RANKERS = (wide_deep, dcn_v2, dcn_v2_mixture, deep_fm, dlrm, final_mlp)
+def mmoe(dataset: PreparedDataset) -> nn.Module:
+    return lively(MMoE(dataset.schema, embedding_dim=8, num_experts=2, hidden=(16,), tower_hidden=(8,)))
+
+
+RANKERS = (wide_deep, dcn_v2, dcn_v2_mixture, deep_fm, dlrm, final_mlp, mmoe)
 
 
 def lively(model: nn.Module) -> nn.Module:
