@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from tests.training.runs import AtStep, Case, checkpoint, differences, run
+from tests.training.test_sharded import sharded, torchrun
 
 TRAINER = dataclasses.replace(Case().trainer, average_decay=0.8, checkpoint_every_steps=3)
 
@@ -89,6 +90,20 @@ def test_best_taken_for_last_goes_on_from_the_weights_not_from_the_average(optio
     run(short, options, tmp_path / "resumed", resume=True)
     first, second = (checkpoint(tmp_path / name)["state_dict"] for name in ("constant", "resumed"))
     assert differences(first, second) == []
+
+
+@pytest.mark.distributed
+def test_two_processes_average_as_one_does_and_one_goes_on_from_them(options, tmp_path):
+    case = Case(model="wide_deep", trainer=TRAINER)
+    run(case, options, tmp_path / "one")
+    torchrun([(sharded(case), options, tmp_path / "two", False)], tmp_path)
+    one, two = (averages(checkpoint(tmp_path / name)) for name in ("one", "two"))
+    assert list(one["averages"]) == list(two["averages"])
+    for name, average in one["averages"].items():
+        torch.testing.assert_close(two["averages"][name], average, rtol=1e-3, atol=1e-5)
+    before = checkpoint(tmp_path / "two")
+    assert run(case, options, tmp_path / "two", resume=True) == []  # nothing left to do
+    assert differences(before, checkpoint(tmp_path / "two")) == []
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.5])
