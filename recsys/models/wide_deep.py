@@ -5,6 +5,9 @@ and dense values; their logits add up and are trained jointly. What we changed: 
 (the paper's FTRL for the wide part does not exist in torch), and multi-valued ids enter the wide part as the
 mean of their weights.
 
+MovieLens-100K, experiment ml100k_wide_deep_global_time, mean of seeds 0 to 2 on test:
+AUC .7027, GAUC .7160, log loss .6241.
+
 Legend: B examples, D embedding dimension.
 """
 

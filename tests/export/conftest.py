@@ -96,7 +96,7 @@ def final_mlp(dataset: PreparedDataset) -> nn.Module:
 
 
 def mmoe(dataset: PreparedDataset) -> nn.Module:
-    return lively(MMoE(dataset.schema, embedding_dim=8, num_experts=2, hidden=(16,), tower_hidden=(8,)))
+    return lively(MMoE(dataset.schema, embedding_dim=8, num_experts=2, hidden=(64,), tower_hidden=(32,)))
 
 
 RANKERS = (wide_deep, dcn_v2, dcn_v2_mixture, deep_fm, dlrm, final_mlp, mmoe)
