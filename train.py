@@ -18,6 +18,8 @@ with importing():
     from recsys.data.datamodule import RecDataModule, Task
     from recsys.evaluation.evaluate import quick_metrics
     from recsys.nn.embeddings import deferred_tables
+    from recsys.sweeps.reports import trial_report
+    from recsys.training.callbacks import ValidationReports
     from recsys.training.fit import best_model, fit, seed_everything, show_items
     from recsys.training.processes import joined, one_machine_rank_first
     from recsys.training.ranking import RankingTask
@@ -55,6 +57,7 @@ def main(config: TrainConfig, composed: dict[str, Any]) -> Path:
                 resume=ending.is_resumed,
                 processes=processes,
                 hyperparameters=flattened(composed),
+                watchers=[ValidationReports(report)] if (report := trial_report(run_dir)) else [],
             )
             learned = dataclasses.asdict(result)
             if learned.pop("interrupted"):

@@ -16,6 +16,7 @@ __all__ = [
     "bayesian_personalized_ranking",
     "binary_cross_entropy",
     "full_softmax",
+    "generalised_binary_cross_entropy",
     "sampled_softmax",
     "squared_error",
 ]
@@ -63,16 +64,19 @@ def full_softmax(
     *,
     mask_BI: Tensor | None = None,
     weights_B: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Weighted mean of log sum_i exp(s_i) - s_target, over the whole catalogue (scalar).
 
-    The cost is B x I: for catalogues of some ten thousand items at most.
+    The cost is B x I: for catalogues of some ten thousand items at most. With smoothing e, a share e of the
+    target is spread evenly over all items (Szegedy et al. 2016, arXiv 1512.00567, section 7).
 
     Args:
         scores_BI: [B, I] score of every item.
         target_rows_B: [B] int64, the column of the positive.
         mask_BI: bool, broadcast to [B, I]; True leaves an item out (row 0, which is no item). Never a target.
         weights_B: [B], not negative; 1 when None.
+        label_smoothing: e, from 0 to 1; needs scores without a mask.
 
     Example:
         >>> loss = full_softmax(torch.zeros(2, 8), torch.tensor([0, 5]))
@@ -80,7 +84,10 @@ def full_softmax(
         8.0
     """
     scores_BI = _masked(_at_least_float32(scores_BI), mask_BI)
-    return _weighted_mean(functional.cross_entropy(scores_BI, target_rows_B, reduction="none"), weights_B)
+    losses_B = functional.cross_entropy(
+        scores_BI, target_rows_B, reduction="none", label_smoothing=label_smoothing
+    )
+    return _weighted_mean(losses_B, weights_B)
 
 
 def sampled_softmax(
@@ -158,6 +165,40 @@ def bayesian_personalized_ranking(
     margins_BN = _at_least_float32(positive_scores_B)[:, None] - _at_least_float32(negative_scores_BN)
     kept_BN = torch.ones_like(margins_BN) if mask_BN is None else (~mask_BN).to(margins_BN.dtype)
     losses_B = (functional.softplus(-margins_BN) * kept_BN).sum(dim=1) / kept_BN.sum(dim=1).clamp(min=1)
+    return _weighted_mean(losses_B, weights_B)
+
+
+def generalised_binary_cross_entropy(
+    positive_scores_B: Tensor,
+    negative_scores_BN: Tensor,
+    *,
+    sampling_rate: float,
+    calibration: float = 0.75,
+    mask_BN: Tensor | None = None,
+    weights_B: Tensor | None = None,
+) -> Tensor:
+    """Weighted mean of -(b log sigmoid(s_positive) + sum_j log(1 - sigmoid(s_j))) / (N + 1) (scalar).
+
+    With few negatives a plain BCE is overconfident: it learns from positives far more often than they are
+    among what it will be asked. b = a (t (1 - 1 / a) + 1 / a), from the sampling rate a and the calibration
+    t, makes up for it: t = 0 is BCE, t = 1 as calibrated as if all items were negatives.
+
+    Args:
+        positive_scores_B: [B] score of each example's positive.
+        negative_scores_BN: [B, N] scores of uniform negatives.
+        sampling_rate: a = N / (items of the catalogue - 1), above 0 and at most 1.
+        calibration: t, from 0 to 1; 0.75 works.
+        mask_BN: [B, N] bool; True leaves a negative out.
+        weights_B: [B], not negative; 1 when None.
+
+    Reference:
+        Petrov and Macdonald 2023, gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with
+        Negative Sampling, arXiv 2308.07192, equations 10 and 21.
+    """
+    power = sampling_rate * (calibration * (1 - 1 / sampling_rate) + 1 / sampling_rate)
+    positive_B = power * functional.softplus(-_at_least_float32(positive_scores_B))
+    negative_BN = functional.softplus(_masked(_at_least_float32(negative_scores_BN), mask_BN))
+    losses_B = (positive_B + negative_BN.sum(dim=1)) / (negative_BN.shape[1] + 1)
     return _weighted_mean(losses_B, weights_B)
 
 

@@ -76,10 +76,12 @@ def test_runs_of_a_sweep_go_through_submitit(words, tmp_path):
 @pytest.mark.skipif(missing(SUBMITIT), reason="the extra `slurm` is not installed")
 def test_trials_of_a_search_go_through_submitit(words, tmp_path):
     search = ["sweep=two_tower", "sweep.num_trials=2", "sweep.parallel=2", "hydra/launcher=submitit_local"]
-    _, rows = swept(tmp_path, *words, *search)
+    _, rows = swept(tmp_path, *words, *search, "sweep.rerank={top: 1, seeds: [1]}")
     assert [row["status"] for row in rows] == ["complete", "complete"]
     trials = [json.loads((tmp_path / row["path"] / "trial.json").read_text()) for row in rows]
     assert {trial["number"] for trial in trials} == {0, 1}
+    winner = json.loads((tmp_path / "several" / "winner.json").read_text())["winner"]
+    assert list(winner["values"]) == ["1"]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from recsys.losses import (
     bayesian_personalized_ranking,
     binary_cross_entropy,
     full_softmax,
+    generalised_binary_cross_entropy,
     sampled_softmax,
     squared_error,
 )
@@ -278,3 +279,80 @@ def test_losses_of_bfloat16_scores_are_summed_in_float32() -> None:
     for loss in losses:
         assert loss.dtype == torch.float32
         assert loss.item() == pytest.approx(LOG(1 + 4096 * small), rel=1e-4)
+
+
+# Smoothing
+
+
+def test_smoothed_softmax_spreads_a_share_of_the_target_evenly() -> None:
+    scores_BI = torch.tensor([[1.0, 2.0, 4.0]])
+    logs = scores_BI[0] - math.log(math.e + math.e**2 + math.e**4)
+    expected = -(0.7 * logs[2] + 0.3 * logs.mean())
+    loss = full_softmax(scores_BI, torch.tensor([2]), label_smoothing=0.3)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+# Generalised binary cross-entropy
+
+
+def test_gbce_is_its_formula_written_out() -> None:
+    positive, negatives = torch.tensor([1.5]), torch.tensor([[0.5, -2.0]])
+    power = 0.1 * (0.75 * (1 - 1 / 0.1) + 1 / 0.1)
+    sigmoid = [1 / (1 + math.exp(-x)) for x in (1.5, 0.5, -2.0)]
+    expected = -(power * math.log(sigmoid[0]) + math.log(1 - sigmoid[1]) + math.log(1 - sigmoid[2])) / 3
+    loss = generalised_binary_cross_entropy(positive, negatives, sampling_rate=0.1, calibration=0.75)
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_gbce_without_calibration_is_the_mean_bce() -> None:
+    torch.manual_seed(0)
+    positive, negatives = torch.randn(4), torch.randn(4, 3)
+    scores = torch.cat([positive[:, None], negatives], dim=1)
+    labels = torch.tensor([1.0, 0, 0, 0]).expand(4, 4)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(scores, labels)
+    loss = generalised_binary_cross_entropy(positive, negatives, sampling_rate=0.01, calibration=0.0)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_gbce_calibrated_on_few_negatives_has_the_optimum_of_all_of_them() -> None:
+    """One query, 50 items liked with given shares: with t = 1 the sigmoids come out as these shares."""
+    generator = torch.Generator().manual_seed(0)
+    shares = torch.rand(50, generator=generator).pow(3)
+    shares = 0.5 * shares / shares.sum()
+    rate = 5 / 49
+    # Stationary point: weight of an item as a positive, times the power, against being drawn as a negative.
+    scores = torch.zeros(50, requires_grad=True)
+    optimizer = torch.optim.LBFGS([scores], max_iter=200)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        power = rate * (1 - 1 / rate) + 1
+        assert power == pytest.approx(rate)
+        positive = -(shares * power * torch.nn.functional.logsigmoid(scores)).sum()
+        negative = -((1 - shares) * rate * torch.nn.functional.logsigmoid(-scores)).sum()
+        loss = positive + negative
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(torch.sigmoid(scores), shares, atol=1e-3, rtol=0)
+
+
+def test_gbce_masked_negative_counts_for_nothing() -> None:
+    scores = torch.tensor([[3.0, -1.0]], requires_grad=True)
+    loss = generalised_binary_cross_entropy(
+        torch.tensor([0.0]), scores, sampling_rate=0.5, mask_BN=torch.tensor([[True, False]])
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None
+    assert scores.grad[0, 0] == 0
+    assert scores.grad[0, 1] > 0
+
+
+def test_gbce_of_extreme_scores_is_finite() -> None:
+    positive = torch.tensor([-1e4, 1e4], requires_grad=True)
+    loss = generalised_binary_cross_entropy(positive, torch.tensor([[1e4], [-1e4]]), sampling_rate=0.01)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(loss)
+    assert positive.grad is not None
+    assert torch.isfinite(positive.grad).all()

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend, JournalStorage
 
 from recsys.config import results
 from recsys.config.command import command
 from recsys.config.targets import Factory, Injected
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import check_columns
-from recsys.sweeper import SweepOptions
+from recsys.sweeps.options import SweepOptions
 
 
 class Model:
@@ -52,8 +53,9 @@ def train(tmp_path, monkeypatch):
         f"model: {{_target_: {__name__}.Model, width: 1}}\ntask: {{_target_: {__name__}.Task}}\n"
         "trainer: {monitor: null}\nseed: 0\nrun_dir: null",
         "experiment/loss.yaml": f"# @package _global_\ntask: {{_target_: {__name__}.LossTask}}",
-        "sweep/grid.yaml": "space: {model.width: 'choice(4,13,2)'}",
-        "sweep/wide.yaml": "space: {model.width: 'int(interval(1,100))', model.drop: 'interval(0.0,0.5)'}",
+        "sweep/grid.yaml": "space: {model.width: 'choice(4,13,2)'}\nworkers: 0",
+        "sweep/wide.yaml": "space: {model.width: 'int(interval(1,100))', model.drop: 'interval(0.0,0.5)'}\n"
+        "workers: 0",
         "sweep/wrong.yaml": "space: {model.widht: 'choice(1,2)', seed: 'choice(1,x)', model.drop: '0.5'}",
     }
     for name, text in files.items():
@@ -73,7 +75,8 @@ def train(tmp_path, monkeypatch):
         name = options.task.target.monitor
         validation = {name.removeprefix("val/"): float(width), "other": -float(width)}
         test = {name.removeprefix("val/"): width / 2}
-        write_json(path / "metrics.json", {"validation": validation, "test": test, "monitor": name})
+        metrics = {"validation": validation, "test": test, "monitor": name, "seed": options.seed}
+        write_json(path / "metrics.json", metrics)
         return path
 
     entry = command("train", Options, repeats=True, configs=tmp_path / "configs")(work)
@@ -139,7 +142,8 @@ def test_search_of_few_values_tries_each_once_without_a_flag(train, capsys):
     assert [row["model.width"] for row in table] == ["4", "2", "13"]
     assert table[-1]["status"] == "failed"
     assert "best: python train.py seed=5 model.width=4" in err
-    study = optuna.load_study(study_name="search", storage=f"sqlite:///{train.here / 'search' / 'study.db'}")
+    storage = JournalStorage(JournalFileBackend(str(train.here / "search" / "study.log")))
+    study = optuna.load_study(study_name="search", storage=storage)
     assert [trial.state.name for trial in study.trials].count("FAIL") == 1
     assert study.best_params == {"model.width": "4"}
     assert json.loads((train.here / "search" / "0" / "trial.json").read_text())["status"] == "complete"
@@ -217,5 +221,5 @@ def test_impossible_sweep_is_refused(options):
 
 
 def test_importing_the_sweeper_needs_no_torch():
-    program = "import recsys.sweeper, sys; sys.exit('torch' in sys.modules)"
+    program = "import recsys.sweeps.sweeper, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

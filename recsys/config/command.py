@@ -10,7 +10,6 @@ import functools
 import logging
 import os
 import sys
-import time
 import traceback
 import warnings
 from argparse import ArgumentParser, Namespace
@@ -21,16 +20,26 @@ from typing import Any, TypeVar
 
 from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from recsys.config.compose import CONFIGS, SWEEP, Command, Reviewed, current_composition, review, settle
-from recsys.config.results import TRIAL, summarise
+from recsys.config.compose import (
+    CONFIGS,
+    SWEEP,
+    Command,
+    Composition,
+    Reviewed,
+    current_composition,
+    review,
+    settle,
+)
+from recsys.config.launchers import BASIC, LAUNCHER
+from recsys.config.results import conclude, summarise
 from recsys.config.runs import LOG_FORMAT, claim_folder, is_worth_a_line, unique_folder
-from recsys.daily import DAILY, LOOP, STATE
-from recsys.schema.manifest import write_json
-from recsys.sweeper import SWEEPER
+from recsys.config.trials import run_trial
+from recsys.daily import DAILY, LOOP, STATE, forced
+from recsys.sweeps.study import is_sweep
+from recsys.sweeps.sweeper import SWEEPER
+from recsys.sweeps.workers import is_worker, supervise
 from recsys.training.launch import launched
 
 logger = logging.getLogger(__name__)
@@ -143,11 +152,16 @@ def _run(command: Command[C], function: Function[C], arguments: Sequence[str]) -
         args.overrides = [*_settings(command.name, None, args.overrides), *reviewed.overrides]
         _hydra(args, parser, command, _no_job)
         return DONE
-    if args.multirun or reviewed.is_search or reviewed.is_daily:
+    if args.multirun or reviewed.search or reviewed.is_daily:
         return _repeat(command, function, reviewed, args=args, parser=parser)
     outcomes: list[Path | Exception] = []
     args.overrides = [*_settings(command.name, None, args.overrides), *reviewed.overrides]
-    _hydra(args, parser, command, lambda config: outcomes.append(_outcome(command, function, config)))
+    _hydra(
+        args,
+        parser,
+        command,
+        lambda config: outcomes.append(_outcome(command, function, current_composition(config))),
+    )
     [outcome] = outcomes
     if isinstance(outcome, Exception):
         raise outcome
@@ -164,24 +178,51 @@ def _repeat(
             "several runs (`-m`, `sweep=`) are started by one process, but torchrun has started"
             f" {launched().num_ranks}; leave torchrun out, or train one run"
         )
-    folder = reviewed.first.plain.get("run_dir")
-    sweeper = LOOP if reviewed.is_daily else SWEEPER if reviewed.is_search else None
-    name = DAILY if reviewed.is_daily else reviewed.first.choices.get(SWEEP) or "multirun"
-    if folder and reviewed.is_daily and (Path(folder) / STATE).is_file():
-        path = Path(folder)  # goes on where it stopped
-    else:
-        path = claim_folder(Path(folder), key="run_dir") if folder else unique_folder(f"sweep-{name}")
+    path = _folder_of_runs(reviewed)
+    search = reviewed.search
+    given = args.overrides
+    chosen = [f"hydra/sweeper={SWEEPER if search else LOOP}"] if search or reviewed.is_daily else []
     args.multirun = True
-    chosen = [f"hydra/sweeper={sweeper}"] if sweeper else []
-    args.overrides = [*_settings(command.name, path, args.overrides), *chosen, *reviewed.overrides]
-    _hydra(args, parser, command, functools.partial(_trial, command, function))
-    if reviewed.is_daily:  # says itself what came out
-        succeeded = True
+    args.overrides = [*_settings(command.name, path, given), *chosen, *reviewed.overrides]
+    if search and search.workers and reviewed.first.choices.get(LAUNCHER, BASIC) == BASIC:
+        status = supervise(_worker(function, args, given, path), folder=path, num_workers=search.workers)
+        if status != DONE:
+            return status
     else:
+        _hydra(args, parser, command, functools.partial(_trial, command, function))
+    if is_worker():  # its supervisor says what came out
+        return DONE
+    succeeded = True
+    if not reviewed.is_daily:  # which says itself what came out
         with contextlib.redirect_stdout(sys.stderr):
-            succeeded = summarise(path, metric=(reviewed.first.plain.get(SWEEP) or {}).get("metric"))
+            succeeded = summarise(path, metric=search.metric if search else None)
+            if search:
+                succeeded = conclude(path, search) and succeeded
     print(path)
     return DONE if succeeded else FAULT
+
+
+def _folder_of_runs(reviewed: Reviewed) -> Path:
+    """A new folder, or that of a loop or a search which goes on."""
+    folder = reviewed.first.plain.get("run_dir")
+    if not folder:
+        name = DAILY if reviewed.is_daily else reviewed.first.choices.get(SWEEP) or "multirun"
+        return unique_folder(f"sweep-{name}")
+    if reviewed.is_daily and (Path(folder) / STATE).is_file():
+        return Path(folder)
+    if reviewed.search and is_sweep(Path(folder)):
+        return Path(folder)
+    return claim_folder(Path(folder), key="run_dir")
+
+
+def _worker(function: Function[C], args: Namespace, given: Sequence[str], path: Path) -> list[str]:
+    """The command line of a process that takes part in a search."""
+    script = sys.modules[function.__module__].__file__
+    assert script is not None
+    kept = [text for text in given if text.lstrip("+").partition("=")[0] not in ("run_dir", "sweep.workers")]
+    flags = [f"--config-dir={args.config_dir}"] if args.config_dir else []
+    flags += [f"--config-name={args.config_name}"] if args.config_name else []
+    return [sys.executable, script, *flags, *kept, *forced({"run_dir": str(path), "sweep.workers": 0})]
 
 
 def _settings(name: str, sweep_dir: Path | None, given: Sequence[str]) -> list[str]:
@@ -221,11 +262,11 @@ def _hydra(
             os.environ["HYDRA_FULL_ERROR"] = former
 
 
-def _outcome(command: Command[C], function: Function[C], config: DictConfig) -> Path | Exception:
+def _outcome(command: Command[C], function: Function[C], composition: Composition) -> Path | Exception:
     """The station's path, or the exception, which Hydra would print otherwise."""
     _log_to_stderr()
     try:
-        options, plain = settle(command, current_composition(config))
+        options, plain = settle(command, composition)
         with contextlib.redirect_stdout(sys.stderr):
             return function(options, plain)
     except Exception as error:
@@ -233,21 +274,9 @@ def _outcome(command: Command[C], function: Function[C], config: DictConfig) -> 
 
 
 def _trial(command: Command[C], function: Function[C], config: DictConfig) -> None:
-    """One of several runs; its failure is recorded in its folder and ends nothing else."""
-    hydras = HydraConfig.get()
-    assert hydras.mode == RunMode.MULTIRUN
-    folder = Path(os.path.relpath(hydras.runtime.output_dir))
-    texts = [text.lstrip("+") for text in hydras.overrides.task]
-    asked = [text for text in texts if text != f"~{SWEEP}" and not text.startswith("run_dir=")]
-    logger.info("trial %d: %s", hydras.job.num, " ".join(asked))
-    started = time.perf_counter()
-    trial = {"number": hydras.job.num, "overrides": asked, "status": "complete"}
-    config.run_dir = str(folder)
-    outcome = _outcome(command, function, config)
-    if isinstance(outcome, Exception):
-        trial |= {"status": "failed", "error": f"{type(outcome).__name__}: {outcome}"}
-        report(outcome)
-    write_json(folder / TRIAL, {**trial, "seconds": round(time.perf_counter() - started, 1)})
+    """One of several runs."""
+    run = functools.partial(_outcome, command, function)
+    run_trial(config, continues=command.continues, run=run, report=report)
 
 
 def _no_job(config: DictConfig) -> None:

@@ -16,6 +16,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -28,6 +29,7 @@ from recsys.config.overrides import Groups, check_values, for_hydra, is_hydras, 
 from recsys.config.runs import read_config
 from recsys.daily import DAILY, forced
 from recsys.doctor import PROJECT
+from recsys.sweeps.options import SweepOptions
 
 CONFIGS = PROJECT / "configs"
 SWEEP = "sweep"
@@ -87,13 +89,13 @@ class Reviewed:
     Args:
         overrides: as Hydra wants them.
         first: what its first run is composed of.
-        is_search: a sweep draws the values of its runs.
+        search: what a sweep searches; None without one.
         is_daily: it is the day-by-day loop.
     """
 
     overrides: list[str]
     first: Composition
-    is_search: bool
+    search: SweepOptions | None
     is_daily: bool = False
 
 
@@ -140,6 +142,8 @@ def review(
         groups = _groups(command.name)
         rewritten = [str(o.input_line) if is_hydras(o) else for_hydra(o, groups, problems) for o in overrides]
         search = any(o.key_or_group == SWEEP and o.value() is not None for o in overrides)
+        for implied in _implied(command, overrides, rewritten) if search else []:
+            overrides, rewritten = [*overrides, implied], [*rewritten, for_hydra(implied, groups, problems)]
         if (multirun or search) and any(o.key_or_group == command.continues for o in overrides):
             problems.append(
                 Problem("-m", f"`{command.continues}=` continues one run; leave out `-m` and `sweep=`")
@@ -157,7 +161,22 @@ def review(
             lines += _daily_mistakes(command, first, variants(overrides, rewritten)[0], multirun or search)
     if first is None or lines:
         raise ConfigurationError("\n".join(dict.fromkeys(lines)))
-    return Reviewed([text for text in rewritten if text], first, is_search=search, is_daily=daily)
+    options = build(first.plain[SWEEP], SweepOptions, SWEEP, []) if search else None
+    return Reviewed([text for text in rewritten if text], first, search=options, is_daily=daily)
+
+
+def _implied(command: Command[C], overrides: Sequence[Override], texts: Sequence[str]) -> list[Override]:
+    """The model that a sweep is meant for, where neither the command line nor an experiment chooses one."""
+    if {"model", "experiment"} & {override.key_or_group for override in overrides}:
+        return []
+    try:
+        composed = _compose(command.name, variants(overrides, texts)[0])
+    except (HydraException, OmegaConfBaseException):
+        return []  # reported later
+    meant_for = (composed.plain.get(SWEEP) or {}).get("meant_for")
+    if not isinstance(meant_for, str) or composed.choices.get("model") in (None, meant_for):
+        return []
+    return parse([f"model={meant_for}"], GlobalHydra.instance().config_loader(), [])
 
 
 def _mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:
@@ -175,9 +194,13 @@ def _mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:
 def _search_mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:
     """What is wrong with the values that a sweep would search."""
     try:
-        space = _compose(command.name, overrides).plain[SWEEP]["space"]
+        composed = _compose(command.name, overrides)
+        space, meant_for = composed.plain[SWEEP]["space"], composed.plain[SWEEP].get("meant_for")
     except (HydraException, OmegaConfBaseException, KeyError, TypeError):
         return []  # reported already
+    model = composed.choices.get("model")
+    if meant_for not in (None, model):
+        return [f"the sweep is meant for `model={meant_for}`, got `model={model}`; add `model={meant_for}`"]
     problems: list[Problem] = []
     swept = parse(
         [f"{key}={value}" for key, value in space.items()], GlobalHydra.instance().config_loader(), problems

@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Override
 from recsys.config.build import Problem
 
 LAUNCHER = "hydra/launcher"
+BASIC = "basic"
 # Optional extras of this package, by the launchers that they bring.
 _EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 

@@ -10,7 +10,7 @@ from recsys.daily import DailyOptions
 from recsys.data.options import DataOptions
 from recsys.evaluation.options import EvaluationOptions
 from recsys.export.options import ExportOptions
-from recsys.sweeper import SweepOptions
+from recsys.sweeps.options import SweepOptions
 from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
 

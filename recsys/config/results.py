@@ -10,13 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
 from recsys.config.runs import METRICS
-from recsys.sweeper import is_minimized
+from recsys.sweeps.options import SweepOptions
+from recsys.sweeps.queue import TRIAL
+from recsys.sweeps.rerank import WINNER, lines_of
+from recsys.sweeps.study import Record, open_study
+from recsys.sweeps.sweeper import is_minimized
 
-TRIAL = "trial.json"
 RESULTS = "results.csv"
 
 
@@ -42,10 +46,27 @@ def summarise(folder: Path, *, metric: str | None = None) -> bool:
     keys = _varying([trial["overrides"] for trial in trials])
     _write(folder / RESULTS, trials, keys)
     _print(trials, keys, metric=name)
-    if succeeded:
+    if succeeded and not (folder / WINNER).is_file():
         words = [f"{key}={value}" for key, value in trials[0]["overrides"].items()]
         print(f"best: python train.py {shlex.join(words)}")
     return bool(succeeded)
+
+
+def conclude(folder: Path, options: SweepOptions) -> bool:
+    """Prints the winner of a search; says instead, and returns False, that too many of its trials failed."""
+    trials = open_study(folder, Record.read(folder)).get_trials(deepcopy=False)
+    trials = [trial for trial in trials if trial.state.is_finished()]
+    failed = sum(trial.state == TrialState.FAIL for trial in trials)
+    if options.max_failures is not None and failed > options.max_failures:
+        print(
+            f"error: expected at most `sweep.max_failures={options.max_failures}` failed trials, but {failed}"
+            f" of {len(trials)} failed; their errors are in `{folder / RESULTS}`; a larger bound goes on"
+        )
+        return False
+    if (folder / WINNER).is_file():
+        for line in lines_of(json.loads((folder / WINNER).read_text())):
+            print(line)
+    return True
 
 
 # Of the metrics of a list, what fits a terminal; metrics.json has them all.

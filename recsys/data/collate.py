@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torchrec import JaggedTensor, KeyedJaggedTensor
 
-from recsys.data.events import Bags, Events
+from recsys.data.events import Bags, Events, select_spans
+from recsys.data.timelines import Timelines
 from recsys.schema.batch import Batch
 from recsys.schema.features import HISTORY, ITEM_ID, FeatureSchema
+from recsys.schema.sequences import Sequences
 
 
 @dataclasses.dataclass
@@ -27,6 +29,15 @@ class Keyed:
     keys: list[str]
     values: torch.Tensor
     lengths: torch.Tensor | None
+
+
+@dataclasses.dataclass
+class Asked:
+    """T states of sequences that are asked: of which sequence, after how many events, and when."""
+
+    sequences: torch.Tensor
+    states: torch.Tensor
+    instants: torch.Tensor
 
 
 @dataclasses.dataclass
@@ -64,6 +75,69 @@ class Collator:
         A `history` of None is empty for every event.
         """
         return self._batch(events, history, [])
+
+    def sequences(
+        self,
+        timelines: Timelines,
+        *,
+        users: torch.Tensor,
+        history: tuple[torch.Tensor, torch.Tensor],
+        instants: torch.Tensor,
+        asked: Asked,
+    ) -> Batch:
+        """Features of the users and stretches of timelines, event by event.
+
+        Args:
+            timelines: of the split.
+            users: [B] rows of the users.
+            history: [B] each, where the stretches begin and end in `timelines`.
+            instants: [B] microseconds, of what follows each stretch.
+            asked: what is asked.
+        """
+        found = _looked_up(self.users, users)
+        return Batch(
+            ids=self._jagged([found], len(users)),
+            dense=self.users.dense[users],
+            sequences=self._stretches(timelines, history, instants, asked),
+        )
+
+    def _stretches(
+        self,
+        timelines: Timelines,
+        history: tuple[torch.Tensor, torch.Tensor],
+        instants: torch.Tensor,
+        asked: Asked,
+    ) -> Sequences:
+        events = select_spans(torch.arange(len(timelines.items)), *history)
+        rows, positions = torch.unique(timelines.items[events.values].long(), return_inverse=True)
+        if not len(rows):
+            rows = torch.zeros(1, dtype=torch.int64)  # tables want an example
+        return Sequences(
+            items=self.items.select(rows),
+            positions=positions,
+            lengths=events.lengths,
+            positives=timelines.positives[events.values],
+            timestamps=timelines.timestamps[events.values],
+            ends=instants,
+            times_known=torch.full((len(events),), timelines.has_times),
+            asked_sequences=asked.sequences,
+            asked_states=asked.states,
+            asked_instants=asked.instants,
+        )
+
+    def with_sequences(
+        self,
+        batch: Batch,
+        timelines: Timelines,
+        history: tuple[torch.Tensor, torch.Tensor],
+        instants: torch.Tensor,
+    ) -> Batch:
+        """The queries with their latest `history_length` events one by one; their last states are asked."""
+        begins, ends = history
+        begins = torch.maximum(begins, ends - self.history_length)
+        asked = Asked(torch.arange(len(begins)), ends - begins, instants)
+        sequences = self._stretches(timelines, (begins, ends), instants, asked)
+        return dataclasses.replace(batch, sequences=sequences)
 
     def rows(self, events: Events, history: Bags | None) -> Batch:
         """User, context and item features of the events, for a ranking task."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare
 from recsys.data.preparing.readings import TimeReading
 from recsys.data.queries import QueryLoader, QueryMode
+from recsys.data.timelines import HistoryEvents, Timelines
+from recsys.data.windows import WindowLoader
 from recsys.schema.batch import Batch
 
 Task = Literal["retrieval", "ranking"]
@@ -28,7 +31,7 @@ class RecDataModule(pl.LightningDataModule):
 
     A retrieval task gets train positives, and queries to validate on. A ranking task gets every labelled row,
     or, where only positives are logged, positives and `negatives_per_positive` items drawn uniformly for
-    each.
+    each. A retrieval model that reads histories event by event gets windows of timelines.
 
     Args:
         options: every key under `data.`.
@@ -55,8 +58,9 @@ class RecDataModule(pl.LightningDataModule):
         self.queries_mode = queries
         self.seed = seed
         self.ranks = Ranks(rank, num_ranks)
+        self.timelines_of: HistoryEvents | None = None
         self._dataset: PreparedDataset | None = None
-        self._train: BatchLoader | None = None
+        self._train: BatchLoader | WindowLoader | None = None
 
     @property
     def dataset(self) -> PreparedDataset:
@@ -67,22 +71,31 @@ class RecDataModule(pl.LightningDataModule):
             self._dataset = PreparedDataset.open(path)
         return self._dataset
 
+    def show_timelines(self, events: HistoryEvents | None) -> None:
+        """From now on batches for a retrieval model that reads these events one by one; None for bags."""
+        if events != self.timelines_of:
+            self.timelines_of, self._train = events, None
+
     @property
     def batch_size(self) -> int:
         """Training examples a step, `auto` settled."""
         if self.options.batch_size != "auto":
             return self.options.batch_size
         counts = self.dataset.manifest["counts"]["positives" if self.task == "retrieval" else "rows"]
-        return int(min(max(2 ** round(math.log2(max(counts["train"], 1) / 64)), 32), 1024))
+        count = counts["train"]
+        if self.timelines_of:
+            # So many windows at least.
+            count = max(count // max(self.options.history_length, 1), len(self._train_timelines))
+        return int(min(max(2 ** round(math.log2(max(count, 1) / 64)), 32), 1024))
 
     def prepare_data(self) -> None:
         """Prepares the dataset when it is missing; Lightning calls this in one process a machine."""
         _ = self.dataset
 
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> BatchLoader | WindowLoader:
         """Shuffled training batches; always the same loader, so that its position can be saved."""
         if self._train is None:
-            self._train = self.loader("train", shuffle=True)
+            self._train = self._windows() if self.timelines_of else self.loader("train", shuffle=True)
             if not len(self._train):
                 raise ValueError(
                     f"`data.train_from={self.options.train_from}` leaves nothing to learn from in "
@@ -108,7 +121,10 @@ class RecDataModule(pl.LightningDataModule):
         if self.task == "ranking":
             return self.loader("validation", shuffle=False)
         queries = self.dataset.queries(
-            "validation", mode=self.queries_mode, history_length=self.options.history_length
+            "validation",
+            mode=self.queries_mode,
+            history_length=self.options.history_length,
+            timelines_of=self.timelines_of,
         )
         return QueryLoader(queries, self.options.eval_batch_size, self.ranks)
 
@@ -129,6 +145,22 @@ class RecDataModule(pl.LightningDataModule):
             memory_budget=options.memory_budget * 2**30 if shuffle else 0,
             prefetch_batches=self._prefetch_batches if shuffle else 0,
         )
+
+    def _windows(self) -> WindowLoader:
+        return WindowLoader(
+            self._train_timelines,
+            self.dataset.collator(self.options.history_length),
+            length=self.options.history_length,
+            batch_size=self.batch_size,
+            since=self._train_from,
+            seed=self.seed,
+            ranks=self.ranks,
+        )
+
+    @functools.cached_property
+    def _train_timelines(self) -> Timelines:
+        assert self.timelines_of is not None
+        return self.dataset.timelines("train", events=self.timelines_of)
 
     @property
     def _prefetch_batches(self) -> int:

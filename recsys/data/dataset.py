@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from recsys.data.collate import Collator, feature_store
 from recsys.data.events import Events, bags, columns_of, floats, integers
 from recsys.data.histories import Histories
 from recsys.data.queries import Queries, QueryMode, event_queries, user_queries
+from recsys.data.timelines import HistoryEvents, Timelines
+from recsys.retrieval.popularity import Popularity
 from recsys.schema import tables
 from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema, Role
@@ -121,6 +124,37 @@ class PreparedDataset:
         """What each user of the split had done before."""
         return Histories.read(self.path / "histories" / f"{split}.parquet")
 
+    def timelines(self, split: Split, *, events: HistoryEvents = "positives") -> Timelines:
+        """The events of each user of the split, its own and earlier ones, one by one.
+
+        Args:
+            split: whose users.
+            events: `positives` leaves out those that are not.
+        """
+        return Timelines.read(
+            self.path / "histories" / f"{split}.parquet",
+            events=events,
+            ties_by_item=self.manifest["config"]["split"] == "leave_last_out",
+            has_times=self.has_timestamps,
+        )
+
+    def popularity(self, split: Split, windows: Sequence[int | None]) -> Popularity | None:
+        """How popular items were of late, by the positives of `split` and the earlier ones.
+
+        Args:
+            split: whose models or queries are to know it.
+            windows: days that each feature looks back; None looks back to the beginning.
+
+        Returns:
+            None without windows, or where the raw table has no timestamps.
+        """
+        if not windows or not self.has_timestamps:
+            return None
+        parts = [self.events(one) for one in SPLITS[: SPLITS.index(split) + 1]]
+        items = torch.cat([part.item_rows[part.positives] for part in parts])
+        timestamps, order = torch.cat([part.timestamps[part.positives] for part in parts]).sort(stable=True)
+        return Popularity(items[order], timestamps, num_items=self.num_items, windows=windows)
+
     def events(self, split: Split) -> Events:
         """All rows of a split."""
         files = [pq.read_table(file, columns=columns_of(self.schema)) for file in self.files(split)]
@@ -138,7 +172,12 @@ class PreparedDataset:
         return found[0].numpy(), found[1].numpy(), found[2].numpy()
 
     def queries(
-        self, split: Split, *, mode: QueryMode | Literal["auto"] = "auto", history_length: int = 50
+        self,
+        split: Split,
+        *,
+        mode: QueryMode | Literal["auto"] = "auto",
+        history_length: int = 50,
+        timelines_of: HistoryEvents | None = None,
     ) -> Queries:
         """What is asked of a retrieval model on `split`.
 
@@ -147,6 +186,8 @@ class PreparedDataset:
             mode: `event`, a query for every positive event; `user`, one for every user; `auto`, by event
                 where there are timestamps.
             history_length: latest positives that the model sees; all of them are excluded from its answer.
+            timelines_of: which events a model reads one by one, and is not asked for again; None where it
+                does not.
         """
         if mode == "auto":
             mode = "event" if self.has_timestamps else "user"
@@ -155,6 +196,7 @@ class PreparedDataset:
             self._positives(split),
             histories=self.histories(split),
             collator=self.collator(history_length),
+            timelines=self.timelines(split, events=timelines_of) if timelines_of else None,
             split_number=SPLITS.index(split),
             has_timestamps=self.has_timestamps,
         )

@@ -63,42 +63,36 @@ class BatchLoader:
         self.to_batch = to_batch
         self.batch_size = batch_size
         self.shuffle_rows = shuffle_rows
-        self.seed = seed
+        self.position = Position(seed)
         self.ranks = ranks
         self.prefetch_batches = prefetch_batches
-        self.epoch = -1
-        self.next_batch = 0
-        self._resumed = False
 
     def __len__(self) -> int:
         return math.ceil(self.rows.num_rows / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        if not self._resumed:
-            # What is not shuffled is the same each time.
-            self.epoch, self.next_batch = self.epoch + 1 if self.shuffle_rows else 0, 0
-        self._resumed = False
-        numbered = self._numbered(_Draws(self.seed, self.epoch), self.next_batch)
+        epoch, first = self.position.begin()
+        # What is not shuffled is the same each time.
+        numbered = self._numbered(Draws(self.position.seed, epoch if self.shuffle_rows else 0), first)
         if self.prefetch_batches:
             numbered = ahead(numbered, self.prefetch_batches)
         for number, batch in numbered:
-            self.next_batch = number + 1
+            self.position.next_batch = number + 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Where in which epoch the loader stands: the global batches handed out so far."""
-        return {"epoch": self.epoch, "next_batch": self.next_batch, "seed": self.seed}
+        return self.position.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken, by any number of ranks."""
-        self.epoch, self.next_batch, self.seed = state["epoch"], state["next_batch"], state["seed"]
-        self._resumed = self.next_batch < len(self)  # an epoch that was over is followed by the next one
+        self.position.load_state_dict(state, num_batches=len(self))
 
-    def _numbered(self, draws: _Draws, first: int) -> Iterator[tuple[int, Batch]]:
+    def _numbered(self, draws: Draws, first: int) -> Iterator[tuple[int, Batch]]:
         for number, (events, part) in enumerate(self._parts(draws, first * self.batch_size), start=first):
             yield number, part.mark(self.to_batch(events, part, draws("batch", number)))
 
-    def _parts(self, draws: _Draws, skip: int) -> Iterator[tuple[Events, Part]]:
+    def _parts(self, draws: Draws, skip: int) -> Iterator[tuple[Events, Part]]:
         """This rank's events of each global batch, without the first `skip` rows."""
         waiting: Events | None = None
         for events, order, following in self._ordered(draws, skip):
@@ -125,7 +119,7 @@ class BatchLoader:
         part = self.ranks.part(len(positions))
         return events.select(positions[part.begin : part.end]), part
 
-    def _ordered(self, draws: _Draws, skip: int) -> Iterator[tuple[Events, torch.Tensor, Block | None]]:
+    def _ordered(self, draws: Draws, skip: int) -> Iterator[tuple[Events, torch.Tensor, Block | None]]:
         """Events, the order of a block's rows among them, and the block that follows."""
         blocks_left: deque[tuple[int, Block]] = deque()
         for number, groups in enumerate(self._drawn(draws)):
@@ -142,7 +136,7 @@ class BatchLoader:
             yield block.events(), order[skip:], blocks_left[0][1] if blocks_left else None
             skip = 0
 
-    def _drawn(self, draws: _Draws) -> Iterator[list[RowGroup]]:
+    def _drawn(self, draws: Draws) -> Iterator[list[RowGroup]]:
         groups = self.rows.row_groups
         if self.shuffle_rows:
             order = torch.randperm(len(groups), generator=draws("row groups", 0))
@@ -150,14 +144,47 @@ class BatchLoader:
         return blocks(groups, self.shuffle_rows)
 
 
+@dataclasses.dataclass
+class Position:
+    """Where a loader stands: the global batches handed out so far in which epoch, and the seed of its order.
+
+    Args:
+        seed: of the order.
+        epoch: from 0; -1 before the first.
+        next_batch: number of the batch that comes next.
+    """
+
+    seed: int
+    epoch: int = -1
+    next_batch: int = 0
+    _resumed: bool = False
+
+    def begin(self) -> tuple[int, int]:
+        """Epoch and number of the batch to begin with: a new epoch, or where one was broken off."""
+        if not self._resumed:
+            self.epoch, self.next_batch = self.epoch + 1, 0
+        self._resumed = False
+        return self.epoch, self.next_batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {"epoch": self.epoch, "next_batch": self.next_batch, "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, Any], *, num_batches: int) -> None:
+        """Goes on where `state_dict` was taken, in an epoch of `num_batches` batches."""
+        self.epoch, self.next_batch, self.seed = state["epoch"], state["next_batch"], state["seed"]
+        self._resumed = self.next_batch < num_batches  # an epoch that was over is followed by the next one
+
+
 @dataclasses.dataclass(frozen=True)
-class _Draws:
+class Draws:
     """Generators of an epoch, each for one purpose alone, so that no draw depends on the ones before."""
 
     seed: int
     epoch: int
 
     def __call__(self, purpose: str, number: int) -> torch.Generator:
+        """The generator of the `number`-th draw for this purpose."""
         mixed = 0
         for part in (self.seed, self.epoch, number, sum(purpose.encode())):
             mixed = (mixed * 0x9E3779B97F4A7C15 + part + 1) % 2**63

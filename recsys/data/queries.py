@@ -15,9 +15,10 @@ import pyarrow as pa
 import torch
 
 from recsys.data.collate import Collator, as_jagged
-from recsys.data.events import Bags, Events
+from recsys.data.events import Bags, Events, select_spans
 from recsys.data.histories import Histories, Spans
 from recsys.data.parts import ALONE, Ranks
+from recsys.data.timelines import Timelines
 from recsys.schema import tables
 from recsys.schema.batch import Batch
 
@@ -37,6 +38,8 @@ class Queries:
         relevant: catalogue rows of the right answers; 0, an item outside the catalogue, can't be hit but
             counts.
         collator: builds the batches.
+        timelines: of the split, for a model that reads histories event by event.
+        stretches: where the history of each query begins and ends in them, [Q] each.
     """
 
     mode: QueryMode
@@ -46,6 +49,8 @@ class Queries:
     histories: Spans
     relevant: Bags
     collator: Collator
+    timelines: Timelines | None = None
+    stretches: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.events)
@@ -68,7 +73,14 @@ class Queries:
         batch = self.collator.queries(self.events.select(positions), visible)
         batch.relevant = as_jagged(self.relevant.select(positions))
         batch.seen = as_jagged(self.histories.select(positions))
-        return batch
+        if self.timelines is None or self.stretches is None:
+            return batch
+        begins, ends = (places[positions] for places in self.stretches)
+        # What a model has read of is not its answer either, liked or not.
+        known = select_spans(self.timelines.items, begins, ends)
+        batch.seen = as_jagged(Bags(values=known.values.long(), offsets=known.offsets))
+        instants = self.events.timestamps[positions]
+        return self.collator.with_sequences(batch, self.timelines, (begins, ends), instants)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +101,13 @@ class QueryLoader:
 
 
 def event_queries(
-    table: pa.Table, *, histories: Histories, collator: Collator, split_number: int, has_timestamps: bool
+    table: pa.Table,
+    *,
+    histories: Histories,
+    collator: Collator,
+    timelines: Timelines | None,
+    split_number: int,
+    has_timestamps: bool,
 ) -> Queries:
     """One query for every positive event; its history is the user's positives strictly before it."""
     events = Events.from_arrow(table, collator.schema)
@@ -101,15 +119,24 @@ def event_queries(
         histories=histories.spans(events),
         relevant=Bags(values=events.item_rows, offsets=torch.arange(len(events) + 1)),
         collator=collator,
+        timelines=timelines,
+        stretches=timelines.before_event(events) if timelines else None,
     )
 
 
 def user_queries(
-    table: pa.Table, *, histories: Histories, collator: Collator, split_number: int, has_timestamps: bool
+    table: pa.Table,
+    *,
+    histories: Histories,
+    collator: Collator,
+    timelines: Timelines | None,
+    split_number: int,
+    has_timestamps: bool,
 ) -> Queries:
     """One query a user: all of its positives are relevant, the history is the earlier splits."""
     events = Events.from_arrow(table, collator.schema)
     users, first, relevant = _by_user(events)
+    earlier = timelines.earlier_than(split_number) if timelines else None
     chosen = table.take(pa.array(first.numpy()))
     return Queries(
         mode="user",
@@ -119,6 +146,8 @@ def user_queries(
         histories=histories.before_split(users, split_number),
         relevant=relevant,
         collator=collator,
+        timelines=earlier,
+        stretches=earlier.whole(events.select(first)) if earlier else None,
     )
 
 

@@ -44,6 +44,7 @@ from recsys.evaluation.station import (
     heading,
     write_station,
 )
+from recsys.models.protocols import events_read
 from recsys.schema.tables import USER_ID
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def evaluate_retrieval(
     Raises:
         ValueError: the test split has no positive, or the model's scores are not numbers.
     """
-    queries = _queries(dataset, options, history_length)
+    queries = _queries(model, dataset, options, history_length)
     lists = recommend(model.eval(), dataset, queries, k=options.list_length, batch_size=options.batch_size)
     judge = RetrievalJudge(dataset, queries, options)
     judged = judge.judge(lists)
@@ -185,7 +186,7 @@ def quick_metrics(
     quick = dataclasses.replace(options, resamples=0)
     judged: dict[str, Judged] = {}
     if task == "retrieval":
-        queries = _queries(dataset, quick, history_length)
+        queries = _queries(model, dataset, quick, history_length)
         retrieval_judge = RetrievalJudge(dataset, queries, quick)
         popular = fit_baseline("popularity", dataset, quick)
         assert isinstance(popular, FittedBaseline)
@@ -238,7 +239,7 @@ def query_values(
     """
     quick = dataclasses.replace(options, resamples=0)
     if task == "retrieval":
-        queries = _queries(dataset, quick, history_length)
+        queries = _queries(model, dataset, quick, history_length)
         lists = recommend(model.eval(), dataset, queries, k=quick.list_length, batch_size=quick.batch_size)
         values = RetrievalJudge(dataset, queries, quick).judge(lists, on_slices=False).values
         users = pa.array(queries.user_ids)
@@ -269,8 +270,12 @@ def _judge_baselines(
     return judged
 
 
-def _queries(dataset: PreparedDataset, options: EvaluationOptions, history_length: int) -> Queries:
-    queries = dataset.queries("test", mode=options.queries, history_length=history_length)
+def _queries(
+    model: nn.Module, dataset: PreparedDataset, options: EvaluationOptions, history_length: int
+) -> Queries:
+    queries = dataset.queries(
+        "test", mode=options.queries, history_length=history_length, timelines_of=events_read(model)
+    )
     if not len(queries):
         raise ValueError(
             f"expected positives in the test split of `{dataset.path}`, found none; "

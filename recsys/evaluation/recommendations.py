@@ -18,8 +18,8 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
-from recsys.models.protocols import RetrievalModel
-from recsys.retrieval.exact import top_k
+from recsys.models.protocols import RetrievalModel, popularity_windows
+from recsys.retrieval.popularity import answers
 from recsys.schema import tables
 
 _CATALOGUE_CHUNK = 65_536
@@ -71,6 +71,7 @@ def recommend(
             "a retrieval task needs a model with `encode_queries` and `encode_candidates`, "
             f"got `{type(model).__name__}`"
         )
+    popularity = dataset.popularity("test", popularity_windows(model))
     lists = Lists.empty(len(queries), k)
     device = next(model.parameters()).device
     with torch.no_grad():  # FBGEMM has no kernel of its fused tables for inference mode
@@ -79,13 +80,8 @@ def recommend(
         candidates_ID = torch.cat([model.encode_candidates(part) for part in parts])
         for positions in torch.split(torch.arange(len(queries)), batch_size):
             batch = queries.batch(positions).to(device)
-            assert batch.seen is not None
-            scores_BK, item_rows_BK = top_k(
-                model.encode_queries(batch),
-                candidates_ID,
-                k,
-                seen_values=batch.seen.values(),
-                seen_offsets=batch.seen.offsets(),
+            scores_BK, item_rows_BK = answers(
+                model.encode_queries(batch), candidates_ID, k, batch=batch, popularity=popularity
             )
             lists.put(positions, scores_BK, item_rows_BK)
     return lists

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 import torch
@@ -13,14 +14,21 @@ from torch import nn
 from recsys.data.dataset import PreparedDataset
 from recsys.export.columns import AlwaysStored, DenseColumn, GivenOrStored, StoredBags
 from recsys.export.encoders import bag_encoder, number_encoder
-from recsys.export.fields import Fields, fields_of
+from recsys.export.fields import PER_SECOND, Fields, fields_of
 from recsys.export.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
 from recsys.export.inputs import CrossLookup, Inputs, Lookup, Network
 from recsys.export.interfaces import TrainedHead
 from recsys.export.known import Histories, Known
+from recsys.export.queries import PooledQuery, SequenceQuery
 from recsys.export.ranking import RankingProgram
 from recsys.export.retrieval import RetrievalProgram
-from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel
+from recsys.models.protocols import (
+    MultiTaskModel,
+    RankingModel,
+    RetrievalModel,
+    events_read,
+    popularity_windows,
+)
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
 from recsys.schema.features import (
@@ -34,7 +42,6 @@ from recsys.schema.features import (
     Role,
 )
 
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _ENCODED_AT_ONCE = 65_536
 
 
@@ -63,10 +70,23 @@ def _retrieval_program(model: RetrievalModel, dataset: PreparedDataset, *, histo
     assert isinstance(model, nn.Module)
     fields = fields_of(dataset.schema, dataset.manifest["config"], flat=False)
     builder = _Builder(model, dataset, fields)
+    query = (
+        PooledQuery(_trained(model.query_tower))
+        if events_read(model) is None
+        else SequenceQuery(
+            # NOTE: scripting a module for an interface wants a forward of all its parts, which lists lack.
+            scripted(_frozen(model.query_tower)),
+            length=history_length,
+            width=cast(Any, model.query_tower).width,
+            time_fields=fields.timestamp,
+            per_second=builder.per_second,
+        )
+    )
     return RetrievalProgram(
         _known(dataset, fields, history_length),
         item_ids=_item_ids(dataset),
-        query=Network(builder.inputs(QUERY_ROLES), _trained(model.query_tower)),
+        query_inputs=builder.inputs(QUERY_ROLES),
+        query=query,
         candidate=Network(builder.inputs(CANDIDATE_ROLES), _trained(model.candidate_tower)),
         candidates=catalogue_vectors(model, dataset),
         read_fields=fields.read(dataset.schema),
@@ -87,12 +107,17 @@ def _ranking_program(model: RankingModel, dataset: PreparedDataset, *, history_l
 
 @torch.no_grad()
 def catalogue_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.Tensor:
-    """[I, D] vectors of the whole catalogue by the trained model, row 0 included."""
+    """[I, D] vectors of the whole catalogue by the trained model, row 0 included, at the end of the data."""
     parts = [
         model.encode_candidates(dataset.items.select(rows))
         for rows in torch.split(torch.arange(dataset.num_items), _ENCODED_AT_ONCE)
     ]
-    return torch.cat(parts).contiguous()
+    vectors_ID = torch.cat(parts).contiguous()
+    windows = popularity_windows(model)
+    popularity = dataset.popularity("test", windows)
+    if popularity is not None:
+        vectors_ID[:, -len(windows) :] = popularity.latest
+    return vectors_ID
 
 
 class _Builder:
@@ -204,7 +229,16 @@ def _trained(module: nn.Module) -> TrainedHead:
     NOTE: scripted by itself, because behind an interface torch 2.13 compiles `forward` of every module below,
     and a ModuleList has none (`torch.jit._recursive`, `infer_interface_methods_to_compile`).
     """
-    trained = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
-    with warnings.catch_warnings():  # as where the whole is scripted
+    return TrainedHead(scripted(_frozen(module)))
+
+
+def scripted(module: nn.Module) -> nn.Module:
+    """`module` as TorchScript."""
+    with warnings.catch_warnings():
+        # TorchScript is in maintenance upstream; its successors can't take strings.
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        return TrainedHead(torch.jit.script(trained))
+        return cast(nn.Module, torch.jit.script(module))
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).cpu().float().eval().requires_grad_(False)

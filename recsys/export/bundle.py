@@ -42,14 +42,14 @@ import torch
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
-from recsys.export.build import build_program
+from recsys.export.build import build_program, scripted
 from recsys.export.fields import fields_of
 from recsys.export.options import ExportOptions
 from recsys.export.parity import RANKING_FILE, RETRIEVAL_FILE, Parity, check_ranking, check_retrieval
 from recsys.export.recorded import Asked, Recorder
 from recsys.export.replay import check_in_fresh_process, ranking_requests, record, retrieval_requests
 from recsys.export.signature import signature
-from recsys.models.protocols import MultiTaskModel, RankingModel
+from recsys.models.protocols import MultiTaskModel, RankingModel, events_read
 from recsys.schema.manifest import writing_station
 
 
@@ -90,6 +90,7 @@ def export_run(
         fields=fields_of(dataset.schema, dataset.manifest["config"], flat=is_ranking),
         history_length=history_length,
         is_ranking=is_ranking,
+        timelines_of=events_read(model),
     )
     with writing_station(folder, "bundle", config=config, source=source) as (temporary, extra):
         file = temporary / (RANKING_FILE if is_ranking else RETRIEVAL_FILE)
@@ -103,10 +104,10 @@ def export_run(
 
 def save_scripted(program: nn.Module, file: Path) -> None:
     """Scripts `program` and saves it."""
+    module = scripted(program.eval())
     with warnings.catch_warnings():
-        # TorchScript is in maintenance upstream; its successors can't take strings.
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        torch.jit.save(torch.jit.script(program.eval()), str(file))
+        torch.jit.save(module, str(file))
 
 
 def load_scripted(file: Path) -> Any:

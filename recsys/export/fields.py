@@ -13,6 +13,8 @@ from typing import Any
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, FeatureSchema, Role
 from recsys.schema.tables import TIMESTAMP
 
+# Units of a numeric timestamp to the second.
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 TABLE_OF_ROLE: dict[Role, str] = {"user": "users", "context": "interactions", "item": "items"}
 _OWN_NAMES: dict[str, Role] = {USER_ID: "user", ITEM_ID: "item", TIMESTAMP: "context", HISTORY: "user"}
 

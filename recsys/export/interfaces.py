@@ -6,9 +6,9 @@ and modules of one class share their optimised code.
 
 Legend: B examples, N values, V rows of bags, D embedding dimension.
 """
-# ruff: noqa: UP006, UP035 (scripted)
+# ruff: noqa: UP006, UP035, UP045 (scripted)
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from torch import nn
@@ -82,6 +82,41 @@ class Head(nn.Module):
         self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor
     ) -> torch.Tensor:
         """[B, ...] from embedded features [B, D] and dense values."""
+        pass
+
+
+@torch.jit.interface
+class SequenceHead(nn.Module):
+    """The query tower of a trained model that reads histories event by event."""
+
+    def forward(  # type: ignore[empty-body]
+        self,
+        embedded: Dict[str, torch.Tensor],
+        dense: torch.Tensor,
+        items_BLD: torch.Tensor,
+        positives_BL: torch.Tensor,
+        instants_BS: torch.Tensor,
+        times_known_B: torch.Tensor,
+    ) -> torch.Tensor:
+        """States [B, L + 1, ...]; see `recsys.models.sequence_two_tower.SequenceTower`."""
+        pass
+
+
+@torch.jit.interface
+class QueryNetwork(nn.Module):
+    """A query tower; see `recsys.export.queries`."""
+
+    def forward(  # type: ignore[empty-body]
+        self,
+        embedded: Dict[str, torch.Tensor],
+        dense: torch.Tensor,
+        history: Tuple[torch.Tensor, torch.Tensor],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+        contexts: List[Dict[str, Any]],
+        candidates: torch.Tensor,
+    ) -> torch.Tensor:
+        """Vectors [B, D]."""
         pass
 
 

@@ -57,11 +57,13 @@ def check_retrieval(
     for requests in asked:
         history, lengths = program.known.history_rows(requests.histories)
         bags, dense = program.query_features(requests.users, history, lengths, requests.contexts)
-        features = Features(bags, dense, program.query.inputs.embed(bags, len(requests)))
+        features = Features(bags, dense, program.query_inputs.embed(bags, len(requests)))
         comparison = _comparison(model, recorder, requests.name, requests.queries(), requests.batch, features)
         comparison.check_inputs()
         expected = model.encode_queries(requests.batch)
-        found = program.encode_users(requests.users, requests.histories, requests.contexts)
+        found = program.encode_users(
+            requests.users, requests.histories, requests.contexts, requests.times, requests.liked
+        )
         for first in range(0, len(requests), _SCORED_AT_ONCE):
             rows = slice(first, first + _SCORED_AT_ONCE)
             scores = expected[rows] @ catalogue.T, found[rows] @ program.candidates.T
@@ -98,8 +100,9 @@ def _check_lists(
     chosen = slice(0, _LISTS_COMPARED)
     seen = requests.seen.select(torch.arange(len(requests))[chosen])
     expected, _ = top_k(queries[chosen], catalogue, k, seen_values=seen.values, seen_offsets=seen.offsets)
+    times, liked = (None if given is None else given[chosen] for given in (requests.times, requests.liked))
     lists, scores = program.recommend_batch(
-        requests.users[chosen], requests.histories[chosen], k, requests.contexts[chosen], None
+        requests.users[chosen], requests.histories[chosen], k, requests.contexts[chosen], None, times, liked
     )
     for row, (ids, found) in enumerate(zip(lists, scores, strict=True)):
         best = expected[row][expected[row].isfinite()]

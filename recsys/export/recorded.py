@@ -21,8 +21,9 @@ from torchrec import KeyedJaggedTensor
 
 from recsys.data.collate import Collator
 from recsys.data.dataset import PreparedDataset, Split
-from recsys.data.events import Bags, Events
-from recsys.export.fields import Fields
+from recsys.data.events import Bags, Events, select_spans
+from recsys.data.timelines import HistoryEvents, Timelines
+from recsys.export.fields import PER_SECOND, Fields
 from recsys.schema import tables
 from recsys.schema.batch import Batch
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
@@ -40,6 +41,8 @@ class Asked:
         histories: [B] raw item ids, oldest first.
         batch: the same as the trained model takes it.
         seen: catalogue rows of the histories.
+        times: [B] raw timestamps of the histories' items, for models that read them one by one.
+        liked: [B] whether each item of the histories was liked, for models that read others too.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Asked:
     histories: list[list[Any]]
     batch: Batch
     seen: Bags
+    times: list[list[Any]] | None = None
+    liked: list[list[bool]] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -56,7 +61,11 @@ class Asked:
     def queries(self) -> list[Record]:
         """Each request as the arguments of a query, for messages and recordings."""
         parts = zip(self.users, self.histories, self.contexts, strict=True)
-        return [{"user": user, "history": history, "context": context} for user, history, context in parts]
+        found = [{"user": user, "history": history, "context": context} for user, history, context in parts]
+        for name, values in (("history_times", self.times), ("history_liked", self.liked)):
+            if values is not None:
+                found = [{**query, name: value} for query, value in zip(found, values, strict=True)]
+        return found
 
     def rows(self) -> list[Record]:
         """Each request as one flat row."""
@@ -75,12 +84,14 @@ class Recorder:
         fields: how requests call things.
         history_length: latest items of a history that the model sees.
         is_ranking: whether batches hold items too.
+        timelines_of: which events the model reads one by one; None where it does not.
     """
 
     dataset: PreparedDataset
     fields: Fields
     history_length: int
     is_ranking: bool
+    timelines_of: HistoryEvents | None = None
 
     def __post_init__(self) -> None:
         self.users = RawRecords(self.dataset.raw_users(), self.fields.columns["user"])
@@ -90,11 +101,15 @@ class Recorder:
             ITEM_ID: unknown_id(self.dataset.item_ids),
         }
 
+        self.timelines: Timelines | None = None
+
     def ask(self, num_rows: int) -> list[Asked]:
         """The test rows (at most `num_rows`, evenly spaced) in every way."""
         split, table = self._table(num_rows)
         events = Events.from_arrow(table, self.dataset.schema)
         history = self.dataset.histories(split).before(events)
+        if self.timelines_of is not None:
+            self.timelines = self.dataset.timelines(split, events=self.timelines_of)
         nothing = Bags(values=history.values[:0], offsets=torch.zeros_like(history.offsets))
         row_0 = torch.zeros_like(events.user_rows)
         unknown = events.replace(user_rows=row_0, item_rows=row_0)
@@ -108,8 +123,8 @@ class Recorder:
             self._asked("ids alone", events, history, contexts, known),
             self._asked("raw values given", events, history, contexts, given),
             self._asked("unknown ids, raw values given", events, history, contexts, strangers, forget=True),
-            self._asked("nothing known", unknown, nothing, contexts, nobody),
-            self._asked("no history", events, nothing, contexts, known),
+            self._asked("nothing known", unknown, nothing, contexts, nobody, without_history=True),
+            self._asked("no history", events, nothing, contexts, known, without_history=True),
             self._asked("no context", bare, history, empty, known),
         ]
 
@@ -137,10 +152,26 @@ class Recorder:
         records: Mapping[str, list[Record]],
         *,
         forget: bool = False,
+        without_history: bool = False,
     ) -> Asked:
         collator: Collator = self.dataset.collator(self.history_length)
+        times = liked = None
+        stretches = None
+        if self.timelines is not None:
+            begins, ends = self.timelines.before_event(events)
+            stretches = torch.where(torch.tensor(without_history), ends, begins), ends
+            history = select_spans(self.timelines.items, *stretches)
+            history.values = history.values.long()
         visible = history.select(torch.arange(len(events)), at_most=self.history_length)
         batch = (collator.rows if self.is_ranking else collator.queries)(events, visible)
+        if self.timelines is not None and stretches is not None:
+            batch = collator.with_sequences(batch, self.timelines, stretches, events.timestamps)
+            assert batch.sequences is not None
+            batch.sequences.times_known &= torch.tensor([tables.TIMESTAMP in record for record in contexts])
+            if self.timelines.has_times:
+                times = self._raw_times(select_spans(self.timelines.timestamps, *stretches))
+            if self.timelines_of == "all":
+                liked = lists(select_spans(self.timelines.positives, *stretches))
         return Asked(
             name=name,
             users=records[USER_ID],
@@ -149,7 +180,20 @@ class Recorder:
             histories=self._raw_histories(history),
             batch=with_unknown_ids(batch) if forget else batch,
             seen=history,
+            times=times,
+            liked=liked,
         )
+
+    def _raw_times(self, instants: Bags) -> list[list[Any]]:
+        """Instants as timestamps of the raw table, in whole seconds."""
+        seconds = instants.values.numpy() // 1_000_000
+        unit = self.dataset.manifest["timestamp"]["unit"]
+        raw: list[Any] = (
+            np.datetime_as_string(seconds.astype("datetime64[s]"), timezone="UTC").tolist()
+            if unit is None
+            else (seconds * PER_SECOND[unit]).tolist()
+        )
+        return [raw[begin:end] for begin, end in itertools.pairwise(instants.offsets.tolist())]
 
     def _known(self, table: pa.Table) -> dict[str, list[Record]]:
         return {name: [{name: value} for value in raw_values(table[name])] for name in (USER_ID, ITEM_ID)}
@@ -173,10 +217,14 @@ class Recorder:
         return [{name: values[row] for name, values in columns.items()} for row in range(table.num_rows)]
 
     def _raw_histories(self, history: Bags) -> list[list[Any]]:
-        ids = self.dataset.item_ids
-        known = [self.unknown[ITEM_ID] if row == 0 else ids[row] for row in history.values.tolist()]
-        offsets = history.offsets.tolist()
-        return [known[begin:end] for begin, end in itertools.pairwise(offsets)]
+        ids, unknown = self.dataset.item_ids, self.unknown[ITEM_ID]
+        return [[unknown if row == 0 else ids[row] for row in rows] for rows in lists(history)]
+
+
+def lists(bags: Bags) -> list[list[Any]]:
+    """The values of each bag."""
+    values = bags.values.tolist()
+    return [values[begin:end] for begin, end in itertools.pairwise(bags.offsets.tolist())]
 
 
 class RawRecords:

@@ -8,12 +8,13 @@ Legend: B queries, N items, D dimension of the vectors, I catalogue rows, K cut-
 # ruff: noqa: UP006, UP035, UP045 (scripted)
 # mypy: no-warn-return-any
 
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, cast
 
 import torch
 from torch import nn
 
-from recsys.export.inputs import Network
+from recsys.export.inputs import Inputs, Network
+from recsys.export.interfaces import QueryNetwork
 from recsys.export.known import Known, unread
 from recsys.export.search import best_items
 
@@ -24,11 +25,14 @@ class RetrievalProgram(nn.Module):
     Args:
         known: users and items by raw id.
         item_ids: raw ids of catalogue rows, `IntegerIds` or `StringIds`.
-        query, candidate: the towers behind their inputs.
+        query_inputs: of users and contexts.
+        query: a `QueryNetwork`.
+        candidate: the tower behind its inputs.
         candidates: [I, D] vectors of the catalogue.
         read_fields: fields that any record may hold to some effect.
     """
 
+    query: QueryNetwork
     candidates: torch.Tensor
     read_fields: List[str]
     if TYPE_CHECKING:
@@ -39,7 +43,8 @@ class RetrievalProgram(nn.Module):
         known: Known,
         *,
         item_ids: nn.Module,
-        query: Network,
+        query_inputs: Inputs,
+        query: nn.Module,
         candidate: Network,
         candidates: torch.Tensor,
         read_fields: List[str],
@@ -47,14 +52,20 @@ class RetrievalProgram(nn.Module):
         super().__init__()
         self.known = known
         self.item_ids = item_ids
-        self.query = query
+        self.query_inputs = query_inputs
+        self.query = cast(QueryNetwork, query)
         self.candidate = candidate
         self.register_buffer("candidates", candidates)
         self.read_fields = read_fields
 
     @torch.jit.export
     def encode_user(
-        self, user: Dict[str, Any], history: List[Any], context: Optional[Dict[str, Any]] = None
+        self,
+        user: Dict[str, Any],
+        history: List[Any],
+        context: Optional[Dict[str, Any]] = None,
+        history_times: Optional[List[Any]] = None,
+        history_liked: Optional[List[bool]] = None,
     ) -> torch.Tensor:
         """Vector [D] of a user.
 
@@ -62,9 +73,15 @@ class RetrievalProgram(nn.Module):
             user: fields of the users' table; of a known user the id is enough.
             history: raw ids of the items the user liked, oldest first.
             context: fields of the interactions' table, as the timestamp of the request.
+            history_times: when each item of the history was liked, as timestamps of the interactions' table;
+                models that read the history as a bag do without.
+            history_liked: whether each item of the history was liked, for models that read what was not, too;
+                all of them were where it is left out.
         """
-        rows, lengths = self.known.history_rows([history])
-        return self.encode_queries([user], rows, lengths, [self.or_nothing(context)])[0]
+        past = self.known.history_rows([history])
+        times = [history_times] if history_times is not None else None
+        liked = [history_liked] if history_liked is not None else None
+        return self.encode_queries([user], past, [self.or_nothing(context)], times, liked)[0]
 
     @torch.jit.export
     def encode_users(
@@ -72,10 +89,14 @@ class RetrievalProgram(nn.Module):
         users: List[Dict[str, Any]],
         histories: List[List[Any]],
         contexts: Optional[List[Dict[str, Any]]] = None,
+        history_times: Optional[List[List[Any]]] = None,
+        history_liked: Optional[List[List[bool]]] = None,
     ) -> torch.Tensor:
         """Vectors [B, D] of several users."""
-        rows, lengths = self.known.history_rows(histories)
-        return self.encode_queries(users, rows, lengths, self.each_or_nothing(contexts, len(users)))
+        past = self.known.history_rows(histories)
+        return self.encode_queries(
+            users, past, self.each_or_nothing(contexts, len(users)), history_times, history_liked
+        )
 
     @torch.jit.export
     def encode_item(self, item: Dict[str, Any]) -> torch.Tensor:
@@ -96,6 +117,8 @@ class RetrievalProgram(nn.Module):
         k: int,
         context: Optional[Dict[str, Any]] = None,
         exclude: Optional[List[Any]] = None,
+        history_times: Optional[List[Any]] = None,
+        history_liked: Optional[List[bool]] = None,
     ):
         """Raw ids of the k best items and their scores, best first; fewer where fewer are left.
 
@@ -105,10 +128,14 @@ class RetrievalProgram(nn.Module):
             k: at least 1.
             context: see `encode_user`.
             exclude: raw ids of further items that must not be recommended.
+            history_times: see `encode_user`.
+            history_liked: see `encode_user`.
         """
-        rows, lengths = self.known.history_rows([history])
-        vectors = self.encode_queries([user], rows, lengths, [self.or_nothing(context)])
-        excluded = rows if exclude is None else torch.cat([rows, self.known.rows_of_items(exclude)])
+        past = self.known.history_rows([history])
+        times = [history_times] if history_times is not None else None
+        liked = [history_liked] if history_liked is not None else None
+        vectors = self.encode_queries([user], past, [self.or_nothing(context)], times, liked)
+        excluded = past[0] if exclude is None else torch.cat([past[0], self.known.rows_of_items(exclude)])
         found, scores = self.best(vectors[0], excluded, k)
         listed: List[float] = scores.tolist()
         return self.item_ids.ids_of(found), listed
@@ -121,11 +148,15 @@ class RetrievalProgram(nn.Module):
         k: int,
         contexts: Optional[List[Dict[str, Any]]] = None,
         excludes: Optional[List[List[Any]]] = None,
+        history_times: Optional[List[List[Any]]] = None,
+        history_liked: Optional[List[List[bool]]] = None,
     ):
         """Lists of raw item ids and of scores, one for each user; arguments as of `recommend`."""
-        rows, lengths = self.known.history_rows(histories)
-        vectors = self.encode_queries(users, rows, lengths, self.each_or_nothing(contexts, len(users)))
-        seen = torch.split_with_sizes(rows, [len(history) for history in histories])
+        past = self.known.history_rows(histories)
+        vectors = self.encode_queries(
+            users, past, self.each_or_nothing(contexts, len(users)), history_times, history_liked
+        )
+        seen = torch.split_with_sizes(past[0], [len(history) for history in histories])
         found: List[torch.Tensor] = []
         scores: List[List[float]] = []
         for position in range(len(users)):
@@ -152,13 +183,15 @@ class RetrievalProgram(nn.Module):
     def encode_queries(
         self,
         users: List[Dict[str, Any]],
-        history: torch.Tensor,
-        lengths: torch.Tensor,
+        past: Tuple[torch.Tensor, torch.Tensor],
         contexts: List[Dict[str, Any]],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
     ) -> torch.Tensor:
-        """Vectors [B, D]; histories as catalogue rows."""
-        bags, dense = self.query_features(users, history, lengths, contexts)
-        return self.query(bags, dense)
+        """Vectors [B, D]; histories as catalogue rows and lengths."""
+        bags, dense = self.query_features(users, past[0], past[1], contexts)
+        embedded = self.query_inputs.embed(bags, dense.size(0))
+        return self.query.forward(embedded, dense, past, times, liked, contexts, self.candidates)
 
     def query_features(
         self,
@@ -176,9 +209,9 @@ class RetrievalProgram(nn.Module):
         rows = {"user": self.known.user_rows(users)}
         rows["context"] = torch.zeros_like(rows["user"])
         records = {"user": users, "context": contexts}
-        bags = self.query.inputs.bags(records, rows)
+        bags = self.query_inputs.bags(records, rows)
         bags["history"] = self.known.histories(history, lengths)
-        return bags, self.query.inputs.numbers(records, rows, len(users))
+        return bags, self.query_inputs.numbers(records, rows, len(users))
 
     def item_features(
         self, items: List[Dict[str, Any]]

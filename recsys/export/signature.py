@@ -108,21 +108,36 @@ def _retrieval_methods(item_id: str) -> dict[str, Any]:
         "exclude", "Optional[List[Any]]", "raw ids of further items to leave out", default=None
     )
     listed = "List[int]" if item_id == "integer" else "List[str]"
+    times = _argument(
+        "history_times",
+        "Optional[List[Any]]",
+        "timestamps of the history's items; models that read the history as a bag do without",
+        default=None,
+    )
+    liked = _argument(
+        "history_liked",
+        "Optional[List[bool]]",
+        "whether each of them was liked; models that read only what was liked do without",
+        default=None,
+    )
     return {
         "recommend": {
-            "arguments": [*query, k, context, exclude],
+            "arguments": [*query, k, context, exclude, times, liked],
             "returns": f"Tuple[{listed}, List[float]]: ids and scores, best first",
         },
-        "encode_user": {"arguments": [*query, context], "returns": "Tensor [D]"},
+        "encode_user": {"arguments": [*query, context, times, liked], "returns": "Tensor [D]"},
         "encode_item": {
             "arguments": [_argument("item", "Dict[str, Any]", _RECORD["item"])],
             "returns": "Tensor [D]",
         },
         "recommend_batch": {
-            "arguments": "users, histories, k, contexts = None, excludes = None: lists of the above",
+            "arguments": "users, histories, k and, or None, contexts, excludes, history_times, history_liked",
             "returns": f"Tuple[List[{listed}], List[List[float]]]",
         },
-        "encode_users": {"arguments": "users, histories, contexts = None: lists", "returns": "Tensor [B, D]"},
+        "encode_users": {
+            "arguments": "users, histories and, or None, contexts, history_times, history_liked",
+            "returns": "Tensor [B, D]",
+        },
         "encode_items": {"arguments": "items: a list", "returns": "Tensor [N, D]"},
         "unread_fields": _unread_fields("record"),
     }

@@ -7,7 +7,7 @@ be sharded in training and replaced by torch's own look-ups in export without to
 Legend: B examples, N candidates, D embedding dimension, H heads.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -56,6 +56,19 @@ class RetrievalModel(Protocol):
 
     def encode_candidates(self, batch: Batch) -> torch.Tensor:
         """Vectors [N, D] from item features."""
+
+
+def events_read(model: object) -> Literal["positives", "all"] | None:
+    """Which events of a history a model reads one by one (`Batch.sequences`); None where it does not."""
+    return getattr(model, "history_events", None)
+
+
+def popularity_windows(model: object) -> tuple[int | None, ...]:
+    """Days of the popularity features (`recsys.retrieval.popularity`) that a model's vectors end in.
+
+    Its candidates end in zeros in their place, its queries in their weights.
+    """
+    return tuple(getattr(model, "popularity_windows", ()))
 
 
 def embed(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:

@@ -1,5 +1,7 @@
 """Reading a model's weights out of a checkpoint."""
 
+import ctypes
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,12 +19,22 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
     Raises:
         ValueError: the file is missing or damaged, or its weights do not fit the model.
     """
-    try:
-        model.load_state_dict(read_weights(checkpoint))
-    except RuntimeError as error:
+    weights = read_weights(checkpoint)
+    own = model.state_dict()
+    misfits = [f"it has no `{name}`" for name in own if name not in weights]
+    misfits += [f"it has a `{name}`, which the model lacks" for name in weights if name not in own]
+    misfits += [
+        f"its `{name}` is {list(weights[name].shape)}, the model's {list(value.shape)}"
+        for name, value in own.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    if misfits:
         raise ValueError(
-            f"checkpoint `{checkpoint}` does not fit the model of its `config.yaml`: {error}"
-        ) from error
+            f"checkpoint `{checkpoint}` does not fit the model of its `config.yaml`: {'; '.join(misfits)}"
+        )
+    for name, value in weights.items():
+        model.load_state_dict({name: value}, strict=False)
+        _let_go(value)
 
 
 def read_weights(checkpoint: Path) -> Weights:
@@ -42,6 +54,20 @@ def read_weights(checkpoint: Path) -> Weights:
             f"checkpoint `{checkpoint}` is damaged ({error}); use another of that folder"
         ) from error
     return {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
+
+
+def _let_go(mapped: torch.Tensor) -> None:
+    """Takes the pages of a tensor that is mapped from a file out of this process's resident set.
+
+    NOTE: else the file would count beside the model it was copied to, twice the memory of large tables.
+    """
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    begin = -(-mapped.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = (mapped.data_ptr() + mapped.nbytes - begin) // mmap.PAGESIZE * mmap.PAGESIZE
+    if size > 0:
+        advise = ctypes.CDLL(None).madvise
+        advise(ctypes.c_void_p(begin), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
 
 
 def grow_weights(model: nn.Module, weights: Weights, rows: Mapping[str, torch.Tensor]) -> None:

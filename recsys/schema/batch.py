@@ -14,15 +14,22 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torchrec import JaggedTensor, KeyedJaggedTensor
+
+from recsys.schema.sequences import Sequences
+
+Part: TypeAlias = torch.Tensor | KeyedJaggedTensor | JaggedTensor | Sequences
 
 
 @dataclasses.dataclass
 class Batch:
     """Examples of any task; a field that a task does not need is None.
+
+    With `sequences`, an example is an asked state of one, and B counts the sequences in `ids` and `dense` and
+    the asked states elsewhere.
 
     Args:
         ids: [B] bags of table rows for every sparse feature, in the order of `FeatureSchema.sparse`.
@@ -35,6 +42,7 @@ class Batch:
         user_keys: [B] int64, equal for rows of the same user, known to train or not.
         relevant: [B] bags of catalogue rows that count as hits, when evaluating.
         seen: [B] bags of catalogue rows that must not be recommended, when evaluating.
+        sequences: histories event by event, for models that read them so.
         share: what this rank's mean over the batch weighs in the mean over all ranks: their number times this
             part's examples over the global batch's; 0 where the examples only stand in for an empty part,
             with `weights` of 0.
@@ -49,10 +57,11 @@ class Batch:
     user_keys: torch.Tensor | None = None
     relevant: JaggedTensor | None = None
     seen: JaggedTensor | None = None
+    sequences: Sequences | None = None
     share: float = 1.0
 
     def __len__(self) -> int:
-        return int(self.dense.shape[0])
+        return int(self.dense.shape[0]) if self.sequences is None else len(self.sequences.asked_states)
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Batch:
         """This batch on `device`."""
@@ -102,7 +111,7 @@ class Batch:
         """True when every bag holds one row; looked at once, for a feature store is asked often."""
         return bool((self.ids.lengths() == 1).all())
 
-    def _tensors(self) -> list[tuple[str, torch.Tensor | KeyedJaggedTensor | JaggedTensor]]:
+    def _tensors(self) -> list[tuple[str, Part]]:
         fields = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
         return [(name, value) for name, value in fields if value is not None and name != "share"]
 
@@ -116,9 +125,7 @@ def gather_bags(values: torch.Tensor, *, starts: torch.Tensor, lengths: torch.Te
     return values.index_select(0, shift.add_(torch.arange(total, device=values.device)))
 
 
-def _pin(
-    value: torch.Tensor | KeyedJaggedTensor | JaggedTensor,
-) -> torch.Tensor | KeyedJaggedTensor | JaggedTensor:
+def _pin(value: Part) -> Part:
     if isinstance(value, JaggedTensor):
         return JaggedTensor(values=value.values().pin_memory(), lengths=value.lengths().pin_memory())
     return value.pin_memory()

@@ -9,6 +9,7 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -206,6 +207,23 @@ class Anomalies(pl.Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Watches no longer."""
         self._watch.close()
+
+
+class ValidationReports(pl.Callback):
+    """Hands each validation to somebody, who may end the training by an exception.
+
+    Args:
+        report: takes the number of epochs trained and the validation metrics.
+    """
+
+    def __init__(self, report: Callable[[int, Mapping[str, float]], None]) -> None:
+        super().__init__()
+        self.report = report
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reports."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.report(trainer.current_epoch + 1, metrics)
 
 
 class StderrProgressBar(TQDMProgressBar):

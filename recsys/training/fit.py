@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
 from recsys.data.datamodule import RecDataModule
-from recsys.models.protocols import RetrievalModel
+from recsys.models.protocols import RetrievalModel, events_read
 from recsys.models.weights import load_weights
 from recsys.training.averaging import AveragedWeights
 from recsys.training.callbacks import (
@@ -94,6 +94,7 @@ def fit(
         ValueError: a damaged checkpoint, a monitored metric that does not exist, numbers that are not
             finite, or a disk that refuses a checkpoint.
     """
+    data.show_timelines(events_read(task.model))
     options = _settled(options, data)
     monitor = options.monitor or task.monitor
     checkpoints = Checkpoints(

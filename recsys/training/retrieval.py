@@ -15,8 +15,8 @@ from torch import nn
 
 from recsys import losses
 from recsys.metrics.ranking import find_hits, ranking_metrics
-from recsys.models.protocols import RetrievalModel
-from recsys.retrieval.exact import top_k
+from recsys.models.protocols import RetrievalModel, popularity_windows
+from recsys.retrieval.popularity import Popularity, answers
 from recsys.schema.batch import Batch
 from recsys.training.optimizers import Optimizers
 from recsys.training.processes import gather_objects, gather_rows
@@ -30,7 +30,8 @@ from recsys.training.task import (
     share_of_loss,
 )
 
-Loss = Literal["auto", "full_softmax", "sampled_softmax", "in_batch_softmax", "bpr"]
+Loss = Literal["auto", "full_softmax", "sampled_softmax", "in_batch_softmax", "bpr", "gbce"]
+Negatives = Literal["uniform", "popularity", "mixed"]
 
 
 class RetrievalTask(pl.LightningModule):
@@ -40,9 +41,13 @@ class RetrievalTask(pl.LightningModule):
         model: a `RetrievalModel`.
         optimizers: who moves which parameter.
         loss: `full_softmax` over the whole catalogue; `in_batch_softmax` over the batch's items;
-            `sampled_softmax` over these and `num_negatives` uniform ones, both with logQ correction; `bpr`
-            against uniform ones; `auto`, full up to `full_softmax_limit` items and sampled beyond.
-        num_negatives: uniform negatives a batch.
+            `sampled_softmax` over these and `num_negatives` drawn ones, both with logQ correction; `bpr` and
+            `gbce` against drawn ones; `auto`, full up to `full_softmax_limit` items and sampled beyond.
+        num_negatives: negatives drawn for a batch, the same for all its examples.
+        negatives: from what they are drawn: `uniform` over the catalogue, by `popularity` among the train
+            positives, or `mixed`, half of each.
+        calibration: of `gbce`, from 0 to 1.
+        label_smoothing: of `full_softmax`, from 0 to 1.
         full_softmax_limit: largest catalogue for which `auto` takes the full softmax.
         ks: cut-offs of the validation metrics.
     """
@@ -56,6 +61,9 @@ class RetrievalTask(pl.LightningModule):
         *,
         loss: Loss = "auto",
         num_negatives: int = 1024,
+        negatives: Negatives = "uniform",
+        calibration: float = 0.75,
+        label_smoothing: float = 0.0,
         full_softmax_limit: int = 20_000,
         ks: tuple[int, ...] = (10,),
     ) -> None:
@@ -64,11 +72,16 @@ class RetrievalTask(pl.LightningModule):
         self.optimizers_of = optimizers
         self.loss = loss
         self.num_negatives = num_negatives
+        self.negatives = negatives
+        self.calibration = calibration
+        self.label_smoothing = label_smoothing
         self.full_softmax_limit = full_softmax_limit
         self.ks = tuple(ks)
         self.negatives_seed = torch.initial_seed()
         self._catalogue: Batch | None = None
         self._item_counts: torch.Tensor | None = None
+        self._popularity: Popularity | None = None
+        self._validation_popularity: Popularity | None = None
         self._candidates_ID: torch.Tensor | None = None
         self._hits: list[np.ndarray[Any, Any]] = []
         self._num_relevant: list[np.ndarray[Any, Any]] = []
@@ -78,8 +91,16 @@ class RetrievalTask(pl.LightningModule):
         dataset = data_module(self).dataset
         self._catalogue = dataset.items
         self._item_counts = dataset.item_counts.clamp(min=1).float()
+        windows = popularity_windows(self.model)
+        self._popularity = dataset.popularity("train", windows)
+        self._validation_popularity = dataset.popularity("validation", windows)
         if self.loss == "auto":
             self.loss = "full_softmax" if dataset.num_items <= self.full_softmax_limit else "sampled_softmax"
+        if self.label_smoothing and self.loss != "full_softmax":
+            raise ValueError(
+                f"`task.label_smoothing={self.label_smoothing}` spreads the target over the whole catalogue: "
+                f"it needs `task.loss=full_softmax`, got `{self.loss}`"
+            )
 
     def on_fit_start(self) -> None:
         """Moves the catalogue to where the model is."""
@@ -87,6 +108,9 @@ class RetrievalTask(pl.LightningModule):
         assert self._item_counts is not None
         self._catalogue = self._catalogue.to(self.device)
         self._item_counts = self._item_counts.to(self.device)
+        for popularity in (self._popularity, self._validation_popularity):
+            if popularity is not None:
+                popularity.to(self.device)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """See `recsys.training.task`."""
@@ -119,15 +143,21 @@ class RetrievalTask(pl.LightningModule):
         assert self._catalogue is not None
         assert batch.item_rows is not None
         scores_BI = queries_BD @ self._encoders.encode_candidates(self._catalogue).T
+        scores_BI = self._with_popularity(scores_BI, queries_BD, batch)
         # Row 0 is the unknown item: nothing to be recommended, so no competitor either.
-        return losses.full_softmax(scores_BI[:, 1:], batch.item_rows - 1, weights_B=batch.weights)
+        return losses.full_softmax(
+            scores_BI[:, 1:],
+            batch.item_rows - 1,
+            weights_B=batch.weights,
+            label_smoothing=self.label_smoothing,
+        )
 
     def _in_batch(self, queries_BD: torch.Tensor, batch: Batch) -> torch.Tensor:
         assert self._catalogue is not None
         assert self._item_counts is not None
         assert batch.item_rows is not None
         rows_N, vectors_ND, first = self._of_all_processes(batch)
-        scores_BN = queries_BD @ vectors_ND.T
+        scores_BN = self._with_popularity(queries_BD @ vectors_ND.T, queries_BD, batch, rows_N)
         log_q_I = (self._item_counts / self._item_counts.sum()).log()
         return losses.sampled_softmax(
             _own(scores_BN, first),
@@ -139,18 +169,27 @@ class RetrievalTask(pl.LightningModule):
         )
 
     def _sampled(self, queries_BD: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """One encoding of the batch's items and of shared uniform negatives serves the whole batch."""
+        """One encoding of the batch's items and of shared negatives serves the whole batch."""
         assert self._catalogue is not None
         assert batch.item_rows is not None
         drawn_N = self._draw_negatives().to(batch.item_rows.device)
         rows_N, vectors_ND, first = self._of_all_processes(batch, drawn_N)
         size = len(rows_N) - self.num_negatives
-        scores_BN = queries_BD @ vectors_ND.T
+        scores_BN = self._with_popularity(queries_BD @ vectors_ND.T, queries_BD, batch, rows_N)
         positive_B = _own(scores_BN, first)
         accidental_BN = losses.accidental_hits(batch.item_rows, rows_N)
         if self.loss == "bpr":
             return losses.bayesian_personalized_ranking(
                 positive_B, scores_BN[:, size:], mask_BN=accidental_BN[:, size:], weights_B=batch.weights
+            )
+        if self.loss == "gbce":
+            return losses.generalised_binary_cross_entropy(
+                positive_B,
+                scores_BN[:, size:],
+                sampling_rate=min(1.0, self.num_negatives / max(len(self._catalogue) - 2, 1)),
+                calibration=self.calibration,
+                mask_BN=accidental_BN[:, size:],
+                weights_B=batch.weights,
             )
         return losses.sampled_softmax(
             positive_B,
@@ -160,6 +199,20 @@ class RetrievalTask(pl.LightningModule):
             mask_BN=accidental_BN,
             weights_B=batch.weights,
         )
+
+    def _with_popularity(
+        self,
+        scores_BN: torch.Tensor,
+        queries_BD: torch.Tensor,
+        batch: Batch,
+        rows_N: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The scores, where the model weighs popularity, with that of each query's instant."""
+        if self._popularity is None:
+            return scores_BN
+        assert batch.sequences is not None
+        weights_BP = queries_BD[:, -self._popularity.num_windows :]
+        return scores_BN + self._popularity.scores(weights_BP, batch.sequences.asked_instants, rows_N)
 
     def _of_all_processes(
         self, batch: Batch, drawn_N: torch.Tensor | None = None
@@ -178,18 +231,38 @@ class RetrievalTask(pl.LightningModule):
         return torch.cat([rows_N, drawn_N]), torch.cat([vectors_ND, vectors[len(own) :]]), first
 
     def _draw_negatives(self) -> torch.Tensor:
-        """[N] uniform rows of the catalogue, the same in every process, decided by seed and step alone."""
+        """[N] rows of the catalogue, the same in every process, decided by seed and step alone."""
         assert self._catalogue is not None
+        assert self._item_counts is not None
         seed = self.negatives_seed * 1_000_003 + num_batches_done(self)
         generator = torch.Generator().manual_seed(seed % 2**63)
-        return torch.randint(1, len(self._catalogue), (self.num_negatives,), generator=generator)
+        num_popular = self._num_popular
+        uniform = torch.randint(
+            1, len(self._catalogue), (self.num_negatives - num_popular,), generator=generator
+        )
+        if not num_popular:
+            return uniform
+        # Inverse of the cumulated shares: `multinomial` stops at 16 million items.
+        shares = self._item_counts[1:].double().cumsum(0).cpu()
+        drawn = torch.rand(num_popular, generator=generator, dtype=torch.float64) * shares[-1]
+        popular = 1 + torch.searchsorted(shares, drawn, right=True).clamp(max=len(shares) - 1)
+        return torch.cat([uniform, popular])
+
+    @property
+    def _num_popular(self) -> int:
+        """How many of the negatives are drawn by popularity."""
+        return {"uniform": 0, "popularity": self.num_negatives, "mixed": self.num_negatives // 2}[
+            self.negatives
+        ]
 
     def _log_expected_counts(self, batch_size: int) -> torch.Tensor:
-        """[I] log of how often each item is expected among the candidates, in-batch and uniform."""
+        """[I] log of how often each item is expected among the candidates, in-batch and drawn."""
         assert self._item_counts is not None
-        in_batch_I = batch_size * self._item_counts / self._item_counts.sum()
-        drawn = self.num_negatives / (len(self._item_counts) - 1)
-        return (in_batch_I + drawn).log()
+        by_count_I = batch_size * self._item_counts / self._item_counts.sum()
+        if self._num_popular:
+            by_count_I = by_count_I + self._num_popular * self._item_counts / self._item_counts[1:].sum()
+        uniform = (self.num_negatives - self._num_popular) / (len(self._item_counts) - 1)
+        return (by_count_I + uniform).log()
 
     def on_validation_epoch_start(self) -> None:
         """Encodes the catalogue once for all validation queries."""
@@ -201,14 +274,13 @@ class RetrievalTask(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Ranks the whole catalogue for each query."""
         assert self._candidates_ID is not None
-        assert batch.seen is not None
         assert batch.relevant is not None
-        _, rows_BK = top_k(
+        _, rows_BK = answers(
             self._encoders.encode_queries(batch),
             self._candidates_ID,
             max(self.ks),
-            seen_values=batch.seen.values(),
-            seen_offsets=batch.seen.offsets(),
+            batch=batch,
+            popularity=self._validation_popularity,
         )
         if batch.share == 0:
             return

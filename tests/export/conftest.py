@@ -15,6 +15,7 @@ from recsys.models.dlrm import DLRM
 from recsys.models.final_mlp import FinalMLP
 from recsys.models.matrix_factorization import MatrixFactorization
 from recsys.models.mmoe import MMoE
+from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 from tests.export import worlds
@@ -64,6 +65,10 @@ def two_tower(dataset: PreparedDataset) -> nn.Module:
 
 def matrix_factorization(dataset: PreparedDataset) -> nn.Module:
     return lively(MatrixFactorization(dataset.schema, embedding_dim=8))
+
+
+def sequence_two_tower(dataset: PreparedDataset, **keys: Any) -> nn.Module:
+    return lively(SequenceTwoTower(dataset.schema, embedding_dim=8, max_length=HISTORY_LENGTH, **keys))
 
 
 def wide_deep(dataset: PreparedDataset) -> nn.Module:

@@ -16,6 +16,7 @@ from recsys.data.options import DataOptions
 from recsys.models.deep_fm import DeepFM
 from recsys.models.final_mlp import FinalMLP
 from recsys.models.matrix_factorization import MatrixFactorization
+from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 from recsys.nn.embeddings import deferred_tables
@@ -28,7 +29,12 @@ from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask
 
 RANKING = {"wide_deep": WideDeep, "deep_fm": DeepFM, "final_mlp": partial(FinalMLP, normalisation="batch")}
-MODELS = {**RANKING, "two_tower": TwoTower, "matrix_factorization": MatrixFactorization}
+MODELS = {
+    **RANKING,
+    "two_tower": TwoTower,
+    "sequence_two_tower": SequenceTwoTower,
+    "matrix_factorization": MatrixFactorization,
+}
 
 
 TRAINER = TrainerOptions(max_epochs=3, progress_bar=False, log_every_n_steps=1, patience=None)

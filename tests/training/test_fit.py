@@ -14,6 +14,8 @@ import torch
 
 from recsys.data.datamodule import RecDataModule
 from recsys.models.matrix_factorization import MatrixFactorization
+from recsys.models.protocols import events_read
+from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 from recsys.training.fit import fit, seed_everything, show_items
@@ -29,10 +31,17 @@ OPTIMIZERS = Optimizers(learning_rate=0.01, schedule="cosine", warmup_steps=3)
 
 def start(options, *, task="retrieval", optimizers=OPTIMIZERS, seed=0, **keys):
     seed_everything(seed)
+    sequences = task == "sequences"
+    if sequences:
+        task = "retrieval"
+        options = dataclasses.replace(options, batch_size=8)
     data = RecDataModule(options, task=task, seed=0)
     schema = data.dataset.schema
     if task == "ranking":
         return RankingTask(WideDeep(schema, embedding_dim=8, id_dropout=0.1), optimizers), data
+    if sequences:
+        data.show_timelines("positives")
+        return RetrievalTask(SequenceTwoTower(schema, embedding_dim=8), optimizers, **keys), data
     return RetrievalTask(TwoTower(schema, embedding_dim=8, id_dropout=0.1), optimizers, **keys), data
 
 
@@ -57,7 +66,7 @@ def interrupt_at(task, step):
 
 
 @pytest.mark.parametrize("tables", ["adamw", "rowwise_adagrad"])
-@pytest.mark.parametrize("task", ["retrieval", "ranking"])
+@pytest.mark.parametrize("task", ["retrieval", "sequences", "ranking"])
 def test_interrupted_and_resumed_equals_uninterrupted(options, tmp_path, task, tables):
     optimizers = dataclasses.replace(OPTIMIZERS, tables=tables)
     whole, data = start(options, task=task, optimizers=optimizers)
@@ -100,7 +109,8 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(options, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("task", "metric", "chance"), [("retrieval", "ndcg@10", 0.2), ("ranking", "auc", 0.5)]
+    ("task", "metric", "chance"),
+    [("retrieval", "ndcg@10", 0.2), ("sequences", "ndcg@10", 0.2), ("ranking", "auc", 0.5)],
 )
 def test_training_learns(options, tmp_path, task, metric, chance):
     trainer = dataclasses.replace(TRAINER, max_epochs=20)
@@ -110,15 +120,20 @@ def test_training_learns(options, tmp_path, task, metric, chance):
     assert result.examples_per_second > 0
 
 
-@pytest.mark.parametrize("loss", ["sampled_softmax", "in_batch_softmax", "bpr"])
-def test_sampled_losses_learn(options, tmp_path, loss):
-    task, data = start(options, loss=loss, num_negatives=16)
-    result = fit(task, data, dataclasses.replace(TRAINER, max_epochs=25), run_dir=tmp_path)
+@pytest.mark.parametrize("task", ["retrieval", "sequences"])
+@pytest.mark.parametrize("loss", ["sampled_softmax", "in_batch_softmax", "bpr", "gbce"])
+def test_sampled_losses_learn(options, tmp_path, task, loss):
+    task, data = start(options, task=task, loss=loss, num_negatives=16)
+    trainer = dataclasses.replace(TRAINER, max_epochs=60 if loss == "gbce" else 25)
+    result = fit(task, data, trainer, run_dir=tmp_path)
     assert result.validation["ndcg@10"] > 0.35
 
 
-def test_sampled_softmax_estimates_the_full_softmax(options):
-    task, data = start(options, loss="sampled_softmax", num_negatives=4000)
+@pytest.mark.parametrize("task", ["retrieval", "sequences"])
+@pytest.mark.parametrize("negatives", ["uniform", "popularity", "mixed"])
+def test_sampled_softmax_estimates_the_full_softmax(options, task, negatives):
+    task, data = start(options, task=task, loss="sampled_softmax", num_negatives=4000, negatives=negatives)
+    data.show_timelines(events_read(task.model))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=0))
     task.trainer = SimpleNamespace(datamodule=data, fit_loop=loop)
     task.setup("fit")
@@ -128,6 +143,27 @@ def test_sampled_softmax_estimates_the_full_softmax(options):
         sampled = task._sampled(queries, batch)
         full = task._full_softmax(queries, batch)
     assert sampled.item() == pytest.approx(full.item(), abs=0.05)
+
+
+@pytest.mark.parametrize("negatives", ["uniform", "popularity", "mixed"])
+def test_negatives_are_drawn_as_often_as_is_corrected_for(options, negatives):
+    task, data = start(options, loss="sampled_softmax", num_negatives=200_000, negatives=negatives)
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=0))
+    task.trainer = SimpleNamespace(datamodule=data, fit_loop=loop)
+    task.setup("fit")
+    counts = torch.bincount(task._draw_negatives(), minlength=data.dataset.num_items)[1:].float()
+    expected = task._log_expected_counts(0).exp()[1:]
+    assert counts.sum() == expected.sum().round() == 200_000
+    assert (counts - expected).abs().max() < 5 * expected.max().sqrt()
+    assert (expected.max() / expected.min() > 1.05) == (negatives != "uniform")
+
+
+def test_smoothing_without_the_full_softmax_is_refused(options, tmp_path):
+    task, data = start(options, loss="sampled_softmax", label_smoothing=0.1)
+    with pytest.raises(
+        ValueError, match=r"`task.label_smoothing=0.1` .* needs `task.loss=full_softmax`, got"
+    ):
+        fit(task, data, TRAINER, run_dir=tmp_path)
 
 
 def test_bpr_compares_each_positive_with_the_drawn_items_but_itself(options):

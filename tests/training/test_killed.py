@@ -34,7 +34,8 @@ def run_in(processes, case, options, run_dir, *, resume=False, kill_after=None) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "average_decay"), [("wide_deep", None), ("two_tower", None), ("final_mlp", 0.9)]
+    ("model", "average_decay"),
+    [("wide_deep", None), ("two_tower", None), ("sequence_two_tower", None), ("final_mlp", 0.9)],
 )
 @pytest.mark.parametrize("tables", ["adamw", "rowwise_adagrad"])
 def test_killed_at_any_step_and_resumed_equals_not_killed(

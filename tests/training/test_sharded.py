@@ -47,6 +47,8 @@ CASES = {
     "in-batch softmax": Case(loss="in_batch_softmax"),
     "sampled softmax": Case(loss="sampled_softmax"),
     "BPR": Case(loss="bpr"),
+    "sequences, full softmax": Case(model="sequence_two_tower"),
+    "sequences, sampled softmax": Case(model="sequence_two_tower", loss="sampled_softmax"),
     "matrix factorization, fused alone": Case(model="matrix_factorization", tables="adagrad"),
 }
 
@@ -54,7 +56,7 @@ CASES = {
 @pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(options, tmp_path):
     # 63 does not divide by two, nor the rows of an epoch by 63: parts are uneven.
-    options = dataclasses.replace(options, batch_size=63)
+    options = dataclasses.replace(options, batch_size=63)  # of sequences: one batch an epoch
     trainer = dataclasses.replace(Case().trainer, max_epochs=100, max_steps=200, validate_every_epochs=5)
     cases = {name: dataclasses.replace(case, trainer=trainer) for name, case in CASES.items()}
     jobs = [(sharded(case), options, tmp_path / f"two-{name}", False) for name, case in cases.items()]

@@ -1,0 +1,78 @@
+"""One of several runs: taken up where it stopped, run, and its ending kept in its folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from recsys.config.compose import SWEEP, Composition, current_composition
+from recsys.config.runs import read_config
+from recsys.sweeps.queue import running, sweep_of, write_ending
+
+logger = logging.getLogger(__name__)
+
+Outcome = Path | Exception
+
+
+def run_trial(
+    config: DictConfig,
+    *,
+    continues: str | None,
+    run: Callable[[Composition], Outcome],
+    report: Callable[[Exception], int],
+) -> None:
+    """Runs one of several; its failure is recorded in its folder and ends nothing else.
+
+    Args:
+        config: as Hydra composed it.
+        continues: key that names a run to go on with.
+        run: the command.
+        report: prints what went wrong.
+    """
+    hydras = HydraConfig.get()
+    assert hydras.mode == RunMode.MULTIRUN
+    folder = Path(os.path.relpath(hydras.runtime.output_dir))
+    texts = [text.lstrip("+") for text in hydras.overrides.task]
+    asked = [text for text in texts if text != f"~{SWEEP}" and not text.startswith("run_dir=")]
+    number = int(folder.name) if folder.name.isdigit() else hydras.job.num
+    started = time.perf_counter()
+    config.run_dir = str(folder)
+    with running(folder.absolute()):
+        composition = current_composition(config)
+        if sweep_of(folder.absolute()) is not None:
+            composition = _taken_up(folder, continues) or composition
+        logger.info("trial %s: %s", folder.name, " ".join(asked))
+        outcome = run(composition)
+        ending = {"status": "complete"}
+        if isinstance(outcome, optuna.TrialPruned):
+            ending = {"status": "pruned", "reason": str(outcome)}
+            logger.info("trial %s is given up: %s", folder.name, outcome)
+        elif isinstance(outcome, Exception):
+            ending = {"status": "failed", "error": f"{type(outcome).__name__}: {outcome}"}
+            report(outcome)
+        seconds = time.perf_counter() - started
+        write_ending(folder, number=number, overrides=asked, seconds=seconds, **ending)
+
+
+def _taken_up(folder: Path, continues: str | None) -> Composition | None:
+    """The composition that goes on with a run whose process died; None, and an empty folder, without one."""
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            read_config(folder)
+        except ValueError:  # it died before it had kept its configuration whole
+            shutil.rmtree(folder)
+        else:
+            if continues is not None:
+                logger.info("going on with `%s`", folder)
+                return Composition({continues: str(folder)}, {}, [f"{continues}={folder}"])
+            shutil.rmtree(folder)
+    return None

@@ -1,0 +1,177 @@
+"""Sequence encoders: what each state of a sequence of events knows, causally.
+
+Every encoder maps x [B, S, D] (state 0 and the events, each with what is known after it) and the instants
+[B, S] to states [B, S, D]; state s depends on positions 0..s alone. Sequences end in padding, which nothing
+before it can see.
+
+Legend: B sequences, S states, D width, H heads.
+"""
+
+import math
+from typing import Final, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+HistoryEncoder = Literal["mean", "attention", "transformer", "hstu"]
+
+# Relative positions and time gaps (powers of two, in seconds) that attention can tell apart.
+NUM_DISTANCES: Final[int] = 128
+NUM_GAPS: Final[int] = 32
+
+
+def sequence_encoder(
+    kind: HistoryEncoder, *, width: int, blocks: int, heads: int, dropout: float
+) -> nn.Module:
+    """The encoder of this kind.
+
+    Args:
+        kind: `mean` of all so far; `attention`, one block of causal self-attention; `transformer`, `blocks`
+            of them with feed-forward layers (Kang and McAuley, 2018, SASRec, arXiv 1808.09781, with the norms
+            before each part); `hstu`, `blocks` of pointwise aggregated attention with relative time (Zhai et
+            al., 2024, arXiv 2402.17152, equations 1 to 4).
+        width: D, a multiple of `heads`.
+        blocks: of `transformer` and `hstu`.
+        heads: of attention.
+        dropout: in training, of attention's weights and of each part's output.
+
+    Raises:
+        ValueError: `heads` does not divide `width`.
+    """
+    if width % heads:
+        raise ValueError(f"`model.num_heads` must divide `model.embedding_dim` ({width}), got {heads}")
+    if kind == "mean":
+        return RunningMean(width, dropout=dropout)
+    if kind == "attention":
+        return Stack([AttentionBlock(width, heads=heads, dropout=dropout, has_feed_forward=False)], width)
+    block = HSTUBlock if kind == "hstu" else AttentionBlock
+    return Stack([block(width, heads=heads, dropout=dropout) for _ in range(blocks)], width)
+
+
+def log_gaps(seconds: torch.Tensor, num_buckets: int = NUM_GAPS) -> torch.Tensor:
+    """Buckets 1 to `num_buckets` - 1 of time gaps: 1 + floor(log2(1 + seconds)); negative gaps count as 0.
+
+    Example:
+        >>> log_gaps(torch.tensor([0.0, 1.0, 3600.0, 1e12])).tolist()
+        [1, 2, 12, 31]
+    """
+    return (1 + torch.log2(1 + seconds.clamp(min=0)).floor()).clamp(max=num_buckets - 1).long()
+
+
+class RunningMean(nn.Module):
+    """x + MLP(mean of x so far), each with its norm."""
+
+    def __init__(self, width: int, *, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout),
+            nn.Linear(2 * width, width),
+        )  # fmt: skip
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
+        """States [B, S, D]."""
+        counts_S1 = torch.arange(1, x_BSD.size(1) + 1, device=x_BSD.device, dtype=x_BSD.dtype)[:, None]
+        mean_BSD = x_BSD.cumsum(dim=1) / counts_S1
+        states: torch.Tensor = self.norm(mean_BSD + self.layers(mean_BSD))
+        return states
+
+
+class Stack(nn.Module):
+    """Blocks one after the other, a norm at the end."""
+
+    def __init__(self, blocks: list[nn.Module], width: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
+        """States [B, S, D]."""
+        for block in self.blocks:
+            x_BSD = block(x_BSD, instants_BS)
+        states: torch.Tensor = self.norm(x_BSD)
+        return states
+
+
+class AttentionBlock(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x)); a learned bias for each distance."""
+
+    def __init__(self, width: int, *, heads: int, dropout: float, has_feed_forward: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.rate = dropout
+        self.norm = nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.feed_forward = (
+            nn.Sequential(
+                nn.LayerNorm(width),
+                nn.Linear(width, 4 * width),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(4 * width, width),
+                nn.Dropout(dropout),
+            )
+            if has_feed_forward
+            else None
+        )
+
+    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
+        """States [B, S, D]."""
+        batch, size, width = x_BSD.shape
+        parts = self.queries_keys_values(self.norm(x_BSD)).view(
+            batch, size, 3, self.heads, width // self.heads
+        )
+        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        rate = self.rate if self.training else 0.0
+        found = functional.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True)
+        x_BSD = x_BSD + self.dropout(self.out(found.transpose(1, 2).reshape(batch, size, width)))
+        if self.feed_forward is not None:
+            x_BSD = x_BSD + self.feed_forward(x_BSD)
+        return x_BSD
+
+
+class HSTUBlock(nn.Module):
+    """x + out(norm(A v) * u) with A = silu(q k^T + bias of position and time) / s; u, v, q, k see norm(x)."""
+
+    def __init__(self, width: int, *, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.gates_and_values = nn.Linear(width, 4 * width)
+        self.by_distance = nn.Embedding(NUM_DISTANCES, heads)
+        self.by_gap = nn.Embedding(NUM_GAPS, heads)
+        nn.init.zeros_(self.by_distance.weight)
+        nn.init.zeros_(self.by_gap.weight)
+        self.norm_found = nn.LayerNorm(width)
+        self.out = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
+        """States [B, S, D]."""
+        batch, size, width = x_BSD.shape
+        u_BSD, q, k, v = functional.silu(self.gates_and_values(self.norm(x_BSD))).chunk(4, dim=2)
+        q, k, v = self.split(q), self.split(k), self.split(v)
+        scores_BHSS = q @ k.transpose(2, 3) / math.sqrt(width / self.heads) + self.bias(instants_BS)
+        seen_SS = torch.ones(size, size, device=x_BSD.device, dtype=x_BSD.dtype).tril()
+        weights_BHSS = functional.silu(scores_BHSS) * (seen_SS / seen_SS.sum(dim=1, keepdim=True))
+        found = (weights_BHSS @ v).transpose(1, 2).reshape(batch, size, width)
+        gated_BSD = self.dropout(self.norm_found(found) * u_BSD)
+        mixed: torch.Tensor = x_BSD + self.out(gated_BSD)
+        return mixed
+
+    def split(self, x_BSD: torch.Tensor) -> torch.Tensor:
+        """[B, H, S, D / H]."""
+        return x_BSD.view(x_BSD.size(0), x_BSD.size(1), self.heads, -1).transpose(1, 2)
+
+    def bias(self, instants_BS: torch.Tensor) -> torch.Tensor:
+        """[B, H, S, S] of how far back each position is, in events and in time."""
+        places_S = torch.arange(instants_BS.size(1), device=instants_BS.device)
+        farthest = self.by_distance.num_embeddings - 1
+        distances_SS = (places_S[:, None] - places_S[None, :]).clamp(min=0, max=farthest)
+        gaps_BSS = log_gaps(instants_BS[:, :, None] - instants_BS[:, None, :])
+        found_BSSH = self.by_distance(distances_SS)[None] + self.by_gap(gaps_BSS)
+        bias: torch.Tensor = found_BSSH.permute(0, 3, 1, 2)
+        return bias

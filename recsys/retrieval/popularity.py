@@ -1,0 +1,164 @@
+"""Popularity of late: what was liked in the days before a request, known strictly before it.
+
+Legend: E events, B queries, I catalogue rows, N candidates, P windows, T periods, D dimension of the vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+
+from recsys.retrieval.exact import top_k
+from recsys.schema.batch import Batch, gather_bags
+
+_DAY = 86_400_000_000  # microseconds
+_MOST_BYTES = 256_000_000
+
+
+class Popularity:
+    """log of how many times its even share each item had of all events in a window before a period begins.
+
+    With c the events of an item in the window, C those of all items and I the number of items, a feature is
+    log((c + 1) / (C + I) * I): 0 where nothing is known. A period is a day (UTC), or several where the
+    features of all days would take too much memory.
+
+    Args:
+        items: [E] catalogue rows, in the order of time.
+        timestamps: [E] int64, microseconds since 1970 (UTC).
+        num_items: I, row 0 included.
+        windows: days that each feature looks back; None looks back to the beginning.
+
+    Example:
+        >>> day = 86_400_000_000
+        >>> seen = Popularity(torch.tensor([1, 1, 2]), torch.tensor([0, 5, day]), num_items=4, windows=[1])
+        >>> seen.features(torch.tensor([day + 7])).exp().flatten().tolist()  # (0 1 1 0 of 2 + 4) * 4
+        [0.6666666865730286, 2.0, 0.6666666865730286, 0.6666666865730286]
+    """
+
+    def __init__(
+        self,
+        items: torch.Tensor,
+        timestamps: torch.Tensor,
+        *,
+        num_items: int,
+        windows: Sequence[int | None],
+    ) -> None:
+        first, last = (int(timestamps[0]), int(timestamps[-1])) if len(timestamps) else (0, 0)
+        num_days = last // _DAY - first // _DAY + 2
+        days = max(1, -(-num_days * num_items * len(windows) * 4 // _MOST_BYTES))
+        self._begin = first // _DAY * _DAY
+        self._length = days * _DAY
+        num_periods = -(-num_days // days)
+        begins = self._begin + torch.arange(num_periods) * self._length
+        ends = torch.searchsorted(timestamps, begins)
+        self._table_TIP = torch.empty(num_periods, num_items, len(windows))
+        for place, window in enumerate(windows):
+            since = begins - window * _DAY if window is not None else torch.full_like(begins, first)
+            starts = torch.searchsorted(timestamps, since)
+            for period in range(num_periods):
+                counts_I = torch.bincount(items[starts[period] : ends[period]], minlength=num_items).float()
+                share_I = (counts_I + 1) / (counts_I.sum() + num_items)
+                self._table_TIP[period, :, place] = (share_I * num_items).log()
+
+    def to(self, device: torch.device) -> Popularity:
+        """These features on `device`."""
+        self._table_TIP = self._table_TIP.to(device)
+        return self
+
+    @property
+    def num_windows(self) -> int:
+        """P."""
+        return self._table_TIP.shape[2]
+
+    def periods(self, instants: torch.Tensor) -> torch.Tensor:
+        """[B] periods of instants, in microseconds; the first or last one for what lies outside."""
+        return ((instants - self._begin) // self._length).clamp(0, len(self._table_TIP) - 1)
+
+    def features(self, instants: torch.Tensor) -> torch.Tensor:
+        """[B, I, P] features at these instants."""
+        return self._table_TIP[self.periods(instants)]
+
+    @property
+    def latest(self) -> torch.Tensor:
+        """[I, P] features at the end of the events."""
+        return self._table_TIP[-1]
+
+    def scores(
+        self, weights_BP: torch.Tensor, instants_B: torch.Tensor, rows_N: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """[B, N] products of each query's weights and the features of the candidates at its instant.
+
+        Args:
+            weights_BP: of the features.
+            instants_B: when is asked.
+            rows_N: candidates; the whole catalogue where None.
+        """
+        periods = self.periods(instants_B)
+        order = torch.argsort(periods, stable=True)
+        found, counts = torch.unique_consecutive(periods[order], return_counts=True)
+        parts = torch.split(weights_BP[order], counts.tolist())
+        tables = (self._table_TIP[period] for period in found.tolist())
+        scores = [
+            part @ (table if rows_N is None else table[rows_N]).T.to(part.dtype)
+            for part, table in zip(parts, tables, strict=True)
+        ]
+        return torch.cat(scores)[torch.argsort(order)]
+
+    def candidates_at(self, candidates_ID: torch.Tensor, instants: torch.Tensor) -> Iterator[AtPeriod]:
+        """The candidates, their last P coordinates filled in, at each period that an instant is in."""
+        filled_ID = candidates_ID.clone()
+        periods = self.periods(instants)
+        for period in torch.unique(periods).tolist():
+            filled_ID[:, -self.num_windows :] = self._table_TIP[period]
+            yield (periods == period).nonzero().flatten(), filled_ID
+
+
+AtPeriod = tuple[torch.Tensor, torch.Tensor]
+
+
+@torch.no_grad()
+def answers(
+    queries_BD: torch.Tensor,
+    candidates_ID: torch.Tensor,
+    k: int,
+    *,
+    batch: Batch,
+    popularity: Popularity | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores and rows of the k best candidates of each query (`recsys.retrieval.exact.top_k`).
+
+    Args:
+        queries_BD: of the batch.
+        candidates_ID: the whole catalogue.
+        k: length of the lists.
+        batch: queries with what they must not be answered with.
+        popularity: what the model's vectors end in, at each query's own instant.
+    """
+    assert batch.seen is not None
+    seen = Seen(batch.seen.values(), batch.seen.offsets())
+    if popularity is None:
+        return top_k(queries_BD, candidates_ID, k, seen_values=seen.values, seen_offsets=seen.offsets)
+    assert batch.sequences is not None
+    scores_BK = queries_BD.new_empty(len(queries_BD), k, dtype=torch.float32)
+    rows_BK = torch.empty(len(queries_BD), k, dtype=torch.int64, device=queries_BD.device)
+    for chosen, filled_ID in popularity.candidates_at(candidates_ID, batch.sequences.asked_instants):
+        own = seen.select(chosen)
+        found = top_k(queries_BD[chosen], filled_ID, k, seen_values=own.values, seen_offsets=own.offsets)
+        scores_BK[chosen], rows_BK[chosen] = found[0].float(), found[1]
+    return scores_BK, rows_BK
+
+
+class Seen(NamedTuple):
+    """Bags of catalogue rows, end to end."""
+
+    values: torch.Tensor
+    offsets: torch.Tensor
+
+    def select(self, chosen: torch.Tensor) -> Seen:
+        """The bags at these positions."""
+        lengths = (self.offsets[1:] - self.offsets[:-1])[chosen]
+        offsets = self.offsets.new_zeros(len(chosen) + 1)
+        torch.cumsum(lengths, 0, out=offsets[1:])
+        return Seen(gather_bags(self.values, starts=self.offsets[chosen], lengths=lengths), offsets)

@@ -1,0 +1,236 @@
+"""Trials of a study that several processes share, each of them run by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from recsys.schema.manifest import write_json
+from recsys.sweeps.locks import exclusive, is_held, share
+from recsys.sweeps.study import LOCKS, RECORD
+
+TRIAL = "trial.json"
+METRICS = "metrics.json"
+# Attributes of a trial in the study.
+ATTEMPTS, OVERRIDES, ERROR = "attempts", "overrides", "error"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claimed:
+    """A trial that this process shall run.
+
+    Args:
+        number: in the study.
+        folder: of its run, below the sweep's.
+        overrides: what it is drawn to be.
+    """
+
+    number: int
+    folder: str
+    overrides: list[str]
+
+
+@dataclasses.dataclass
+class Queue:
+    """Hands out trials: those whose process died first, then new ones.
+
+    Args:
+        root: folder of the sweep.
+        study: where trials are kept.
+        metric: validation metric that a trial comes to.
+        num_trials: so many are handed out in all.
+        max_retries: see `SweepOptions`.
+        max_failures: see `SweepOptions`.
+        draw: overrides of a trial; the same ones when asked again.
+        folder_of: name of a trial's folder.
+        sampler: draws the trial of a number.
+    """
+
+    root: Path
+    study: optuna.Study
+    metric: str
+    num_trials: int
+    max_retries: int
+    draw: Callable[[optuna.Trial], list[str]]
+    folder_of: Callable[[FrozenTrial], str]
+    max_failures: int | None = None
+    sampler: Callable[[int], optuna.samplers.BaseSampler] | None = None
+    _held: dict[int, IO[bytes]] = dataclasses.field(default_factory=dict)
+
+    def claim(self, at_most: int) -> list[Claimed]:
+        """Trials that are this process's to run; none when others run what is left."""
+        with exclusive(self.root / LOCKS / "queue"):
+            claimed: list[Claimed] = []
+            while len(claimed) < at_most and (one := self._next()) is not None:
+                claimed.append(one)
+            return claimed
+
+    def is_over(self) -> bool:
+        """True when no trial runs and none is to be handed out."""
+        trials = self.study.get_trials(deepcopy=False)
+        return not any(trial.state == TrialState.RUNNING for trial in trials) and not self._has_more(trials)
+
+    def has_failed(self) -> bool:
+        """True when more trials failed than may."""
+        return self.max_failures is not None and self.num_failures() > self.max_failures
+
+    def num_failures(self) -> int:
+        """How many trials failed."""
+        return len(self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,)))
+
+    def settle(self, claimed: Claimed, *, error: str | None = None) -> TrialState | None:
+        """Takes down what became of a trial and lets go of it.
+
+        Args:
+            claimed: it.
+            error: why its process ended, where that is known; the trial is handed out again.
+
+        Returns:
+            Its state; None when it left no ending.
+        """
+        try:
+            ending = ending_of(self.root / claimed.folder, self.metric)
+            if ending is not None:
+                return self._tell(claimed.number, ending)
+            if error is not None:
+                self._trial(claimed.number).set_user_attr(ERROR, error)
+            return None
+        finally:
+            self._release(claimed.number)
+
+    def give_back(self, claimed: Claimed) -> None:
+        """Lets go of a trial that was interrupted, which is no failure of its own."""
+        trial = self._trial(claimed.number)
+        trial.set_user_attr(ATTEMPTS, trial.user_attrs[ATTEMPTS] - 1)
+        self._release(claimed.number)
+
+    def _next(self) -> Claimed | None:
+        trials = self.study.get_trials(deepcopy=False)
+        for frozen in trials:
+            if frozen.state != TrialState.RUNNING or frozen.number in self._held:
+                continue
+            if is_held(lock_of(self.root, self.folder_of(frozen))) or self._is_settled(frozen):
+                continue
+            self._draw_as(frozen.number)
+            return self._take(self._trial(frozen.number))
+        if not self._has_more(self.study.get_trials(deepcopy=False)):
+            return None
+        self._draw_as(len(trials))
+        return self._take(self.study.ask())
+
+    def _draw_as(self, number: int) -> None:
+        if self.sampler is not None:
+            self.study.sampler = self.sampler(number)
+
+    def _has_more(self, trials: list[FrozenTrial]) -> bool:
+        begun = sum(trial.state != TrialState.WAITING for trial in trials)
+        return begun < self.num_trials and not self.has_failed()
+
+    def _is_settled(self, frozen: FrozenTrial) -> bool:
+        """Settles a trial whose process is gone, where it left an ending or has died often enough."""
+        number = frozen.number
+        if ATTEMPTS not in frozen.user_attrs:  # its process died before it began
+            return False
+        folder = self.root / self.folder_of(frozen)
+        attempts = frozen.user_attrs[ATTEMPTS]
+        ending = ending_of(folder, self.metric)
+        if ending is None and attempts > self.max_retries:
+            said = frozen.user_attrs.get(ERROR, "killed, or out of memory")
+            error = f"its process died {attempts} times ({said})"
+            folder.mkdir(parents=True, exist_ok=True)
+            overrides = [text.lstrip("+") for text in frozen.user_attrs.get(OVERRIDES, [])]
+            write_ending(
+                folder, number=number, overrides=overrides, status="failed", error=error, seconds=0.0
+            )
+            ending = ending_of(folder, self.metric)
+        if ending is None:
+            return False
+        self._tell(number, ending)
+        return True
+
+    def _take(self, trial: optuna.Trial) -> Claimed:
+        folder = self.folder_of(self.study.get_trials(deepcopy=False)[trial.number])
+        self._held[trial.number] = share(lock_of(self.root, folder))
+        overrides = self.draw(trial)
+        trial.set_user_attr(OVERRIDES, overrides)
+        trial.set_user_attr(ATTEMPTS, trial.user_attrs.get(ATTEMPTS, 0) + 1)
+        return Claimed(trial.number, folder, overrides)
+
+    def _tell(self, number: int, ending: Ending) -> TrialState:
+        if ending.error is not None:
+            self._trial(number).set_user_attr(ERROR, ending.error)
+        self.study.tell(number, ending.value, state=ending.state)
+        return ending.state
+
+    def _trial(self, number: int) -> optuna.Trial:
+        return optuna.Trial(self.study, self.study.get_trials(deepcopy=False)[number]._trial_id)
+
+    def _release(self, number: int) -> None:
+        self._held.pop(number).close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """What became of a trial."""
+
+    state: TrialState
+    value: float | None = None
+    error: str | None = None
+
+
+def write_ending(
+    folder: Path, *, number: int, overrides: list[str], status: str, seconds: float, **further: Any
+) -> None:
+    """Keeps in a trial's folder what became of it."""
+    trial = {"number": number, "overrides": overrides, "status": status, **further}
+    write_json(folder / TRIAL, {**trial, "seconds": round(seconds, 1)})
+
+
+def ending_of(folder: Path, metric: str) -> Ending | None:
+    """What a trial's folder says became of it; None while it has not ended.
+
+    Raises:
+        ValueError: it knows no such metric.
+    """
+    if not (folder / TRIAL).is_file():
+        return None
+    trial = json.loads((folder / TRIAL).read_text())
+    if trial["status"] == "pruned":
+        return Ending(TrialState.PRUNED)
+    if trial["status"] == "failed":
+        return Ending(TrialState.FAIL, error=trial.get("error"))
+    validation = json.loads((folder / METRICS).read_text())["validation"]
+    name = metric.removeprefix("val/")
+    if name not in validation:
+        there = ", ".join(sorted(validation))
+        raise ValueError(f"`sweep.metric` must name a validation metric, got `{metric}`; there are: {there}")
+    value = float(validation[name])
+    if not math.isfinite(value):
+        return Ending(TrialState.FAIL, error=f"`{name}` is {value}")
+    return Ending(TrialState.COMPLETE, value)
+
+
+def sweep_of(folder: Path) -> Path | None:
+    """The folder of the sweep that a run in `folder` is a trial of; None for a run of its own."""
+    return next((parent for parent in list(folder.parents)[:2] if (parent / RECORD).is_file()), None)
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[None]:
+    """Holds a trial while this process runs it, which need not be the one that handed it out."""
+    sweep = sweep_of(folder)
+    with share(lock_of(sweep, str(folder.relative_to(sweep)))) if sweep else contextlib.nullcontext():
+        yield
+
+
+def lock_of(sweep: Path, folder: str) -> Path:
+    """The file that the processes of a trial hold."""
+    return sweep / LOCKS / folder.replace("/", "-")

@@ -1,0 +1,185 @@
+"""The winner of a sweep: the best trials run again with several seeds, and what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shlex
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from recsys.schema.manifest import write_json
+from recsys.sweeps.locks import exclusive
+from recsys.sweeps.options import RerankOptions, SweepOptions
+from recsys.sweeps.queue import METRICS, OVERRIDES, TRIAL, Queue
+from recsys.sweeps.study import LOCKS, RERANK, Record, open_study
+
+WINNER = "winner.json"
+_LARGEST = 2**31 - 1
+
+
+def rerank_queue(folder: Path, record: Record, options: SweepOptions, study: optuna.Study) -> Queue:
+    """The runs of the best trials with each seed, those left out that the search has made already."""
+    again = open_study(folder, record, part=RERANK)
+    with exclusive(folder / LOCKS / "queue"):
+        for trial in best_trials(study, options.rerank.top):
+            for seed in options.rerank.seeds:
+                if _metrics(folder / str(trial.number)).get("seed") != seed:
+                    again.enqueue_trial({"trial": trial.number, "seed": seed}, skip_if_exists=True)
+
+    def draw(trial: optuna.Trial) -> list[str]:
+        number, seed = (trial.suggest_int(name, 0, _LARGEST) for name in ("trial", "seed"))
+        chosen = study.get_trials(deepcopy=False)[number].user_attrs[OVERRIDES]
+        return [*chosen, f"seed={seed}"]
+
+    return Queue(
+        folder,
+        again,
+        metric=record.metric,
+        num_trials=len(again.get_trials(deepcopy=False)),
+        max_retries=options.max_retries,
+        draw=draw,
+        folder_of=lambda frozen: _folder(**frozen.system_attrs["fixed_params"]),
+    )
+
+
+def best_trials(study: optuna.Study, top: int) -> list[FrozenTrial]:
+    """The finished trials of the best values, no two of them the same configuration."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    ordered = sorted(finished, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+    different = {json.dumps(trial.params, sort_keys=True): trial for trial in reversed(ordered)}
+    return [trial for trial in ordered if trial in different.values()][:top]
+
+
+def write_winner(folder: Path, record: Record, options: RerankOptions, study: optuna.Study) -> None:
+    """Writes `winner.json`: the winner and its command, the others, and what was searched at what cost."""
+    candidates = [
+        _candidate(folder, record, options, trial) for trial in best_trials(study, max(options.top, 1))
+    ]
+    if not candidates:
+        return
+    sign = -1 if record.direction == "maximize" else 1
+    # One that failed with some seed is no winner, as long as there is another.
+    candidates.sort(
+        key=lambda one: (len(one.failed_seeds), math.inf if one.mean is None else sign * one.mean, one.trial)
+    )
+    states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
+    searched = dataclasses.asdict(record)
+    content = {
+        "metric": record.metric,
+        "direction": record.direction,
+        "winner": dataclasses.asdict(candidates[0]),
+        "candidates": [dataclasses.asdict(one) for one in candidates],
+        "searched": {
+            key: searched[key] for key in ("space", "overrides", "sampler", "seed", "prune", "rerank")
+        },
+        "budget": {
+            "num_trials": record.num_trials,
+            "trials": dict(states),
+            "rerank_runs": len(list(folder.glob(f"{RERANK}/*/{METRICS}"))),
+            "seconds": _seconds(folder.glob(f"*/{TRIAL}")),
+            "rerank_seconds": _seconds(folder.glob(f"{RERANK}/*/{TRIAL}")),
+        },
+        "commit": record.commit,
+    }
+    write_json(folder / WINNER, content)
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One of the best trials, with its figures.
+
+    Args:
+        trial: its number.
+        overrides: the command line that trains it.
+        command: the same, ready to be given.
+        searched: its value in the search, by which it got here.
+        values: validation metric with each seed.
+        mean, std: of them; a single value has no spread.
+        test: mean of the same metric on the test split, which decides nothing.
+        failed_seeds: with these it failed.
+    """
+
+    trial: int
+    overrides: list[str]
+    command: str
+    searched: float | None
+    values: dict[str, float]
+    mean: float | None
+    std: float | None
+    test: float | None
+    failed_seeds: list[int]
+
+
+def _candidate(folder: Path, record: Record, options: RerankOptions, trial: FrozenTrial) -> Candidate:
+    drawn: list[str] = trial.user_attrs[OVERRIDES]
+    overrides = [*record.overrides, *(text.lstrip("+") for text in drawn)]
+    own = _metrics(folder / str(trial.number))
+    seeds = list(options.seeds) if options.top else [int(own["seed"])]
+    runs = {
+        str(seed): own if own.get("seed") == seed else _metrics(folder / _folder(trial.number, seed))
+        for seed in seeds
+    }
+    name = record.metric.removeprefix("val/")
+    values = _figures(runs, "validation", name)
+    test = list(_figures(runs, "test", name).values())
+    return Candidate(
+        trial=trial.number,
+        overrides=overrides,
+        command=f"python train.py {shlex.join(overrides)}",
+        searched=trial.value,
+        values=values,
+        mean=statistics.fmean(values.values()) if values else None,
+        std=statistics.stdev(values.values()) if len(values) > 1 else None,
+        test=statistics.fmean(test) if test else None,
+        failed_seeds=[seed for seed in seeds if str(seed) not in values],
+    )
+
+
+def _figures(runs: dict[str, dict[str, Any]], split: str, name: str) -> dict[str, float]:
+    found = {seed: run.get(split, {}).get(name) for seed, run in runs.items()}
+    return {seed: float(value) for seed, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _folder(trial: int, seed: int) -> str:
+    return f"{RERANK}/{trial}-seed{seed}"
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    path = folder / METRICS
+    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return content
+
+
+def _seconds(paths: Iterable[Path]) -> float:
+    return round(sum(float(json.loads(path.read_text())["seconds"]) for path in paths), 1)
+
+
+def lines_of(winner: dict[str, Any]) -> Sequence[str]:
+    """What a terminal shows of `winner.json`."""
+    several = winner["candidates"] if len(winner["candidates"]) > 1 else []
+    lines = [f"trial {one['trial']}: {_written(one, winner['metric'])}" for one in several]
+    best = winner["winner"]
+    figure = f"winner: trial {best['trial']}, {_written(best, winner['metric'])}"
+    return [*lines, figure, f"best: {best['command']}"]
+
+
+def _written(one: dict[str, Any], metric: str) -> str:
+    if one["mean"] is None:
+        return f"failed with seeds {one['failed_seeds']}"
+    spread = f" ± {one['std']:.4f}" if one["std"] is not None else ""
+    failed = f", failed with seeds {one['failed_seeds']}" if one["failed_seeds"] else ""
+    over = (
+        f"over seeds {', '.join(one['values'])}"
+        if len(one["values"]) > 1
+        else f"with seed {next(iter(one['values']))}"
+    )
+    return f"{metric} {one['mean']:.4f}{spread} {over}{failed}"

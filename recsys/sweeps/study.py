@@ -1,0 +1,182 @@
+"""A sweep's folder: what is searched (`sweep.json`) and the Optuna study of its trials (`study.log`).
+
+The study is a journal, lines added to a file: several processes may write to it, and it needs no database.
+Optuna's own locks outlive a process that is killed while it holds one, and a line that such a process left
+half written makes a journal unreadable once another line follows; hence a lock of our own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+import optuna
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.storages.journal._file import BaseJournalFileLock
+
+from recsys.schema.manifest import write_json
+from recsys.sweeps.options import PruneOptions
+
+RECORD = "sweep.json"
+STUDY = "study.log"
+LOCKS = ".locks"
+# The second study, that of the best trials with several seeds, and the folder of its runs.
+RERANK = "rerank"
+FORMAT = 1
+# What cannot change in a sweep that goes on: its earlier trials would answer another question.
+_FIXED = ("space", "metric", "direction", "sampler", "seed", "prune", "config")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What a sweep searches, as `sweep.json` keeps it beside the result.
+
+    Args:
+        name: of the study.
+        space: as it is written in the configuration.
+        overrides: of the command line, the same for every trial.
+        config: composed, without what a trial overrides.
+        metric, direction, sampler, seed, num_trials, rerank, prune: see `SweepOptions`; decided.
+        max_epochs: of `hyperband`: what its stages are parts of.
+        started: when.
+        commit: of this project.
+    """
+
+    name: str
+    space: dict[str, str]
+    overrides: list[str]
+    config: dict[str, Any]
+    metric: str
+    direction: Literal["maximize", "minimize"]
+    sampler: str
+    seed: int
+    num_trials: int
+    rerank: dict[str, Any]
+    prune: dict[str, Any]
+    max_epochs: int | None
+    started: str
+    commit: str | None
+    format: int = FORMAT
+
+    @classmethod
+    def read(cls, folder: Path) -> Record:
+        """The record of the sweep in `folder`.
+
+        Raises:
+            ValueError: it is damaged or of another version.
+        """
+        path = folder / RECORD
+        try:
+            content = json.loads(path.read_text())
+            if content["format"] == FORMAT:
+                return cls(**content)
+            found = f"format {content['format']}"
+        except (KeyError, TypeError, ValueError) as error:
+            found = f"what cannot be read ({type(error).__name__}: {error})"
+        raise ValueError(
+            f"expected the record of a sweep (format {FORMAT}) in `{path}`, got {found}; start the sweep in "
+            "another folder with `run_dir=PATH`"
+        )
+
+    def write(self, folder: Path) -> None:
+        """Keeps the record in `folder`."""
+        write_json(folder / RECORD, dataclasses.asdict(self))
+
+    def changed(self, other: Record) -> list[str]:
+        """What another record searches differently."""
+        mine, others = (json.loads(json.dumps(dataclasses.asdict(one), default=str)) for one in (self, other))
+        found = [key for key in _FIXED if mine[key] != others[key]]
+        return [name for key in found for name in _differing(key, mine[key], others[key])]
+
+
+def is_sweep(folder: Path) -> bool:
+    """True for the folder of a sweep, or one that another process is just making into one."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return RECORD in names or (bool(names) and names <= {LOCKS, f".{RECORD}.tmp"})
+
+
+def open_study(folder: Path, record: Record, *, part: str = "") -> optuna.Study:
+    """The study in `folder`, made when it is not there.
+
+    Args:
+        folder: of the sweep.
+        record: what is searched.
+        part: `rerank` for the second study, that of the best trials with several seeds.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = str(folder / STUDY)
+    return optuna.create_study(
+        study_name=f"{record.name}-{part}" if part else record.name,
+        storage=JournalStorage(JournalFileBackend(path, lock_obj=_JournalLock(path))),
+        direction=record.direction,
+        pruner=_pruner(record),
+        load_if_exists=True,
+    )
+
+
+def sampler(record: Record, number: int) -> optuna.samplers.BaseSampler:
+    """Draws the trial of this number: the same values in whichever process, before a crash or after."""
+    seed = int(np.random.SeedSequence([record.seed, number]).generate_state(1)[0])
+    if record.sampler == "random":
+        return optuna.samplers.RandomSampler(seed)
+    return optuna.samplers.TPESampler(seed=seed)
+
+
+def _pruner(record: Record) -> optuna.pruners.BasePruner:
+    options = PruneOptions(**record.prune)
+    if options.rule == "median":
+        return optuna.pruners.MedianPruner(
+            n_startup_trials=options.startup_trials, n_warmup_steps=options.warmup_epochs
+        )
+    if options.rule == "hyperband":
+        return optuna.pruners.HyperbandPruner(
+            min_resource=options.warmup_epochs,
+            max_resource=record.max_epochs or "auto",
+            reduction_factor=options.reduction_factor,
+        )
+    return optuna.pruners.NopPruner()
+
+
+class _JournalLock(BaseJournalFileLock):
+    """Lets one process add to a journal at a time, and takes away what a killed one left half written."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file: IO[bytes] | None = None
+
+    def acquire(self) -> bool:
+        """Waits for the lock."""
+        file = open(self.path, "r+b")  # noqa: SIM115 - open for as long as the lock is held
+        fcntl.flock(file, fcntl.LOCK_EX)
+        self._file = file
+        if not _last_bytes(file, 1).endswith(b"\n"):
+            content = _last_bytes(file, _LONGEST_LINE)
+            file.truncate(file.seek(0, 2) - len(content) + content.rfind(b"\n") + 1)
+        return True
+
+    def release(self) -> None:
+        """Gives the lock back."""
+        assert self._file is not None
+        self._file.close()
+        self._file = None
+
+
+# No line of a journal is as long; the end of the last whole one lies within.
+_LONGEST_LINE = 1 << 20
+
+
+def _last_bytes(file: IO[bytes], at_most: int) -> bytes:
+    file.seek(max(0, file.seek(0, 2) - at_most))
+    return file.read()
+
+
+def _differing(key: str, mine: Any, other: Any) -> list[str]:
+    """Dotted keys in which two plain values differ."""
+    if not isinstance(mine, dict) or not isinstance(other, dict):
+        return [] if mine == other else [key]
+    names = [name for name in {**mine, **other} if mine.get(name) != other.get(name)]
+    return [found for name in names for found in _differing(f"{key}.{name}", mine.get(name), other.get(name))]

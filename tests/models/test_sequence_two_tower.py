@@ -1,0 +1,166 @@
+import dataclasses
+
+import pytest
+import torch
+
+from recsys.models.protocols import embed
+from recsys.models.sequence_two_tower import SequenceTwoTower, instants_of
+from recsys.schema.batch import Batch
+from recsys.schema.sequences import Sequences
+from tests.models.contract import ALL, RetrievalContract
+from tests.worlds import SCHEMA, SIZE, checkerboard
+
+HOUR = 3_600_000_000
+
+
+def queries(users: torch.Tensor) -> Batch:
+    """The checkerboard's queries, their histories event by event: an event an hour, asked an hour later."""
+    world = checkerboard()
+    batch = world.queries.select(users)
+    history = batch.ids["history"]
+    lengths = history.lengths().long()
+    rows, positions = torch.unique(history.values(), return_inverse=True)
+    if not len(rows):
+        rows = torch.zeros(1, dtype=torch.int64)
+    places = torch.cat([torch.arange(int(length)) for length in lengths])
+    batch.sequences = Sequences(
+        items=world.catalogue.select(rows),
+        positions=positions,
+        lengths=lengths,
+        positives=torch.ones_like(positions, dtype=torch.bool),
+        timestamps=places * HOUR,
+        ends=lengths * HOUR,
+        times_known=torch.ones_like(lengths, dtype=torch.bool),
+        asked_sequences=torch.arange(len(lengths)),
+        asked_states=lengths,
+        asked_instants=lengths * HOUR,
+    )
+    return batch
+
+
+@pytest.mark.parametrize("history_encoder", ["mean", "attention", "transformer", "hstu"])
+class TestSequenceTwoTower(RetrievalContract):
+    @pytest.fixture(autouse=True)
+    def chosen(self, history_encoder):
+        self.history_encoder = history_encoder
+
+    def build(self, schema):
+        return SequenceTwoTower(
+            schema, embedding_dim=16, history_encoder=self.history_encoder, dropout=0.0, max_length=SIZE
+        )
+
+    def queries(self, users):
+        return queries(users)
+
+    def query_inputs(self, model, batch):
+        sequences = batch.sequences
+        vectors = model.encode_candidates(sequences.items)[:, : model.query_tower.width]
+        return (
+            embed(model, batch),
+            batch.dense,
+            sequences.padded(vectors[sequences.positions]),
+            sequences.padded(sequences.positives),
+            instants_of(sequences.padded(sequences.timestamps), sequences.lengths, sequences.ends),
+            sequences.times_known,
+        )
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return SequenceTwoTower(SCHEMA, embedding_dim=8, max_length=SIZE, init_std=0.5).eval()
+
+
+def test_state_in_the_middle_is_the_one_of_a_history_that_ends_there(model):
+    whole = queries(torch.tensor([3]))
+    whole.sequences.asked_sequences = torch.zeros(3, dtype=torch.int64)
+    whole.sequences.asked_states = torch.tensor([0, 2, 4])
+    states = model.encode_queries(whole)
+    for number, length in enumerate((0, 2, 4)):
+        part = queries(torch.tensor([3]))
+        sequences = part.sequences
+        part.sequences = dataclasses.replace(
+            sequences,
+            positions=sequences.positions[:length],
+            positives=sequences.positives[:length],
+            timestamps=sequences.timestamps[:length],
+            lengths=torch.tensor([length]),
+            ends=torch.tensor([length]) * HOUR,
+            asked_states=torch.tensor([length]),
+        )
+        torch.testing.assert_close(model.encode_queries(part)[0], states[number])
+
+
+@pytest.mark.parametrize("what", ["ends", "timestamps", "positives", "order"])
+def test_time_kind_and_order_of_events_matter(model, what):
+    batch = queries(ALL)
+    before = model.encode_queries(batch)
+    sequences = batch.sequences
+    if what == "ends":
+        sequences.ends = sequences.ends + 1000 * HOUR
+    elif what == "timestamps":
+        sequences.timestamps = sequences.timestamps * 100
+        sequences.ends = sequences.ends * 100
+    elif what == "positives":
+        sequences.positives = ~sequences.positives
+    else:
+        sequences.positions = sequences.positions.flip(0)
+    moved = (model.encode_queries(batch) - before).abs().amax(dim=1) > 1e-3
+    assert moved[1:].all()  # user 0 has no history
+    assert not moved[0]
+
+
+def test_unknown_times_do_not_matter(model):
+    batch = queries(ALL)
+    batch.sequences.times_known[:] = False
+    before = model.encode_queries(batch)
+    batch.sequences.timestamps = batch.sequences.timestamps * 7
+    batch.sequences.ends = batch.sequences.ends + 12345678
+    assert torch.equal(model.encode_queries(batch), before)
+
+
+def test_item_is_the_same_as_input_and_as_answer(model):
+    names = [name for name, _ in model.named_parameters() if "embedding_bags.item_id" in name]
+    assert names == ["tables.collection.embedding_bags.item_id.weight"]
+    before = model.encode_queries(queries(ALL)), model.encode_candidates(checkerboard().catalogue)
+    with torch.no_grad():
+        model.get_parameter("tables.collection.embedding_bags.genres.weight")[:, 0] += 1.0
+    after = model.encode_queries(queries(ALL)), model.encode_candidates(checkerboard().catalogue)
+    assert not torch.allclose(before[0][1:], after[0][1:])
+    assert not torch.allclose(before[1][1:], after[1][1:])
+
+
+def test_query_without_a_history_knows_the_profile(model):
+    batch = queries(torch.tensor([0, 0]))
+    batch.dense = torch.tensor([[0.0], [2.0]])
+    first, second = model.encode_queries(batch)
+    assert not torch.allclose(first, second)
+
+
+def test_longer_history_than_the_model_has_places_for_is_refused(model):
+    short = SequenceTwoTower(SCHEMA, embedding_dim=8, max_length=3)
+    match = (
+        r"a history of \d events is longer than the model's 3; give `model.max_length` at least `data.hist"
+    )
+    with pytest.raises(ValueError, match=match):
+        short.encode_queries(queries(ALL))
+
+
+def test_batch_without_sequences_is_refused(model):
+    with pytest.raises(ValueError, match="reads histories event by event, and the batch has no sequences"):
+        model.encode_queries(checkerboard().queries)
+
+
+def test_leaving_out_an_unknown_feature_is_refused():
+    with pytest.raises(ValueError, match=r"`model.leave_out` names features .* \['colour'\]"):
+        SequenceTwoTower(SCHEMA, leave_out=["colour"])
+
+
+def test_sequences_move_with_their_batch():
+    moved = queries(ALL).to(torch.device("meta"))
+    assert all(
+        getattr(moved.sequences, field.name).device.type == "meta"
+        for field in dataclasses.fields(Sequences)
+        if field.name != "items"
+    )
+    assert moved.sequences.items.dense.device.type == "meta"
