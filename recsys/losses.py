@@ -18,6 +18,7 @@ __all__ = [
     "full_softmax",
     "generalised_binary_cross_entropy",
     "sampled_softmax",
+    "squared_error",
 ]
 
 
@@ -39,6 +40,22 @@ def binary_cross_entropy(logits_B: Tensor, labels_B: Tensor, *, weights_B: Tenso
         logits_B, labels_B.to(logits_B.dtype), reduction="none"
     )
     return _weighted_mean(losses_B, weights_B)
+
+
+def squared_error(values_B: Tensor, labels_B: Tensor, *, weights_B: Tensor | None = None) -> Tensor:
+    """Weighted mean of (value - label)^2 / 2 (scalar): a Gaussian's log-likelihood, at a deviation of 1.
+
+    Args:
+        values_B: [B] predictions.
+        labels_B: [B], standardised.
+        weights_B: [B], not negative; 1 when None.
+
+    Example:
+        >>> squared_error(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])).item()  # (0 + 2) / 2
+        1.0
+    """
+    values_B = _at_least_float32(values_B)
+    return _weighted_mean(0.5 * (values_B - labels_B.to(values_B.dtype)).square(), weights_B)
 
 
 def full_softmax(

@@ -11,6 +11,7 @@ from recsys.losses import (
     full_softmax,
     generalised_binary_cross_entropy,
     sampled_softmax,
+    squared_error,
 )
 
 LOG = math.log
@@ -47,6 +48,22 @@ def test_binary_cross_entropy_of_extreme_logits_is_finite() -> None:
     assert loss.item() == pytest.approx((0 + 0 + 1e4) / 3)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(logits_B.grad, torch.tensor([0, 0, 1 / 3]))
+
+
+# Squared error
+
+
+def test_squared_error_is_half_the_weighted_mean_of_squares() -> None:
+    values_B, labels_B = torch.tensor([1.0, 5.0]), torch.tensor([3.0, 4.0])
+    assert squared_error(values_B, labels_B).item() == pytest.approx((2.0**2 / 2 + 1.0**2 / 2) / 2)
+    loss = squared_error(values_B, labels_B, weights_B=torch.tensor([0.0, 3.0]))
+    assert loss.item() == pytest.approx(1.0**2 / 2)
+
+
+def test_squared_error_gradient_is_the_difference() -> None:
+    values_B = torch.tensor([1.0, 1e6], requires_grad=True)
+    squared_error(values_B, torch.tensor([3.0, 0.0])).backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(values_B.grad, torch.tensor([-2.0 / 2, 1e6 / 2]))
 
 
 # Full softmax

@@ -156,6 +156,7 @@ class Collator:
             ids=self._jagged([*parts, *candidate], len(events)),
             dense=_side_by_side([self.users.dense[user_rows], events.dense]),
             labels=events.positives.float(),
+            auxiliary_labels=events.labels if events.labels.shape[1] else None,
             item_rows=events.item_rows,
             user_keys=events.history_rows,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from pathlib import Path
@@ -220,7 +221,9 @@ def _with_negatives(events: Events, drawn: torch.Tensor) -> Events:
     num_copies = drawn.shape[1]
     repeated = events.select(torch.arange(len(events)).repeat_interleave(num_copies))
     is_copy = torch.arange(len(repeated)) % num_copies != 0
-    return repeated.replace(
+    # What would have followed a negative is not known.
+    labels = repeated.labels.masked_fill(is_copy[:, None], torch.nan)
+    return dataclasses.replace(repeated, labels=labels).replace(
         item_rows=torch.where(is_copy, drawn.reshape(-1), repeated.item_rows),
         positives=repeated.positives & ~is_copy,
     )

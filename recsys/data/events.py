@@ -86,6 +86,7 @@ class Events:
         dense: [N, C] float32.
         single_valued: names of the context features in the columns of `rows` behind the fixed ones.
         bags: bags of table rows of each multi-valued context feature, by name.
+        labels: [N, number of labels] float32, the auxiliary ones; NaN is unknown.
     """
 
     rows: torch.Tensor
@@ -93,6 +94,7 @@ class Events:
     dense: torch.Tensor
     single_valued: tuple[str, ...]
     bags: dict[str, Bags]
+    labels: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -142,6 +144,7 @@ class Events:
             dense=take(self.dense, positions),
             single_valued=self.single_valued,
             bags={name: column.select(positions) for name, column in self.bags.items()},
+            labels=take(self.labels, positions),
         )
 
     def join(self, other: Events) -> Events:
@@ -152,6 +155,7 @@ class Events:
             dense=torch.cat([self.dense, other.dense]),
             single_valued=self.single_valued,
             bags={name: column.join(other.bags[name]) for name, column in self.bags.items()},
+            labels=torch.cat([self.labels, other.labels]),
         )
 
     def replace(self, **columns: torch.Tensor) -> Events:
@@ -188,9 +192,11 @@ class EventsWriter:
         self._single = tuple(f.name for f in sparse if not f.is_multivalued)
         self._many: dict[str, list[Bags]] = {f.name: [] for f in sparse if f.is_multivalued}
         self._dense = [f.name for f in schema.dense(["context"])]
+        self._labels = label_columns(schema)
         # NumPy's copies stay in this thread; torch's would take the cores from training.
         self._rows: npt.NDArray[np.int32] = np.empty((num_rows, len(_FIXED) + len(self._single)), np.int32)
         self._floats: npt.NDArray[np.float32] = np.empty((num_rows, len(self._dense)), np.float32)
+        self._afterwards: npt.NDArray[np.float32] = np.empty((num_rows, len(self._labels)), np.float32)
         self._timestamps: Int64Array = np.empty(num_rows, np.int64)
         self._size = 0
 
@@ -199,6 +205,7 @@ class EventsWriter:
         begin, end = self._size, self._size + table.num_rows
         interleave(self._rows[begin:end], [table[name] for name in (*_FIXED.values(), *self._single)])
         interleave(self._floats[begin:end], [table[name] for name in self._dense])
+        interleave(self._afterwards[begin:end], [table[name] for name in self._labels])
         self._timestamps[begin:end] = table[tables.TIMESTAMP].to_numpy()
         for name, parts in self._many.items():
             parts.append(bags(table[name]))
@@ -213,19 +220,26 @@ class EventsWriter:
             dense=torch.from_numpy(self._floats),
             single_valued=self._single,
             bags={name: join_all(parts) for name, parts in self._many.items()},
+            labels=torch.from_numpy(self._afterwards),
         )
 
 
 def columns_of(schema: FeatureSchema) -> list[str]:
     """Columns that `Events.from_arrow` reads."""
     context = [f.name for f in schema.features if f.role == "context"]
-    return [*_FIXED.values(), tables.TIMESTAMP, *context]
+    return [*_FIXED.values(), tables.TIMESTAMP, *label_columns(schema), *context]
+
+
+def label_columns(schema: FeatureSchema) -> list[str]:
+    """Columns of the auxiliary labels."""
+    return [tables.LABEL_PREFIX + label.name for label in schema.labels]
 
 
 def bytes_of_row(schema: FeatureSchema) -> int:
     """Memory that a row of `Events` takes, but for its bags."""
     sparse, dense = schema.sparse(["context"]), schema.dense(["context"])
-    return 8 + 4 * (len(_FIXED) + sum(not f.is_multivalued for f in sparse) + len(dense))
+    num_labels = len(schema.labels)
+    return 8 + 4 * (len(_FIXED) + sum(not f.is_multivalued for f in sparse) + len(dense) + num_labels)
 
 
 def interleave(out: npt.NDArray[Any], columns: Sequence[pa.ChunkedArray]) -> None:

@@ -67,6 +67,15 @@ class Label:
 
 
 @dataclasses.dataclass(frozen=True)
+class Auxiliary:
+    """Another label of an event: binary with `positive_at_least`, numeric and perhaps logarithmic without."""
+
+    column: str
+    positive_at_least: float | None = None
+    transform: Literal["standardise", "log"] = "standardise"
+
+
+@dataclasses.dataclass(frozen=True)
 class DataOptions:
     """Everything that decides what is prepared (first part) and how it is read in training (second part).
 
@@ -77,6 +86,8 @@ class DataOptions:
             of the three tables.
         interactions, users, items: the raw tables.
         label: which interactions are positives.
+        auxiliary_labels: what else is known of an interaction afterwards, by name; for a model of several
+            tasks, as `mmoe`.
         ids: declarations that change how `user_id`, `item_id` (kind id) and `history` (kind sequence) are
             encoded.
         split: how interactions are divided.
@@ -113,6 +124,7 @@ class DataOptions:
     users: SideTable = SideTable()
     items: SideTable = SideTable()
     label: Label = Label()
+    auxiliary_labels: Mapping[str, Auxiliary] = dataclasses.field(default_factory=dict)
     ids: FeatureDeclarations | None = None
     features_file: str | None = None
     split: SplitKind = "global_time"
@@ -146,6 +158,7 @@ PREPARE_FIELDS = (
     "users",
     "items",
     "label",
+    "auxiliary_labels",
     "ids",
     "split",
     "split_fractions",

@@ -22,7 +22,13 @@ from recsys.export.known import Histories, Known
 from recsys.export.queries import PooledQuery, SequenceQuery
 from recsys.export.ranking import RankingProgram
 from recsys.export.retrieval import RetrievalProgram
-from recsys.models.protocols import RankingModel, RetrievalModel, events_read, popularity_windows
+from recsys.models.protocols import (
+    MultiTaskModel,
+    RankingModel,
+    RetrievalModel,
+    events_read,
+    popularity_windows,
+)
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
 from recsys.schema.features import (
@@ -95,6 +101,7 @@ def _ranking_program(model: RankingModel, dataset: PreparedDataset, *, history_l
         network=Network(_Builder(model, dataset, fields).inputs(ALL_ROLES), _trained(model.head)),
         read_fields=[*fields.read(dataset.schema), HISTORY],
         ambiguous=fields.ambiguous,
+        labels=model.labels if isinstance(model, MultiTaskModel) else (),
     )
 
 
@@ -217,7 +224,12 @@ def _item_ids(dataset: PreparedDataset) -> nn.Module:
 
 
 def _trained(module: nn.Module) -> TrainedHead:
-    return TrainedHead(_frozen(module))
+    """A copy of a tower or head, scripted.
+
+    NOTE: scripted by itself, because behind an interface torch 2.13 compiles `forward` of every module below,
+    and a ModuleList has none (`torch.jit._recursive`, `infer_interface_methods_to_compile`).
+    """
+    return TrainedHead(scripted(_frozen(module)))
 
 
 def scripted(module: nn.Module) -> nn.Module:

@@ -49,7 +49,7 @@ from recsys.export.parity import RANKING_FILE, RETRIEVAL_FILE, Parity, check_ran
 from recsys.export.recorded import Asked, Recorder
 from recsys.export.replay import check_in_fresh_process, ranking_requests, record, retrieval_requests
 from recsys.export.signature import signature
-from recsys.models.protocols import RankingModel, events_read
+from recsys.models.protocols import MultiTaskModel, RankingModel, events_read
 from recsys.schema.manifest import writing_station
 
 
@@ -97,9 +97,7 @@ def export_run(
         save_scripted(build_program(model, dataset, history_length=history_length), file)
         asked = recorder.ask(options.parity_rows)
         parity = _check(model, file, recorder, asked, options)
-        extra.update(
-            _manifest(dataset, parity, options, is_ranking=is_ranking, history_length=history_length)
-        )
+        extra.update(_manifest(model, dataset, parity, options, history_length=history_length))
         extra["run"] = given
     return folder
 
@@ -133,12 +131,23 @@ def _check(model: Any, file: Path, recorder: Recorder, asked: list[Asked], optio
 
 
 def _manifest(
-    dataset: PreparedDataset, parity: Parity, options: ExportOptions, *, is_ranking: bool, history_length: int
+    model: nn.Module,
+    dataset: PreparedDataset,
+    parity: Parity,
+    options: ExportOptions,
+    *,
+    history_length: int,
 ) -> dict[str, Any]:
+    is_ranking = isinstance(model, RankingModel)
     return {
         "task": "ranking" if is_ranking else "retrieval",
         "file": RANKING_FILE if is_ranking else RETRIEVAL_FILE,
-        "signature": signature(dataset, is_ranking=is_ranking, history_length=history_length),
+        "signature": signature(
+            dataset,
+            is_ranking=is_ranking,
+            history_length=history_length,
+            labels=model.labels if isinstance(model, MultiTaskModel) else (),
+        ),
         "features": dataset.schema.to_dict()["features"],
         "vocabulary_sizes": dataset.schema.num_rows,
         "catalogue": {"items": dataset.num_items - 1, "users": dataset.num_users - 1},

@@ -15,7 +15,7 @@ from torch import nn
 from recsys.export.build import catalogue_vectors
 from recsys.export.differences import Comparison, Features, ParityError
 from recsys.export.recorded import Asked, Record, Recorder, with_unknown_ids
-from recsys.models.protocols import RankingModel, RetrievalModel, embed
+from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel, embed
 from recsys.retrieval.exact import top_k
 from recsys.schema.batch import Batch
 from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, ITEM_ID, QUERY_ROLES, Role
@@ -87,6 +87,9 @@ def check_ranking(
         comparison.check_inputs()
         scores = torch.sigmoid(model.forward(requests.batch)), program.predict(rows)
         largest = max(largest, comparison.check_scores(*scores, tolerance=tolerance))
+        if isinstance(model, MultiTaskModel):
+            heads = model.every_head(requests.batch), program.network(bags, dense)
+            largest = max(largest, comparison.check_scores(*heads, tolerance=tolerance))
     return Parity(sum(map(len, asked)), largest)
 
 

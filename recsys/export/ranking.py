@@ -5,7 +5,7 @@ Legend: B rows, N candidates of one request.
 # ruff: noqa: UP006, UP035, UP045 (scripted)
 # mypy: allow-untyped-calls, no-warn-return-any
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from torch import nn
 from recsys.export.inputs import Network
 from recsys.export.known import Known, unread
 from recsys.export.values import elements, is_list
+from recsys.schema.labels import AuxiliaryLabel
 
 
 class RankingProgram(nn.Module):
@@ -23,19 +24,34 @@ class RankingProgram(nn.Module):
         network: the head behind its inputs.
         read_fields: fields that a row may hold to some effect.
         ambiguous: columns that several tables have; a row must name the table too, as in `users.city`.
+        labels: the auxiliary labels that the network has heads for.
     """
 
     read_fields: List[str]
     ambiguous: List[str]
+    heads: List[str]
+    head_kinds: List[str]
+    head_means: List[float]
+    head_stds: List[float]
 
     def __init__(
-        self, known: Known, *, network: Network, read_fields: List[str], ambiguous: List[str]
+        self,
+        known: Known,
+        *,
+        network: Network,
+        read_fields: List[str],
+        ambiguous: List[str],
+        labels: Sequence[AuxiliaryLabel] = (),
     ) -> None:
         super().__init__()
         self.known = known
         self.network = network
         self.read_fields = read_fields
         self.ambiguous = ambiguous
+        self.heads = [label.name for label in labels]
+        self.head_kinds = ["log" if label.transform == "log" else label.kind for label in labels]
+        self.head_means = [label.mean for label in labels]
+        self.head_stds = [label.std for label in labels]
 
     def forward(self, rows: List[Dict[str, Any]]) -> torch.Tensor:
         """Probabilities [B] that each row is a positive.
@@ -45,7 +61,35 @@ class RankingProgram(nn.Module):
                 id is enough. `history` may hold the raw ids of the items the user liked before, oldest first.
         """
         bags, dense = self.features(rows)
-        return torch.sigmoid(self.network(bags, dense))
+        return torch.sigmoid(self.main_logits(bags, dense))
+
+    @torch.jit.export
+    def predict_heads(self, rows: List[Dict[str, Any]]) -> Dict[str, torch.Tensor]:
+        """What every head predicts [B]: probabilities, and numbers as they stand in the raw table.
+
+        `main` is what `predict` gives; the others are the auxiliary labels that the model was trained with.
+        """
+        bags, dense = self.features(rows)
+        outputs = self.network(bags, dense)
+        if outputs.dim() == 1:
+            return {"main": torch.sigmoid(outputs)}
+        found = {"main": torch.sigmoid(outputs[:, 0])}
+        for position, name in enumerate(self.heads):
+            values = outputs[:, position + 1]
+            kind = self.head_kinds[position]
+            if kind == "binary":
+                found[name] = torch.sigmoid(values)
+            else:
+                numbers = self.head_means[position] + self.head_stds[position] * values
+                found[name] = torch.expm1(numbers) if kind == "log" else numbers
+        return found
+
+    def main_logits(
+        self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], dense: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits [B] of the label."""
+        outputs = self.network(bags, dense)
+        return outputs if outputs.dim() == 1 else outputs[:, 0]
 
     @torch.jit.export
     def predict(self, rows: List[Dict[str, Any]]) -> torch.Tensor:
@@ -73,7 +117,7 @@ class RankingProgram(nn.Module):
                 raise ValueError(ambiguous_field(name))
         history_rows, lengths = self.known.history_rows([history])
         bags, dense = self.features_of(records, self.known.rows_of_items(item_ids), history_rows, lengths)
-        return torch.sigmoid(self.network(bags, dense))
+        return torch.sigmoid(self.main_logits(bags, dense))
 
     @torch.jit.export
     def unread_fields(self, row: Dict[str, Any]) -> List[str]:

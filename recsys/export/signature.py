@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from recsys.data.dataset import PreparedDataset
 from recsys.export.fields import Fields, fields_of
 from recsys.schema.features import ALL_ROLES, HISTORY, ITEM_ID, USER_ID, Feature, Role
+from recsys.schema.labels import MAIN, AuxiliaryLabel
 from recsys.schema.tables import TIMESTAMP
 
 _RECORD = {"user": "fields of the user", "item": "fields of the item", "context": "fields of the request"}
@@ -24,13 +26,20 @@ _WHEN_MISSING = {
 }
 
 
-def signature(dataset: PreparedDataset, *, is_ranking: bool, history_length: int) -> dict[str, Any]:
+def signature(
+    dataset: PreparedDataset,
+    *,
+    is_ranking: bool,
+    history_length: int,
+    labels: Sequence[AuxiliaryLabel] = (),
+) -> dict[str, Any]:
     """Methods with their arguments, and the fields of the records they take.
 
     Args:
         dataset: what the model was trained on.
         is_ranking: whether the file is `ranking.pt`.
         history_length: latest items of a history that the model sees.
+        labels: the auxiliary labels that the model has heads for.
     """
     fields = fields_of(dataset.schema, dataset.manifest["config"], flat=is_ranking)
     records: dict[str, Any] = {role: _fields(dataset, fields, role) for role in ALL_ROLES}
@@ -41,7 +50,7 @@ def signature(dataset: PreparedDataset, *, is_ranking: bool, history_length: int
     }
     if is_ranking:
         row = {**records["user"], **records["item"], **records["context"], HISTORY: history}
-        return {"methods": _ranking_methods(), "row": row}
+        return {"methods": _ranking_methods(labels), "row": row}
     return {"methods": _retrieval_methods(_id_type(dataset, ITEM_ID)), HISTORY: history} | records
 
 
@@ -134,13 +143,21 @@ def _retrieval_methods(item_id: str) -> dict[str, Any]:
     }
 
 
-def _ranking_methods() -> dict[str, Any]:
+def _ranking_methods(labels: Sequence[AuxiliaryLabel]) -> dict[str, Any]:
+    rows = _argument("rows", "List[Dict[str, Any]]", "user, item and context fields, and `history`")
+    heads = {MAIN: "probability that the row is a positive"} | {
+        label.name: "probability" if label.kind == "binary" else f"number, as in the column `{label.column}`"
+        for label in labels
+    }
     return {
         "predict": {
-            "arguments": [
-                _argument("rows", "List[Dict[str, Any]]", "user, item and context fields, and `history`")
-            ],
+            "arguments": [rows],
             "returns": "Tensor [B]: probability that each row is a positive",
+        },
+        "predict_heads": {
+            "arguments": [rows],
+            "returns": "Dict[str, Tensor [B]]: what each head predicts",
+            "heads": heads,
         },
         "predict_items": {
             "arguments": [

@@ -4,7 +4,7 @@ A model is embedding tables (`recsys.nn.embeddings.FeatureTables`, any number, a
 plain scriptable modules that take the embedded features and the dense values. The split is what lets tables
 be sharded in training and replaced by torch's own look-ups in export without touching model code.
 
-Legend: B examples, N candidates, D embedding dimension.
+Legend: B examples, N candidates, D embedding dimension, H heads.
 """
 
 from typing import Literal, Protocol, runtime_checkable
@@ -14,6 +14,7 @@ from torch import nn
 
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
+from recsys.schema.labels import AuxiliaryLabel
 
 
 @runtime_checkable
@@ -27,6 +28,16 @@ class RankingModel(Protocol):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits [B]."""
+
+
+@runtime_checkable
+class MultiTaskModel(RankingModel, Protocol):
+    """A ranking model with a head for every label; `head` gives [B, H] and `forward` its first column."""
+
+    labels: tuple[AuxiliaryLabel, ...]
+
+    def every_head(self, batch: Batch) -> torch.Tensor:
+        """[B, H]: logits of the label, then logits or standardised values of the auxiliary labels."""
 
 
 @runtime_checkable

@@ -36,6 +36,8 @@ class Batch:
         dense: [B, D_dense] float32, in the order of `FeatureSchema.dense`.
         labels: [B] float32, 1 for a positive and 0 for a negative.
         weights: [B] float32, weight of each example in the loss.
+        auxiliary_labels: [B, number of labels] float32, in the order of `FeatureSchema.labels`; NaN is
+            unknown.
         item_rows: [B] int64, catalogue row of the example's item.
         user_keys: [B] int64, equal for rows of the same user, known to train or not.
         relevant: [B] bags of catalogue rows that count as hits, when evaluating.
@@ -50,6 +52,7 @@ class Batch:
     dense: torch.Tensor
     labels: torch.Tensor | None = None
     weights: torch.Tensor | None = None
+    auxiliary_labels: torch.Tensor | None = None
     item_rows: torch.Tensor | None = None
     user_keys: torch.Tensor | None = None
     relevant: JaggedTensor | None = None

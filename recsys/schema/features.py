@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from recsys.schema.labels import AuxiliaryLabel
+
 Kind = Literal["id", "multi_id", "numeric", "sequence", "time", "text"]
 Role = Literal["user", "item", "context"]
 Encoder = Literal["vocabulary", "hash"]
@@ -136,9 +138,15 @@ ALL_ROLES: tuple[Role, ...] = ("user", "context", "item")
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSchema:
-    """The features of a prepared dataset; their order within a role fixes the columns of every `Batch`."""
+    """The features of a prepared dataset; their order within a role fixes the columns of every `Batch`.
+
+    Args:
+        features: what a model reads.
+        labels: what a model of several tasks may learn beside the label.
+    """
 
     features: tuple[Feature, ...]
+    labels: tuple[AuxiliaryLabel, ...] = ()
 
     def __post_init__(self) -> None:
         names = [feature.name for feature in self.features]
@@ -181,6 +189,12 @@ class FeatureSchema:
         found += [f"`{name}` is new" for name in own if name not in others]
         if not found and list(own) != list(others):
             found.append(f"the order is {', '.join(own)}, it was {', '.join(others)}")
+        now, before = (
+            [f"{label.name} ({label.kind}, {label.transform})" for label in schema.labels]
+            for schema in (self, other)
+        )
+        if now != before:
+            found.append(f"the auxiliary labels are {now}, they were {before}")
         for name in (name for name in own if name in others):
             changes = {field: (getattr(own[name], field), getattr(others[name], field)) for field in _MEANING}
             found += [
@@ -197,9 +211,15 @@ class FeatureSchema:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for `schema.json`."""
-        return {"features": [dataclasses.asdict(feature) for feature in self.features]}
+        found = {"features": [dataclasses.asdict(feature) for feature in self.features]}
+        if self.labels:
+            found["labels"] = [dataclasses.asdict(label) for label in self.labels]
+        return found
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> FeatureSchema:
         """The schema that `to_dict` wrote."""
-        return FeatureSchema(tuple(Feature(**feature) for feature in plain["features"]))
+        return FeatureSchema(
+            tuple(Feature(**feature) for feature in plain["features"]),
+            tuple(AuxiliaryLabel(**label) for label in plain.get("labels", ())),
+        )

@@ -9,6 +9,8 @@ USER_ID = "user_id"
 ITEM_ID = "item_id"
 TIMESTAMP = "timestamp"
 LABEL = "label"
+# Before the name of an auxiliary label.
+LABEL_PREFIX = "label."
 POSITIVE = "positive"
 USER_ROW = "user_row"
 ITEM_ROW = "item_row"

@@ -20,6 +20,7 @@ from torch import nn
 from recsys.data.datamodule import RecDataModule
 from recsys.models.protocols import RetrievalModel, events_read
 from recsys.models.weights import load_weights
+from recsys.training.averaging import AveragedWeights
 from recsys.training.callbacks import (
     Anomalies,
     Interruption,
@@ -99,7 +100,7 @@ def fit(
     checkpoints = Checkpoints(
         run_dir / "checkpoints",
         monitor=monitor,
-        mode="min" if "loss" in monitor else "max",
+        mode=_mode(monitor),
         every_steps=options.checkpoint_every_steps,
     )
     throughput = Throughput()
@@ -184,6 +185,11 @@ def _settled(options: TrainerOptions, data: RecDataModule) -> TrainerOptions:
         raise ValueError(
             "`trainer.limit_val_batches=0` leaves nothing to watch; add `trainer.patience=null`, or validate"
         )
+    if options.average_decay is not None and not 0 < options.average_decay < 1:
+        raise ValueError(
+            f"`trainer.average_decay` must lie between 0 and 1, got {options.average_decay}; 0.99 works, "
+            "and null does not average"
+        )
     # Lightning warns when an epoch is shorter than what lies between two lines of its log.
     num_steps = len(data.train_dataloader())
     return dataclasses.replace(
@@ -202,12 +208,19 @@ def auto_precision(accelerator: str) -> Literal["32-true", "bf16-mixed"]:
     return "bf16-mixed" if fast else "32-true"
 
 
+def _mode(monitor: str) -> Literal["min", "max"]:
+    """Whether less or more of a metric is better."""
+    return "min" if any(name in monitor for name in ("loss", "rmse")) else "max"
+
+
 def _watchers(
     options: TrainerOptions, checkpoints: Checkpoints, throughput: Throughput, *, monitor: str
 ) -> list[Callback]:
     """Callbacks, in the order in which they act; `last` is saved after all have counted."""
-    mode = "min" if "loss" in monitor else "max"
+    mode = _mode(monitor)
     watchers: list[Callback] = []
+    if options.average_decay is not None:
+        watchers.append(AveragedWeights(options.average_decay))
     if options.patience is not None:
         watchers.append(
             EarlyStopping(monitor, mode=mode, patience=options.patience, check_on_train_epoch_end=False)

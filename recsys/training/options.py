@@ -20,6 +20,8 @@ class TrainerOptions:
         accelerator: where to run.
         gradient_clip_norm: largest norm of the dense gradients; null does not clip. Fused tables are not
             clipped.
+        average_decay: of an exponential moving average of the weights, which is what is validated and kept as
+            `best`; 0.99 to 0.999 works, null does not average. Fused tables are not averaged.
         validate_every_epochs: epochs between validations.
         checkpoint_every_steps: `last` is also written after so many steps, beside the end of each epoch; null
             does not.
@@ -41,6 +43,7 @@ class TrainerOptions:
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
     accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
     gradient_clip_norm: float | None = None
+    average_decay: float | None = None
     validate_every_epochs: int = 1
     checkpoint_every_steps: int | None = None
     log_every_n_steps: int = 10

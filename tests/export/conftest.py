@@ -9,7 +9,12 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.export.bundle import export_run, load_scripted
+from recsys.models.dcn_v2 import DCNv2
+from recsys.models.deep_fm import DeepFM
+from recsys.models.dlrm import DLRM
+from recsys.models.final_mlp import FinalMLP
 from recsys.models.matrix_factorization import MatrixFactorization
+from recsys.models.mmoe import MMoE
 from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
@@ -73,6 +78,35 @@ def wide_deep(dataset: PreparedDataset) -> nn.Module:
     return lively(WideDeep(dataset.schema, embedding_dim=8, crosses=crosses, cross_buckets=100))
 
 
+def dcn_v2(dataset: PreparedDataset) -> nn.Module:
+    return lively(DCNv2(dataset.schema, embedding_dim=8, leave_out=["dwell"], normalisation="layer"))
+
+
+def dcn_v2_mixture(dataset: PreparedDataset) -> nn.Module:
+    return lively(DCNv2(dataset.schema, embedding_dim=8, structure="stacked", rank=4, num_experts=2))
+
+
+def deep_fm(dataset: PreparedDataset) -> nn.Module:
+    return lively(DeepFM(dataset.schema, embedding_dim=8))
+
+
+def dlrm(dataset: PreparedDataset) -> nn.Module:
+    return lively(DLRM(dataset.schema, embedding_dim=8))
+
+
+def final_mlp(dataset: PreparedDataset) -> nn.Module:
+    return lively(
+        FinalMLP(dataset.schema, embedding_dim=8, num_heads=2, second_gates=[], normalisation="batch")
+    )
+
+
+def mmoe(dataset: PreparedDataset) -> nn.Module:
+    return lively(MMoE(dataset.schema, embedding_dim=8, num_experts=2, hidden=(64,), tower_hidden=(32,)))
+
+
+RANKERS = (wide_deep, dcn_v2, dcn_v2_mixture, deep_fm, dlrm, final_mlp, mmoe)
+
+
 def lively(model: nn.Module) -> nn.Module:
     """The model with weights as after training: all of them matter, the wide part and row 0 too."""
     generator = torch.Generator().manual_seed(5)
@@ -107,6 +141,12 @@ def retrieval(shop, tmp_path_factory):
 @pytest.fixture(scope="session")
 def ranking(shop, tmp_path_factory):
     return export(wide_deep(shop), shop, tmp_path_factory.mktemp("ranking") / "bundle")
+
+
+@pytest.fixture(scope="session", params=RANKERS, ids=lambda build: build.__name__)
+def ranker(request, shop, tmp_path_factory):
+    """Every ranking model in turn."""
+    return export(request.param(shop), shop, tmp_path_factory.mktemp("ranker") / "bundle")
 
 
 @pytest.fixture(scope="session")

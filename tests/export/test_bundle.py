@@ -60,14 +60,14 @@ def test_recommendations_are_the_best_of_the_trained_model(retrieval, catalogue)
         assert found == pytest.approx(scores[q].tolist(), abs=1e-5)
 
 
-def test_probabilities_are_those_of_the_trained_model(ranking):
-    dataset = ranking.dataset
+def test_probabilities_are_those_of_the_trained_model(ranker):
+    dataset = ranker.dataset
     table = dataset.split_table("test")
     events = Events.from_arrow(table, dataset.schema)
     history = dataset.histories("test").before(events)
     visible = history.select(torch.arange(len(events)), at_most=HISTORY_LENGTH)
     batch = dataset.collator(HISTORY_LENGTH).rows(events, visible)
-    expected = torch.sigmoid(ranking.model(batch))
+    expected = torch.sigmoid(ranker.model(batch))
     raw = table.to_pylist()
     ids = dataset.item_ids
     offsets = history.offsets.tolist()
@@ -83,10 +83,10 @@ def test_probabilities_are_those_of_the_trained_model(ranking):
         }
         for n, row in enumerate(raw)
     ]
-    found = ranking.program.predict(rows)
+    found = ranker.program.predict(rows)
     assert found.std() > 0.05
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    torch.testing.assert_close(ranking.program(rows), found, rtol=0, atol=0)
+    torch.testing.assert_close(ranker.program(rows), found, rtol=0, atol=0)
 
 
 def test_batched_calls_equal_single_ones(retrieval):
@@ -104,8 +104,8 @@ def test_batched_calls_equal_single_ones(retrieval):
     torch.testing.assert_close(program.encode_items(items)[1], program.encode_item(items[1]))
 
 
-def test_many_items_for_one_user_equal_rows_of_them(ranking):
-    program = ranking.program
+def test_many_items_for_one_user_equal_rows_of_them(ranker):
+    program = ranker.program
     user = {"user_id": 5, "age": 33}
     history = ["sku-2é", "sku-9é"]
     context = {"timestamp": 1_600_000_000_000, "device": "tv", "basket": ["p", "q"]}
@@ -117,9 +117,9 @@ def test_many_items_for_one_user_equal_rows_of_them(ranking):
     assert program.predict_items(user, ["sku-4é"], [], None).shape == (1,)
 
 
-def test_no_rows_give_no_probabilities(ranking):
-    assert ranking.program.predict([]).shape == (0,)
-    assert ranking.program.predict_items({"user_id": 5}, [], [], None).shape == (0,)
+def test_no_rows_give_no_probabilities(ranker):
+    assert ranker.program.predict([]).shape == (0,)
+    assert ranker.program.predict_items({"user_id": 5}, [], [], None).shape == (0,)
 
 
 def test_a_given_value_overrides_what_is_stored_and_none_says_that_it_is_unknown(retrieval):

@@ -11,6 +11,10 @@ class TestWideDeep(RankingContract):
             schema, embedding_dim=8, hidden=(32,), crosses=[["user_id", "genres"]], id_dropout=0.05
         )
 
+    def test_normalisation_reaches_the_hidden_layers(self):
+        layers = WideDeep(SCHEMA, normalisation="batch").head.deep.layers
+        assert [type(layer).__name__ for layer in layers].count("BatchNorm") == 2
+
     def test_cross_weight_moves_only_the_rows_that_hold_it(self):
         torch.manual_seed(0)
         model = WideDeep(SCHEMA, crosses=[["user_id", "item_id"]], cross_buckets=1_000_000).eval()

@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -12,6 +13,8 @@ import torch
 
 from recsys.data.datamodule import RecDataModule
 from recsys.data.options import DataOptions
+from recsys.models.deep_fm import DeepFM
+from recsys.models.final_mlp import FinalMLP
 from recsys.models.matrix_factorization import MatrixFactorization
 from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
@@ -25,8 +28,9 @@ from recsys.training.options import TrainerOptions
 from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask
 
+RANKING = {"wide_deep": WideDeep, "deep_fm": DeepFM, "final_mlp": partial(FinalMLP, normalisation="batch")}
 MODELS = {
-    "wide_deep": WideDeep,
+    **RANKING,
     "two_tower": TwoTower,
     "sequence_two_tower": SequenceTwoTower,
     "matrix_factorization": MatrixFactorization,
@@ -86,7 +90,7 @@ def run(
 ) -> list[float]:
     """Trains and returns the loss of every step."""
     seed_everything(case.seed)
-    kind = "ranking" if case.model == "wide_deep" else "retrieval"
+    kind = "ranking" if case.model in RANKING else "retrieval"
     data = RecDataModule(
         options, task=kind, seed=case.seed, rank=processes.rank, num_ranks=processes.num_ranks
     )

@@ -33,10 +33,16 @@ def run_in(processes, case, options, run_dir, *, resume=False, kill_after=None) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["wide_deep", "two_tower", "sequence_two_tower"])
+@pytest.mark.parametrize(
+    ("model", "average_decay"),
+    [("wide_deep", None), ("two_tower", None), ("sequence_two_tower", None), ("final_mlp", 0.9)],
+)
 @pytest.mark.parametrize("tables", ["adamw", "rowwise_adagrad"])
-def test_killed_at_any_step_and_resumed_equals_not_killed(processes, options, tmp_path, model, tables):
-    case = Case(model=model, tables=tables, dropout=0.2, trainer=TRAINER)
+def test_killed_at_any_step_and_resumed_equals_not_killed(
+    processes, options, tmp_path, model, average_decay, tables
+):
+    trainer = dataclasses.replace(TRAINER, average_decay=average_decay)
+    case = Case(model=model, tables=tables, dropout=0.2, trainer=trainer)
     assert run_in(processes, case, options, tmp_path / "whole") == 0
     expected = {name: checkpoint(tmp_path / "whole", name) for name in ("best", "last")}
     num_steps = expected["last"]["global_step"]

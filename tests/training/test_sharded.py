@@ -42,6 +42,7 @@ def torchrun(
 CASES = {
     "ranking": Case(model="wide_deep"),
     "ranking, tables moved by AdamW": Case(model="wide_deep", tables="adamw"),
+    "DeepFM": Case(model="deep_fm"),
     "full softmax": Case(),
     "in-batch softmax": Case(loss="in_batch_softmax"),
     "sampled softmax": Case(loss="sampled_softmax"),

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from ibis import _
 
 from recsys.data.options import DataOptions, RawTables
+from recsys.data.preparing.auxiliary import fit_labels, with_labels
 from recsys.data.preparing.catalogue import (
     Entities,
     Side,
@@ -35,6 +36,7 @@ from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
 from recsys.data.preparing.vocabulary import Counted, Fitted, fit
 from recsys.data.preparing.write import write_split
 from recsys.schema.features import Feature, FeatureSchema
+from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import ITEM_ID, POSITIVE, RAW_PREFIX, USER_ID
 
@@ -76,10 +78,12 @@ def build(
         read_entities(engine, divided.events, sides.get(name), name=name) for name in (USER_ID, ITEM_ID)
     )
     events = engine.keep_only(with_rows(engine, with_rows(engine, divided.events, users), items))
+    labels = fit_labels(engine, events, options)
+    events = with_labels(events, labels)
     counts = _count_events(engine, events)
     counts |= {"users": users.table.num_rows - 1, "items": items.table.num_rows - 1, "rejected": num_rejected}
     fitted = fit(features, _count(engine, events, features, users=users, items=items), earlier)
-    _write_features(folder, fitted)
+    _write_features(folder, fitted, labels)
     write_entities(users, users.encode(fitted), folder / "users.parquet")
     write_entities(items, items.encode(fitted), folder / "items.parquet")
     by_item = options.split == "leave_last_out"
@@ -167,8 +171,8 @@ def _count(
     return {**users.counted(features), **items.counted(features), **count_context(engine, events, context)}
 
 
-def _write_features(folder: Path, fitted: Fitted) -> None:
-    write_json(folder / "schema.json", FeatureSchema(fitted.features).to_dict())
+def _write_features(folder: Path, fitted: Fitted, labels: tuple[AuxiliaryLabel, ...]) -> None:
+    write_json(folder / "schema.json", FeatureSchema(fitted.features, labels).to_dict())
     (folder / "features.yaml").write_text(features_yaml(fitted.features))
     (folder / "vocabularies").mkdir()
     for table, vocabulary in fitted.vocabularies.items():

@@ -5,6 +5,7 @@ import re
 
 from recsys.data.options import DataOptions
 from recsys.data.preparing.splits import NEEDS_TIME
+from recsys.schema.labels import MAIN
 
 _KINDS = ("leave_last_out", "global_time", "random", "cold_item", "cold_user", "predefined")
 
@@ -38,6 +39,7 @@ def check_options(options: DataOptions) -> None:
             f"`data.label.positive_at_least={options.label.positive_at_least}` needs `data.label.column`, "
             "which is null; name the column"
         )
+    _check_auxiliary(options)
     if not 0 <= options.max_rejected_share <= 1:
         raise ValueError(f"`data.max_rejected_share` must lie in [0, 1], got {options.max_rejected_share}")
     _check_fractions(options)
@@ -47,6 +49,21 @@ def check_options(options: DataOptions) -> None:
             "`data.split_boundaries` must be two instants, for `data.split=global_time`; "
             f"got {list(boundaries)} with `data.split={options.split}`"
         )
+
+
+def _check_auxiliary(options: DataOptions) -> None:
+    for name, label in options.auxiliary_labels.items():
+        where = f"data.auxiliary_labels.{name}"
+        if name == MAIN or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError(
+                f"`{where}`: expected letters, digits and underscores for the name of a label, and "
+                f"another than `{MAIN}`, which is that of `data.label`"
+            )
+        if label.positive_at_least is not None and label.transform != "standardise":
+            raise ValueError(
+                f"`{where}.transform={label.transform}` is of a numeric label, and `positive_at_least` makes "
+                "it binary; leave one of the two out"
+            )
 
 
 def _check_fractions(options: DataOptions) -> None:

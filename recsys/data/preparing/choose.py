@@ -109,7 +109,7 @@ def _context_features(options: DataOptions, columns: Sequence[str]) -> list[Feat
         found = declared_features("interactions", declared, columns=columns)
         _check_known_before(options, found)
         return found
-    used = {named.user_id, named.item_id, named.timestamp, named.split, options.label.column}
+    used = {named.user_id, named.item_id, named.timestamp, named.split, *_afterwards(options)}
     unused = [name for name in columns if name not in used]
     if unused:
         LOGGER.info(
@@ -133,11 +133,16 @@ def _check_known_before(options: DataOptions, features: Sequence[Feature]) -> No
         where = f"data.interactions.features.{feature.name}"
         if feature.kind == "time" and named.timestamp is None:
             raise ValueError(f"`{where}` needs timestamps, but `data.interactions.columns.timestamp` is null")
-        if feature.kind != "time" and feature.column in (options.label.column, named.split):
+        if feature.kind != "time" and feature.column in (*_afterwards(options), named.split):
             raise ValueError(
                 f"`{where}` reads the column `{feature.column}`, which is not known before the event; "
                 "leave it out"
             )
+
+
+def _afterwards(options: DataOptions) -> list[str | None]:
+    """Columns of what is known of an interaction only afterwards."""
+    return [options.label.column, *(label.column for label in options.auxiliary_labels.values())]
 
 
 def _described(feature: Feature) -> str:

@@ -48,7 +48,7 @@ def read_fitted(path: Path, features: Sequence[Feature]) -> Fitted:
         ValueError: the two have different features.
     """
     schema = FeatureSchema.from_dict(json.loads((path / "schema.json").read_text()))
-    differing = FeatureSchema(tuple(features)).differences(schema)
+    differing = FeatureSchema(tuple(features), schema.labels).differences(schema)
     if differing:
         raise ValueError(
             f"`data.extends={path}` has other features: {'; '.join(differing)}; declare them as in its "

@@ -24,7 +24,7 @@ from recsys.data.preparing.readings import (
     time_reading,
 )
 from recsys.data.preparing.usable import usable
-from recsys.schema.tables import ITEM_ID, LABEL, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID
+from recsys.schema.tables import ITEM_ID, LABEL, LABEL_PREFIX, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID
 
 LOGGER = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ class Interactions:
 
     Args:
         events: user_id, item_id, timestamp (microseconds, or the row number where the raw table has none),
-            label, positive, SEQUENCE, and raw columns: `raw.timestamp` and one for each context column.
+            label, positive, auxiliary labels, SEQUENCE, and raw columns: `raw.timestamp` and one for each
+            context column.
         time: how timestamps are typed; None where there are none.
         rejected: SEQUENCE, reason and value of the rows that cannot be used.
     """
@@ -78,6 +79,7 @@ def read_interactions(
         TIMESTAMP: time.read(rows[columns.timestamp]) if time else rows[SEQUENCE],
         LABEL: read_number(rows[options.label.column]) if options.label.column else ibis.literal(1.0),
         SEQUENCE: rows[SEQUENCE],
+        **_auxiliary_labels(rows, options),
     }
     if time:
         typed[RAW_TIMESTAMP] = time.raw(rows[columns.timestamp], from_csv=raw.is_text)
@@ -93,6 +95,20 @@ def read_interactions(
     threshold = options.label.positive_at_least
     is_positive = ibis.literal(True) if threshold is None else _[LABEL] >= threshold
     return Interactions(events=good.mutate(**{POSITIVE: is_positive}), time=time, rejected=rejected)
+
+
+def _auxiliary_labels(rows: ibis.Table, options: DataOptions) -> dict[str, ibis.Value]:
+    """By the names of their columns in prepared data, float64; null where they cannot be read."""
+    found: dict[str, ibis.Value] = {}
+    for name, label in options.auxiliary_labels.items():
+        value = read_number(rows[label.column])
+        if label.positive_at_least is not None:
+            value = (value >= label.positive_at_least).cast("float64")
+        elif label.transform == "log":
+            # Not `greatest`, which passes a null over.
+            value = (1.0 + (value < 0).ifelse(0.0, value)).ln()
+        found[LABEL_PREFIX + name] = value
+    return found
 
 
 def look_at(engine: DuckDBEngine, interactions: Interactions, options: DataOptions) -> None:

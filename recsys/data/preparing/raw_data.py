@@ -89,6 +89,8 @@ def _required(options: DataOptions) -> dict[str, str]:
         found[str(columns.split)] = "data.interactions.columns.split"
     if options.label.column:
         found[options.label.column] = "data.label.column"
+    for name, label in options.auxiliary_labels.items():
+        found[label.column] = f"data.auxiliary_labels.{name}.column"
     return found
 
 

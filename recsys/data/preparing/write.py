@@ -19,6 +19,7 @@ from recsys.schema.tables import (
     ITEM_ID,
     ITEM_ROW,
     LABEL,
+    LABEL_PREFIX,
     POSITIVE,
     RAW_PREFIX,
     TIMESTAMP,
@@ -65,14 +66,24 @@ def write_split(
     """
     table = engine.read_parquet([rows])
     raw_columns = [name for name in table.columns if name.startswith(RAW_PREFIX)]
+    labels = [name for name in table.columns if name.startswith(LABEL_PREFIX)]
     kept = () if split == TRAIN else (USER_ID, ITEM_ID, *raw_columns)
     types = table.schema().to_pyarrow()
     features = {feature.name: arrow_type(feature) for feature in context}
-    schema = pa.schema({**_FIXED, **features, **{name: types.field(name).type for name in kept}})
+    schema = pa.schema(
+        {
+            **_FIXED,
+            **dict.fromkeys(labels, pa.float32()),
+            **features,
+            **{name: types.field(name).type for name in kept},
+        }
+    )
     sources = [
         f.name if f.name in table.columns else RAW_PREFIX + f.column for f in context if f.kind != "time"
     ]
-    chosen = table.order_by([TIMESTAMP, USER_ID, ITEM_ID]).select(*dict.fromkeys([*_FIXED, *kept, *sources]))
+    chosen = table.order_by([TIMESTAMP, USER_ID, ITEM_ID]).select(
+        *dict.fromkeys([*_FIXED, *labels, *kept, *sources])
+    )
     _write_files((_complete(batch, context, schema) for batch in engine.stream(chosen)), schema, folder)
 
 

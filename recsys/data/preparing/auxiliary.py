@@ -1,0 +1,79 @@
+"""fit_labels, with_labels: auxiliary labels as what heads learn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import ibis
+from ibis import _
+
+from recsys.data.options import DataOptions
+from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.preparing.splits import SPLIT, TRAIN
+from recsys.schema.features import FeatureSchema
+from recsys.schema.labels import AuxiliaryLabel
+from recsys.schema.tables import LABEL_PREFIX
+
+LOGGER = logging.getLogger(__name__)
+
+
+def fit_labels(engine: DuckDBEngine, events: ibis.Table, options: DataOptions) -> tuple[AuxiliaryLabel, ...]:
+    """The auxiliary labels with mean and deviation of the train split, or of that of `data.extends`.
+
+    Args:
+        engine: runs the expressions.
+        events: with their split and the columns of `read_interactions`.
+        options: declares the labels.
+
+    Raises:
+        ValueError: a label has no value in train.
+    """
+    fitted = []
+    earlier = _earlier(options)
+    for name, label in options.auxiliary_labels.items():
+        column = events.filter(_[SPLIT] == TRAIN)[LABEL_PREFIX + name]
+        facts = engine.collect(
+            column.as_table().aggregate(
+                rows=_.count(),
+                known=column.count(),
+                mean=column.mean(),
+                std=column.std(how="pop"),
+            )
+        ).to_pylist()[0]
+        if not facts["known"]:
+            raise ValueError(
+                f"`data.auxiliary_labels.{name}`: no number in the column `{label.column}` of the train "
+                "split; name another column, or leave the label out"
+            )
+        LOGGER.info(
+            "auxiliary label `%s`: %d of %d train rows have one, mean %.4g",
+            name, facts["known"], facts["rows"], facts["mean"],
+        )  # fmt: skip
+        if label.positive_at_least is not None:
+            fitted.append(AuxiliaryLabel(name, "binary", label.column))
+            continue
+        found = AuxiliaryLabel(
+            name, "numeric", label.column, label.transform, facts["mean"], facts["std"] or 1.0
+        )
+        before = earlier.get(name, found)
+        fitted.append(dataclasses.replace(found, mean=before.mean, std=before.std))
+    return tuple(fitted)
+
+
+def _earlier(options: DataOptions) -> dict[str, AuxiliaryLabel]:
+    if not options.extends:
+        return {}
+    plain = json.loads((Path(options.extends).expanduser() / "schema.json").read_text())
+    return {label.name: label for label in FeatureSchema.from_dict(plain).labels}
+
+
+def with_labels(events: ibis.Table, labels: Sequence[AuxiliaryLabel]) -> ibis.Table:
+    """The events with numeric labels standardised."""
+    columns = {LABEL_PREFIX + label.name: label for label in labels if label.kind == "numeric"}
+    if not columns:
+        return events
+    return events.mutate(**{name: (_[name] - label.mean) / label.std for name, label in columns.items()})

@@ -1,0 +1,103 @@
+"""DeepFM ranking (Guo et al., 2017, arXiv 1703.04247).
+
+A factorization machine (a weight for every id, and the dot product of every two fields' embeddings) and an
+MLP over the same embeddings; their logits add up. What we changed: a multi-valued field is the mean of its
+embeddings in both parts. A numeric field is its standardised value times a learned vector, as in the paper.
+
+MovieLens-100K, experiment ml100k_deep_fm_global_time, mean of seeds 0 to 2 on test:
+AUC .6970, GAUC .7150, log loss .6260.
+
+Legend: B examples, D embedding dimension, N dense features.
+"""
+
+from collections.abc import Sequence
+from typing import Dict, List  # noqa: UP035 (scripted)
+
+import torch
+from torch import nn
+
+from recsys.models.protocols import embed
+from recsys.nn.embeddings import FeatureTables
+from recsys.nn.fields import Fields, kept_features
+from recsys.nn.linear_terms import LINEAR_DIM, linear_terms
+from recsys.nn.mlp import MLP
+from recsys.nn.normalisation import Normalisation
+from recsys.nn.pairwise import factorization_machine
+from recsys.schema.batch import Batch
+from recsys.schema.features import FeatureSchema
+
+
+class DeepFM(nn.Module):
+    """Ranking by a factorization machine plus an MLP that share their embeddings.
+
+    Args:
+        schema: features of the prepared dataset; all are used but those left out.
+        embedding_dim: D, a multiple of 4.
+        hidden: widths of the hidden layers.
+        leave_out: names of features the model shall not see.
+        dropout: in the MLP, in training.
+        normalisation: of hidden layers; see `MLP`.
+        field_dropout: see `Fields`.
+        id_dropout: see `FeatureTables`.
+        init_std: standard deviation of the initial embeddings.
+    """
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        *,
+        embedding_dim: int = 16,
+        hidden: Sequence[int] = (128, 64),
+        leave_out: Sequence[str] = (),
+        dropout: float = 0.1,
+        normalisation: Normalisation = "none",
+        field_dropout: float = 0.0,
+        id_dropout: float = 0.02,
+        init_std: float = 0.01,
+    ) -> None:
+        super().__init__()
+        features = [f for f in kept_features(schema, leave_out) if f.is_sparse]
+        self.tables = FeatureTables(
+            features, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
+        )
+        self.linear = FeatureTables(
+            features, embedding_dim=LINEAR_DIM, prefix="linear_", init_std=0.0, id_dropout=id_dropout
+        )
+        fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
+        num_fields = fields.num_sparse + fields.num_dense
+        self.head = DeepFMHead(
+            fields,
+            deep=MLP(num_fields * embedding_dim, [*hidden, 1], dropout=dropout, normalisation=normalisation),
+            embedding_dim=embedding_dim,
+        )
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits [B]."""
+        logits: torch.Tensor = self.head(embed(self, batch), batch.dense)
+        return logits
+
+
+class DeepFMHead(nn.Module):
+    """bias + linear terms + sum of pairwise dots + MLP(fields)."""
+
+    linear_names: List[str]  # noqa: UP006
+
+    def __init__(self, fields: Fields, *, deep: MLP, embedding_dim: int) -> None:
+        super().__init__()
+        self.fields = fields
+        self.deep = deep
+        self.linear_names = [f"linear_{name}" for name in fields.names]
+        self.dense_weights = nn.Parameter(torch.zeros(fields.num_dense))
+        self.dense_vectors = nn.Parameter(0.01 * torch.randn(fields.num_dense, embedding_dim))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+        """Logits [B]."""
+        features_BFD, dense_BN = self.fields(embedded, dense)
+        linear_B1 = linear_terms(embedded, self.linear_names, dense_BN, self.dense_weights)
+        fields_BFD = torch.cat([features_BFD, dense_BN[:, :, None] * self.dense_vectors], dim=1)
+        deep_B1 = self.deep(fields_BFD.flatten(1))
+        logits_B: torch.Tensor = (
+            self.bias + linear_B1 + factorization_machine(fields_BFD) + deep_B1
+        ).squeeze(1)
+        return logits_B

@@ -1,0 +1,117 @@
+"""MMoE, multi-gate mixture-of-experts, ranking with several labels (Ma et al., KDD 2018).
+
+Experts, MLPs all, read the same inputs; every head mixes them by a softmax gate of its own and ends in a
+tower of its own. One expert is a shared bottom (Caruana, 1997). The heads are the label, whose logit comes
+first and is what the model ranks by, and the auxiliary labels of the data. What we changed: nothing.
+
+MovieLens-100K, experiment ml100k_mmoe_global_time, mean of seeds 0 to 2 on test:
+AUC .6981, GAUC .7169, log loss .6258.
+
+Legend: B examples, D embedding dimension, E experts, W width of their output, H heads.
+"""
+
+from collections.abc import Sequence
+from typing import Dict  # noqa: UP035 (scripted)
+
+import torch
+from torch import nn
+
+from recsys.models.protocols import embed
+from recsys.nn.embeddings import FeatureTables
+from recsys.nn.experts import GatedExperts
+from recsys.nn.fields import Fields, flat, kept_features
+from recsys.nn.mlp import MLP
+from recsys.nn.normalisation import Normalisation
+from recsys.schema.batch import Batch
+from recsys.schema.features import FeatureSchema
+
+
+class MMoE(nn.Module):
+    """Ranking with a head for the label and one for every auxiliary label.
+
+    Args:
+        schema: features and labels of the prepared dataset.
+        embedding_dim: D, a multiple of 4.
+        num_experts: E; 1 is a shared bottom, 2 to 8 work.
+        hidden: widths of the layers of every expert.
+        tower_hidden: widths of the hidden layers of every head.
+        leave_out: names of features the model shall not see.
+        dropout: in experts and towers, in training.
+        normalisation: of hidden layers; see `MLP`.
+        field_dropout: see `Fields`.
+        id_dropout: see `FeatureTables`.
+        init_std: standard deviation of the initial embeddings.
+
+    Raises:
+        ValueError: no layer for the experts, or no expert.
+    """
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        *,
+        embedding_dim: int = 16,
+        num_experts: int = 4,
+        hidden: Sequence[int] = (128,),
+        tower_hidden: Sequence[int] = (32,),
+        leave_out: Sequence[str] = (),
+        dropout: float = 0.1,
+        normalisation: Normalisation = "none",
+        field_dropout: float = 0.0,
+        id_dropout: float = 0.02,
+        init_std: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if not hidden or num_experts < 1:
+            raise ValueError(
+                "`model.hidden` must name at least one layer and `model.num_experts` be at least 1, got "
+                f"{list(hidden)} and {num_experts}"
+            )
+        self.tables = FeatureTables(
+            [f for f in kept_features(schema, leave_out) if f.is_sparse],
+            embedding_dim=embedding_dim,
+            init_std=init_std,
+            id_dropout=id_dropout,
+        )
+        fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
+        num_heads = 1 + len(schema.labels)
+        experts = GatedExperts(
+            [
+                MLP(fields.width, hidden, dropout=dropout, normalisation=normalisation, last="hidden")
+                for _ in range(num_experts)
+            ],
+            width=fields.width,
+            num_heads=num_heads,
+        )
+        towers = [
+            MLP(hidden[-1], [*tower_hidden, 1], dropout=dropout, normalisation=normalisation)
+            for _ in range(num_heads)
+        ]
+        self.labels = schema.labels
+        self.head = MMoEHead(fields, experts=experts, towers=towers)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits of the label [B]."""
+        return self.every_head(batch)[:, 0]
+
+    def every_head(self, batch: Batch) -> torch.Tensor:
+        """[B, H]: logits of the label, then logits or standardised values of the auxiliary labels."""
+        logits_BH: torch.Tensor = self.head(embed(self, batch), batch.dense)
+        return logits_BH
+
+
+class MMoEHead(nn.Module):
+    """tower_h(sum over experts e of gate_h,e(x) expert_e(x)) for every head h."""
+
+    def __init__(self, fields: Fields, *, experts: GatedExperts, towers: Sequence[MLP]) -> None:
+        super().__init__()
+        self.fields = fields
+        self.experts = experts
+        self.towers = nn.ModuleList(towers)
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+        """[B, H], as `every_head`."""
+        features_BFD, dense_BN = self.fields(embedded, dense)
+        mixed_BHW = self.experts(flat(features_BFD, dense_BN))
+        logits = [tower(mixed_BHW[:, head]) for head, tower in enumerate(self.towers)]
+        return torch.cat(logits, dim=1)
