@@ -32,9 +32,10 @@ from recsys.data.preparing.leakage import Written, check_leakage
 from recsys.data.preparing.raw_data import RawData, open_raw
 from recsys.data.preparing.reject import Rejected, write_rejected
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
+from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors, with_statistics
 from recsys.data.preparing.vocabulary import Counted, Fitted, fit
 from recsys.data.preparing.write import write_split
-from recsys.schema.features import Feature, FeatureSchema
+from recsys.schema.features import EVENT_ROLES, Feature, FeatureSchema
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import ITEM_ID, POSITIVE, RAW_PREFIX, USER_ID
 
@@ -78,12 +79,22 @@ def build(
     events = engine.keep_only(with_rows(engine, with_rows(engine, divided.events, users), items))
     counts = _count_events(engine, events)
     counts |= {"users": users.table.num_rows - 1, "items": items.table.num_rows - 1, "rejected": num_rejected}
-    fitted = fit(features, _count(engine, events, features, users=users, items=items), earlier)
+    counted = [feature for feature in features if feature.kind != "statistic"]
+    fitted = fit(counted, _count(engine, events, counted, users=users, items=items), earlier)
+    columns_of_users, columns_of_items = users.encode(fitted), items.encode(fitted)
+    write_entities(users, columns_of_users, folder / "users.parquet")
+    write_entities(items, columns_of_items, folder / "items.parquet")
+    encoded = encode_context(engine, events, _of_events(fitted.features), fitted.vocabularies)
+    if statistics := [feature for feature in features if feature.kind == "statistic"]:
+        statistics = with_priors(engine, events, statistics, earlier)
+        keyed = Keyed({f.name: f for f in fitted.features}, {**columns_of_users, **columns_of_items})
+        encoded = events = with_statistics(engine, encoded, statistics, keyed=keyed, split=options.split)
+        fitted = Fitted(
+            (*fitted.features, *fit_statistics(engine, events, statistics, earlier)), fitted.vocabularies
+        )
     _write_features(folder, fitted)
-    write_entities(users, users.encode(fitted), folder / "users.parquet")
-    write_entities(items, items.encode(fitted), folder / "items.parquet")
     by_item = options.split == "leave_last_out"
-    _write_events(engine, events, fitted, folder=folder, scratch=scratch, ties_by_item=by_item)
+    _write_events(engine, encoded, fitted, folder=folder, scratch=scratch, ties_by_item=by_item)
     written = Written(
         folder=folder,
         split=options.split,
@@ -122,7 +133,13 @@ def _side_columns(engine: DuckDBEngine, side: Side, id_column: str) -> SideColum
 
 
 def _context_columns(features: list[Feature]) -> list[str]:
-    return sorted({f.column for f in features if f.role == "context" and f.kind != "time"})
+    """Raw columns of the interactions that features read."""
+    return sorted({f.column for f in _of_events(features) if f.kind not in ("time", "statistic")})
+
+
+def _of_events(features: Sequence[Feature]) -> list[Feature]:
+    """Features that are held with events, in the order of the schema."""
+    return [feature for feature in features if feature.role in EVENT_ROLES]
 
 
 def _write_rejected(
@@ -163,7 +180,7 @@ def _count_events(engine: DuckDBEngine, events: ibis.Table) -> dict[str, Any]:
 def _count(
     engine: DuckDBEngine, events: ibis.Table, features: Sequence[Feature], *, users: Entities, items: Entities
 ) -> dict[str, Counted]:
-    context = [feature for feature in features if feature.role == "context"]
+    context = _of_events(features)
     return {**users.counted(features), **items.counted(features), **count_context(engine, events, context)}
 
 
@@ -177,18 +194,16 @@ def _write_features(folder: Path, fitted: Fitted) -> None:
 
 def _write_events(
     engine: DuckDBEngine,
-    events: ibis.Table,
+    encoded: ibis.Table,
     fitted: Fitted,
     *,
     folder: Path,
     scratch: Path,
     ties_by_item: bool,
 ) -> None:
-    context = [feature for feature in fitted.features if feature.role == "context"]
-    encoded = encode_context(engine, events, context, fitted.vocabularies)
     rows = follow_users(
         engine, encoded, histories=folder / "histories", scratch=scratch, ties_by_item=ties_by_item
     )
     for split, name in enumerate(SPLIT_NAMES):
-        write_split(engine, rows[split], folder / name, split=split, context=context)
+        write_split(engine, rows[split], folder / name, split=split, features=_of_events(fitted.features))
         rows[split].unlink()

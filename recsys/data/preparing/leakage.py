@@ -20,6 +20,7 @@ from recsys.data.preparing.catalogue import NUM_INTERACTIONS, NUM_POSITIVES, Ent
 from recsys.data.preparing.context import count_context
 from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, TRAIN
+from recsys.data.preparing.statistics import fit_statistics, with_priors
 from recsys.data.preparing.vocabulary import Fitted, fit
 from recsys.schema.features import Feature
 from recsys.schema.tables import (
@@ -204,16 +205,14 @@ def _fitted_on_train(engine: DuckDBEngine, written: Written, train: ibis.Table) 
         if not recounted.table.equals(entities.table):
             differing.append(f"counts of {entities.role}s")
         counted.update(recounted.counted(written.features))
-    context = [feature for feature in written.features if feature.role == "context"]
-    looked_at = [feature for feature in context if feature.kind != "time"]
-    if looked_at:
-        on_disk = written.events.semi_join(train, _KEY).drop(SPLIT).mutate(**{SPLIT: ibis.literal(TRAIN)})
-        counted.update(count_context(engine, on_disk, looked_at))
-    again = fit(written.features, counted, written.earlier)
+    on_disk = written.events.semi_join(train, _KEY).drop(SPLIT).mutate(**{SPLIT: ibis.literal(TRAIN)})
+    context = [f for f in written.features if f.role == "context" and f.kind not in ("time", "statistic")]
+    if context:
+        counted.update(count_context(engine, on_disk, context))
+    again = fit([f for f in written.features if f.kind != "statistic"], counted, written.earlier)
     differing += [t for t, v in again.vocabularies.items() if not v.equals(written.fitted.vocabularies[t])]
-    statistics = [
-        new.name for new, old in zip(again.features, written.fitted.features, strict=True) if new != old
-    ]
+    features = [*again.features, *_statistics_again(engine, on_disk, written)]
+    statistics = [new.name for new, old in zip(features, written.fitted.features, strict=True) if new != old]
     return {
         "vocabularies_from_train_alone": _result(
             not differing,
@@ -221,9 +220,15 @@ def _fitted_on_train(engine: DuckDBEngine, written: Written, train: ibis.Table) 
         ),
         "statistics_from_train_alone": _result(
             not statistics,
-            f"{len(again.features)} features fitted again on train files, differing: {statistics or 'none'}",
+            f"{len(features)} features fitted again on train files, differing: {statistics or 'none'}",
         ),
     }
+
+
+def _statistics_again(engine: DuckDBEngine, train: ibis.Table, written: Written) -> list[Feature]:
+    statistics = [feature for feature in written.features if feature.kind == "statistic"]
+    with_mean = with_priors(engine, train, statistics, written.earlier)
+    return fit_statistics(engine, train, with_mean, written.earlier)
 
 
 def _recount(engine: DuckDBEngine, train: ibis.Table, entities: Entities, *, row: str) -> Entities:

@@ -1,0 +1,209 @@
+"""with_statistics: of every event, what came strictly before it with the same key.
+
+An event sees those of its own split and of earlier ones, as its history does, at earlier instants. Events of
+one instant do not see each other. Where only the latest so many events of a key count, those of one instant
+stand in the order of user id and item id.
+
+key: drama     a1 b0   c1   d0 e1   f?      (the digit is the label; b0 and c1 are of one instant, so d0 and e1)
+count                             | 5
+last 2 events                     | d0 e1
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ibis
+import numpy as np
+import pyarrow as pa
+from ibis import _
+
+from recsys.data.events import bags
+from recsys.data.options import SplitKind
+from recsys.data.preparing.context import counted_values
+from recsys.data.preparing.declare_statistics import MEANS, is_id
+from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.preparing.read_tables import SEQUENCE
+from recsys.data.preparing.splits import SPLIT, TEST, TRAIN
+from recsys.data.preparing.vocabulary import Fitted, fit
+from recsys.schema.features import Feature
+from recsys.schema.tables import (
+    ITEM_ID,
+    ITEM_ROW,
+    LABEL,
+    POSITIVE,
+    RAW_PREFIX,
+    TIMESTAMP,
+    USER_ID,
+    USER_ROW,
+    encoded_column,
+)
+
+_DAY_MICROSECONDS = 86_400_000_000
+_SUMMED = {"positive_share": POSITIVE, "label_mean": LABEL}
+_KEYS = ("_key_0", "_key_1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Keyed:
+    """What tells the keys of events.
+
+    Args:
+        features: all, fitted but for the statistics.
+        columns: encoded features of the users and of the items, by name of the column.
+    """
+
+    features: Mapping[str, Feature]
+    columns: Mapping[str, pa.Array]
+
+
+def with_statistics(
+    engine: DuckDBEngine,
+    events: ibis.Table,
+    statistics: Sequence[Feature],
+    *,
+    keyed: Keyed,
+    split: SplitKind,
+) -> ibis.Table:
+    """The events with a column `raw.<name>` for each statistic: float64, null where there is nothing to tell.
+
+    Args:
+        engine: runs the expressions.
+        events: with their split, rows of users and items, and encoded context features.
+        statistics: with their prior.
+        keyed: what tells keys.
+        split: kind of the split.
+    """
+    by_key: dict[tuple[str, ...], list[Feature]] = {}
+    for feature in statistics:
+        by_key.setdefault(feature.of, []).append(feature)
+    for of, own in by_key.items():
+        parts = []
+        # Of a split by global time, what is of a later split is later too.
+        for number in [TEST] if split == "global_time" else range(TEST + 1):
+            visible = events if number == TEST else events.filter(_[SPLIT] <= number)
+            found = _of_key(engine, visible, of, own, keyed)
+            parts.append(found if split == "global_time" else found.filter(_[SPLIT] == number))
+        events = engine.keep_only(parts[0] if len(parts) == 1 else ibis.union(*parts))
+    return events
+
+
+def _of_key(
+    engine: DuckDBEngine, events: ibis.Table, of: tuple[str, ...], statistics: Sequence[Feature], keyed: Keyed
+) -> ibis.Table:
+    """The events with the statistics of one key, among these events alone."""
+    windows: dict[tuple[int, int], list[Feature]] = {}
+    for feature in statistics:
+        windows.setdefault((feature.window_days, feature.window_events), []).append(feature)
+    table, keys = events, list(of)
+    if not all(map(is_id, of)):
+        columns = [USER_ID, ITEM_ID, USER_ROW, ITEM_ROW, TIMESTAMP, LABEL, POSITIVE, SEQUENCE]
+        held = [f.name for f in keyed.features.values() if f.name in of and f.name in events.columns]
+        table = events.select(*dict.fromkeys([*columns, *held]))
+        for name, key in zip(of, _KEYS, strict=False):
+            table = _with_key(engine, table, keyed.features[name], keyed, key=key)
+        keys = list(_KEYS[: len(of)])
+    found = table
+    for number, own in enumerate(windows.values()):
+        found = _with_sums(found, own, keys=keys, number=number)
+    if table is not events:
+        sums = [name for name in found.columns if name not in table.columns]
+        each = {name: _[name].max() if name.startswith("_last") else _[name].mean() for name in sums}
+        found = events.left_join(found.group_by(SEQUENCE).aggregate(**each), SEQUENCE, rname="_of_{name}")
+    values = {
+        RAW_PREFIX + feature.name: _value(found, feature, number)
+        for number, own in enumerate(windows.values())
+        for feature in own
+    }
+    return found.mutate(**values).select(*events.columns, *values)
+
+
+def _with_key(
+    engine: DuckDBEngine, events: ibis.Table, feature: Feature, keyed: Keyed, *, key: str
+) -> ibis.Table:
+    """The events with the values of a feature as `key`: an event a value, none for an event without any."""
+    if is_id(feature.name):
+        return events.mutate(**{key: events[feature.name]})
+    if feature.name in events.columns:
+        if feature.is_multivalued:
+            return events.mutate(**{key: events[feature.name].unique().unnest()})
+        return events.mutate(**{key: events[feature.name]}).filter(_[key] > 0)
+    row = USER_ROW if feature.role == "user" else ITEM_ROW
+    found = bags(pa.chunked_array([keyed.columns[encoded_column(feature.name)]]))
+    rows = np.repeat(np.arange(len(found)), found.lengths.numpy())
+    values = found.values.numpy()
+    pairs = np.unique(np.stack([rows, values])[:, values > 0], axis=1).astype(np.int32)
+    known = engine.upload(pa.table({"_row": pairs[0], key: pairs[1]}))
+    return events.join(known, events[row] == known["_row"]).drop("_row")
+
+
+def _with_sums(
+    table: ibis.Table, statistics: Sequence[Feature], *, keys: list[str], number: int
+) -> ibis.Table:
+    """Adds columns of what is in the window `number` of each event: how many, sums and the last instant."""
+    wanted = {f"_count_{number}": SEQUENCE}
+    for feature in statistics:
+        if feature.measure in _SUMMED:
+            wanted[f"_{feature.measure}_{number}"] = _SUMMED[feature.measure]
+        elif feature.measure == "recency":
+            wanted[f"_last_{number}"] = TIMESTAMP
+    first = statistics[0]
+    if not first.window_events:
+        begin = -first.window_days * _DAY_MICROSECONDS if first.window_days else None
+        frame = ibis.window(group_by=keys, order_by=TIMESTAMP, range=(begin, -1))
+        return table.mutate(**{name: _over(table, name, column, frame) for name, column in wanted.items()})
+    in_order = [TIMESTAMP, USER_ID, ITEM_ID]
+    frame = ibis.window(group_by=keys, order_by=in_order, rows=(-first.window_events, -1))
+    by_row = table.mutate(**{name: _over(table, name, column, frame) for name, column in wanted.items()})
+    # The first of an instant sees none of the others: what it sees is right for all.
+    instant = ibis.window(group_by=[*keys, TIMESTAMP], order_by=in_order[1:])
+    return by_row.mutate(**{name: by_row[name].first(include_null=True).over(instant) for name in wanted})
+
+
+def _over(table: ibis.Table, name: str, column: str, frame: Any) -> ibis.Value:
+    if name.startswith("_count"):
+        return table[column].count().over(frame)
+    if name.startswith("_last"):
+        return table[column].max().over(frame)
+    summed = table[column].cast("int64") if column == POSITIVE else table[column]
+    return summed.sum().over(frame).fill_null(0)
+
+
+def _value(found: ibis.Table, feature: Feature, number: int) -> ibis.Value:
+    count = found[f"_count_{number}"].fill_null(0).cast("float64")
+    if feature.measure == "count":
+        return count
+    if feature.measure == "recency":
+        return (found[TIMESTAMP] - found[f"_last_{number}"]).cast("float64") / 1e6
+    total = found[f"_{feature.measure}_{number}"].fill_null(0).cast("float64")
+    weight = count + feature.strength
+    smoothed = (total + feature.strength * feature.prior) / weight.nullif(0.0)
+    return smoothed.fill_null(feature.prior)
+
+
+def with_priors(
+    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[Feature], earlier: Fitted | None
+) -> list[Feature]:
+    """The statistics with the mean over train that smoothed ones begin with; `earlier` ones keep theirs."""
+    before = {feature.name: feature.prior for feature in earlier.features} if earlier else {}
+    means: dict[str, float] = {}
+    for measure in {feature.measure for feature in statistics} & set(MEANS):
+        train = events.filter(_[SPLIT] == TRAIN).select(value=_[_SUMMED[measure]].cast("float64"))
+        counts = engine.collect(train.group_by("value").aggregate(size=_.count()).order_by("value"))
+        means[measure] = float(np.average(counts["value"].to_numpy(), weights=counts["size"].to_numpy()))
+    return [
+        dataclasses.replace(feature, prior=before.get(feature.name, means.get(feature.measure, 0.0)))
+        for feature in statistics
+    ]
+
+
+def fit_statistics(
+    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[Feature], earlier: Fitted | None
+) -> list[Feature]:
+    """The statistics with the scale or the buckets of their values in train."""
+    found: list[Feature] = []
+    for feature in statistics:  # one at a time: there may be as many values as events
+        found += fit([feature], {feature.name: counted_values(engine, events, feature)}, earlier).features
+    return found
