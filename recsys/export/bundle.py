@@ -31,6 +31,7 @@ What holds for both:
 
 from __future__ import annotations
 
+import functools
 import platform
 import warnings
 from collections.abc import Mapping
@@ -42,8 +43,10 @@ import torch
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
-from recsys.export.build import build_program
+from recsys.export.build import build_program, statistics_before
 from recsys.export.fields import fields_of
+from recsys.export.observed import Log, statistics_of
+from recsys.export.observing import check_observing
 from recsys.export.options import ExportOptions
 from recsys.export.parity import RANKING_FILE, RETRIEVAL_FILE, Parity, check_ranking, check_retrieval
 from recsys.export.recorded import Asked, Recorder
@@ -122,6 +125,10 @@ def _check(model: Any, file: Path, recorder: Recorder, asked: list[Asked], optio
     program = load_scripted(file)
     if recorder.is_ranking:
         parity = check_ranking(model, program, recorder, asked, tolerance=options.tolerance)
+        if statistics_of(recorder.dataset):
+            log = Log.read(recorder.dataset)
+            before = functools.partial(statistics_before, model, log)
+            check_observing(program, log, before, num_rows=options.parity_rows)
         requests = ranking_requests(asked, number=options.recorded_requests)
     else:
         parity = check_retrieval(model, program, recorder, asked, k=options.k, tolerance=options.tolerance)

@@ -13,7 +13,12 @@ from typing import Any
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, FeatureSchema, Role
 from recsys.schema.tables import TIMESTAMP
 
-TABLE_OF_ROLE: dict[Role, str] = {"user": "users", "context": "interactions", "item": "items"}
+TABLE_OF_ROLE: dict[Role, str] = {
+    "user": "users",
+    "context": "interactions",
+    "pair": "statistics",
+    "item": "items",
+}
 _OWN_NAMES: dict[str, Role] = {USER_ID: "user", ITEM_ID: "item", TIMESTAMP: "context", HISTORY: "user"}
 
 
@@ -43,6 +48,8 @@ class Fields:
         """All fields that have an effect, but for the history."""
         features = [f for f in schema.features if f.name not in (USER_ID, ITEM_ID, HISTORY)]
         of_features = [name for feature in features for name in self.of(feature)]
+        if any(feature.kind == "statistic" for feature in features):
+            of_features += self.timestamp
         return _distinct(*self.user_id, *self.item_id, *of_features)
 
 
@@ -59,6 +66,7 @@ def fields_of(schema: FeatureSchema, config: Mapping[str, Any], *, flat: bool) -
         "user": _distinct(named.get("user_id"), (config.get("users") or {}).get("id_column")),
         "item": _distinct(named.get("item_id"), (config.get("items") or {}).get("id_column")),
         "context": _distinct(named.get("timestamp")),
+        "pair": [],
     }
     read: dict[Role, list[str]] = {role: list(names) for role, names in aliases.items()}
     for feature in schema.features:

@@ -40,7 +40,13 @@ def signature(dataset: PreparedDataset, *, is_ranking: bool, history_length: int
         "when_missing": "no history",
     }
     if is_ranking:
-        row = {**records["user"], **records["item"], **records["context"], HISTORY: history}
+        row = {
+            **records["user"],
+            **records["item"],
+            **records["context"],
+            **records["pair"],
+            HISTORY: history,
+        }
         return {"methods": _ranking_methods(), "row": row}
     return {"methods": _retrieval_methods(_id_type(dataset, ITEM_ID)), HISTORY: history} | records
 
@@ -68,6 +74,8 @@ def _describe(dataset: PreparedDataset, feature: Feature, accepted: list[str]) -
     if feature.kind == "time":
         unit = dataset.manifest["timestamp"]["unit"] or "s"
         kind = f"number of {unit} since 1970 (UTC), or ISO 8601 text"
+    elif feature.kind == "statistic":
+        return _describe_statistic(feature, accepted)
     elif feature.kind == "id":
         kind = feature.value_type
     else:
@@ -80,6 +88,18 @@ def _describe(dataset: PreparedDataset, feature: Feature, accepted: list[str]) -
         "accepted_names": accepted,
         "meaning": meaning,
         "when_missing": _WHEN_MISSING["id" if feature.transform == "bucketise" else feature.kind],
+    }
+
+
+def _describe_statistic(feature: Feature, accepted: list[str]) -> dict[str, Any]:
+    window = f"{feature.window_days} days" if feature.window_days else f"{feature.window_events} events"
+    is_windowed = feature.window_days or feature.window_events
+    return {
+        "type": "number",
+        "accepted_names": accepted,
+        "meaning": f"{feature.measure} of events with the same {' and '.join(feature.of)} before the request, "
+        + (f"of the latest {window}" if is_windowed else "of all"),
+        "when_missing": "computed from what was observed; when None, the train mean or row 0",
     }
 
 
@@ -135,6 +155,12 @@ def _ranking_methods() -> dict[str, Any]:
                 _argument("context", "Optional[Dict[str, Any]]", _RECORD["context"], default=None),
             ],
             "returns": "Tensor [N]: probability of each item for this user",
+        },
+        "observe": {
+            "arguments": [
+                _argument("rows", "List[Dict[str, Any]]", "events in the order of time, with `label`")
+            ],
+            "returns": "None: later requests see these events in their statistics",
         },
         "unread_fields": _unread_fields("row"),
     }
