@@ -186,9 +186,9 @@ def _check_no_pairs(dataset: PreparedDataset) -> None:
     if pairs:
         named = ", ".join(f"`data.statistics.{name}`" for name in pairs)
         raise ValueError(
-            f"{named} is of the item at the time of an event, which is known for the items of events, not for "
-            f"those drawn as negatives, and `{dataset.path}` holds positives alone; leave such statistics out and "
-            "keep those of users, log what was shown and not chosen as rows of their own with "
+            f"{named} is of the item at the time of an event, which is not known for items drawn as "
+            f"negatives, and `{dataset.path}` holds positives alone; leave such statistics out and keep "
+            "those of users, log what was shown and not chosen as rows of their own with "
             "`data.label.column`, or set `data.negatives_per_positive=0`"
         )
 

@@ -55,7 +55,7 @@ def from_fraction(number: float, per_second: int) -> Optional[int]:
     microseconds = number * (1e6 / float(per_second))
     if not abs(microseconds) < 9e18:  # NaN fails too
         return None
-    rounded = int(round(microseconds))
+    rounded = int(round(microseconds))  # noqa: RUF046 (a float in TorchScript)
     return None if within_years(rounded // 1000000) is None else rounded
 
 

@@ -71,17 +71,17 @@ class Log:
     @cached_property
     def times(self) -> Integers:
         """[N] microseconds."""
-        return self.table[tables.TIMESTAMP].to_numpy().astype(np.int64)
+        return np.asarray(self.table[tables.TIMESTAMP], dtype=np.int64)
 
     @cached_property
     def positives(self) -> Floats:
         """[N] 1 for a positive, else 0."""
-        return self.table[tables.POSITIVE].to_numpy().astype(np.float64)
+        return np.asarray(self.table[tables.POSITIVE], dtype=np.float64)
 
     @cached_property
     def labels(self) -> Floats:
         """[N]."""
-        return self.table[tables.LABEL].to_numpy().astype(np.float64)
+        return np.asarray(self.table[tables.LABEL], dtype=np.float64)
 
     def size_before(self, instant: int | None) -> int:
         """How many events are earlier; all for None."""

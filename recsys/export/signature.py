@@ -92,13 +92,15 @@ def _describe(dataset: PreparedDataset, feature: Feature, accepted: list[str]) -
 
 
 def _describe_statistic(feature: Feature, accepted: list[str]) -> dict[str, Any]:
-    window = f"{feature.window_days} days" if feature.window_days else f"{feature.window_events} events"
-    is_windowed = feature.window_days or feature.window_events
+    window = "all events"
+    if feature.window_days:
+        window = f"events of {feature.window_days} days"
+    elif feature.window_events:
+        window = f"the latest {feature.window_events} events"
     return {
         "type": "number",
         "accepted_names": accepted,
-        "meaning": f"{feature.measure} of events with the same {' and '.join(feature.of)} before the request, "
-        + (f"of the latest {window}" if is_windowed else "of all"),
+        "meaning": f"{feature.measure} of {window} before the request, same {' and '.join(feature.of)}",
         "when_missing": "computed from what was observed; when None, the train mean or row 0",
     }
 

@@ -299,7 +299,9 @@ class Statistics(nn.Module):
         """Values of every feature that makes keys, by row; of an attribute those that are known, each once.
 
         Args:
-            records, rows, ids: of the users and of the items, by role.
+            records: of the users, contexts and items, by role.
+            rows: where users and items stand, by role.
+            ids: raw ids, by role.
             observed: whether these are events; then none may lack an id, and new ids are remembered.
         """
         found: Dict[str, List[List[int]]] = {}

@@ -198,11 +198,11 @@ class FeatureSchema:
         raise ValueError(f"no feature `{name}` in the prepared dataset; it has: {known}")
 
     def sparse(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[Feature, ...]:
-        """Features of these roles that read an embedding table: user, context, pair, item, each in schema order."""
+        """Features of these roles that read an embedding table: of users, contexts, pairs, then items."""
         return tuple(f for f in self._of(roles) if f.is_sparse)
 
     def dense(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[Feature, ...]:
-        """Features of these roles that are floats: user, context, pair, item, each in schema order."""
+        """Features of these roles that are floats: of users, contexts, pairs, then items."""
         return tuple(f for f in self._of(roles) if not f.is_sparse)
 
     def _of(self, roles: Iterable[Role]) -> list[Feature]:

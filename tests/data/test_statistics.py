@@ -16,7 +16,7 @@ from recsys.data.preparing.splits import SPLIT_NAMES
 from tests.data.preparing import STARS, events_of, manifest_of, options_for, prepared, rows_of
 
 DAY = 86_400
-GENRES = {item: genres for item, genres in enumerate(["a|b", "b", "", "c|a|c", "b|c", None])}
+GENRES = dict(enumerate(["a|b", "b", "", "c|a|c", "b|c", None]))
 AGES = {user: f"age{user % 3}" for user in range(5)}
 ALL = {
     "user_count": StatisticOptions(("user_id",), "count"),

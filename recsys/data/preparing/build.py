@@ -85,13 +85,13 @@ def build(
     write_entities(users, columns_of_users, folder / "users.parquet")
     write_entities(items, columns_of_items, folder / "items.parquet")
     encoded = encode_context(engine, events, _of_events(fitted.features), fitted.vocabularies)
+    keyed = None
     if statistics := [feature for feature in features if feature.kind == "statistic"]:
-        statistics = with_priors(engine, events, statistics, earlier)
         keyed = Keyed({f.name: f for f in fitted.features}, {**columns_of_users, **columns_of_items})
+        statistics = with_priors(engine, events, statistics, earlier)
         encoded = events = with_statistics(engine, encoded, statistics, keyed=keyed, split=options.split)
-        fitted = Fitted(
-            (*fitted.features, *fit_statistics(engine, events, statistics, earlier)), fitted.vocabularies
-        )
+        fitted_too = fit_statistics(engine, events, statistics, earlier)
+        fitted = Fitted((*fitted.features, *fitted_too), fitted.vocabularies)
     _write_features(folder, fitted)
     by_item = options.split == "leave_last_out"
     _write_events(engine, encoded, fitted, folder=folder, scratch=scratch, ties_by_item=by_item)
@@ -104,6 +104,7 @@ def build(
         fitted=fitted,
         earlier=earlier,
         entities=(users, items),
+        keyed=keyed,
     )
     leakage = check_leakage(engine, written)
     manifest = describe(options, raw, interactions, divided=divided, counts=counts, leakage=leakage)

@@ -36,8 +36,8 @@ def _problems(options: DataOptions, statistic: StatisticOptions) -> list[str]:
             found.append(f"`measure: recency` {without}name the column")
     if statistic.measure in MEANS and options.label.column is None:
         found.append(
-            f"`measure: {statistic.measure}` needs labels, but `data.label.column` is null and every event is "
-            "positive; measure `count` or `recency`, or name the column"
+            f"`measure: {statistic.measure}` needs labels, but `data.label.column` is null and every event "
+            "is positive; measure `count` or `recency`, or name the column"
         )
     if statistic.measure == "positive_share" and options.label.positive_at_least is None:
         found.append(

@@ -17,10 +17,11 @@ from ibis import _
 
 from recsys.data.options import SplitKind
 from recsys.data.preparing.catalogue import NUM_INTERACTIONS, NUM_POSITIVES, Entities
+from recsys.data.preparing.check_statistics import check_statistics_before
 from recsys.data.preparing.context import count_context
 from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, TRAIN
-from recsys.data.preparing.statistics import fit_statistics, with_priors
+from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors
 from recsys.data.preparing.vocabulary import Fitted, fit
 from recsys.schema.features import Feature
 from recsys.schema.tables import (
@@ -53,6 +54,7 @@ class Written:
         fitted: what they became.
         earlier: what was extended, which comes from an earlier train split.
         entities: users and items.
+        keyed: what tells the keys of statistics; None where there are none.
     """
 
     folder: Path
@@ -63,6 +65,7 @@ class Written:
     fitted: Fitted
     earlier: Fitted | None
     entities: tuple[Entities, Entities]
+    keyed: Keyed | None = None
 
 
 def check_leakage(engine: DuckDBEngine, written: Written) -> Checks:
@@ -81,6 +84,11 @@ def check_leakage(engine: DuckDBEngine, written: Written) -> Checks:
         "histories_strictly_before": _histories_before(written),
         **_fitted_on_train(engine, written, parts[TRAIN]),
     }
+    if written.keyed is not None:
+        statistics = [feature for feature in written.fitted.features if feature.kind == "statistic"]
+        checks["statistics_strictly_before"] = check_statistics_before(
+            engine, written.events, statistics, written.keyed
+        )
     broken = [
         f"{name}: {check['detail']}"
         for name, check in checks.items()

@@ -4,9 +4,9 @@ An event sees those of its own split and of earlier ones, as its history does, a
 one instant do not see each other. Where only the latest so many events of a key count, those of one instant
 stand in the order of user id and item id.
 
-key: drama     a1 b0   c1   d0 e1   f?      (the digit is the label; b0 and c1 are of one instant, so d0 and e1)
-count                             | 5
-last 2 events                     | d0 e1
+key: drama         a1   b0 c1   d0      (the digit is the label; b0 and c1 are of one instant)
+count              0    1  1    3
+last 2 events      -    a1 a1   b0 c1
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from recsys.schema.tables import (
     encoded_column,
 )
 
-_DAY_MICROSECONDS = 86_400_000_000
-_SUMMED = {"positive_share": POSITIVE, "label_mean": LABEL}
-_KEYS = ("_key_0", "_key_1")
+DAY_MICROSECONDS = 86_400_000_000
+SUMMED = {"positive_share": POSITIVE, "label_mean": LABEL}
+KEYS = ("_key_0", "_key_1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +102,9 @@ def _of_key(
         columns = [USER_ID, ITEM_ID, USER_ROW, ITEM_ROW, TIMESTAMP, LABEL, POSITIVE, SEQUENCE]
         held = [f.name for f in keyed.features.values() if f.name in of and f.name in events.columns]
         table = events.select(*dict.fromkeys([*columns, *held]))
-        for name, key in zip(of, _KEYS, strict=False):
-            table = _with_key(engine, table, keyed.features[name], keyed, key=key)
-        keys = list(_KEYS[: len(of)])
+        for name, key in zip(of, KEYS, strict=False):
+            table = with_key(engine, table, keyed.features[name], keyed, key=key)
+        keys = list(KEYS[: len(of)])
     found = table
     for number, own in enumerate(windows.values()):
         found = _with_sums(found, own, keys=keys, number=number)
@@ -113,14 +113,14 @@ def _of_key(
         each = {name: _[name].max() if name.startswith("_last") else _[name].mean() for name in sums}
         found = events.left_join(found.group_by(SEQUENCE).aggregate(**each), SEQUENCE, rname="_of_{name}")
     values = {
-        RAW_PREFIX + feature.name: _value(found, feature, number)
+        RAW_PREFIX + feature.name: value_of(found, feature, number)
         for number, own in enumerate(windows.values())
         for feature in own
     }
     return found.mutate(**values).select(*events.columns, *values)
 
 
-def _with_key(
+def with_key(
     engine: DuckDBEngine, events: ibis.Table, feature: Feature, keyed: Keyed, *, key: str
 ) -> ibis.Table:
     """The events with the values of a feature as `key`: an event a value, none for an event without any."""
@@ -145,13 +145,13 @@ def _with_sums(
     """Adds columns of what is in the window `number` of each event: how many, sums and the last instant."""
     wanted = {f"_count_{number}": SEQUENCE}
     for feature in statistics:
-        if feature.measure in _SUMMED:
-            wanted[f"_{feature.measure}_{number}"] = _SUMMED[feature.measure]
+        if feature.measure in SUMMED:
+            wanted[f"_{feature.measure}_{number}"] = SUMMED[feature.measure]
         elif feature.measure == "recency":
             wanted[f"_last_{number}"] = TIMESTAMP
     first = statistics[0]
     if not first.window_events:
-        begin = -first.window_days * _DAY_MICROSECONDS if first.window_days else None
+        begin = -first.window_days * DAY_MICROSECONDS if first.window_days else None
         frame = ibis.window(group_by=keys, order_by=TIMESTAMP, range=(begin, -1))
         return table.mutate(**{name: _over(table, name, column, frame) for name, column in wanted.items()})
     in_order = [TIMESTAMP, USER_ID, ITEM_ID]
@@ -171,7 +171,8 @@ def _over(table: ibis.Table, name: str, column: str, frame: Any) -> ibis.Value:
     return summed.sum().over(frame).fill_null(0)
 
 
-def _value(found: ibis.Table, feature: Feature, number: int) -> ibis.Value:
+def value_of(found: ibis.Table, feature: Feature, number: int) -> ibis.Value:
+    """A statistic from the columns of its window: how many, the sum and the last instant."""
     count = found[f"_count_{number}"].fill_null(0).cast("float64")
     if feature.measure == "count":
         return count
@@ -190,7 +191,7 @@ def with_priors(
     before = {feature.name: feature.prior for feature in earlier.features} if earlier else {}
     means: dict[str, float] = {}
     for measure in {feature.measure for feature in statistics} & set(MEANS):
-        train = events.filter(_[SPLIT] == TRAIN).select(value=_[_SUMMED[measure]].cast("float64"))
+        train = events.filter(_[SPLIT] == TRAIN).select(value=_[SUMMED[measure]].cast("float64"))
         counts = engine.collect(train.group_by("value").aggregate(size=_.count()).order_by("value"))
         means[measure] = float(np.average(counts["value"].to_numpy(), weights=counts["size"].to_numpy()))
     return [
