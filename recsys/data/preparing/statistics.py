@@ -150,25 +150,45 @@ def _with_sums(
         elif feature.measure == "recency":
             wanted[f"_last_{number}"] = TIMESTAMP
     first = statistics[0]
-    if not first.window_events:
-        begin = -first.window_days * DAY_MICROSECONDS if first.window_days else None
-        frame = ibis.window(group_by=keys, order_by=TIMESTAMP, range=(begin, -1))
-        return table.mutate(**{name: _over(table, name, column, frame) for name, column in wanted.items()})
+    if first.window_events:
+        return _of_latest_events(table, wanted, keys=keys, num_events=first.window_events)
+    # By instant first: of the events of one instant, all see the same, and a window is what takes long.
+    instant = [*keys, TIMESTAMP]
+    by_instant = table.group_by(instant).aggregate(
+        **{name: _aggregated(table, name, column) for name, column in wanted.items() if column != TIMESTAMP}
+    )
+    days = first.window_days * DAY_MICROSECONDS
+    bounds: dict[str, Any] = {"range": (-days, -1)} if days else {"rows": (None, -1)}
+    frame = ibis.window(group_by=keys, order_by=TIMESTAMP, **bounds)
+    before = {
+        name: by_instant[TIMESTAMP].max().over(frame)
+        if column == TIMESTAMP
+        else by_instant[name].sum().over(frame).fill_null(0)
+        for name, column in wanted.items()
+    }
+    return table.join(by_instant.select(*instant, **before), instant)
+
+
+def _of_latest_events(
+    table: ibis.Table, wanted: Mapping[str, str], *, keys: list[str], num_events: int
+) -> ibis.Table:
     in_order = [TIMESTAMP, USER_ID, ITEM_ID]
-    frame = ibis.window(group_by=keys, order_by=in_order, rows=(-first.window_events, -1))
-    by_row = table.mutate(**{name: _over(table, name, column, frame) for name, column in wanted.items()})
+    frame = ibis.window(group_by=keys, order_by=in_order, rows=(-num_events, -1))
+    over = {name: _aggregated(table, name, column).over(frame) for name, column in wanted.items()}
+    by_row = table.mutate(
+        **{name: value if name.startswith("_last") else value.fill_null(0) for name, value in over.items()}
+    )
     # The first of an instant sees none of the others: what it sees is right for all.
     instant = ibis.window(group_by=[*keys, TIMESTAMP], order_by=in_order[1:])
     return by_row.mutate(**{name: by_row[name].first(include_null=True).over(instant) for name in wanted})
 
 
-def _over(table: ibis.Table, name: str, column: str, frame: Any) -> ibis.Value:
+def _aggregated(table: ibis.Table, name: str, column: str) -> ibis.Scalar:
     if name.startswith("_count"):
-        return table[column].count().over(frame)
+        return table[column].count()
     if name.startswith("_last"):
-        return table[column].max().over(frame)
-    summed = table[column].cast("int64") if column == POSITIVE else table[column]
-    return summed.sum().over(frame).fill_null(0)
+        return table[column].max()
+    return (table[column].cast("int64") if column == POSITIVE else table[column]).sum()
 
 
 def value_of(found: ibis.Table, feature: Feature, number: int) -> ibis.Value:
