@@ -16,6 +16,7 @@ from recsys.export.differences import ParityError
 from recsys.export.observed import Log
 from recsys.models.wide_deep import WideDeep
 from tests.export.conftest import HISTORY_LENGTH, export, lively, two_tower
+from tests.export.test_graphs import check_nothing_is_miscompiled
 
 STATISTICS = {
     "user_share": StatisticOptions(("user_id",), "positive_share", strength=3),
@@ -126,6 +127,10 @@ def test_replayed_test_events_have_the_features_that_were_prepared(exported, dat
         torch.testing.assert_close(dense[0], expected[position], rtol=1e-5, atol=1e-5)
         assert bags["item_bucket"][0].tolist() == [buckets[position]]
         at_test.observe([observed[position]])
+
+
+def test_nothing_scripted_is_miscompiled(exported):
+    check_nothing_is_miscompiled([exported.program], at_least=30)
 
 
 def test_events_observed_at_once_and_one_by_one_are_the_same(exported, dataset, at_test):
