@@ -194,7 +194,9 @@ def build_statistics(
         features,
         fields=[fields.of(feature)[0] for feature in features],
         tallies=[_tally(log, window, size) for window in windows if log],
-        tally_of=[windows.index(_window(feature)) for feature in features],
+        statistics_of=[
+            [at for at, feature in enumerate(features) if _window(feature) == window] for window in windows
+        ],
         of=[list(of) for of, _, _ in windows],
         attributes=attributes,
         numbers=(numbers[USER_ID], numbers[ITEM_ID]),

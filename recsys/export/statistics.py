@@ -179,7 +179,7 @@ class Statistics(nn.Module):
         features: the statistics.
         fields: the field of each that overrides what is computed.
         tallies: one for each key and window.
-        tally_of: the tally of each statistic.
+        statistics_of: the statistics that each tally answers.
         of: the features that make the key of each tally.
         attributes: bags of those features that are no ids.
         numbers: of users and of items.
@@ -190,7 +190,8 @@ class Statistics(nn.Module):
         latest: instant of the latest event.
     """
 
-    tally_of: List[int]
+    statistics_of: List[List[int]]
+    earliest: int
     of: List[List[str]]
     fields: List[str]
     measures: List[str]
@@ -206,7 +207,7 @@ class Statistics(nn.Module):
         *,
         fields: List[str],
         tallies: Sequence[Tally],
-        tally_of: List[int],
+        statistics_of: List[List[int]],
         of: List[List[str]],
         attributes: Inputs,
         numbers: Tuple[IdNumbers, IdNumbers],
@@ -219,11 +220,12 @@ class Statistics(nn.Module):
         super().__init__()
         self.fields = fields
         self.measures = [str(feature.measure) for feature in features]
-        self.is_pair = [feature.role == "pair" for feature in features]
+        self.is_pair = [features[own[0]].role == "pair" for own in statistics_of]
         self.strengths = [feature.strength for feature in features]
         self.priors = [feature.prior for feature in features]
         self.tallies = nn.ModuleList(tallies)
-        self.tally_of = tally_of
+        self.statistics_of = statistics_of
+        self.earliest = EARLIEST
         self.of = of
         self.attributes = attributes
         self.user_numbers, self.item_numbers = numbers
@@ -246,34 +248,40 @@ class Statistics(nn.Module):
         found: List[Dict[str, Any]] = []
         for row, time in enumerate(times):
             values: Dict[str, Any] = {}
-            for position, field in enumerate(self.fields):
-                if self.is_pair[position] == is_pair:
-                    values[field] = self.value(position, columns, row, time)
+            for number in range(len(self.of)):
+                if self.is_pair[number] == is_pair:
+                    sums = self.sums(number, columns, row, time)
+                    for position in self.statistics_of[number]:
+                        values[self.fields[position]] = self.value(position, sums, time)
             found.append(values)
         return found
 
-    def value(
-        self, position: int, columns: Dict[str, List[List[int]]], row: int, time: int
-    ) -> Optional[float]:
-        """One statistic of one row."""
-        number = self.tally_of[position]
+    def sums(
+        self, number: int, columns: Dict[str, List[List[int]]], row: int, time: int
+    ) -> Tuple[float, float, float, int]:
+        """What a tally holds of a row, the mean over its keys; with the latest instant of any of them."""
         tally: KeyTally = self.tallies[number]  # type: ignore[assignment]
         keys = keys_of(columns, self.of[number], row)
-        count, positives, labels, last = 0.0, 0.0, 0.0, self.latest
-        seen = False
+        if len(keys) == 1:
+            return tally.at(keys[0], time)
+        count, positives, labels, last = 0.0, 0.0, 0.0, self.earliest
+        share = 1.0 / float(max(len(keys), 1))
         for key in keys:
             one = tally.at(key, time)
-            count += one[0] / float(len(keys))
-            positives += one[1] / float(len(keys))
-            labels += one[2] / float(len(keys))
-            if one[0] > 0.0:
-                last = max(last, one[3]) if seen else one[3]
-                seen = True
+            count += one[0] * share
+            positives += one[1] * share
+            labels += one[2] * share
+            last = max(last, one[3])
+        return count, positives, labels, last
+
+    def value(self, position: int, sums: Tuple[float, float, float, int], time: int) -> Optional[float]:
+        """One statistic of one row."""
+        count, positives, labels, last = sums
         measure = self.measures[position]
         if measure == "count":
             return count
         if measure == "recency":
-            return float(time - last) / 1e6 if seen else None
+            return float(time - last) / 1e6 if last > self.earliest else None
         prior, strength = self.priors[position], self.strengths[position]
         total = positives if measure == "positive_share" else labels
         return (total + strength * prior) / (count + strength) if count + strength > 0.0 else prior
