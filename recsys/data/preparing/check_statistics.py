@@ -38,36 +38,58 @@ def check_statistics_before(
     step = max(num_events // max(min(_PAIRS // num_events, _MOST_EVENTS), 10), 1)
     sample = engine.keep(events.filter(_[SEQUENCE] % step == 0))
     size, wrong = 0, []
+    by_window: dict[Any, list[Feature]] = {}
     for feature in statistics:
-        own = sample.mutate(_found=_[RAW_PREFIX + feature.name]).select(
-            *_HELD, "_found", *_held(feature, events)
-        )
-        again = engine.collect(_counted_again(engine, own, events, feature, keyed))
+        by_window.setdefault((feature.of, feature.window_days, feature.window_events), []).append(feature)
+    for own in by_window.values():
+        again = engine.collect(_counted_again(engine, sample, events, own, keyed))
         size = again.num_rows
-        found, expected = (
-            again[name].to_numpy(zero_copy_only=False).astype(float) for name in ("_found", "_value")
-        )
-        if not np.allclose(found, expected, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
-            wrong.append(feature.name)
+        for feature in own:
+            found, expected = (
+                again[name].to_numpy(zero_copy_only=False).astype(float)
+                for name in (RAW_PREFIX + feature.name, feature.name)
+            )
+            if not np.allclose(found, expected, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
+                wrong.append(feature.name)
     counted = f"{size} events of {len(statistics)} statistics counted again"
     return {"passed": not wrong, "detail": f"{counted}, differing: {wrong or 'none'}"}
 
 
-def _held(feature: Feature, events: ibis.Table) -> list[str]:
-    """Encoded features of events that make the key."""
-    return [name for name in feature.of if name in events.columns and name not in _HELD]
-
-
 def _counted_again(
-    engine: DuckDBEngine, sample: ibis.Table, events: ibis.Table, feature: Feature, keyed: Keyed
+    engine: DuckDBEngine,
+    sample: ibis.Table,
+    events: ibis.Table,
+    statistics: Sequence[Feature],
+    keyed: Keyed,
 ) -> ibis.Table:
-    """`_found` and `_value` of each event of the sample: a join with all that may count, no window."""
+    """Statistics of one key and window, as found and as counted."""
+    feature = statistics[0]
+    held = [*_HELD, *(name for name in feature.of if name in events.columns and name not in _HELD)]
     keys = list(KEYS[: len(feature.of)])
-    own, others = sample, events.select(*_HELD, *_held(feature, events))
+    own, others = sample.select(*held), events.select(*held)
     for name, key in zip(feature.of, keys, strict=True):
         own, others = (
             with_key(engine, table, keyed.features[name], keyed, key=key) for table in (own, others)
         )
+    seen = _seen(own, others, feature, keys=keys)
+    by_key = seen.group_by([SEQUENCE, *keys]).aggregate(
+        _count_0=_.count(),
+        _positive_share_0=_._positive.cast("int64").sum(),
+        _label_mean_0=_._label.sum(),
+        _last_0=_._time.max(),
+    )
+    num_keys = own.group_by(SEQUENCE).aggregate(_num_keys=_.count())
+    summed = [name for name in by_key.columns if name.endswith("_0") and name not in ("_last_0", *keys)]
+    sums = {name: by_key[name].sum() for name in summed}
+    by_event = by_key.group_by(SEQUENCE).aggregate(**sums, _last_0=_._last_0.max()).join(num_keys, SEQUENCE)
+    means = {name: by_event[name] / by_event._num_keys for name in summed}
+    found = sample.left_join(by_event.mutate(**means), SEQUENCE, rname="_of_{name}")
+    values = {one.name: value_of(found, one, 0) for one in statistics}
+    return found.select(*(RAW_PREFIX + name for name in values), **values)
+
+
+def _seen(own: ibis.Table, others: ibis.Table, feature: Feature, *, keys: list[str]) -> ibis.Table:
+    """Each event beside all that count for it: a join, no window."""
     others = others.select(
         *keys,
         _time=_[TIMESTAMP],
@@ -86,24 +108,4 @@ def _counted_again(
         latest = [ibis.desc(name) for name in ("_time", "_user", "_item")]
         place = ibis.row_number().over(ibis.window(group_by=[SEQUENCE, *keys], order_by=latest))
         seen = seen.mutate(_place=place).filter(_._place < feature.window_events)
-    by_key = seen.group_by([SEQUENCE, *keys]).aggregate(
-        _count_0=_.count(),
-        _positive_share_0=_._positive.cast("int64").sum(),
-        _label_mean_0=_._label.sum(),
-        _last_0=_._time.max(),
-    )
-    num_keys = own.group_by(SEQUENCE).aggregate(_num_keys=_.count())
-    by_event = (
-        by_key.group_by(SEQUENCE)
-        .aggregate(
-            **{name: by_key[name].sum() for name in ("_count_0", "_positive_share_0", "_label_mean_0")},
-            _last_0=by_key._last_0.max(),
-        )
-        .join(num_keys, SEQUENCE)
-    )
-    means = {
-        name: by_event[name] / by_event._num_keys
-        for name in ("_count_0", "_positive_share_0", "_label_mean_0")
-    }
-    found = sample.left_join(by_event.mutate(**means), SEQUENCE, rname="_of_{name}")
-    return found.select("_found", _value=value_of(found, feature, 0))
+    return seen

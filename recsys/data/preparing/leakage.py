@@ -29,7 +29,9 @@ from recsys.schema.tables import (
     HISTORY_ROW,
     ITEM_ID,
     ITEM_ROW,
+    LABEL,
     POSITIVE,
+    RAW_PREFIX,
     TIMESTAMP,
     USER_ID,
     USER_ROW,
@@ -235,6 +237,10 @@ def _fitted_on_train(engine: DuckDBEngine, written: Written, train: ibis.Table) 
 
 def _statistics_again(engine: DuckDBEngine, train: ibis.Table, written: Written) -> list[Feature]:
     statistics = [feature for feature in written.features if feature.kind == "statistic"]
+    if not statistics:
+        return []
+    values = [RAW_PREFIX + feature.column for feature in statistics]
+    train = engine.keep(train.select(SPLIT, LABEL, POSITIVE, *values))
     with_mean = with_priors(engine, train, statistics, written.earlier)
     return fit_statistics(engine, train, with_mean, written.earlier)
 
