@@ -17,6 +17,7 @@ and for one of a ranking model:
     model = torch.jit.load("bundle/ranking.pt")
     rows = [{"user_id": 196, "item_id": 242, "timestamp": 881251577}, {"user_id": 196, "item_id": 257}]
     print(model.predict(rows).tolist())  # probabilities
+    model.observe([{**rows[0], "label": 4}])  # where features are statistics: later requests see this event
 
 What holds for both:
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import ibis
+import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis import _
 
-from recsys.data.options import DataOptions, RawTables
+from recsys.data.options import DataOptions, RawTables, SplitKind
 from recsys.data.preparing.catalogue import (
     Entities,
     Side,
@@ -81,20 +82,14 @@ def build(
     counts |= {"users": users.table.num_rows - 1, "items": items.table.num_rows - 1, "rejected": num_rejected}
     counted = [feature for feature in features if feature.kind != "statistic"]
     fitted = fit(counted, _count(engine, events, counted, users=users, items=items), earlier)
-    columns_of_users, columns_of_items = users.encode(fitted), items.encode(fitted)
-    write_entities(users, columns_of_users, folder / "users.parquet")
-    write_entities(items, columns_of_items, folder / "items.parquet")
+    keyed = _write_entities(folder, fitted, users, items)
     encoded = encode_context(engine, events, _of_events(fitted.features), fitted.vocabularies)
-    keyed = None
     if statistics := [feature for feature in features if feature.kind == "statistic"]:
-        keyed = Keyed({f.name: f for f in fitted.features}, {**columns_of_users, **columns_of_items})
         statistics = with_priors(engine, events, statistics, earlier)
         encoded = events = with_statistics(engine, encoded, statistics, keyed=keyed, split=options.split)
-        fitted_too = fit_statistics(engine, events, statistics, earlier)
-        fitted = Fitted((*fitted.features, *fitted_too), fitted.vocabularies)
+        fitted = fitted.and_more(fit_statistics(engine, events, statistics, earlier))
     _write_features(folder, fitted)
-    by_item = options.split == "leave_last_out"
-    _write_events(engine, encoded, fitted, folder=folder, scratch=scratch, ties_by_item=by_item)
+    _write_events(engine, encoded, fitted, split=options.split, folder=folder, scratch=scratch)
     written = Written(
         folder=folder,
         split=options.split,
@@ -185,6 +180,15 @@ def _count(
     return {**users.counted(features), **items.counted(features), **count_context(engine, events, context)}
 
 
+def _write_entities(folder: Path, fitted: Fitted, users: Entities, items: Entities) -> Keyed:
+    columns: dict[str, pa.Array] = {}
+    for entities, file in ((users, "users.parquet"), (items, "items.parquet")):
+        encoded = entities.encode(fitted)
+        write_entities(entities, encoded, folder / file)
+        columns |= encoded
+    return Keyed({feature.name: feature for feature in fitted.features}, columns)
+
+
 def _write_features(folder: Path, fitted: Fitted) -> None:
     write_json(folder / "schema.json", FeatureSchema(fitted.features).to_dict())
     (folder / "features.yaml").write_text(features_yaml(fitted.features))
@@ -198,13 +202,14 @@ def _write_events(
     encoded: ibis.Table,
     fitted: Fitted,
     *,
+    split: SplitKind,
     folder: Path,
     scratch: Path,
-    ties_by_item: bool,
 ) -> None:
+    by_item = split == "leave_last_out"
     rows = follow_users(
-        engine, encoded, histories=folder / "histories", scratch=scratch, ties_by_item=ties_by_item
+        engine, encoded, histories=folder / "histories", scratch=scratch, ties_by_item=by_item
     )
-    for split, name in enumerate(SPLIT_NAMES):
-        write_split(engine, rows[split], folder / name, split=split, features=_of_events(fitted.features))
-        rows[split].unlink()
+    for number, name in enumerate(SPLIT_NAMES):
+        write_split(engine, rows[number], folder / name, split=number, features=_of_events(fitted.features))
+        rows[number].unlink()

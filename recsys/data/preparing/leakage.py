@@ -56,7 +56,7 @@ class Written:
         fitted: what they became.
         earlier: what was extended, which comes from an earlier train split.
         entities: users and items.
-        keyed: what tells the keys of statistics; None where there are none.
+        keyed: what tells the keys of statistics.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ class Written:
     fitted: Fitted
     earlier: Fitted | None
     entities: tuple[Entities, Entities]
-    keyed: Keyed | None = None
+    keyed: Keyed
 
 
 def check_leakage(engine: DuckDBEngine, written: Written) -> Checks:
@@ -86,8 +86,7 @@ def check_leakage(engine: DuckDBEngine, written: Written) -> Checks:
         "histories_strictly_before": _histories_before(written),
         **_fitted_on_train(engine, written, parts[TRAIN]),
     }
-    if written.keyed is not None:
-        statistics = [feature for feature in written.fitted.features if feature.kind == "statistic"]
+    if statistics := [feature for feature in written.fitted.features if feature.kind == "statistic"]:
         checks["statistics_strictly_before"] = check_statistics_before(
             engine, written.events, statistics, written.keyed
         )

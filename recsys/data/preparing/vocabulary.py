@@ -37,6 +37,10 @@ class Fitted:
     features: tuple[Feature, ...]
     vocabularies: dict[str, pa.Table]
 
+    def and_more(self, features: Sequence[Feature]) -> Fitted:
+        """With further features, which have no vocabulary."""
+        return dataclasses.replace(self, features=(*self.features, *features))
+
 
 def fit(features: Sequence[Feature], counted: Mapping[str, Counted], earlier: Fitted | None = None) -> Fitted:
     """Fits features on train.
