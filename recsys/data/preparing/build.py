@@ -61,11 +61,8 @@ def build(
     """
     raw = open_raw(engine, options, tables, scratch=scratch)
     sides = _read_sides(engine, raw)
-    columns = {
-        table: _side_columns(engine, sides[name], raw.id_columns[name])
-        for table, name in _SIDES
-        if name in sides
-    }
+    there = [(table, name) for table, name in _SIDES if name in sides]
+    columns = {table: _side_columns(engine, sides[name], raw.id_columns[name]) for table, name in there}
     features = choose_features(options, sides=columns, interaction_columns=raw.interactions.columns)
     earlier = read_fitted(Path(options.extends).expanduser(), features) if options.extends else None
     interactions = read_interactions(
@@ -103,11 +100,8 @@ def build(
     )
     leakage = check_leakage(engine, written)
     manifest = describe(options, raw, interactions, divided=divided, counts=counts, leakage=leakage)
-    return {
-        **manifest,
-        "licence": tables.licence,
-        "title_column": choose_title(options, columns.get("items")),
-    }
+    manifest |= {"licence": tables.licence, "title_column": choose_title(options, columns.get("items"))}
+    return manifest
 
 
 def _read_sides(engine: DuckDBEngine, raw: RawData) -> dict[str, Side]:
