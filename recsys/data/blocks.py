@@ -14,7 +14,7 @@ import torch
 
 from recsys.data.events import Events, EventsWriter, bytes_of_row, columns_of
 from recsys.schema import tables
-from recsys.schema.features import FeatureSchema
+from recsys.schema.features import EVENT_ROLES, FeatureSchema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ class SplitRows:
 
     def _add(self, file: Path) -> None:
         parquet = pq.ParquetFile(file)
-        many = {f.name for f in self.schema.sparse(["context"]) if f.is_multivalued}
+        many = {f.name for f in self.schema.sparse(EVENT_ROLES) if f.is_multivalued}
         for index in range(parquet.num_row_groups):
             group = parquet.metadata.row_group(index)
             num_rows = group.num_rows

@@ -18,7 +18,7 @@ from torchrec import JaggedTensor, KeyedJaggedTensor
 from recsys.data.events import Bags, Events, select_spans
 from recsys.data.timelines import Timelines
 from recsys.schema.batch import Batch
-from recsys.schema.features import HISTORY, ITEM_ID, FeatureSchema
+from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, FeatureSchema, Role
 from recsys.schema.sequences import Sequences
 
 
@@ -59,9 +59,9 @@ class Collator:
     def __post_init__(self) -> None:
         # Catalogue row -> row of the item table: the history reads the same table as the item itself.
         self._item_id_rows = self.items.ids[ITEM_ID].values()
-        names = [f.name for f in self.schema.sparse(["context"])]
-        many = {f.name for f in self.schema.features if f.is_multivalued}
-        self._runs = [list(run) for _, run in itertools.groupby(names, key=many.__contains__)]
+        self._query_runs = self._runs(QUERY_ROLES)
+        self._row_runs = self._runs(EVENT_ROLES)
+        self._num_dense_of_query = len(self.schema.dense(["context"]))
         self._ones = torch.ones(0, dtype=torch.int32)
 
     @property
@@ -74,7 +74,9 @@ class Collator:
 
         A `history` of None is empty for every event.
         """
-        return self._batch(events, history, [])
+        parts = [self._of_events(events, run) for run in self._query_runs]
+        # Those of a pair of user and candidate stand last.
+        return self._batch(events, history, parts, [events.dense[:, : self._num_dense_of_query]])
 
     def sequences(
         self,
@@ -140,21 +142,29 @@ class Collator:
         return dataclasses.replace(batch, sequences=sequences)
 
     def rows(self, events: Events, history: Bags | None) -> Batch:
-        """User, context and item features of the events, for a ranking task."""
+        """User, context, pair and item features of the events, for a ranking task."""
         item_rows = events.item_rows
-        batch = self._batch(events, history, [_looked_up(self.items, item_rows)])
-        batch.dense = _side_by_side([batch.dense, self.items.dense[item_rows]])
-        return batch
+        parts = [self._of_events(events, run) for run in self._row_runs]
+        parts.append(_looked_up(self.items, item_rows))
+        return self._batch(events, history, parts, [events.dense, self.items.dense[item_rows]])
 
-    def _batch(self, events: Events, history: Bags | None, candidate: list[Keyed]) -> Batch:
+    def _runs(self, roles: Sequence[Role]) -> list[list[str]]:
+        """Features of events of these roles, neighbours together that are all single- or all multi-valued."""
+        names = [f.name for f in self.schema.sparse(role for role in EVENT_ROLES if role in roles)]
+        many = {f.name for f in self.schema.features if f.is_multivalued}
+        return [list(run) for _, run in itertools.groupby(names, key=many.__contains__)]
+
+    def _batch(
+        self, events: Events, history: Bags | None, parts: list[Keyed], dense: list[torch.Tensor]
+    ) -> Batch:
+        """The users' features and history, followed by `parts` and `dense`."""
         user_rows = events.user_rows
-        parts = [_looked_up(self.users, user_rows)]
+        of_users = [_looked_up(self.users, user_rows)]
         if HISTORY in self.schema:
-            parts.append(self._history(history, len(events)))
-        parts += [self._context(events, run) for run in self._runs]
+            of_users.append(self._history(history, len(events)))
         return Batch(
-            ids=self._jagged([*parts, *candidate], len(events)),
-            dense=_side_by_side([self.users.dense[user_rows], events.dense]),
+            ids=self._jagged([*of_users, *parts], len(events)),
+            dense=_side_by_side([self.users.dense[user_rows], *dense]),
             labels=events.positives.float(),
             auxiliary_labels=events.labels if events.labels.shape[1] else None,
             item_rows=events.item_rows,
@@ -168,7 +178,7 @@ class Collator:
         values = self._item_id_rows.index_select(0, history.values)
         return Keyed([HISTORY], values=values, lengths=history.lengths.int())
 
-    def _context(self, events: Events, run: list[str]) -> Keyed:
+    def _of_events(self, events: Events, run: list[str]) -> Keyed:
         """Neighbouring features that are all single-valued or all multi-valued."""
         if run[0] in events.bags:
             return _keyed({name: events.bags[name] for name in run})

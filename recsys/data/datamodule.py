@@ -195,6 +195,8 @@ class _ToBatch:
         self.num_items = dataset.num_items
         only_positives = bool(dataset.manifest["label"]["only_positives"])
         self.num_negatives = options.negatives_per_positive if task == "ranking" and only_positives else 0
+        if self.num_negatives:
+            _check_no_pairs(dataset)
 
     def __call__(self, events: Events, part: Part, generator: torch.Generator) -> Batch:
         if self.num_negatives:
@@ -209,6 +211,19 @@ class _ToBatch:
         if self.task == "ranking":
             return self.collator.rows(events, history)
         return self.collator.queries(events, history)
+
+
+def _check_no_pairs(dataset: PreparedDataset) -> None:
+    """Raises ValueError when there are statistics that an item drawn as a negative would lack."""
+    pairs = [feature.name for feature in dataset.schema.features if feature.role == "pair"]
+    if pairs:
+        named = ", ".join(f"`data.statistics.{name}`" for name in pairs)
+        raise ValueError(
+            f"{named} is of the item at the time of an event, which is not known for items drawn as "
+            f"negatives, and `{dataset.path}` holds positives alone; leave such statistics out and keep "
+            "those of users, log what was shown and not chosen as rows of their own with "
+            "`data.label.column`, or set `data.negatives_per_positive=0`"
+        )
 
 
 def _with_negatives(events: Events, drawn: torch.Tensor) -> Events:

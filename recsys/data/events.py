@@ -1,6 +1,8 @@
 """Events: rows of a split as arrays, the form between an Arrow record batch and a Batch.
 
-Legend: N events, R integers of an event, C dense context features.
+Legend: N events, R integers of an event, C dense features of events.
+
+Features of events are those of a context, then those of a pair of user and candidate (`EVENT_ROLES`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import torch
 
 from recsys.schema import tables
 from recsys.schema.batch import gather_bags
-from recsys.schema.features import Feature, FeatureSchema
+from recsys.schema.features import EVENT_ROLES, Feature, FeatureSchema
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -60,7 +62,7 @@ def select_spans(
     return Bags(values=gather_bags(values, starts=starts, lengths=lengths), offsets=offsets)
 
 
-# Columns of `Events.rows`; those of single-valued context features follow.
+# Columns of `Events.rows`; those of single-valued features of events follow.
 _FIXED = {
     "user_rows": tables.USER_ROW,
     "item_rows": tables.ITEM_ROW,
@@ -84,8 +86,8 @@ class Events:
         rows: [N, R] int32, as above.
         timestamps: [N] microseconds since 1970 (UTC).
         dense: [N, C] float32.
-        single_valued: names of the context features in the columns of `rows` behind the fixed ones.
-        bags: bags of table rows of each multi-valued context feature, by name.
+        single_valued: names of the features in the columns of `rows` behind the fixed ones.
+        bags: bags of table rows of each multi-valued feature, by name.
         labels: [N, number of labels] float32, the auxiliary ones; NaN is unknown.
     """
 
@@ -126,7 +128,7 @@ class Events:
 
     @property
     def single_rows(self) -> torch.Tensor:
-        """[N, number of features] int32, table rows of the single-valued context features."""
+        """[N, number of features] int32, table rows of the single-valued features."""
         return self.rows[:, len(_FIXED) :]
 
     @staticmethod
@@ -166,7 +168,7 @@ class Events:
         return dataclasses.replace(self, rows=rows)
 
     def without_context(self) -> Events:
-        """These events with context features that are missing: row 0, no rows, or the train mean."""
+        """These events with features that are missing: row 0, no rows, or the train mean."""
         rows = self.rows.clone()
         rows[:, len(_FIXED) :] = 0
         nothing = Bags(
@@ -188,10 +190,10 @@ class EventsWriter:
     """
 
     def __init__(self, schema: FeatureSchema, num_rows: int) -> None:
-        sparse = schema.sparse(["context"])
+        sparse = schema.sparse(EVENT_ROLES)
         self._single = tuple(f.name for f in sparse if not f.is_multivalued)
         self._many: dict[str, list[Bags]] = {f.name: [] for f in sparse if f.is_multivalued}
-        self._dense = [f.name for f in schema.dense(["context"])]
+        self._dense = [f.name for f in schema.dense(EVENT_ROLES)]
         self._labels = label_columns(schema)
         # NumPy's copies stay in this thread; torch's would take the cores from training.
         self._rows: npt.NDArray[np.int32] = np.empty((num_rows, len(_FIXED) + len(self._single)), np.int32)
@@ -226,8 +228,8 @@ class EventsWriter:
 
 def columns_of(schema: FeatureSchema) -> list[str]:
     """Columns that `Events.from_arrow` reads."""
-    context = [f.name for f in schema.features if f.role == "context"]
-    return [*_FIXED.values(), tables.TIMESTAMP, *label_columns(schema), *context]
+    held = [f.name for f in schema.features if f.role in EVENT_ROLES]
+    return [*_FIXED.values(), tables.TIMESTAMP, *label_columns(schema), *held]
 
 
 def label_columns(schema: FeatureSchema) -> list[str]:
@@ -237,7 +239,7 @@ def label_columns(schema: FeatureSchema) -> list[str]:
 
 def bytes_of_row(schema: FeatureSchema) -> int:
     """Memory that a row of `Events` takes, but for its bags."""
-    sparse, dense = schema.sparse(["context"]), schema.dense(["context"])
+    sparse, dense = schema.sparse(EVENT_ROLES), schema.dense(EVENT_ROLES)
     num_labels = len(schema.labels)
     return 8 + 4 * (len(_FIXED) + sum(not f.is_multivalued for f in sparse) + len(dense) + num_labels)
 

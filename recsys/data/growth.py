@@ -48,7 +48,7 @@ def earlier_rows(dataset: PreparedDataset, earlier: PreparedDataset) -> dict[str
     for feature in dataset.schema.sparse():
         if feature.has_vocabulary:
             found = _by_value(dataset, earlier, table=feature.table)
-        elif feature.kind == "numeric":
+        elif feature.is_number:
             found = _by_lower_edge(feature, earlier.schema[feature.name])
         else:
             found = np.arange(feature.num_rows)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -76,6 +77,62 @@ class Auxiliary:
 
 
 @dataclasses.dataclass(frozen=True)
+class StatisticOptions:
+    """A number that is computed of every event from what came strictly before it.
+
+    Args:
+        of: one feature or two whose values make the key: `user_id`, `item_id`, or an id or multi_id of the
+            users, the items or the interactions. What counts are the events with the same key.
+        measure: `count` of events; `positive_share`, of them; `label_mean`, of their label's raw value;
+            `recency`, seconds since the latest.
+        window: `all`, or the latest: `30 days`, `20 events`.
+        strength: how many events at the mean of train a `positive_share` or `label_mean` begins with, so that
+            few events say little.
+        transform: `standardise`, `log` or `bucketise`; null standardises means and takes the logarithm of
+            counts and recency.
+        num_buckets: of `bucketise`.
+    """
+
+    of: tuple[str, ...]
+    measure: Literal["count", "positive_share", "label_mean", "recency"]
+    window: str = "all"
+    strength: float = 10.0
+    transform: Literal["standardise", "log", "bucketise"] | None = None
+    num_buckets: int = 20
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.of) <= 2 or len(set(self.of)) != len(self.of):
+            raise ValueError(f"`of` must name one feature or two, got {list(self.of)}")
+        if self.window != "all" and not re.fullmatch(_WINDOW, self.window):
+            raise ValueError(
+                f"`window` must be `all` or the latest days or events, as in `30 days` or `20 events`, got "
+                f"`{self.window}`"
+            )
+        if not 0 <= self.strength < float("inf"):
+            raise ValueError(f"`strength` must be a number of events, at least 0, got {self.strength}")
+        if self.num_buckets < 1:
+            raise ValueError(f"`num_buckets` must be at least 1, got {self.num_buckets}")
+
+    @property
+    def window_days(self) -> int:
+        """Days of the window; 0 where it is of another kind."""
+        return self._size("day")
+
+    @property
+    def window_events(self) -> int:
+        """Events of the window; 0 where it is of another kind."""
+        return self._size("event")
+
+    def _size(self, unit: str) -> int:
+        found = re.fullmatch(_WINDOW, self.window)
+        return int(found[1]) if found and found[2].startswith(unit) else 0
+
+
+# At most six digits: instants are microseconds in 64 bits.
+_WINDOW = r"([1-9][0-9]{0,5}) ?(days?|events?)"
+
+
+@dataclasses.dataclass(frozen=True)
 class DataOptions:
     """Everything that decides what is prepared (first part) and how it is read in training (second part).
 
@@ -90,6 +147,8 @@ class DataOptions:
             tasks, as `mmoe`.
         ids: declarations that change how `user_id`, `item_id` (kind id) and `history` (kind sequence) are
             encoded.
+        statistics: further features, by name, computed from the events strictly before each; see
+            `StatisticOptions`.
         split: how interactions are divided.
         split_fractions: train, validation, test; of time (global_time), rows, items or users.
         split_boundaries: of a split by global time, the two instants at which validation and test begin, in
@@ -126,6 +185,7 @@ class DataOptions:
     label: Label = Label()
     auxiliary_labels: Mapping[str, Auxiliary] = dataclasses.field(default_factory=dict)
     ids: FeatureDeclarations | None = None
+    statistics: Mapping[str, StatisticOptions] | None = None
     features_file: str | None = None
     split: SplitKind = "global_time"
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
@@ -160,6 +220,7 @@ PREPARE_FIELDS = (
     "label",
     "auxiliary_labels",
     "ids",
+    "statistics",
     "split",
     "split_fractions",
     "split_boundaries",

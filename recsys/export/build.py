@@ -19,9 +19,11 @@ from recsys.export.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
 from recsys.export.inputs import CrossLookup, Inputs, Lookup, Network
 from recsys.export.interfaces import TrainedHead
 from recsys.export.known import Histories, Known
+from recsys.export.observed import Log, build_statistics, statistics_of
 from recsys.export.queries import PooledQuery, SequenceQuery
 from recsys.export.ranking import RankingProgram
 from recsys.export.retrieval import RetrievalProgram
+from recsys.export.statistics import Statistics
 from recsys.models.protocols import (
     MultiTaskModel,
     RankingModel,
@@ -96,13 +98,21 @@ def _retrieval_program(model: RetrievalModel, dataset: PreparedDataset, *, histo
 def _ranking_program(model: RankingModel, dataset: PreparedDataset, *, history_length: int) -> nn.Module:
     assert isinstance(model, nn.Module)
     fields = fields_of(dataset.schema, dataset.manifest["config"], flat=True)
+    builder = _Builder(model, dataset, fields)
     return RankingProgram(
         _known(dataset, fields, history_length),
-        network=Network(_Builder(model, dataset, fields).inputs(ALL_ROLES), _trained(model.head)),
+        network=Network(builder.inputs(ALL_ROLES), _trained(model.head)),
+        statistics=builder.statistics(Log.read(dataset) if statistics_of(dataset) else None),
         read_fields=[*fields.read(dataset.schema), HISTORY],
         ambiguous=fields.ambiguous,
         labels=model.labels if isinstance(model, MultiTaskModel) else (),
     )
+
+
+def statistics_before(model: nn.Module, log: Log, instant: int) -> Statistics:
+    """The statistics of a ranking program as they stood strictly before an instant."""
+    fields = fields_of(log.dataset.schema, log.dataset.manifest["config"], flat=True)
+    return _Builder(model, log.dataset, fields).statistics(log, until=instant)
 
 
 @torch.no_grad()
@@ -139,6 +149,19 @@ class _Builder:
             sparse=[(f.name, f.role, self._sparse(f)) for f in columns],
             dense=[(f.role, self._dense(f, at)) for at, f in self._dense_features(roles)],
             lookups=lookups,
+        )
+
+    def statistics(self, log: Log | None, *, until: int | None = None) -> Statistics:
+        """Statistics as of an instant; see `build_statistics`."""
+        of = {name for feature in statistics_of(self.dataset) for name in feature.of} - {USER_ID, ITEM_ID}
+        keys = [self.dataset.schema[name] for name in sorted(of)]
+        return build_statistics(
+            log,
+            self.dataset,
+            fields=self.fields,
+            attributes=Inputs(sparse=[(f.name, f.role, self._sparse(f)) for f in keys], dense=[], lookups=[]),
+            per_second=self.per_second,
+            until=until,
         )
 
     def _sparse(self, feature: Feature) -> nn.Module:

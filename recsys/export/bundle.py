@@ -17,6 +17,7 @@ and for one of a ranking model:
     model = torch.jit.load("bundle/ranking.pt")
     rows = [{"user_id": 196, "item_id": 242, "timestamp": 881251577}, {"user_id": 196, "item_id": 257}]
     print(model.predict(rows).tolist())  # probabilities
+    model.observe([{**rows[0], "label": 4}])  # where features are statistics: later requests see this event
 
 What holds for both:
 
@@ -31,6 +32,7 @@ What holds for both:
 
 from __future__ import annotations
 
+import functools
 import platform
 import warnings
 from collections.abc import Mapping
@@ -42,8 +44,10 @@ import torch
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
-from recsys.export.build import build_program, scripted
+from recsys.export.build import build_program, scripted, statistics_before
 from recsys.export.fields import fields_of
+from recsys.export.observed import Log, statistics_of
+from recsys.export.observing import check_observing
 from recsys.export.options import ExportOptions
 from recsys.export.parity import RANKING_FILE, RETRIEVAL_FILE, Parity, check_ranking, check_retrieval
 from recsys.export.recorded import Asked, Recorder
@@ -121,6 +125,10 @@ def _check(model: Any, file: Path, recorder: Recorder, asked: list[Asked], optio
     program = load_scripted(file)
     if recorder.is_ranking:
         parity = check_ranking(model, program, recorder, asked, tolerance=options.tolerance)
+        if statistics_of(recorder.dataset):
+            log = Log.read(recorder.dataset)
+            before = functools.partial(statistics_before, model, log)
+            check_observing(program, log, before, num_rows=options.parity_rows)
         requests = ranking_requests(asked, number=options.recorded_requests)
     else:
         parity = check_retrieval(model, program, recorder, asked, k=options.k, tolerance=options.tolerance)

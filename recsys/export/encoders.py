@@ -28,7 +28,7 @@ def bag_encoder(feature: Feature, *, vocabulary: Sequence[Any], per_second: int)
         vocabulary: raw values of rows 1, 2, ... of its table, where it has one.
         per_second: units of a numeric timestamp to the second.
     """
-    if feature.kind == "numeric":
+    if feature.is_number:
         return Buckets(feature)
     if feature.kind == "time":
         return TimePart(feature, per_second=per_second)

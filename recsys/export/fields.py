@@ -15,7 +15,12 @@ from recsys.schema.tables import TIMESTAMP
 
 # Units of a numeric timestamp to the second.
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-TABLE_OF_ROLE: dict[Role, str] = {"user": "users", "context": "interactions", "item": "items"}
+TABLE_OF_ROLE: dict[Role, str] = {
+    "user": "users",
+    "context": "interactions",
+    "pair": "statistics",
+    "item": "items",
+}
 _OWN_NAMES: dict[str, Role] = {USER_ID: "user", ITEM_ID: "item", TIMESTAMP: "context", HISTORY: "user"}
 
 
@@ -45,6 +50,8 @@ class Fields:
         """All fields that have an effect, but for the history."""
         features = [f for f in schema.features if f.name not in (USER_ID, ITEM_ID, HISTORY)]
         of_features = [name for feature in features for name in self.of(feature)]
+        if any(feature.kind == "statistic" for feature in features):
+            of_features += self.timestamp
         return _distinct(*self.user_id, *self.item_id, *of_features)
 
 
@@ -61,6 +68,7 @@ def fields_of(schema: FeatureSchema, config: Mapping[str, Any], *, flat: bool) -
         "user": _distinct(named.get("user_id"), (config.get("users") or {}).get("id_column")),
         "item": _distinct(named.get("item_id"), (config.get("items") or {}).get("id_column")),
         "context": _distinct(named.get("timestamp")),
+        "pair": [],
     }
     read: dict[Role, list[str]] = {role: list(names) for role, names in aliases.items()}
     for feature in schema.features:

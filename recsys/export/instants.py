@@ -1,17 +1,22 @@
-"""Instants: timestamps as requests bring them, as seconds since 1970 (UTC).
+"""Instants: timestamps as requests bring them, as microseconds or seconds since 1970 (UTC).
 
 Runs the same in Python and as TorchScript, and reads what preparing reads (`recsys.data.preparing.readings`).
 """
 # ruff: noqa: UP006, UP035, UP045 (scripted)
 
-import math
 from typing import Any, Optional, Tuple
 
 from recsys.export.values import as_text, parse_integer, parse_number, stripped
 
 
 def as_seconds(value: Any, per_second: int, field: str) -> Optional[int]:
-    """Whole seconds since 1970 (rounded down) of a timestamp; None when it is missing or can't be read.
+    """Whole seconds since 1970 (rounded down) of a timestamp, see `as_microseconds`."""
+    microseconds = as_microseconds(value, per_second, field)
+    return None if microseconds is None else microseconds // 1000000
+
+
+def as_microseconds(value: Any, per_second: int, field: str) -> Optional[int]:
+    """Microseconds since 1970 of a timestamp; None when it is missing or can't be read.
 
     Args:
         value: a number or its text, `per_second` of them to a second; or ISO 8601 text
@@ -22,28 +27,36 @@ def as_seconds(value: Any, per_second: int, field: str) -> Optional[int]:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return within_years(value // per_second)
+        return from_whole(value, per_second)
     if isinstance(value, float):
-        return round_to_seconds(value, per_second)
+        return from_fraction(value, per_second)
     text = as_text(value, field)
     if text is None:
         return None
     bare = stripped(text)
     exact = parse_integer(bare)
     if exact is not None:
-        return within_years(exact // per_second)
+        return from_whole(exact, per_second)
     number = parse_number(bare)
     if number is not None:
-        return round_to_seconds(number, per_second)
+        return from_fraction(number, per_second)
     return parse_iso(bare)
 
 
-def round_to_seconds(number: float, per_second: int) -> Optional[int]:
-    """Whole seconds in `number`, rounded to microseconds first and then down."""
+def from_whole(number: int, per_second: int) -> Optional[int]:
+    """Microseconds in `number`; finer parts are cut off."""
+    if within_years(number // per_second) is None:
+        return None
+    return number // 1000 if per_second > 1000000 else number * (1000000 // per_second)
+
+
+def from_fraction(number: float, per_second: int) -> Optional[int]:
+    """Microseconds in `number`, rounded."""
     microseconds = number * (1e6 / float(per_second))
     if not abs(microseconds) < 9e18:  # NaN fails too
         return None
-    return within_years(math.floor(round(microseconds) / 1e6))
+    rounded = int(round(microseconds))  # noqa: RUF046 (a float in TorchScript)
+    return None if within_years(rounded // 1000000) is None else rounded
 
 
 def within_years(seconds: int) -> Optional[int]:
@@ -52,7 +65,7 @@ def within_years(seconds: int) -> Optional[int]:
 
 
 def parse_iso(text: str) -> Optional[int]:
-    """Seconds since 1970 of ISO 8601 text; one digit may do for month, day, hour; a slash for a dash."""
+    """Microseconds since 1970 of ISO 8601 text; one digit may do for month, day, hour; a slash for a dash."""
     year, at = read_digits(text, 0, 4)
     if at >= len(text) or (text[at] != "-" and text[at] != "/"):
         return None
@@ -63,30 +76,37 @@ def parse_iso(text: str) -> Optional[int]:
     day, at = read_digits(text, at + 1, 2)
     if year < 0 or month < 1 or month > 12 or day < 1 or day > days_of(year, month):
         return None
-    seconds = days_since_1970(year, month, day) * 86400
+    midnight = days_since_1970(year, month, day) * 86400000000
     if at == len(text):
-        return seconds
+        return midnight
     if text[at] != "T" and text[at] != "t" and text[at] != " ":
         return None
     of_day = parse_clock(text[at + 1 :])
-    return None if of_day is None else seconds + of_day
+    return None if of_day is None else midnight + of_day
 
 
 def parse_clock(text: str) -> Optional[int]:
-    """Seconds since midnight UTC of HH:MM, HH:MM:SS or HH:MM:SS.fraction with an optional offset."""
+    """Microseconds since midnight UTC of HH:MM, HH:MM:SS or HH:MM:SS.fraction with an optional offset."""
     hour, at = read_digits(text, 0, 2)
     if at >= len(text) or text[at] != ":":
         return None
     minute, at = read_digits(text, at + 1, 2)
     second = 0
+    microsecond = 0
     if at < len(text) and text[at] == ":":
         second, at = read_digits(text, at + 1, 2)
         if at < len(text) and text[at] == ".":
-            _, at = read_digits(text, at + 1, 9)
+            begin = at + 1
+            _, at = read_digits(text, begin, 9)
+            if at > begin:
+                # Nine digits after the point are nanoseconds.
+                microsecond = int(text[begin:at] + "000000000"[at - begin :]) // 1000
     if hour < 0 or hour > 23 or minute < 0 or minute > 59 or second < 0 or second > 59:
         return None
     ahead = parse_offset(stripped(text[at:]))
-    return None if ahead is None else hour * 3600 + minute * 60 + second - ahead
+    if ahead is None:
+        return None
+    return (hour * 3600 + minute * 60 + second - ahead) * 1000000 + microsecond
 
 
 def parse_offset(text: str) -> Optional[int]:

@@ -75,6 +75,19 @@ class BagLookup(nn.Module):
 
 
 @torch.jit.interface
+class KeyTally(nn.Module):
+    """Events by key, for one window."""
+
+    def add(self, key: int, time: int, positive: float, label: float) -> None:
+        """Counts an event."""
+        pass
+
+    def at(self, key: int, time: int) -> Tuple[float, float, float, int]:  # type: ignore[empty-body]
+        """Count, positives, sum of labels and latest instant in the window strictly before `time`."""
+        pass
+
+
+@torch.jit.interface
 class Head(nn.Module):
     """A tower or a head of the trained model."""
 

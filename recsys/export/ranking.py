@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from recsys.export.inputs import Network
-from recsys.export.known import Known, unread
+from recsys.export.known import Known, first_of, unread
+from recsys.export.statistics import Statistics, with_values
 from recsys.export.values import elements, is_list
 from recsys.schema.labels import AuxiliaryLabel
 
@@ -22,6 +23,7 @@ class RankingProgram(nn.Module):
     Args:
         known: users and items by raw id.
         network: the head behind its inputs.
+        statistics: what was observed; nothing where no feature is a statistic.
         read_fields: fields that a row may hold to some effect.
         ambiguous: columns that several tables have; a row must name the table too, as in `users.city`.
         labels: the auxiliary labels that the network has heads for.
@@ -39,6 +41,7 @@ class RankingProgram(nn.Module):
         known: Known,
         *,
         network: Network,
+        statistics: Statistics,
         read_fields: List[str],
         ambiguous: List[str],
         labels: Sequence[AuxiliaryLabel] = (),
@@ -46,6 +49,7 @@ class RankingProgram(nn.Module):
         super().__init__()
         self.known = known
         self.network = network
+        self.statistics = statistics
         self.read_fields = read_fields
         self.ambiguous = ambiguous
         self.heads = [label.name for label in labels]
@@ -110,14 +114,34 @@ class RankingProgram(nn.Module):
         records = {
             "user": [user],
             "context": [nothing if context is None else context],
+            "pair": [nothing],
             "item": [nothing for _ in range(size)],
         }
         for name in self.ambiguous:
             if name in user or name in records["context"][0]:
                 raise ValueError(ambiguous_field(name))
         history_rows, lengths = self.known.history_rows([history])
-        bags, dense = self.features_of(records, self.known.rows_of_items(item_ids), history_rows, lengths)
+        bags, dense = self.features_of(records, item_ids, history_rows, lengths)
         return torch.sigmoid(self.main_logits(bags, dense))
+
+    @torch.jit.export
+    def observe(self, rows: List[Dict[str, Any]]) -> None:
+        """Counts events in the statistics, so that requests later than they see them; not safe among threads.
+
+        Args:
+            rows: as of `predict`, each with the ids of its user and item, its timestamp (where the data have
+                timestamps) and, where the data have a label, `label`; in the order of time. One that is
+                earlier than the latest of its key counts as of that instant.
+        """
+        self.check_unambiguous(rows)
+        records = {"user": rows, "context": rows, "pair": rows, "item": rows}
+        ids = {
+            "user": first_of(rows, self.known.user_fields),
+            "item": first_of(rows, self.known.item_fields),
+        }
+        columns = self.statistics.columns(records, self.rows_of(records, ids["item"]), ids, True)
+        times = self.statistics.times(rows, True)
+        self.statistics.add(columns, times, self.statistics.labels(rows))
 
     @torch.jit.export
     def unread_fields(self, row: Dict[str, Any]) -> List[str]:
@@ -128,32 +152,65 @@ class RankingProgram(nn.Module):
         self, rows: List[Dict[str, Any]]
     ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
         """Bags of the sparse features and dense values [B, ...] of rows."""
+        self.check_unambiguous(rows)
         histories: List[List[Any]] = []
         for row in rows:
-            for name in self.ambiguous:
-                if name in row:
-                    raise ValueError(ambiguous_field(name))
             history: List[Any] = []
             if "history" in row:
                 history = as_history(row["history"])
             histories.append(history)
         history_rows, lengths = self.known.history_rows(histories)
-        records = {"user": rows, "context": rows, "item": rows}
-        return self.features_of(records, self.known.item_rows(rows), history_rows, lengths)
+        records = {"user": rows, "context": rows, "pair": rows, "item": rows}
+        return self.features_of(records, first_of(rows, self.known.item_fields), history_rows, lengths)
 
     def features_of(
         self,
         records: Dict[str, List[Dict[str, Any]]],
-        item_rows: torch.Tensor,
+        item_ids: List[Any],
         history_rows: torch.Tensor,
         history_lengths: torch.Tensor,
     ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
         """Bags and dense values of records by role."""
-        user_rows = self.known.user_rows(records["user"])
-        rows = {"user": user_rows, "context": torch.zeros_like(user_rows), "item": item_rows}
+        rows = self.rows_of(records, item_ids)
+        if len(self.statistics.fields) > 0:
+            ids = {"user": first_of(records["user"], self.known.user_fields), "item": item_ids}
+            records = self.with_statistics(records, self.statistics.columns(records, rows, ids, False))
         bags = self.network.inputs.bags(records, rows)
         bags["history"] = self.known.histories(history_rows, history_lengths)
-        return bags, self.network.inputs.numbers(records, rows, item_rows.numel())
+        return bags, self.network.inputs.numbers(records, rows, len(item_ids))
+
+    def rows_of(
+        self, records: Dict[str, List[Dict[str, Any]]], item_ids: List[Any]
+    ) -> Dict[str, torch.Tensor]:
+        """Where the users and items of records stand, by role."""
+        user_rows = self.known.user_rows(records["user"])
+        item_rows = self.known.rows_of_items(item_ids)
+        return {
+            "user": user_rows,
+            "context": torch.zeros_like(user_rows),
+            "pair": torch.zeros_like(item_rows),
+            "item": item_rows,
+        }
+
+    def with_statistics(
+        self, records: Dict[str, List[Dict[str, Any]]], columns: Dict[str, List[List[int]]]
+    ) -> Dict[str, List[Dict[str, Any]]]:
+        """The records with every statistic that they do not hold."""
+        times = self.statistics.times(records["context"], False)
+        pair_times = [times[min(row, len(times) - 1)] for row in range(len(records["item"]))]
+        return {
+            "user": records["user"],
+            "context": with_values(records["context"], self.statistics(columns, times, False)),
+            "pair": with_values(records["pair"], self.statistics(columns, pair_times, True)),
+            "item": records["item"],
+        }
+
+    def check_unambiguous(self, rows: List[Dict[str, Any]]) -> None:
+        """Raises when a row holds a column that several tables have, without naming the table."""
+        for row in rows:
+            for name in self.ambiguous:
+                if name in row:
+                    raise ValueError(ambiguous_field(name))
 
 
 def as_history(value: Any) -> List[Any]:

@@ -26,7 +26,7 @@ from recsys.data.timelines import HistoryEvents, Timelines
 from recsys.export.fields import PER_SECOND, Fields
 from recsys.schema import tables
 from recsys.schema.batch import Batch
-from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
+from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID, Feature
 
 Record = dict[str, Any]
 
@@ -116,7 +116,9 @@ class Recorder:
         known, given = self._known(table), self._given(table, events)
         strangers = {name: [{**r, name: self.unknown[name]} for r in given[name]] for name in given}
         nobody: dict[str, list[Record]] = {name: [{} for _ in range(len(events))] for name in known}
-        empty: list[Record] = [{} for _ in range(len(events))]
+        # A statistic that a request leaves out is computed.
+        missing = {self.fields.of(feature)[0]: None for feature in self._statistics()}
+        empty: list[Record] = [dict(missing) for _ in range(len(events))]
         contexts = self._contexts(table)
         bare = events.without_context()
         return [
@@ -211,10 +213,19 @@ class Recorder:
         columns = {}
         if tables.RAW_PREFIX + tables.TIMESTAMP in table.column_names:
             columns[tables.TIMESTAMP] = raw_values(table[tables.RAW_PREFIX + tables.TIMESTAMP])
-        for column, field in self.fields.columns["context"].items():
+        of_events = {
+            **self.fields.columns["context"],
+            **{feature.name: self.fields.of(feature)[0] for feature in self._statistics()},
+        }
+        for column, field in of_events.items():
             if tables.RAW_PREFIX + column in table.column_names and field not in self.fields.timestamp:
                 columns[field] = raw_values(table[tables.RAW_PREFIX + column])
         return [{name: values[row] for name, values in columns.items()} for row in range(table.num_rows)]
+
+    def _statistics(self) -> list[Feature]:
+        """Those that requests may give."""
+        roles = EVENT_ROLES if self.is_ranking else QUERY_ROLES
+        return [f for f in self.dataset.schema.features if f.kind == "statistic" and f.role in roles]
 
     def _raw_histories(self, history: Bags) -> list[list[Any]]:
         ids, unknown = self.dataset.item_ids, self.unknown[ITEM_ID]

@@ -49,7 +49,13 @@ def signature(
         "when_missing": "no history",
     }
     if is_ranking:
-        row = {**records["user"], **records["item"], **records["context"], HISTORY: history}
+        row = {
+            **records["user"],
+            **records["item"],
+            **records["context"],
+            **records["pair"],
+            HISTORY: history,
+        }
         return {"methods": _ranking_methods(labels), "row": row}
     return {"methods": _retrieval_methods(_id_type(dataset, ITEM_ID)), HISTORY: history} | records
 
@@ -77,6 +83,8 @@ def _describe(dataset: PreparedDataset, feature: Feature, accepted: list[str]) -
     if feature.kind == "time":
         unit = dataset.manifest["timestamp"]["unit"] or "s"
         kind = f"number of {unit} since 1970 (UTC), or ISO 8601 text"
+    elif feature.kind == "statistic":
+        return _describe_statistic(feature, accepted)
     elif feature.kind == "id":
         kind = feature.value_type
     else:
@@ -89,6 +97,20 @@ def _describe(dataset: PreparedDataset, feature: Feature, accepted: list[str]) -
         "accepted_names": accepted,
         "meaning": meaning,
         "when_missing": _WHEN_MISSING["id" if feature.transform == "bucketise" else feature.kind],
+    }
+
+
+def _describe_statistic(feature: Feature, accepted: list[str]) -> dict[str, Any]:
+    window = "all events"
+    if feature.window_days:
+        window = f"events of {feature.window_days} days"
+    elif feature.window_events:
+        window = f"the latest {feature.window_events} events"
+    return {
+        "type": "number",
+        "accepted_names": accepted,
+        "meaning": f"{feature.measure} of {window} before the request, same {' and '.join(feature.of)}",
+        "when_missing": "computed from what was observed; when None, the train mean or row 0",
     }
 
 
@@ -167,6 +189,12 @@ def _ranking_methods(labels: Sequence[AuxiliaryLabel]) -> dict[str, Any]:
                 _argument("context", "Optional[Dict[str, Any]]", _RECORD["context"], default=None),
             ],
             "returns": "Tensor [N]: probability of each item for this user",
+        },
+        "observe": {
+            "arguments": [
+                _argument("rows", "List[Dict[str, Any]]", "events in the order of time, with `label`")
+            ],
+            "returns": "None: later requests see these events in their statistics",
         },
         "unread_fields": _unread_fields("row"),
     }

@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from recsys.schema.labels import AuxiliaryLabel
 
-Kind = Literal["id", "multi_id", "numeric", "sequence", "time", "text"]
-Role = Literal["user", "item", "context"]
+Kind = Literal["id", "multi_id", "numeric", "sequence", "time", "text", "statistic"]
+Role = Literal["user", "item", "context", "pair"]
 Encoder = Literal["vocabulary", "hash"]
 Transform = Literal["standardise", "log", "bucketise"]
 TimePart = Literal["hour", "weekday"]
+Measure = Literal["count", "positive_share", "label_mean", "recency"]
 
 USER_ID = "user_id"
 ITEM_ID = "item_id"
@@ -25,14 +26,19 @@ class Feature:
     """One input of a model: its declaration, and what preparing has fitted on the train split.
 
     A *sparse* feature turns a raw value into rows of an embedding table (row 0 is out-of-vocabulary);
-    a *dense* one into a float. `numeric` is dense unless bucketised, every other kind is sparse.
+    a *dense* one into a float. Numbers (`numeric`, `statistic`) are dense unless bucketised, every other kind
+    is sparse.
+
+    A `statistic` is a number that preparing computes from what came strictly before each event, and a bundle
+    from what it has observed: of all events that share a value of every feature in `of` with this one.
 
     Args:
         name: how models and configs call it; unique in a schema.
         kind: `id` one value; `multi_id` a list or a delimited string; `numeric` a number; `sequence` the
-            user's own history of items; `time` a part of the timestamp (UTC); `text` hashed word n-grams.
+            user's own history of items; `time` a part of the timestamp (UTC); `text` hashed word n-grams;
+            `statistic` see above.
         role: whose property it is. `user` and `context` are known at request time, `item` belongs to a
-            candidate.
+            candidate, `pair` to a candidate at a request.
         column: the raw column it is read from.
         table: embedding table; features naming the same table share its rows. Empty for dense features.
         num_rows: rows of that table, row 0 included. Fitted. 0 for dense features.
@@ -42,12 +48,21 @@ class Feature:
         prefix: keep only the first so many characters of an id (zip codes); 0 keeps all.
         delimiter: separates the values of a `multi_id` held in one string.
         max_length: most values kept: the first of a `multi_id` or `text`, the latest of a `sequence`.
-        transform: of a `numeric`; `log` is standardised log(1 + max(x, 0)).
+        transform: of a number; `log` is standardised log(1 + max(x, 0)).
         mean, std: of the transformed train values. Fitted.
         boundaries: ascending inner edges of the buckets; value x falls into row 1 + #{b : b <= x}. Fitted.
         part: of a `time`; hour 0-23 and weekday 0-6 (Monday 0) become rows 1-24 and 1-7.
         ngrams: longest word n-gram of a `text`.
         value_type: `integer` or `string`: how the raw ids of a vocabulary are typed. Fitted.
+        of: features whose values make the key of a `statistic`. Of a key with several values (genres) counts
+            and sums are means over the values; one that is unknown or missing is no value.
+        measure: `count` of events; `positive_share` and `label_mean`, smoothed; `recency`, seconds since the
+            latest of them, missing where there is none.
+        window_days: only events at most so many days old; 0 for any age.
+        window_events: only the latest so many events of the key; 0 for all.
+        strength: a smoothed mean is (sum + strength x prior) / (count + strength), the prior where both are
+            0; 10 works.
+        prior: mean over the train split. Fitted.
     """
 
     name: str
@@ -69,6 +84,12 @@ class Feature:
     part: TimePart = "hour"
     ngrams: int = 1
     value_type: Literal["integer", "string"] = "string"
+    of: tuple[str, ...] = ()
+    measure: Measure = "count"
+    window_days: int = 0
+    window_events: int = 0
+    strength: float = 0.0
+    prior: float = 0.0
 
     def __post_init__(self) -> None:
         for field, allowed in _CHOICES.items():
@@ -79,6 +100,7 @@ class Feature:
                 )
         object.__setattr__(self, "column", self.column or self.name)
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
+        object.__setattr__(self, "of", tuple(self.of))
         if not self.is_sparse:
             object.__setattr__(self, "table", "")
         elif not self.table:
@@ -89,7 +111,12 @@ class Feature:
     @property
     def is_sparse(self) -> bool:
         """True when the feature reads an embedding table, false when it is a float."""
-        return self.kind != "numeric" or self.transform == "bucketise"
+        return not self.is_number or self.transform == "bucketise"
+
+    @property
+    def is_number(self) -> bool:
+        """True when the raw value is a number that is transformed, given by a column or computed."""
+        return self.kind in ("numeric", "statistic")
 
     @property
     def is_hashed(self) -> bool:
@@ -120,20 +147,28 @@ _MEANING = (
         "transform",
         "part",
         "ngrams",
+        "of",
+        "measure",
+        "window_days",
+        "window_events",
+        "strength",
     ),
 )
 
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "kind": ("id", "multi_id", "numeric", "sequence", "time", "text"),
-    "role": ("user", "item", "context"),
+    "kind": ("id", "multi_id", "numeric", "sequence", "time", "text", "statistic"),
+    "role": ("user", "item", "context", "pair"),
     "encoder": ("vocabulary", "hash"),
     "transform": ("standardise", "log", "bucketise"),
     "part": ("hour", "weekday"),
+    "measure": ("count", "positive_share", "label_mean", "recency"),
 }
 
 QUERY_ROLES: tuple[Role, ...] = ("user", "context")
 CANDIDATE_ROLES: tuple[Role, ...] = ("item",)
-ALL_ROLES: tuple[Role, ...] = ("user", "context", "item")
+# Held with every event; the others with users and items.
+EVENT_ROLES: tuple[Role, ...] = ("context", "pair")
+ALL_ROLES: tuple[Role, ...] = ("user", "context", "pair", "item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,11 +206,11 @@ class FeatureSchema:
         raise ValueError(f"no feature `{name}` in the prepared dataset; it has: {known}")
 
     def sparse(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[Feature, ...]:
-        """Features of these roles that read an embedding table: user, context, item, each in schema order."""
+        """Features of these roles that read an embedding table: of users, contexts, pairs, then items."""
         return tuple(f for f in self._of(roles) if f.is_sparse)
 
     def dense(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[Feature, ...]:
-        """Features of these roles that are floats: user, context, item, each in schema order."""
+        """Features of these roles that are floats: of users, contexts, pairs, then items."""
         return tuple(f for f in self._of(roles) if not f.is_sparse)
 
     def _of(self, roles: Iterable[Role]) -> list[Feature]:

@@ -62,12 +62,12 @@ def test_without_timestamps_nothing_is_claimed_of_time(tmp_path):
 def test_an_event_in_two_splits_is_caught(tmp_path, monkeypatch):
     kept = []
 
-    def write_split(engine, rows, folder, *, split, context):
+    def write_split(engine, rows, folder, *, split, features):
         if split == VALIDATION:
             kept.append(rows.read_bytes())
         if split == TEST:
             rows.write_bytes(kept[0])
-        original(engine, rows, folder, split=split, context=context)
+        original(engine, rows, folder, split=split, features=features)
 
     original = build.write_split
     monkeypatch.setattr(build, "write_split", write_split)

@@ -1,8 +1,11 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+from recsys.export.instants import as_microseconds
 
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
@@ -63,3 +66,23 @@ def test_integers_of_every_unit_fall_into_the_same_second(scripted_readers, inst
             scripted_readers.seconds(microseconds // (10**6 // per_second), per_second)
             == microseconds // 10**6
         )
+
+
+@pytest.mark.parametrize("read", [as_microseconds, torch.jit.script(as_microseconds)])
+@pytest.mark.parametrize(
+    ("value", "per_second", "expected"),
+    [
+        (881250949, 1, 881250949_000_000),
+        (881250949.7, 1, 881250949_700_000),
+        (881250949_123, 1000, 881250949_123_000),
+        (881250949_123_456_789, 10**9, 881250949_123_456),
+        (-1, 1000, -1000),
+        ("1970-01-01T00:00:10.5Z", 1, 10_500_000),
+        ("1970-01-01 00:00:10.123456789", 1, 10_123_456),
+        ("1970-01-02", 1, 86_400_000_000),
+        (10**17, 1, None),
+        (None, 1, None),
+    ],
+)
+def test_instants_are_read_to_the_microsecond(read, value, per_second, expected):
+    assert read(value, per_second, "when") == expected

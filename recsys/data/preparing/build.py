@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import ibis
+import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis import _
 
-from recsys.data.options import DataOptions, RawTables
+from recsys.data.options import DataOptions, RawTables, SplitKind
 from recsys.data.preparing.auxiliary import fit_labels, with_labels
 from recsys.data.preparing.catalogue import (
     Entities,
@@ -33,9 +34,10 @@ from recsys.data.preparing.leakage import Written, check_leakage
 from recsys.data.preparing.raw_data import RawData, open_raw
 from recsys.data.preparing.reject import Rejected, write_rejected
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
+from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors, with_statistics
 from recsys.data.preparing.vocabulary import Counted, Fitted, fit
 from recsys.data.preparing.write import write_split
-from recsys.schema.features import Feature, FeatureSchema
+from recsys.schema.features import EVENT_ROLES, Feature, FeatureSchema
 from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import ITEM_ID, POSITIVE, RAW_PREFIX, USER_ID
@@ -61,11 +63,8 @@ def build(
     """
     raw = open_raw(engine, options, tables, scratch=scratch)
     sides = _read_sides(engine, raw)
-    columns = {
-        table: _side_columns(engine, sides[name], raw.id_columns[name])
-        for table, name in _SIDES
-        if name in sides
-    }
+    there = [(table, name) for table, name in _SIDES if name in sides]
+    columns = {table: _side_columns(engine, sides[name], raw.id_columns[name]) for table, name in there}
     features = choose_features(options, sides=columns, interaction_columns=raw.interactions.columns)
     earlier = read_fitted(Path(options.extends).expanduser(), features) if options.extends else None
     interactions = read_interactions(
@@ -82,12 +81,16 @@ def build(
     events = with_labels(events, labels)
     counts = _count_events(engine, events)
     counts |= {"users": users.table.num_rows - 1, "items": items.table.num_rows - 1, "rejected": num_rejected}
-    fitted = fit(features, _count(engine, events, features, users=users, items=items), earlier)
+    counted = [feature for feature in features if feature.kind != "statistic"]
+    fitted = fit(counted, _count(engine, events, counted, users=users, items=items), earlier)
+    keyed = _write_entities(folder, fitted, users, items)
+    encoded = encode_context(engine, events, _of_events(fitted.features), fitted.vocabularies)
+    if statistics := [feature for feature in features if feature.kind == "statistic"]:
+        statistics = with_priors(engine, events, statistics, earlier)
+        encoded = events = with_statistics(engine, encoded, statistics, keyed=keyed, split=options.split)
+        fitted = fitted.and_more(fit_statistics(engine, events, statistics, earlier))
     _write_features(folder, fitted, labels)
-    write_entities(users, users.encode(fitted), folder / "users.parquet")
-    write_entities(items, items.encode(fitted), folder / "items.parquet")
-    by_item = options.split == "leave_last_out"
-    _write_events(engine, events, fitted, folder=folder, scratch=scratch, ties_by_item=by_item)
+    _write_events(engine, encoded, fitted, split=options.split, folder=folder, scratch=scratch)
     written = Written(
         folder=folder,
         split=options.split,
@@ -97,14 +100,12 @@ def build(
         fitted=fitted,
         earlier=earlier,
         entities=(users, items),
+        keyed=keyed,
     )
     leakage = check_leakage(engine, written)
     manifest = describe(options, raw, interactions, divided=divided, counts=counts, leakage=leakage)
-    return {
-        **manifest,
-        "licence": tables.licence,
-        "title_column": choose_title(options, columns.get("items")),
-    }
+    manifest |= {"licence": tables.licence, "title_column": choose_title(options, columns.get("items"))}
+    return manifest
 
 
 def _read_sides(engine: DuckDBEngine, raw: RawData) -> dict[str, Side]:
@@ -126,7 +127,13 @@ def _side_columns(engine: DuckDBEngine, side: Side, id_column: str) -> SideColum
 
 
 def _context_columns(features: list[Feature]) -> list[str]:
-    return sorted({f.column for f in features if f.role == "context" and f.kind != "time"})
+    """Raw columns of the interactions that features read."""
+    return sorted({f.column for f in _of_events(features) if f.kind not in ("time", "statistic")})
+
+
+def _of_events(features: Sequence[Feature]) -> list[Feature]:
+    """Features that are held with events, in the order of the schema."""
+    return [feature for feature in features if feature.role in EVENT_ROLES]
 
 
 def _write_rejected(
@@ -167,8 +174,17 @@ def _count_events(engine: DuckDBEngine, events: ibis.Table) -> dict[str, Any]:
 def _count(
     engine: DuckDBEngine, events: ibis.Table, features: Sequence[Feature], *, users: Entities, items: Entities
 ) -> dict[str, Counted]:
-    context = [feature for feature in features if feature.role == "context"]
+    context = _of_events(features)
     return {**users.counted(features), **items.counted(features), **count_context(engine, events, context)}
+
+
+def _write_entities(folder: Path, fitted: Fitted, users: Entities, items: Entities) -> Keyed:
+    columns: dict[str, pa.Array] = {}
+    for entities, file in ((users, "users.parquet"), (items, "items.parquet")):
+        encoded = entities.encode(fitted)
+        write_entities(entities, encoded, folder / file)
+        columns |= encoded
+    return Keyed({feature.name: feature for feature in fitted.features}, columns)
 
 
 def _write_features(folder: Path, fitted: Fitted, labels: tuple[AuxiliaryLabel, ...]) -> None:
@@ -181,18 +197,17 @@ def _write_features(folder: Path, fitted: Fitted, labels: tuple[AuxiliaryLabel, 
 
 def _write_events(
     engine: DuckDBEngine,
-    events: ibis.Table,
+    encoded: ibis.Table,
     fitted: Fitted,
     *,
+    split: SplitKind,
     folder: Path,
     scratch: Path,
-    ties_by_item: bool,
 ) -> None:
-    context = [feature for feature in fitted.features if feature.role == "context"]
-    encoded = encode_context(engine, events, context, fitted.vocabularies)
+    by_item = split == "leave_last_out"
     rows = follow_users(
-        engine, encoded, histories=folder / "histories", scratch=scratch, ties_by_item=ties_by_item
+        engine, encoded, histories=folder / "histories", scratch=scratch, ties_by_item=by_item
     )
-    for split, name in enumerate(SPLIT_NAMES):
-        write_split(engine, rows[split], folder / name, split=split, context=context)
-        rows[split].unlink()
+    for number, name in enumerate(SPLIT_NAMES):
+        write_split(engine, rows[number], folder / name, split=number, features=_of_events(fitted.features))
+        rows[number].unlink()

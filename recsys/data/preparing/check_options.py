@@ -4,6 +4,7 @@ import math
 import re
 
 from recsys.data.options import DataOptions
+from recsys.data.preparing.declare_statistics import check_statistics
 from recsys.data.preparing.splits import NEEDS_TIME
 from recsys.schema.labels import MAIN
 
@@ -43,6 +44,7 @@ def check_options(options: DataOptions) -> None:
     if not 0 <= options.max_rejected_share <= 1:
         raise ValueError(f"`data.max_rejected_share` must lie in [0, 1], got {options.max_rejected_share}")
     _check_fractions(options)
+    check_statistics(options)
     boundaries = options.split_boundaries
     if boundaries is not None and (options.split != "global_time" or len(boundaries) != 2):
         raise ValueError(

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from recsys.data.options import DataOptions
 from recsys.data.preparing.declare import RESERVED, declared_features, declared_ids, nearest
+from recsys.data.preparing.declare_statistics import statistic_features
 from recsys.data.preparing.infer import LeftOut, infer
 from recsys.data.preparing.infer import title_column as infer_title
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
@@ -55,6 +56,7 @@ def choose_features(
     items = _side_features(options, "items", sides.get("items"))
     users, context, items = _with_own_names(options, users, context, items)
     found = [ids[USER_ID], *users, ids[HISTORY], *context, ids[ITEM_ID], *items]
+    found += statistic_features(options, found)
     return [_with_usable_table(feature) for feature in found]
 
 

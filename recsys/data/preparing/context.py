@@ -20,14 +20,15 @@ def count_context(
     engine: DuckDBEngine, events: ibis.Table, features: Sequence[Feature]
 ) -> dict[str, Counted]:
     """The values of each context feature in train and how often each occurs."""
+    return {f.name: counted_values(engine, events, f) for f in features if f.kind != "time"}
+
+
+def counted_values(engine: DuckDBEngine, events: ibis.Table, feature: Feature) -> Counted:
+    """The values of a feature of the events in train and how often each occurs."""
+    column = RAW_PREFIX + feature.column
     train = events.filter(_[SPLIT] == TRAIN)
-    found = {}
-    for feature in features:
-        if feature.kind != "time":
-            column = RAW_PREFIX + feature.column
-            counts = engine.collect(train.group_by(column).aggregate(_count=_.count()))
-            found[feature.name] = Counted(counts[column].combine_chunks(), counts["_count"].to_numpy())
-    return found
+    counts = engine.collect(train.group_by(column).aggregate(_count=_.count()))
+    return Counted(counts[column].combine_chunks(), counts["_count"].to_numpy())
 
 
 def encode_context(
@@ -42,7 +43,7 @@ def encode_context(
     """
     raw = events
     for feature in features:
-        if feature.kind in ("numeric", "time"):
+        if feature.is_number or feature.kind == "time":
             continue
         column = RAW_PREFIX + feature.column
         # Of the raw events: those joined so far would be joined anew for each feature.

@@ -205,7 +205,11 @@ def features_yaml(features: Sequence[Feature]) -> str:
     """Declarations of all features but the ids and the history, as `data.features_file` takes them back."""
     tables: dict[str, dict[str, Any]] = {}
     for table, role in _ROLE_OF_TABLE.items():
-        own = [f for f in features if f.role == role and f.name not in (USER_ID, ITEM_ID, HISTORY)]
+        own = [
+            f
+            for f in features
+            if f.role == role and f.name not in (USER_ID, ITEM_ID, HISTORY) and f.kind != "statistic"
+        ]
         tables[table] = {"features": {feature.name: declaration(feature) for feature in own}}
     text: str = yaml.safe_dump(tables, sort_keys=False, allow_unicode=True)
     return _ABOUT + text

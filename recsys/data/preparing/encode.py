@@ -45,7 +45,7 @@ def encode(feature: Feature, column: pa.Array, vocabulary: pa.Table | None = Non
         )
     if feature.kind == "time":
         return pa.array(_time_rows(feature, column), pa.int32())
-    assert feature.kind == "numeric", feature.kind
+    assert feature.is_number, feature.kind
     values = numbers(column)
     if feature.is_sparse:
         return pa.array(_buckets(feature, values), pa.int32())

@@ -17,9 +17,11 @@ from ibis import _
 
 from recsys.data.options import SplitKind
 from recsys.data.preparing.catalogue import NUM_INTERACTIONS, NUM_POSITIVES, Entities
+from recsys.data.preparing.check_statistics import check_statistics_before
 from recsys.data.preparing.context import count_context
 from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, TRAIN
+from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors
 from recsys.data.preparing.vocabulary import Fitted, fit
 from recsys.schema.features import Feature
 from recsys.schema.tables import (
@@ -27,7 +29,9 @@ from recsys.schema.tables import (
     HISTORY_ROW,
     ITEM_ID,
     ITEM_ROW,
+    LABEL,
     POSITIVE,
+    RAW_PREFIX,
     TIMESTAMP,
     USER_ID,
     USER_ROW,
@@ -52,6 +56,7 @@ class Written:
         fitted: what they became.
         earlier: what was extended, which comes from an earlier train split.
         entities: users and items.
+        keyed: what tells the keys of statistics.
     """
 
     folder: Path
@@ -62,6 +67,7 @@ class Written:
     fitted: Fitted
     earlier: Fitted | None
     entities: tuple[Entities, Entities]
+    keyed: Keyed
 
 
 def check_leakage(engine: DuckDBEngine, written: Written) -> Checks:
@@ -80,6 +86,10 @@ def check_leakage(engine: DuckDBEngine, written: Written) -> Checks:
         "histories_strictly_before": _histories_before(written),
         **_fitted_on_train(engine, written, parts[TRAIN]),
     }
+    if statistics := [feature for feature in written.fitted.features if feature.kind == "statistic"]:
+        checks["statistics_strictly_before"] = check_statistics_before(
+            engine, written.events, statistics, written.keyed
+        )
     broken = [
         f"{name}: {check['detail']}"
         for name, check in checks.items()
@@ -204,16 +214,14 @@ def _fitted_on_train(engine: DuckDBEngine, written: Written, train: ibis.Table) 
         if not recounted.table.equals(entities.table):
             differing.append(f"counts of {entities.role}s")
         counted.update(recounted.counted(written.features))
-    context = [feature for feature in written.features if feature.role == "context"]
-    looked_at = [feature for feature in context if feature.kind != "time"]
-    if looked_at:
-        on_disk = written.events.semi_join(train, _KEY).drop(SPLIT).mutate(**{SPLIT: ibis.literal(TRAIN)})
-        counted.update(count_context(engine, on_disk, looked_at))
-    again = fit(written.features, counted, written.earlier)
+    on_disk = written.events.semi_join(train, _KEY).drop(SPLIT).mutate(**{SPLIT: ibis.literal(TRAIN)})
+    context = [f for f in written.features if f.role == "context" and f.kind not in ("time", "statistic")]
+    if context:
+        counted.update(count_context(engine, on_disk, context))
+    again = fit([f for f in written.features if f.kind != "statistic"], counted, written.earlier)
     differing += [t for t, v in again.vocabularies.items() if not v.equals(written.fitted.vocabularies[t])]
-    statistics = [
-        new.name for new, old in zip(again.features, written.fitted.features, strict=True) if new != old
-    ]
+    features = [*again.features, *_statistics_again(engine, on_disk, written)]
+    statistics = [new.name for new, old in zip(features, written.fitted.features, strict=True) if new != old]
     return {
         "vocabularies_from_train_alone": _result(
             not differing,
@@ -221,9 +229,19 @@ def _fitted_on_train(engine: DuckDBEngine, written: Written, train: ibis.Table) 
         ),
         "statistics_from_train_alone": _result(
             not statistics,
-            f"{len(again.features)} features fitted again on train files, differing: {statistics or 'none'}",
+            f"{len(features)} features fitted again on train files, differing: {statistics or 'none'}",
         ),
     }
+
+
+def _statistics_again(engine: DuckDBEngine, train: ibis.Table, written: Written) -> list[Feature]:
+    statistics = [feature for feature in written.features if feature.kind == "statistic"]
+    if not statistics:
+        return []
+    values = [RAW_PREFIX + feature.column for feature in statistics]
+    train = engine.keep(train.select(SPLIT, LABEL, POSITIVE, *values))
+    with_mean = with_priors(engine, train, statistics, written.earlier)
+    return fit_statistics(engine, train, with_mean, written.earlier)
 
 
 def _recount(engine: DuckDBEngine, train: ibis.Table, entities: Entities, *, row: str) -> Entities:

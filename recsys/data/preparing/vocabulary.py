@@ -37,6 +37,10 @@ class Fitted:
     features: tuple[Feature, ...]
     vocabularies: dict[str, pa.Table]
 
+    def and_more(self, features: Sequence[Feature]) -> Fitted:
+        """With further features, which have no vocabulary."""
+        return dataclasses.replace(self, features=(*self.features, *features))
+
 
 def fit(features: Sequence[Feature], counted: Mapping[str, Counted], earlier: Fitted | None = None) -> Fitted:
     """Fits features on train.
@@ -71,14 +75,15 @@ def fit(features: Sequence[Feature], counted: Mapping[str, Counted], earlier: Fi
         elif not feature.is_sparse:
             fitted[feature.name] = _fit_dense(feature, counted[feature.name])
     if earlier is not None:
-        fitted |= {old.name: _with_statistics(fitted[old.name], old) for old in earlier.features}
+        again = (old for old in earlier.features if old.name in fitted)
+        fitted |= {old.name: _as_before(fitted[old.name], old) for old in again}
     return Fitted(tuple(fitted[feature.name] for feature in features), vocabularies)
 
 
-def _with_statistics(feature: Feature, earlier: Feature) -> Feature:
+def _as_before(feature: Feature, earlier: Feature) -> Feature:
     """The feature with the mean, deviation and buckets that it had."""
     kept = {name: getattr(earlier, name) for name in ("mean", "std", "boundaries")}
-    num_rows = earlier.num_rows if feature.kind == "numeric" else feature.num_rows
+    num_rows = earlier.num_rows if feature.is_number else feature.num_rows
     return dataclasses.replace(feature, num_rows=num_rows, **kept)
 
 
@@ -98,7 +103,7 @@ def _fit_table(
     first = sharing[0]
     if first.kind == "time":
         return [dataclasses.replace(f, num_rows=_TIME_ROWS[f.part]) for f in sharing], None
-    if first.kind == "numeric":
+    if first.is_number:
         return [_fit_buckets(f, counted[f.name]) for f in sharing], None
     if first.kind == "text":
         return [dataclasses.replace(f, num_rows=f.num_buckets + 1) for f in sharing], None
@@ -149,7 +154,7 @@ def _is_in(values: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def transformed(feature: Feature, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """What a `numeric` standardises: the value, or log(1 + max(x, 0))."""
+    """What a number standardises: the value, or log(1 + max(x, 0))."""
     wide = values.astype(np.float64)
     return np.log1p(np.maximum(wide, 0.0)) if feature.transform == "log" else wide
 

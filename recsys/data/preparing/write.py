@@ -52,45 +52,45 @@ _FIXED = {
 
 
 def write_split(
-    engine: DuckDBEngine, rows: Path, folder: Path, *, split: int, context: Sequence[Feature]
+    engine: DuckDBEngine, rows: Path, folder: Path, *, split: int, features: Sequence[Feature]
 ) -> None:
     """Writes the rows of a split, in the order of time, user id and item id, to `folder/part-*.parquet`.
 
     Args:
         engine: runs the expressions.
-        rows: from `follow_users`; a column for each context feature that was encoded before, and the raw
+        rows: from `follow_users`; a column for each feature that was encoded before, and the raw
             columns.
         folder: made here.
         split: its number.
-        context: fitted context features.
+        features: fitted features of events.
     """
     table = engine.read_parquet([rows])
     raw_columns = [name for name in table.columns if name.startswith(RAW_PREFIX)]
     labels = [name for name in table.columns if name.startswith(LABEL_PREFIX)]
     kept = () if split == TRAIN else (USER_ID, ITEM_ID, *raw_columns)
     types = table.schema().to_pyarrow()
-    features = {feature.name: arrow_type(feature) for feature in context}
+    written = {feature.name: arrow_type(feature) for feature in features}
     schema = pa.schema(
         {
             **_FIXED,
             **dict.fromkeys(labels, pa.float32()),
-            **features,
+            **written,
             **{name: types.field(name).type for name in kept},
         }
     )
     sources = [
-        f.name if f.name in table.columns else RAW_PREFIX + f.column for f in context if f.kind != "time"
+        f.name if f.name in table.columns else RAW_PREFIX + f.column for f in features if f.kind != "time"
     ]
     chosen = table.order_by([TIMESTAMP, USER_ID, ITEM_ID]).select(
         *dict.fromkeys([*_FIXED, *labels, *kept, *sources])
     )
-    _write_files((_complete(batch, context, schema) for batch in engine.stream(chosen)), schema, folder)
+    _write_files((_complete(batch, features, schema) for batch in engine.stream(chosen)), schema, folder)
 
 
-def _complete(batch: pa.RecordBatch, context: Sequence[Feature], schema: pa.Schema) -> pa.RecordBatch:
-    """Adds the context features that are computed from the row alone, and bags where a raw value was null."""
+def _complete(batch: pa.RecordBatch, features: Sequence[Feature], schema: pa.Schema) -> pa.RecordBatch:
+    """Adds the features that are computed from the row alone, and bags where a raw value was null."""
     columns = {name: batch.column(name) for name in batch.schema.names}
-    for feature in context:
+    for feature in features:
         if feature.name not in columns:
             source = TIMESTAMP if feature.kind == "time" else RAW_PREFIX + feature.column
             columns[feature.name] = encode(feature, batch.column(source))

@@ -1,0 +1,230 @@
+"""with_statistics: of every event, what came strictly before it with the same key.
+
+An event sees those of its own split and of earlier ones, as its history does, at earlier instants. Events of
+one instant do not see each other. Where only the latest so many events of a key count, those of one instant
+stand in the order of user id and item id.
+
+key: drama         a1   b0 c1   d0      (the digit is the label; b0 and c1 are of one instant)
+count              0    1  1    3
+last 2 events      -    a1 a1   b0 c1
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ibis
+import numpy as np
+import pyarrow as pa
+from ibis import _
+
+from recsys.data.events import bags
+from recsys.data.options import SplitKind
+from recsys.data.preparing.context import counted_values
+from recsys.data.preparing.declare_statistics import MEANS, is_id
+from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.preparing.read_tables import SEQUENCE
+from recsys.data.preparing.splits import SPLIT, TEST, TRAIN
+from recsys.data.preparing.vocabulary import Fitted, fit
+from recsys.schema.features import Feature
+from recsys.schema.tables import (
+    ITEM_ID,
+    ITEM_ROW,
+    LABEL,
+    POSITIVE,
+    RAW_PREFIX,
+    TIMESTAMP,
+    USER_ID,
+    USER_ROW,
+    encoded_column,
+)
+
+DAY_MICROSECONDS = 86_400_000_000
+SUMMED = {"positive_share": POSITIVE, "label_mean": LABEL}
+KEYS = ("_key_0", "_key_1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Keyed:
+    """What tells the keys of events.
+
+    Args:
+        features: all, fitted but for the statistics.
+        columns: encoded features of the users and of the items, by name of the column.
+    """
+
+    features: Mapping[str, Feature]
+    columns: Mapping[str, pa.Array]
+
+
+def with_statistics(
+    engine: DuckDBEngine,
+    events: ibis.Table,
+    statistics: Sequence[Feature],
+    *,
+    keyed: Keyed,
+    split: SplitKind,
+) -> ibis.Table:
+    """The events with a column `raw.<name>` for each statistic: float64, null where there is nothing to tell.
+
+    Args:
+        engine: runs the expressions.
+        events: with their split, rows of users and items, and encoded context features.
+        statistics: with their prior.
+        keyed: what tells keys.
+        split: kind of the split.
+    """
+    by_key: dict[tuple[str, ...], list[Feature]] = {}
+    for feature in statistics:
+        by_key.setdefault(feature.of, []).append(feature)
+    for of, own in by_key.items():
+        parts = []
+        # Of a split by global time, what is of a later split is later too.
+        for number in [TEST] if split == "global_time" else range(TEST + 1):
+            visible = events if number == TEST else events.filter(_[SPLIT] <= number)
+            found = _of_key(engine, visible, of, own, keyed)
+            parts.append(found if split == "global_time" else found.filter(_[SPLIT] == number))
+        events = engine.keep_only(parts[0] if len(parts) == 1 else ibis.union(*parts))
+    return events
+
+
+def _of_key(
+    engine: DuckDBEngine, events: ibis.Table, of: tuple[str, ...], statistics: Sequence[Feature], keyed: Keyed
+) -> ibis.Table:
+    """The events with the statistics of one key, among these events alone."""
+    windows: dict[tuple[int, int], list[Feature]] = {}
+    for feature in statistics:
+        windows.setdefault((feature.window_days, feature.window_events), []).append(feature)
+    table, keys = events, list(of)
+    if not all(map(is_id, of)):
+        columns = [USER_ID, ITEM_ID, USER_ROW, ITEM_ROW, TIMESTAMP, LABEL, POSITIVE, SEQUENCE]
+        held = [f.name for f in keyed.features.values() if f.name in of and f.name in events.columns]
+        table = events.select(*dict.fromkeys([*columns, *held]))
+        for name, key in zip(of, KEYS, strict=False):
+            table = with_key(engine, table, keyed.features[name], keyed, key=key)
+        keys = list(KEYS[: len(of)])
+    found = table
+    for number, own in enumerate(windows.values()):
+        found = _with_sums(found, own, keys=keys, number=number)
+    if table is not events:
+        sums = [name for name in found.columns if name not in table.columns]
+        each = {name: _[name].max() if name.startswith("_last") else _[name].mean() for name in sums}
+        found = events.left_join(found.group_by(SEQUENCE).aggregate(**each), SEQUENCE, rname="_of_{name}")
+    values = {
+        RAW_PREFIX + feature.name: value_of(found, feature, number)
+        for number, own in enumerate(windows.values())
+        for feature in own
+    }
+    return found.mutate(**values).select(*events.columns, *values)
+
+
+def with_key(
+    engine: DuckDBEngine, events: ibis.Table, feature: Feature, keyed: Keyed, *, key: str
+) -> ibis.Table:
+    """The events with the values of a feature as `key`: an event a value, none for an event without any."""
+    if is_id(feature.name):
+        return events.mutate(**{key: events[feature.name]})
+    if feature.name in events.columns:
+        if feature.is_multivalued:
+            return events.mutate(**{key: events[feature.name].unique().unnest()})
+        return events.mutate(**{key: events[feature.name]}).filter(_[key] > 0)
+    row = USER_ROW if feature.role == "user" else ITEM_ROW
+    found = bags(pa.chunked_array([keyed.columns[encoded_column(feature.name)]]))
+    rows = np.repeat(np.arange(len(found)), found.lengths.numpy())
+    values = found.values.numpy()
+    pairs = np.unique(np.stack([rows, values])[:, values > 0], axis=1).astype(np.int32)
+    known = engine.upload(pa.table({"_row": pairs[0], key: pairs[1]}))
+    return events.join(known, events[row] == known["_row"]).drop("_row")
+
+
+def _with_sums(
+    table: ibis.Table, statistics: Sequence[Feature], *, keys: list[str], number: int
+) -> ibis.Table:
+    """Adds columns of what is in the window `number` of each event: how many, sums and the last instant."""
+    wanted = {f"_count_{number}": SEQUENCE}
+    for feature in statistics:
+        if feature.measure in SUMMED:
+            wanted[f"_{feature.measure}_{number}"] = SUMMED[feature.measure]
+        elif feature.measure == "recency":
+            wanted[f"_last_{number}"] = TIMESTAMP
+    first = statistics[0]
+    if first.window_events:
+        return _of_latest_events(table, wanted, keys=keys, num_events=first.window_events)
+    # By instant first: of the events of one instant, all see the same, and a window is what takes long.
+    instant = [*keys, TIMESTAMP]
+    by_instant = table.group_by(instant).aggregate(
+        **{name: _aggregated(table, name, column) for name, column in wanted.items() if column != TIMESTAMP}
+    )
+    days = first.window_days * DAY_MICROSECONDS
+    bounds: dict[str, Any] = {"range": (-days, -1)} if days else {"rows": (None, -1)}
+    frame = ibis.window(group_by=keys, order_by=TIMESTAMP, **bounds)
+    before = {
+        name: by_instant[TIMESTAMP].max().over(frame)
+        if column == TIMESTAMP
+        else by_instant[name].sum().over(frame).fill_null(0)
+        for name, column in wanted.items()
+    }
+    return table.join(by_instant.select(*instant, **before), instant)
+
+
+def _of_latest_events(
+    table: ibis.Table, wanted: Mapping[str, str], *, keys: list[str], num_events: int
+) -> ibis.Table:
+    in_order = [TIMESTAMP, USER_ID, ITEM_ID]
+    frame = ibis.window(group_by=keys, order_by=in_order, rows=(-num_events, -1))
+    over = {name: _aggregated(table, name, column).over(frame) for name, column in wanted.items()}
+    by_row = table.mutate(
+        **{name: value if name.startswith("_last") else value.fill_null(0) for name, value in over.items()}
+    )
+    # The first of an instant sees none of the others: what it sees is right for all.
+    instant = ibis.window(group_by=[*keys, TIMESTAMP], order_by=in_order[1:])
+    return by_row.mutate(**{name: by_row[name].first(include_null=True).over(instant) for name in wanted})
+
+
+def _aggregated(table: ibis.Table, name: str, column: str) -> ibis.Scalar:
+    if name.startswith("_count"):
+        return table[column].count()
+    if name.startswith("_last"):
+        return table[column].max()
+    return (table[column].cast("int64") if column == POSITIVE else table[column]).sum()
+
+
+def value_of(found: ibis.Table, feature: Feature, number: int) -> ibis.Value:
+    """A statistic from the columns of its window: how many, the sum and the last instant."""
+    count = found[f"_count_{number}"].fill_null(0).cast("float64")
+    if feature.measure == "count":
+        return count
+    if feature.measure == "recency":
+        return (found[TIMESTAMP] - found[f"_last_{number}"]).cast("float64") / 1e6
+    total = found[f"_{feature.measure}_{number}"].fill_null(0).cast("float64")
+    weight = count + feature.strength
+    smoothed = (total + feature.strength * feature.prior) / weight.nullif(0.0)
+    return smoothed.fill_null(feature.prior)
+
+
+def with_priors(
+    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[Feature], earlier: Fitted | None
+) -> list[Feature]:
+    """The statistics with the mean over train that smoothed ones begin with; `earlier` ones keep theirs."""
+    before = {feature.name: feature.prior for feature in earlier.features} if earlier else {}
+    means: dict[str, float] = {}
+    for measure in {feature.measure for feature in statistics} & set(MEANS):
+        train = events.filter(_[SPLIT] == TRAIN).select(value=_[SUMMED[measure]].cast("float64"))
+        counts = engine.collect(train.group_by("value").aggregate(size=_.count()).order_by("value"))
+        means[measure] = float(np.average(counts["value"].to_numpy(), weights=counts["size"].to_numpy()))
+    return [
+        dataclasses.replace(feature, prior=before.get(feature.name, means.get(feature.measure, 0.0)))
+        for feature in statistics
+    ]
+
+
+def fit_statistics(
+    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[Feature], earlier: Fitted | None
+) -> list[Feature]:
+    """The statistics with the scale or the buckets of their values in train."""
+    found: list[Feature] = []
+    for feature in statistics:  # one at a time: there may be as many values as events
+        found += fit([feature], {feature.name: counted_values(engine, events, feature)}, earlier).features
+    return found
