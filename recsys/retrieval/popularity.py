@@ -33,8 +33,9 @@ class Popularity:
     Example:
         >>> day = 86_400_000_000
         >>> seen = Popularity(torch.tensor([1, 1, 2]), torch.tensor([0, 5, day]), num_items=4, windows=[1])
-        >>> seen.features(torch.tensor([day + 7])).exp().flatten().tolist()  # (0 1 1 0 of 2 + 4) * 4
-        [0.6666666865730286, 2.0, 0.6666666865730286, 0.6666666865730286]
+        >>> shares = seen.features(torch.tensor([day + 7])).exp().flatten()
+        >>> [round(share, 3) for share in shares.tolist()]  # 1, 3, 1 and 1 of 2 + 4, times 4
+        [0.667, 2.0, 0.667, 0.667]
     """
 
     def __init__(

@@ -17,10 +17,10 @@ from typing import Any
 
 import ibis
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from ibis import _
 
-from recsys.data.events import bags
 from recsys.data.options import SplitKind
 from recsys.data.preparing.context import counted_values
 from recsys.data.preparing.declare_statistics import MEANS, is_id
@@ -131,12 +131,18 @@ def with_key(
             return events.mutate(**{key: events[feature.name].unique().unnest()})
         return events.mutate(**{key: events[feature.name]}).filter(_[key] > 0)
     row = USER_ROW if feature.role == "user" else ITEM_ROW
-    found = bags(pa.chunked_array([keyed.columns[encoded_column(feature.name)]]))
-    rows = np.repeat(np.arange(len(found)), found.lengths.numpy())
-    values = found.values.numpy()
+    rows, values = _of_lists(keyed.columns[encoded_column(feature.name)])
     pairs = np.unique(np.stack([rows, values])[:, values > 0], axis=1).astype(np.int32)
     known = engine.upload(pa.table({"_row": pairs[0], key: pairs[1]}))
     return events.join(known, events[row] == known["_row"]).drop("_row")
+
+
+def _of_lists(column: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Position and value of everything in a column of rows or of lists of rows."""
+    if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
+        return np.arange(len(column)), column.to_numpy(zero_copy_only=False)
+    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    return np.repeat(np.arange(len(column)), lengths), column.flatten().to_numpy(zero_copy_only=False)
 
 
 def _with_sums(
