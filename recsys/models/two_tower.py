@@ -8,6 +8,7 @@ with small data the model starts out as a factorization over features instead of
 Legend: B examples, D embedding dimension.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Dict, List  # noqa: UP035 (scripted)
 
@@ -31,6 +32,7 @@ class TwoTower(nn.Module):
         hidden: widths of the hidden layers of both towers; empty leaves the linear part and one layer.
         leave_out: names of features the model shall not see.
         temperature: divides the cosine; 0.05 to 0.2 works.
+        learn_temperature: `temperature` is where it begins, and training moves it.
         dropout: in the towers, in training.
         id_dropout: see `FeatureTables`.
         init_std: standard deviation of the initial embeddings.
@@ -44,6 +46,7 @@ class TwoTower(nn.Module):
         hidden: Sequence[int] = (128,),
         leave_out: Sequence[str] = (),
         temperature: float = 0.1,
+        learn_temperature: bool = False,
         dropout: float = 0.1,
         id_dropout: float = 0.02,
         init_std: float = 0.1,
@@ -68,6 +71,7 @@ class TwoTower(nn.Module):
             widths=widths,
             dropout=dropout,
             scale=1 / temperature,
+            learn_scale=learn_temperature,
         )
         self.candidate_tower = Tower(
             candidate,
@@ -102,10 +106,13 @@ class Tower(nn.Module):
         widths: Sequence[int],
         dropout: float,
         scale: float = 1.0,
+        learn_scale: bool = False,
     ) -> None:
         super().__init__()
         self.names = list(names)
         self.scale = scale
+        # As a logarithm, so that it stays positive and its steps are in proportion.
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale))) if learn_scale else None
         self.dropout = nn.Dropout(dropout)
         self.mlp = MLP(len(names) * embedding_dim + num_dense, widths, dropout=dropout)
 
@@ -114,4 +121,5 @@ class Tower(nn.Module):
         features_BFD = torch.stack([embedded[name] for name in self.names], dim=1)
         features_BFD = self.dropout(features_BFD)
         deep_BD = self.mlp(torch.cat([features_BFD.flatten(1), dense], dim=1))
-        return self.scale * functional.normalize(features_BFD.sum(dim=1) + deep_BD, dim=1)
+        unit_BD = functional.normalize(features_BFD.sum(dim=1) + deep_BD, dim=1)
+        return self.scale * unit_BD if self.log_scale is None else self.log_scale.exp() * unit_BD

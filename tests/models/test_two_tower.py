@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from recsys.losses import full_softmax
+from recsys.models.protocols import embed
 from recsys.models.two_tower import TwoTower
-from tests.models.contract import RetrievalContract
+from tests.models.contract import RetrievalContract, train
 from tests.worlds import SCHEMA, checkerboard
 
 
@@ -17,6 +19,28 @@ class TestTwoTower(RetrievalContract):
         candidates = model.encode_candidates(world.catalogue).norm(dim=1)
         torch.testing.assert_close(queries, torch.full_like(queries, 4.0))
         torch.testing.assert_close(candidates, torch.ones_like(candidates))
+
+    def test_learned_temperature_begins_where_it_is_put_and_moves(self):
+        torch.manual_seed(0)
+        model = TwoTower(SCHEMA, embedding_dim=8, temperature=0.25, learn_temperature=True)
+        world = checkerboard()
+        norms = model.eval().encode_queries(world.queries).norm(dim=1)
+        torch.testing.assert_close(norms, torch.full_like(norms, 4.0))
+        users, items = world.likes.nonzero(as_tuple=True)
+
+        def loss():
+            scores = model.encode_queries(world.queries) @ model.encode_candidates(world.catalogue).T
+            return full_softmax(scores[users], items)
+
+        train(model, loss, steps=20)
+        moved = model.encode_queries(world.queries).norm(dim=1)
+        torch.testing.assert_close(moved, moved[:1].expand_as(moved))
+        assert abs(moved[0].item() - 4.0) > 0.1
+        scripted = torch.jit.script(model.query_tower)
+        embedded = embed(model, world.queries)
+        torch.testing.assert_close(
+            scripted(embedded, world.queries.dense), model.query_tower(embedded, world.queries.dense)
+        )
 
     def test_history_reads_the_item_table(self, model):
         tables = {table: names for table, (_, names) in model.tables.tables().items()}

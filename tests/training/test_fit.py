@@ -121,7 +121,9 @@ def test_training_learns(options, tmp_path, task, metric, chance):
 
 
 @pytest.mark.parametrize("task", ["retrieval", "sequences"])
-@pytest.mark.parametrize("loss", ["sampled_softmax", "in_batch_softmax", "bpr", "gbce"])
+@pytest.mark.parametrize(
+    "loss", ["sampled_softmax", "in_batch_softmax", "bpr", pytest.param("gbce", marks=pytest.mark.slow)]
+)
 def test_sampled_losses_learn(options, tmp_path, task, loss):
     task, data = start(options, task=task, loss=loss, num_negatives=16)
     # The mean over pairs of gBCE says little about which items are whose for a long time.
