@@ -104,7 +104,12 @@ def mmoe(dataset: PreparedDataset) -> nn.Module:
     return lively(MMoE(dataset.schema, embedding_dim=8, num_experts=2, hidden=(64,), tower_hidden=(32,)))
 
 
-RANKERS = (wide_deep, dcn_v2, dcn_v2_mixture, deep_fm, dlrm, final_mlp, mmoe)
+# All of them together take minutes; `make test-slow` asks these.
+SLOW = (dcn_v2, deep_fm, dlrm)
+RANKERS = (
+    *(wide_deep, dcn_v2_mixture, final_mlp, mmoe),
+    *(pytest.param(build, marks=pytest.mark.slow) for build in SLOW),
+)
 
 
 def lively(model: nn.Module) -> nn.Module:

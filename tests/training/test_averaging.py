@@ -92,6 +92,7 @@ def test_best_taken_for_last_goes_on_from_the_weights_not_from_the_average(optio
     assert differences(first, second) == []
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_average_as_one_does_and_one_goes_on_from_them(options, tmp_path):
     case = Case(model="wide_deep", trainer=TRAINER)
