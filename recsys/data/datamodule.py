@@ -19,9 +19,10 @@ from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare
 from recsys.data.preparing.readings import TimeReading
 from recsys.data.queries import QueryLoader, QueryMode
-from recsys.data.timelines import HistoryEvents, Timelines
+from recsys.data.timelines import Timelines
 from recsys.data.windows import WindowLoader
 from recsys.schema.batch import Batch
+from recsys.schema.sequences import HistoryEvents
 
 Task = Literal["retrieval", "ranking"]
 
@@ -75,6 +76,7 @@ class RecDataModule(pl.LightningDataModule):
         """From now on batches for a retrieval model that reads these events one by one; None for bags."""
         if events != self.timelines_of:
             self.timelines_of, self._train = events, None
+            self.__dict__.pop("_train_timelines", None)
 
     @property
     def batch_size(self) -> int:

@@ -19,12 +19,13 @@ from recsys.data.collate import Collator, feature_store
 from recsys.data.events import Events, bags, columns_of, floats, integers
 from recsys.data.histories import Histories
 from recsys.data.queries import Queries, QueryMode, event_queries, user_queries
-from recsys.data.timelines import HistoryEvents, Timelines
+from recsys.data.timelines import Timelines
 from recsys.retrieval.popularity import Popularity
 from recsys.schema import tables
 from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema, Role
 from recsys.schema.manifest import read_station
+from recsys.schema.sequences import HistoryEvents
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -150,10 +151,14 @@ class PreparedDataset:
         """
         if not windows or not self.has_timestamps:
             return None
-        parts = [self.events(one) for one in SPLITS[: SPLITS.index(split) + 1]]
-        items = torch.cat([part.item_rows[part.positives] for part in parts])
-        timestamps, order = torch.cat([part.timestamps[part.positives] for part in parts]).sort(stable=True)
-        return Popularity(items[order], timestamps, num_items=self.num_items, windows=windows)
+        # Nothing else of the rows: with all their features they may not fit into memory.
+        columns = [tables.ITEM_ROW, tables.TIMESTAMP, tables.POSITIVE]
+        files = [file for one in SPLITS[: SPLITS.index(split) + 1] for file in self.files(one)]
+        events = pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
+        positives = events.filter(events[tables.POSITIVE])
+        timestamps, order = integers(positives[tables.TIMESTAMP]).sort(stable=True)
+        items = integers(positives[tables.ITEM_ROW])[order]
+        return Popularity(items, timestamps, num_items=self.num_items, windows=windows)
 
     def events(self, split: Split) -> Events:
         """All rows of a split."""

@@ -72,8 +72,8 @@ class Queries:
             visible = self.histories.select(positions, at_most=self.collator.history_length)
         batch = self.collator.queries(self.events.select(positions), visible)
         batch.relevant = as_jagged(self.relevant.select(positions))
-        batch.seen = as_jagged(self.histories.select(positions))
         if self.timelines is None or self.stretches is None:
+            batch.seen = as_jagged(self.histories.select(positions))
             return batch
         begins, ends = (places[positions] for places in self.stretches)
         # What a model has read of is not its answer either, liked or not.

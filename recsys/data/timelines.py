@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from recsys.data.events import Events, bags
+from recsys.schema.sequences import HistoryEvents
 
-HistoryEvents = Literal["positives", "all"]
 _LISTS = ("item_rows", "timestamps", "positives", "splits")
 
 

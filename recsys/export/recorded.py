@@ -22,11 +22,12 @@ from torchrec import KeyedJaggedTensor
 from recsys.data.collate import Collator
 from recsys.data.dataset import PreparedDataset, Split
 from recsys.data.events import Bags, Events, select_spans
-from recsys.data.timelines import HistoryEvents, Timelines
+from recsys.data.timelines import Timelines
 from recsys.export.fields import PER_SECOND, Fields
 from recsys.schema import tables
 from recsys.schema.batch import Batch
 from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID, Feature
+from recsys.schema.sequences import HistoryEvents
 
 Record = dict[str, Any]
 

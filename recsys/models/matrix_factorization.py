@@ -13,11 +13,9 @@ from torch import nn
 
 from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
+from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.schema.batch import Batch
 from recsys.schema.features import ITEM_ID, USER_ID, FeatureSchema
-
-# The bias is the mean of a row of 4 numbers, the narrowest row FBGEMM's fused tables hold.
-_BIAS_DIM = 4
 
 
 class MatrixFactorization(nn.Module):
@@ -45,7 +43,7 @@ class MatrixFactorization(nn.Module):
         self.tables = FeatureTables(
             [user, item], embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
         )
-        self.biases = FeatureTables([item], embedding_dim=_BIAS_DIM, prefix="bias_", init_std=0.0)
+        self.biases = FeatureTables([item], embedding_dim=LINEAR_DIM, prefix="bias_", init_std=0.0)
         self.query_tower = UserVector(dropout)
         self.candidate_tower = ItemVector(dropout)
 

@@ -7,7 +7,7 @@ be sharded in training and replaced by torch's own look-ups in export without to
 Legend: B examples, N candidates, D embedding dimension, H heads.
 """
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from torch import nn
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
 from recsys.schema.labels import AuxiliaryLabel
+from recsys.schema.sequences import HistoryEvents
 
 
 @runtime_checkable
@@ -58,7 +59,7 @@ class RetrievalModel(Protocol):
         """Vectors [N, D] from item features."""
 
 
-def events_read(model: object) -> Literal["positives", "all"] | None:
+def events_read(model: object) -> HistoryEvents | None:
     """Which events of a history a model reads one by one (`Batch.sequences`); None where it does not."""
     return getattr(model, "history_events", None)
 

@@ -12,20 +12,18 @@ windows of popularity.
 """
 
 from collections.abc import Sequence
-from typing import Dict, List, Literal  # noqa: UP035 (scripted)
+from typing import Dict, List  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
 
 from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
+from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.nn.sequence import NUM_GAPS, HistoryEncoder, log_gaps, sequence_encoder
 from recsys.schema.batch import Batch
 from recsys.schema.features import CANDIDATE_ROLES, ITEM_ID, FeatureSchema
-
-# The bias is the mean of a row of 4 numbers, the narrowest row FBGEMM's fused tables hold.
-_BIAS_DIM = 4
-HistoryEvents = Literal["positives", "all"]
+from recsys.schema.sequences import HistoryEvents
 
 
 class SequenceTwoTower(nn.Module):
@@ -82,7 +80,7 @@ class SequenceTwoTower(nn.Module):
             id_dropout=id_dropout,
         )
         self.biases = FeatureTables(
-            [schema[ITEM_ID]], embedding_dim=_BIAS_DIM, prefix="bias_", init_std=0.0, id_dropout=id_dropout
+            [schema[ITEM_ID]], embedding_dim=LINEAR_DIM, prefix="bias_", init_std=0.0, id_dropout=id_dropout
         )
         self.history_events: HistoryEvents = history_events
         self.popularity_windows = tuple(popularity_windows)

@@ -12,12 +12,15 @@ Legend: B sequences, V events of all of them, U distinct items, T states that ar
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 if TYPE_CHECKING:
     from recsys.schema.batch import Batch
+
+# Which events of a history a model reads one by one.
+HistoryEvents = Literal["positives", "all"]
 
 
 @dataclasses.dataclass
