@@ -7,9 +7,9 @@ import importlib
 import os
 from pathlib import Path
 
-from benchmarks.harness import SPINNING, Settings, report
+from benchmarks.harness import PRECISIONS, SPINNING, Settings, report
 
-NAMES = ("train", "peak", "peers", "two_tower", "top_k", "data", "memory")
+NAMES = ("train", "peak", "peers", "two_tower", "top_k", "data", "memory", "prepare")
 
 
 def main() -> None:
@@ -19,12 +19,25 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds; the median of them is quoted")
     parser.add_argument("--cache", type=Path, default=Settings.cache, help="folder of generated data")
     parser.add_argument("--toy", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--rows", type=int, nargs="+", default=[], help="rows a table, for train and peers")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        nargs="+",
+        default=[],
+        help="rows a table, for train and peers; interactions, for prepare",
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="for train: this one alone")
     asked = parser.parse_args()
     for name in asked.names:
         if name not in NAMES:
             parser.error(f"there is no benchmark `{name}`; there are {', '.join(NAMES)}")
-    settings = Settings(repeats=asked.repeats, cache=asked.cache.expanduser(), toy=asked.toy, rows=asked.rows)
+    settings = Settings(
+        repeats=asked.repeats,
+        cache=asked.cache.expanduser(),
+        toy=asked.toy,
+        rows=asked.rows,
+        precisions=[asked.precision] if asked.precision else PRECISIONS,
+    )
     os.environ.update(SPINNING)  # before torch is imported
     for name in asked.names or NAMES:
         figures = importlib.import_module(f"benchmarks.{name}").run(settings)

@@ -32,6 +32,7 @@ CACHE = Path.home() / ".cache" / "recsys" / "benchmarks"
 # sleeping at once costs FBGEMM's backward two thirds of its speed. Where others want the cores, sleeping at
 # once is best.
 SPINNING = {"GOMP_SPINCOUNT": "20000"}
+PRECISIONS = ("float32", "bf16")
 _ENVIRONMENTS = (SPINNING, {"OMP_WAIT_POLICY": "PASSIVE"})
 _ABILITIES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
 
@@ -44,13 +45,21 @@ class Settings:
         repeats: rounds, in each of which every side is measured once.
         cache: folder of generated and prepared data and of runs.
         toy: sizes at which a benchmark ends in seconds and its figures mean nothing.
-        rows: of every table, for `train` and `peers`; theirs where left empty.
+        rows: of every table, for `train` and `peers`; interactions, for `prepare`; theirs where left empty.
+        precisions: of `train`.
     """
 
     repeats: int = 5
     cache: Path = CACHE
     toy: bool = False
     rows: Sequence[int] = ()
+    precisions: Sequence[str] = PRECISIONS
+
+    @property
+    def label(self) -> str:
+        """What sets sizes of one's own apart from those of a benchmark, in the name of its results."""
+        chosen = self.precisions if self.precisions != PRECISIONS else ()
+        return "".join(f"-{part}" for part in (*self.rows, *chosen))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +195,7 @@ def report(name: str, figures: Sequence[Figure], settings: Settings) -> Path:
     Console().print(table)
     folder = settings.cache if settings.toy else RESULTS
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
+    path = folder / f"{name}{settings.label}.json"
     plain = {"benchmark": name, "machine": machine(), "figures": [figure.to_dict() for figure in figures]}
     path.write_text(json.dumps(plain, indent=1) + "\n")
     return path

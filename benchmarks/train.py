@@ -37,7 +37,7 @@ def run(settings: Settings) -> list[Figure]:
     """Ratios of train.py to the bound by size and precision, and of a step's time between sizes."""
     sizes = [1000] if settings.toy else settings.rows or [_SMALL, 1_000_000, largest_rows()]
     figures: list[Figure] = []
-    for precision in TARGETS:
+    for precision in settings.precisions:
         ours: dict[int, list[float]] = {}
         for rows in sizes:
             rates = _rates(settings, rows=rows, precision=precision)

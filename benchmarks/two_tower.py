@@ -56,7 +56,7 @@ def run(settings: Settings) -> list[Figure]:
     """Ratio of train.py to the bare loop by catalogue, and of a step's time between catalogues."""
     catalogues = [2000] if settings.toy else [100_000, 1_000_000]
     users, examples, batch_size, steps = (
-        (1000, 40_000, 512, 40) if settings.toy else (100_000, 1_000_000, 4096, 160)
+        (1000, 40_000, 512, 40) if settings.toy else (100_000, 1_000_000, 4096, 64)
     )
     figures: list[Figure] = []
     ours: list[list[float]] = []
