@@ -133,6 +133,25 @@ _WINDOW = r"([1-9][0-9]{0,5}) ?(days?|events?)"
 
 
 @dataclasses.dataclass(frozen=True)
+class NeighbourOptions:
+    """The items that the same users judged alike, as a feature `neighbours` (multi_id) of every item.
+
+    Args:
+        number: most neighbours of an item, which is itself the first of the values.
+        shrinkage: how many users in common are worth half; 100 to 300 works.
+    """
+
+    number: int = 40
+    shrinkage: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.number < 1:
+            raise ValueError(f"`number` must be at least 1, got {self.number}")
+        if not 0 <= self.shrinkage < float("inf"):
+            raise ValueError(f"`shrinkage` must be a number of users, at least 0, got {self.shrinkage}")
+
+
+@dataclasses.dataclass(frozen=True)
 class DataOptions:
     """Everything that decides what is prepared (first part) and how it is read in training (second part).
 
@@ -149,6 +168,7 @@ class DataOptions:
             encoded.
         statistics: further features, by name, computed from the events strictly before each; see
             `StatisticOptions`.
+        neighbours: a further feature of items, found on train; see `NeighbourOptions`. Null adds none.
         split: how interactions are divided.
         split_fractions: train, validation, test; of time (global_time), rows, items or users.
         split_boundaries: of a split by global time, the two instants at which validation and test begin, in
@@ -186,6 +206,7 @@ class DataOptions:
     auxiliary_labels: Mapping[str, Auxiliary] = dataclasses.field(default_factory=dict)
     ids: FeatureDeclarations | None = None
     statistics: Mapping[str, StatisticOptions] | None = None
+    neighbours: NeighbourOptions | None = None
     features_file: str | None = None
     split: SplitKind = "global_time"
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
@@ -221,6 +242,7 @@ PREPARE_FIELDS = (
     "auxiliary_labels",
     "ids",
     "statistics",
+    "neighbours",
     "split",
     "split_fractions",
     "split_boundaries",

@@ -53,8 +53,9 @@ def prepare(options: DataOptions) -> Path:
         else None
     )
     config = {field: plain(getattr(options, field)) for field in ("name", *PREPARE_FIELDS)}
-    if not options.statistics:
-        del config["statistics"]  # so that what was prepared before there were any is found again
+    for field in ("statistics", "neighbours"):
+        if not getattr(options, field):
+            del config[field]  # so that what was prepared before there were any is found again
     path = options.cache_path / "prepared" / f"{options.name}-{_key({**config, 'extends': source}, tables)}"
     if path.exists():
         try:

@@ -16,7 +16,7 @@ from recsys.export.columns import AlwaysStored, DenseColumn, GivenOrStored, Stor
 from recsys.export.encoders import bag_encoder, number_encoder
 from recsys.export.fields import PER_SECOND, Fields, fields_of
 from recsys.export.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
-from recsys.export.inputs import CrossLookup, Inputs, Lookup, Network
+from recsys.export.inputs import CrossLookup, EachLookup, Inputs, Lookup, Network
 from recsys.export.interfaces import TrainedHead
 from recsys.export.known import Histories, Known
 from recsys.export.observed import Log, build_statistics, statistics_of
@@ -208,7 +208,8 @@ def _lookups(tables: FeatureTables, present: dict[str, Feature]) -> list[tuple[s
             if name in parts and all(part in present for part in parts[name]):
                 found.append((tables.prefix + name, CrossLookup(parts[name], weight)))
             elif name not in parts and name in present:
-                found.append((tables.prefix + name, Lookup(name, weight)))
+                lookup = EachLookup if name in tables.one_by_one else Lookup
+                found.append((tables.prefix + name, lookup(name, weight)))
     return found
 
 

@@ -3,7 +3,7 @@
 The tables of a trained model (`recsys.nn.embeddings.FeatureTables`) become torch's own look-ups here, so that
 the file loads without TorchRec and FBGEMM.
 
-Legend: B examples, D embedding dimension, R rows of a table, V rows of bags.
+Legend: B examples, D embedding dimension, L longest bag, R rows of a table, V rows of bags.
 """
 # ruff: noqa: UP006, UP035 (scripted)
 # mypy: no-warn-return-any
@@ -37,6 +37,30 @@ class Lookup(nn.Module):
         values, lengths = bags[self.feature]
         embedded = mean_of_bags(self.weight, values, lengths)
         return embedded if embedded.size(0) == size else embedded.expand(size, -1)
+
+
+class EachLookup(nn.Module):
+    """Embeddings of the rows of one feature's bags, each for itself; zeros behind the end of a bag.
+
+    Args:
+        feature: whose bags are looked up.
+        weight: [R, D].
+    """
+
+    weight: torch.Tensor
+
+    def __init__(self, feature: str, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.feature = feature
+        self.register_buffer("weight", weight)
+
+    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
+        """[size, L, D], L the longest bag; one bag stands for all `size` examples."""
+        values, lengths = bags[self.feature]
+        longest = int(lengths.max()) if lengths.numel() > 0 else 0
+        padded = torch.zeros(lengths.numel(), longest, self.weight.size(1))
+        padded[torch.arange(longest) < lengths[:, None]] = self.weight[values]
+        return padded if padded.size(0) == size else padded.expand(size, -1, -1)
 
 
 class CrossLookup(nn.Module):
@@ -114,7 +138,7 @@ class Inputs(nn.Module):
         return torch.stack(found, dim=1) if len(found) > 0 else torch.zeros(size, 0)
 
     def embed(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> Dict[str, torch.Tensor]:
-        """[size, D] of every embedded feature."""
+        """[size, D] of every embedded feature; [size, L, D] of what is embedded one by one."""
         embedded: Dict[str, torch.Tensor] = {}
         for position, name in enumerate(self.lookup_names):
             lookup: BagLookup = self.lookups[position]  # type: ignore[assignment]

@@ -3,7 +3,7 @@
 The only module that holds tables. Everything after it takes `Dict[str, Tensor]` of embedded features and is
 scriptable, so that export replaces this module alone.
 
-Legend: B examples, D embedding dimension.
+Legend: B examples, D embedding dimension, L longest bag, V values of bags.
 """
 
 import contextlib
@@ -13,7 +13,13 @@ from functools import partial
 
 import torch
 from torch import nn
-from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor, PoolingType
+from torchrec import (
+    EmbeddingBagCollection,
+    EmbeddingBagConfig,
+    JaggedTensor,
+    KeyedJaggedTensor,
+    PoolingType,
+)
 
 from recsys.nn.cross import Cross, cross_ids
 from recsys.schema.features import OUT_OF_VOCABULARY, Feature
@@ -48,6 +54,7 @@ class FeatureTables(nn.Module):
         init_std: standard deviation of the normal initialisation.
         id_dropout: probability in training with which a row is replaced by row 0, for features with a
             vocabulary, so that the out-of-vocabulary row learns what an unknown value is worth; 0.02 works.
+        one_by_one: names of features whose rows are embedded each for itself and not as a bag.
 
     Raises:
         ValueError: a feature is dense or `embedding_dim` is not a multiple of 4.
@@ -62,6 +69,7 @@ class FeatureTables(nn.Module):
         prefix: str = "",
         init_std: float = 0.01,
         id_dropout: float = 0.0,
+        one_by_one: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if embedding_dim < 4 or embedding_dim % 4:
@@ -75,6 +83,7 @@ class FeatureTables(nn.Module):
         self.prefix = prefix
         self.id_dropout = id_dropout
         self.init_std = init_std
+        self.one_by_one = tuple(one_by_one)
         self._names = [name for _, names in self.tables().values() for name in names]
         self._num_rows = {name: rows for rows, names in self.tables().values() for name in names}
         self._dropped = {feature.name for feature in features if feature.kind == "id"}
@@ -114,12 +123,35 @@ class FeatureTables(nn.Module):
             ids: bags of rows; features this module does not know are passed over.
 
         Returns:
-            [B, D] for every feature present in `ids` and every cross whose parts are.
+            [B, D] for every feature present in `ids` and every cross whose parts are; [B, L, D] for those
+            embedded one by one, L the longest bag, zeros behind the end of a shorter one.
 
         Raises:
             ValueError: a row lies beyond its table.
         """
         ids = self._select(ids)
+        apart = [name for name in self.one_by_one if name in ids.keys()]  # noqa: SIM118
+        if not apart:
+            return self._pooled(ids)
+        jagged = ids.to_dict()
+        pooled = self._pooled(ids.permute([i for i, name in enumerate(ids.keys()) if name not in apart]))
+        return pooled | {self.prefix + name: self._each(name, jagged[name]) for name in apart}
+
+    def _each(self, name: str, bags: JaggedTensor) -> torch.Tensor:
+        """[B, L, D] embeddings of the rows of bags, each a bag of its own."""
+        rows, lengths_B = bags.values(), bags.lengths()
+        longest = int(lengths_B.max()) if len(lengths_B) else 0
+        padded_BLD = torch.zeros(len(lengths_B), longest, self.embedding_dim, device=rows.device)
+        if not len(rows):
+            return padded_BLD
+        alone = KeyedJaggedTensor(keys=[name], values=rows, lengths=torch.ones_like(rows, dtype=torch.int32))
+        embedded_VD = self._pooled(alone)[self.prefix + name]
+        mask_BL = torch.arange(longest, device=rows.device) < lengths_B[:, None]
+        padded_BLD[mask_BL] = embedded_VD.float()
+        return padded_BLD
+
+    def _pooled(self, ids: KeyedJaggedTensor) -> dict[str, torch.Tensor]:
+        """[B, D] of every feature and cross."""
         if not ids.keys():
             return {}
         self._check_rows(ids)

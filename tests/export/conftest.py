@@ -11,6 +11,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.export.bundle import export_run, load_scripted
 from recsys.models.dcn_v2 import DCNv2
 from recsys.models.deep_fm import DeepFM
+from recsys.models.din import DIN
 from recsys.models.dlrm import DLRM
 from recsys.models.final_mlp import FinalMLP
 from recsys.models.matrix_factorization import MatrixFactorization
@@ -104,10 +105,14 @@ def mmoe(dataset: PreparedDataset) -> nn.Module:
     return lively(MMoE(dataset.schema, embedding_dim=8, num_experts=2, hidden=(64,), tower_hidden=(32,)))
 
 
+def din(dataset: PreparedDataset) -> nn.Module:
+    return lively(DIN(dataset.schema, embedding_dim=8))
+
+
 # All of them together take minutes; `make test-slow` asks these.
 SLOW = (dcn_v2, deep_fm, dlrm)
 RANKERS = (
-    *(wide_deep, dcn_v2_mixture, final_mlp, mmoe),
+    *(wide_deep, dcn_v2_mixture, din, final_mlp, mmoe),
     *(pytest.param(build, marks=pytest.mark.slow) for build in SLOW),
 )
 

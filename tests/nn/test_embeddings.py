@@ -38,6 +38,23 @@ def test_history_and_item_read_one_table(tables):
     ) == 1
 
 
+def test_rows_are_embedded_one_by_one_where_asked():
+    tables = FeatureTables(FEATURES, embedding_dim=4, init_std=1.0, one_by_one=["history"])
+    embedded = tables(keyed({"history": [[5, 2], [], [7]], "item_id": [[5], [1], [2]]}))
+    items = weight(tables, "item_id")
+    nothing = torch.zeros(4)
+    expected = torch.stack(
+        [torch.stack(bag) for bag in ([items[5], items[2]], [nothing] * 2, [items[7], nothing])]
+    )
+    assert torch.equal(embedded["history"], expected)
+    assert torch.equal(embedded["item_id"], items[[5, 1, 2]])
+
+
+def test_nothing_to_embed_one_by_one_is_a_history_of_length_0():
+    tables = FeatureTables(FEATURES, embedding_dim=4, one_by_one=["history"])
+    assert tables(keyed({"history": [[], []], "item_id": [[5], [1]]}))["history"].shape == (2, 0, 4)
+
+
 def test_ids_are_dropped_in_training_alone_and_only_of_kind_id():
     torch.manual_seed(0)
     tables = FeatureTables(FEATURES, embedding_dim=4, init_std=1.0, id_dropout=1.0)

@@ -31,6 +31,7 @@ from recsys.data.preparing.extend import read_fitted
 from recsys.data.preparing.follow_users import follow_users
 from recsys.data.preparing.interactions import Interactions, look_at, read_interactions
 from recsys.data.preparing.leakage import Written, check_leakage
+from recsys.data.preparing.neighbours import NEIGHBOURS, with_neighbours
 from recsys.data.preparing.raw_data import RawData, open_raw
 from recsys.data.preparing.reject import Rejected, write_rejected
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
@@ -77,6 +78,8 @@ def build(
         read_entities(engine, divided.events, sides.get(name), name=name) for name in (USER_ID, ITEM_ID)
     )
     events = engine.keep_only(with_rows(engine, with_rows(engine, divided.events, users), items))
+    if options.neighbours:
+        items = with_neighbours(engine, events, items, options)
     labels = fit_labels(engine, events, options)
     events = with_labels(events, labels)
     counts = _count_events(engine, events)
@@ -89,7 +92,7 @@ def build(
         statistics = with_priors(engine, events, statistics, earlier)
         encoded = events = with_statistics(engine, encoded, statistics, keyed=keyed, split=options.split)
         fitted = fitted.and_more(fit_statistics(engine, events, statistics, earlier))
-    _write_features(folder, fitted, labels)
+    _write_features(folder, fitted, labels, derived=[NEIGHBOURS] if options.neighbours else [])
     _write_events(engine, encoded, fitted, split=options.split, folder=folder, scratch=scratch)
     written = Written(
         folder=folder,
@@ -187,9 +190,12 @@ def _write_entities(folder: Path, fitted: Fitted, users: Entities, items: Entiti
     return Keyed({feature.name: feature for feature in fitted.features}, columns)
 
 
-def _write_features(folder: Path, fitted: Fitted, labels: tuple[AuxiliaryLabel, ...]) -> None:
+def _write_features(
+    folder: Path, fitted: Fitted, labels: tuple[AuxiliaryLabel, ...], *, derived: Sequence[str]
+) -> None:
     write_json(folder / "schema.json", FeatureSchema(fitted.features, labels).to_dict())
-    (folder / "features.yaml").write_text(features_yaml(fitted.features))
+    declared = [feature for feature in fitted.features if feature.name not in derived]
+    (folder / "features.yaml").write_text(features_yaml(declared))
     (folder / "vocabularies").mkdir()
     for table, vocabulary in fitted.vocabularies.items():
         pq.write_table(vocabulary, folder / "vocabularies" / f"{table}.parquet")

@@ -14,6 +14,7 @@ from recsys.data.preparing.declare import RESERVED, declared_features, declared_
 from recsys.data.preparing.declare_statistics import statistic_features
 from recsys.data.preparing.infer import LeftOut, infer
 from recsys.data.preparing.infer import title_column as infer_title
+from recsys.data.preparing.neighbours import neighbours_feature
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
 from recsys.schema.tables import TIMESTAMP
 
@@ -55,6 +56,12 @@ def choose_features(
     context = _context_features(options, interaction_columns)
     items = _side_features(options, "items", sides.get("items"))
     users, context, items = _with_own_names(options, users, context, items)
+    if neighbours := neighbours_feature(options):
+        if neighbours.name in [feature.name for feature in (*users, *context, *items)]:
+            raise ValueError(
+                f"`data.neighbours` adds a feature `{neighbours.name}`, and there is one; rename its column"
+            )
+        items = [*items, neighbours]
     found = [ids[USER_ID], *users, ids[HISTORY], *context, ids[ITEM_ID], *items]
     found += statistic_features(options, found)
     return [_with_usable_table(feature) for feature in found]
