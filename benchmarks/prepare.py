@@ -1,4 +1,4 @@
-"""Preparing, `python -m recsys.data`: seconds to a minute and peak memory to 4 GB for 10 million interactions.
+"""Preparing, `python -m recsys.data`: seconds to a minute, peak memory to 4 GB, for 10 million interactions.
 
 Users, items, ratings and instants in Parquet, cut by time. Not a ratio of two sides: measured once, however
 many rounds are asked for. `--rows 100000000` prepares as many interactions.
