@@ -36,6 +36,15 @@ def test_lift_is_relative_and_needs_something_above_zero():
     assert lift(one, ratio_estimate(0 * ones, ones)) is None
 
 
+def test_error_of_a_lift_is_that_of_its_jackknife():
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(3, 1, size=400), rng.normal(2, 1, size=400)
+    without = (one.sum() - one) / (other.sum() - other) - 1
+    jackknife = np.sqrt(399 / 400 * ((without - without.mean()) ** 2).sum())
+    made = lift(ratio_estimate(one, np.ones(400)), ratio_estimate(other, np.ones(400)))
+    assert made.standard_error == pytest.approx(jackknife, rel=0.01)
+
+
 def test_one_unit_or_a_models_error_gives_no_interval():
     assert ratio_estimate(np.ones(1), np.ones(1)).interval(0.95) is None
     assert Estimate(1.0, None).interval(0.95) is None

@@ -79,10 +79,24 @@ def test_harvest_maximises_the_conditional_likelihood():
 
 
 def test_contexts_are_kept_apart():
-    """Item 0 is loved by user 0, who always gets it first: across users it only seems to move."""
+    """User 0 loves item 0 and gets it first, user 1 does not and gets it second: only user 2 saw it move."""
+    seen = [(0, 1, 100, 90), (1, 2, 100, 5), (2, 1, 100, 40), (2, 2, 100, 20)]
+    users, positions, clicks = (
+        np.concatenate([np.repeat(one[n], one[2]) for one in seen])
+        if n < 2
+        else np.concatenate([np.arange(one[2]) < one[3] for one in seen])
+        for n in range(3)
+    )
+    log = log_of(clicks, np.ones(400), np.zeros(400, dtype=int), positions=positions)
+    assert harvested_examination(log, users).values_P == pytest.approx([1, 20 / 40])
+    together = harvested_examination(log, np.zeros(400, dtype=int))
+    assert together.values_P == pytest.approx([1, 25 / 130])
+
+
+def test_a_position_without_a_click_is_named():
     log = log_of([1, 1, 0, 0], [1] * 4, [0] * 4, positions=[1, 1, 2, 2])
-    with pytest.raises(ValueError, match=r"found no click on an item that has moved in"):
-        harvested_examination(log, np.array([0, 0, 1, 1]))
+    with pytest.raises(ValueError, match=r"found no click on an item that has moved in \[2\]"):
+        harvested_examination(log, np.zeros(4, dtype=int))
 
 
 def test_positions_that_no_item_connects_are_named():
