@@ -29,7 +29,7 @@ $(INSTALLED): pyproject.toml
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --quiet --upgrade 'pip>=25.1'
 	$(RUN) -m pip install --quiet --editable '.[$(EXTRA),dev]'
-	$(RUN) -m pip install --quiet --no-deps --group torchrec
+	$(RUN) -m pip install --quiet --no-deps --group torchrec --group openbandit
 	$(RUN) -m recsys.doctor >&2
 	@touch $@
 

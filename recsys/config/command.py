@@ -13,7 +13,7 @@ import sys
 import traceback
 import warnings
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -99,6 +99,26 @@ def command(
         return main
 
     return wrap
+
+
+def subcommands(name: str, entry_points: Mapping[str, Callable[..., None]]) -> Callable[..., None]:
+    """Makes one entry point of several: the first argument says which.
+
+    Args:
+        name: how it is called, for messages.
+        entry_points: what `command` made, by name.
+    """
+
+    def main(arguments: Sequence[str] | None = None) -> None:
+        asked = sys.argv[1:] if arguments is None else list(arguments)
+        first, *others = asked or [""]
+        if first in entry_points:
+            entry_points[first](others)
+        expected = " or ".join(f"`{name} {one} ...`" for one in entry_points)
+        print(f"error: expected {expected}, got `{first}`; each explains itself with --help", file=sys.stderr)
+        sys.exit(USERS_MISTAKE)
+
+    return main
 
 
 def run(command: Command[C], function: Function[C], arguments: Sequence[str]) -> int:

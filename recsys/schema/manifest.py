@@ -12,17 +12,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-StationKind = Literal["prepared", "run", "evaluation", "bundle"]
+StationKind = Literal[
+    "prepared", "run", "evaluation", "bundle", "off_policy", "position_bias", "pilot", "interleaving"
+]
 
 MANIFEST = "manifest.json"
-VERSIONS: dict[StationKind, int] = {"prepared": 1, "run": 1, "evaluation": 1, "bundle": 1}
+VERSIONS: dict[StationKind, int] = dict.fromkeys(get_args(StationKind), 1)
 MADE_BY: dict[StationKind, str] = {
     "prepared": "python -m recsys.data data=...",
     "run": "python train.py experiment=...",
     "evaluation": "python evaluate.py run=DIR",
     "bundle": "python export.py run=DIR",
+    "off_policy": "python -m recsys.evaluation.off_policy log=FILE",
+    "position_bias": "python -m recsys.evaluation.position_bias log=FILE",
+    "pilot": "python -m recsys.evaluation.pilot plan log=FILE",
+    "interleaving": "python -m recsys.evaluation.interleave make a=RUN b=RUN",
 }
 # Bigger files are checked by size alone when a station is opened; `verify_all` reads them whole.
 CHECKSUM_LIMIT_BYTES = 256 * 2**20

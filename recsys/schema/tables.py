@@ -33,6 +33,12 @@ POSITION = "position"
 PROPENSITY = "propensity"
 REWARD = "reward"
 LOGGED_FEEDBACK = (REQUEST_ID, TIMESTAMP, USER_ID, ITEM_ID, POSITION, PROPENSITY, REWARD)
+# Of interleaved lists: whose pick an item is, `a` or `b`.
+TEAM = "team"
+# Of a pilot: which of its arms a user is in.
+ARM = "arm"
+# Of the curve of position bias: how likely a position is looked at, beside the first.
+EXAMINATION = "examination"
 
 
 def encoded_column(feature: str) -> str:

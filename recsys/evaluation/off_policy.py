@@ -1,0 +1,20 @@
+"""The command `python -m recsys.evaluation.off_policy`: what a policy that did not run would earn."""
+
+from pathlib import Path
+from typing import Any
+
+from recsys.doctor import importing
+
+with importing():
+    from recsys.config.command import command
+    from recsys.evaluation.online.judging_policies import OffPolicyConfig, judge_policy
+
+
+@command("off_policy", OffPolicyConfig)
+def main(config: OffPolicyConfig, plain: dict[str, Any]) -> Path:
+    """Estimates what the target policy would have earned."""
+    return judge_policy(config, plain)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""write_findings: a station with figures as JSON, tables as Parquet and a page that needs no other file."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.schema.manifest import MANIFEST, StationKind, read_station, write_json, writing_station
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What came out.
+
+    Args:
+        title: of the page.
+        sentence: the answer, in one sentence.
+        outcome: `better`, `worse` or `open`, which colours it.
+        warnings: what to keep in mind.
+        figures: content of the JSON file.
+        tables: Parquet tables by name.
+        parts: HTML of charts and tables.
+    """
+
+    title: str
+    sentence: str
+    outcome: str
+    warnings: Sequence[str]
+    figures: Mapping[str, Any]
+    tables: Mapping[str, pa.Table]
+    parts: Sequence[str]
+
+
+def write_findings(path: Path, kind: StationKind, findings: Findings, *, config: Mapping[str, Any]) -> Path:
+    """Writes `KIND.json`, `KIND.html` and the tables to the station `path`, whole or not at all.
+
+    Raises:
+        ValueError: there is something else at `path`.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not (path / MANIFEST).is_file():
+            raise ValueError(
+                f"`folder={path}`: expected a new folder or an earlier {kind} station, found something "
+                "else; name "
+                "another folder"
+            )
+        read_station(path, kind)
+    for warning in findings.warnings:
+        logger.warning(warning)
+    logger.info(findings.sentence)
+    figures = {"sentence": findings.sentence, "warnings": list(findings.warnings), **findings.figures}
+    with writing_station(path, kind, config=config) as (folder, _):
+        write_json(folder / f"{kind}.json", figures)
+        for name, table in findings.tables.items():
+            pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+        (folder / f"{kind}.html").write_text(_page(findings), encoding="utf-8")
+    return path
+
+
+def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of text, escaped."""
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def bounds_text(interval: Sequence[float] | None, digits: int = 4) -> str:
+    """`0.1 to 0.2`, or a dash."""
+    return "-" if interval is None else f"{interval[0]:.{digits}g} to {interval[1]:.{digits}g}"
+
+
+def _page(findings: Findings) -> str:
+    warnings = "".join(f'<p class="warning">{escape(text)}</p>' for text in findings.warnings)
+    body = (
+        f"<h1>{escape(findings.title)}</h1>{warnings}"
+        f'<p class="verdict {findings.outcome}">{escape(findings.sentence)}</p>{"".join(findings.parts)}'
+    )
+    page = resources.files("recsys.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+    return Template(page).substitute(title=escape(findings.title), body=body)
