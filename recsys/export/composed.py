@@ -86,7 +86,7 @@ def ask_both(retrieval: Stage, ranking: Stage, *, num_rows: int) -> list[AskedTw
     rows = shared_rows(retrieval.dataset, ranking.dataset, num_rows=min(num_rows, _ROWS_COMPARED))
     asked = [recorder.ask_rows(*held) for recorder, held in zip(recorders, rows, strict=True)]
     pair_fields = frozenset(ranking.fields(flat=False).columns["pair"].values())
-    return [AskedTwice(*both, pair_fields) for both in zip(*asked, strict=True)]
+    return [AskedTwice(first, second, pair_fields) for first, second in zip(*asked, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Composed:
         user, context = request.arguments["user"], request.arguments["context"]
         found = self.program.probabilities(user, context, request.liked, rows)
         if self.has_pairs:
-            expected = self.program.ranking.predict(self._flat_rows(request, candidates))
+            expected: torch.Tensor = self.program.ranking.predict(self._flat_rows(request, candidates))
             agrees = bool(((expected - found).abs() <= self.options.tolerance).all())
             if not agrees:
                 raise ParityError(
@@ -215,7 +215,7 @@ class Composed:
     def _flat_rows(self, request: Request, candidates: list[Any]) -> list[Record]:
         row: Record = {HISTORY: request.liked or None}
         for part in ("user", "context"):
-            names = names_for_ranker(self.retrieval, self.ranking, part)  # type: ignore[arg-type]
+            names = names_for_ranker(self.retrieval, self.ranking, part)
             row |= {names.get(field, field): value for field, value in request.arguments[part].items()}
         return [{**row, ITEM_ID: item_id} for item_id in candidates]
 
