@@ -52,6 +52,7 @@ from recsys.export.options import ExportOptions
 from recsys.export.parity import Parity, check_ranking, check_retrieval
 from recsys.export.recorded import Asked, Record, Recorder
 from recsys.export.replay import check_in_fresh_process, ranking_requests, record, retrieval_requests
+from recsys.export.rounding import describe_rounding, with_rounded_tables
 from recsys.export.signature import signature
 from recsys.models.protocols import MultiTaskModel, RankingModel, events_read
 from recsys.schema.manifest import read_station, writing_station
@@ -91,12 +92,15 @@ def export_run(
     options = options or ExportOptions()
     given = dict(provenance or {})
     config, source = given.pop("config", {}), given.pop("source", None)
-    model.eval()
+    trained = model.eval()
+    model = with_rounded_tables(trained, options.quantize)
     name = RANKING_FILE if isinstance(model, RankingModel) else RETRIEVAL_FILE
     recorder = recorder_of(model, dataset, file=name, history_length=history_length)
     with writing_station(folder, "bundle", config=config, source=source) as (temporary, extra):
         file = temporary / name
-        save_scripted(build_program(model, dataset, history_length=history_length), file)
+        save_scripted(
+            build_program(model, dataset, history_length=history_length, tables=options.quantize), file
+        )
         program = load_scripted(file)
         asked = recorder.ask(options.parity_rows)
         parity = check_part(model, program, recorder, asked, options)
@@ -104,6 +108,9 @@ def export_run(
         check_in_fresh_process(file, tolerance=options.tolerance)
         extra["file"] = name
         extra.update(describe_part(model, dataset, history_length=history_length))
+        extra["quantize"] = describe_rounding(
+            trained, model, dataset, options.quantize, history_length=history_length
+        )
         extra.update(versions=versions(), parity=describe_parity(parity, options), run=given)
     return folder
 

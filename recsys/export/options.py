@@ -1,6 +1,9 @@
 """ExportOptions: every key under `export.`, with its meaning and default."""
 
 import dataclasses
+from typing import Literal, get_args
+
+TableType = Literal["float32", "float16", "int8"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +19,8 @@ class ExportOptions:
         num_candidates: how many items the first stage hands to the second, unless a request says otherwise.
         diversity: weight of variety in the lists of two stages, 0 to 1, unless a request says otherwise; see
             `recsys.export.diverse`.
+        quantize: how embedding tables are stored, `float32`, `float16` or `int8`; the manifest says how many
+            bytes they take and what it costs on the test split.
     """
 
     parity_rows: int = 300
@@ -24,6 +29,7 @@ class ExportOptions:
     recorded_requests: int = 20
     num_candidates: int = 500
     diversity: float = 0.0
+    quantize: TableType = "float32"
 
     def __post_init__(self) -> None:
         for name in ("parity_rows", "k", "recorded_requests", "num_candidates"):
@@ -33,3 +39,5 @@ class ExportOptions:
             raise ValueError(f"`export.tolerance` must lie between 0 and 1, got {self.tolerance}")
         if not 0 <= self.diversity <= 1:
             raise ValueError(f"`export.diversity` must lie between 0 and 1, got {self.diversity}")
+        if self.quantize not in get_args(TableType):
+            raise ValueError(f"`export.quantize` must be one of {get_args(TableType)}, got {self.quantize!r}")

@@ -18,6 +18,7 @@ stages, with every method that bundles of one model have.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from recsys.export.options import ExportOptions
 from recsys.export.parity import Parity
 from recsys.export.recorded import Record
 from recsys.export.replay import check_in_fresh_process, of_stage, record, two_stage_requests
+from recsys.export.rounding import describe_rounding, with_rounded_tables
 from recsys.export.signature import two_stage_signature
 from recsys.export.stages import Stage, build_two_stage
 from recsys.export.two_stage import TwoStageProgram
@@ -72,12 +74,14 @@ def export_two_stage(
         ValueError: the two can't work together, or there is nothing to check them on.
     """
     options = options or ExportOptions()
-    stages = {"retrieval": retrieval, "ranking": ranking}
-    for stage in stages.values():
-        stage.model.eval()
+    trained = {"retrieval": retrieval, "ranking": ranking}
+    stages = {
+        name: dataclasses.replace(one, model=with_rounded_tables(one.model.eval(), options.quantize))
+        for name, one in trained.items()
+    }
     with writing_station(folder, "bundle", config=config or {}, source=source) as (temporary, extra):
         file = temporary / RECOMMENDER_FILE
-        built = build_two_stage(retrieval, ranking, options)
+        built = build_two_stage(stages["retrieval"], stages["ranking"], options)
         save_scripted(built, file)
         program = load_scripted(file)
         requests: list[Record] = []
@@ -89,14 +93,24 @@ def export_two_stage(
             asked = recorder.ask(options.parity_rows)
             parities[name] = check_part(stage.model, getattr(program, name), recorder, asked, options)
             requests += of_stage(name, requests_of(recorder, asked, options))
-        both = ask_both(retrieval, ranking, num_rows=options.parity_rows)
-        parities["two_stage"] = check_two_stage(retrieval, ranking, program, both, options)
+        both = ask_both(*stages.values(), num_rows=options.parity_rows)
+        parities["two_stage"] = check_two_stage(
+            stages["retrieval"], stages["ranking"], program, both, options
+        )
         own = two_stage_requests(
             [one.queries() for one in both], number=options.recorded_requests, k=options.k
         )
         record(program, [*own, *requests], temporary)
         check_in_fresh_process(file, tolerance=options.tolerance)
         extra.update(_manifest(stages, built, parities, options))
+        for name, one in trained.items():
+            extra["stages"][name]["quantize"] = describe_rounding(
+                one.model,
+                stages[name].model,
+                one.dataset,
+                options.quantize,
+                history_length=one.history_length,
+            )
     return folder
 
 

@@ -102,7 +102,9 @@ def build_two_stage(retrieval: Stage, ranking: Stage, options: ExportOptions) ->
     """
     check_stages(retrieval, ranking)
     first, second = (
-        build_program(stage.model, stage.dataset, history_length=stage.history_length)
+        build_program(
+            stage.model, stage.dataset, history_length=stage.history_length, tables=options.quantize
+        )
         for stage in (retrieval, ranking)
     )
     first, second = cast(RetrievalProgram, first), cast(RankingProgram, second)
