@@ -328,6 +328,7 @@ print(len(ids), all(0 <= p <= 1 for p in probabilities), "sku-3é" in ids)
     assert done.stdout == "4 True False\n", done.stderr
 
 
+@pytest.mark.slow
 def test_statistics_of_a_user_and_an_item_are_computed_for_every_candidate(tmp_path):
     (tmp_path / "without").mkdir()
     dataset, without = world(tmp_path), world(tmp_path / "without", statistics={})
@@ -369,6 +370,7 @@ def test_a_damaged_or_incomplete_bundle_is_refused_by_the_name_of_the_file(recom
         load_bundle(tmp_path)
 
 
+@pytest.mark.slow
 def test_matrix_factorization_may_come_first(newcomer, tmp_path):
     done = export_both(
         stage(matrix_factorization(newcomer), newcomer),
