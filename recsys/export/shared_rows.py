@@ -32,9 +32,10 @@ def shared_rows(
     Raises:
         ValueError: what one holds out, the other has learnt from.
     """
+    held = [{split: one.split_table(split) for split in _HELD_OUT} for one in (first, second)]
     found = []
     for splits in itertools.product(_HELD_OUT, _HELD_OUT):
-        ours, theirs = (one.split_table(split) for one, split in zip((first, second), splits, strict=True))
+        ours, theirs = (tables_of[split] for tables_of, split in zip(held, splits, strict=True))
         ours = ours.filter(ours[tables.POSITIVE])
         at = _matches(ours, theirs)
         found.append((splits, [ours.take(at[0]), theirs.take(at[1])]))
