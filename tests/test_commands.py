@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import export
 import train
 from recsys.config.command import command
 from recsys.config.runs import unique_folder
+from recsys.config.trained import open_ranker
 from recsys.data import __main__ as prepare
 from recsys.doctor import PROJECT
 from recsys.schema.manifest import read_station
@@ -249,6 +251,65 @@ def test_run_is_evaluated_exported_resumed_and_evaluated_again(there, capsys, da
     assert end(export.main, "run=a", "export.parity_rows=20") == 0
 
 
+@pytest.fixture(scope="module")
+def ranker(data, trained):
+    """Beside `a`, a run `b` of a ranking model on the same table, split otherwise."""
+    here = os.getcwd()
+    os.chdir(trained)
+    try:
+        words = [word for word in data if not word.startswith("data.split")]
+        words += ["data.split=random", "data.split_fractions=[0.4,0.3,0.3]", "model=wide_deep"]
+        assert end(train.main, *words, "run_dir=b") == 0
+    finally:
+        os.chdir(here)
+    return trained / "b"
+
+
+def test_two_runs_become_one_recommender(there, ranker, capsys):
+    keys = ("export.parity_rows=8", "export.num_candidates=5", "export.diversity=0.1")
+    assert end(export.main, "run=a", "ranker=b", *keys) == 0
+    assert capsys.readouterr().out == "a/bundle\n"
+    manifest = read_station(there / "a" / "bundle", "bundle")
+    assert (manifest["task"], manifest["num_candidates"], manifest["diversity"]) == ("two_stage", 5, 0.1)
+    assert manifest["config"]["ranker"] == "b"
+    run = manifest["stages"]["ranking"]["run"]
+    assert run["run"] == "b"
+    assert run["evaluation"] is None
+    assert run["metrics"]["seed"] == 0
+    assert (there / "a" / "bundle" / "recommender.pt").is_file()
+
+
+def test_evaluation_of_an_earlier_state_of_a_run_is_not_that_of_its_bundle(ranker, tmp_path, capsys):
+    shutil.copytree(ranker, tmp_path / "b")
+    assert end(evaluate.main, f"run={tmp_path / 'b'}") == 0
+    judged = json.loads((tmp_path / "b" / "evaluation" / "manifest.json").read_text())
+    found = open_ranker(str(tmp_path / "b")).provenance()
+    assert found["evaluation"]["protocol_hash"] == judged["protocol_hash"]
+    assert end(train.main, f"resume={tmp_path / 'b'}", "trainer.max_epochs=2") == 0
+    found = open_ranker(str(tmp_path / "b")).provenance()
+    assert found["evaluation"] is None
+    assert "is of the run before it was resumed; judge it anew" in capsys.readouterr().err
+    (tmp_path / "b" / "evaluation" / "metrics.json").unlink()
+    assert open_ranker(str(tmp_path / "b")).provenance()["evaluation"] is None
+    assert "the bundle will not name an evaluation: `" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["run=a", "ranker=nowhere"], "error: `ranker`: expected the folder of a run, got `nowhere`"),
+        (["run=a", "ranker=a"], "error: `ranker` must name a run of a ranking model"),
+        (["run=b", "ranker=b"], "error: `run` must name a run of a retrieval model"),
+        (["run=a", "export.num_candidates=0"], "`export.num_candidates` must be at least 1, got 0"),
+    ],
+)
+def test_runs_that_make_no_recommender_are_refused(there, ranker, capsys, keys, message):
+    assert end(export.main, *keys) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
 def test_dataset_is_prepared_once(data, there, capsys):
     words = [word for word in data if word.startswith("data")]
     assert end(prepare.main, *words) == 0
@@ -259,8 +320,6 @@ def test_dataset_is_prepared_once(data, there, capsys):
 @pytest.fixture
 def copied(there, tmp_path):
     """A copy of the run, to be spoilt."""
-    import shutil
-
     shutil.copytree(there / "a", tmp_path / "copy")
     return tmp_path / "copy"
 

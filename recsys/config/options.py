@@ -82,6 +82,8 @@ class ExportConfig:
 
     Args:
         run: folder of the run.
+        ranker: folder of the run of a ranking model, to recommend in two stages with the retrieval model of
+            `run`; null exports `run` alone.
         data, model, task, seed: see `TrainConfig`.
         export: how the bundle is checked and recorded.
     """
@@ -92,3 +94,4 @@ class ExportConfig:
     task: Task
     export: ExportOptions = dataclasses.field(default_factory=ExportOptions)
     seed: int = 0
+    ranker: str | None = None

@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from recsys.config.build import Problem, build
 from recsys.config.options import EvaluateConfig, ExportConfig
-from recsys.config.runs import Run, open_run
+from recsys.config.runs import Run, open_run, read_config
 from recsys.data.datamodule import Task
 from recsys.data.dataset import PreparedDataset
 from recsys.data.prepare import prepare
 from recsys.models.weights import load_weights
+from recsys.schema.manifest import read_station
+
+EVALUATION = "evaluation"
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +32,23 @@ class Trained:
         dataset: what it was trained on.
         model: with the weights of the best checkpoint, in evaluation mode.
         task: what it was trained for.
+        history_length: latest items of a history that the model sees.
     """
 
     run: Run
     dataset: PreparedDataset
     model: nn.Module
     task: Task
+    history_length: int
+
+    def provenance(self) -> dict[str, Any]:
+        """What is said of the run by what is made from it: where it is, its metrics, how it was judged."""
+        return {
+            "run": str(self.run.path),
+            "fingerprint": self.run.manifest["fingerprint"],
+            "metrics": self.run.metrics,
+            EVALUATION: _evaluated(self.run),
+        }
 
 
 def open_trained(config: EvaluateConfig | ExportConfig) -> Trained:
@@ -45,7 +61,47 @@ def open_trained(config: EvaluateConfig | ExportConfig) -> Trained:
     dataset = _dataset(run, config)
     model = config.model(schema=dataset.schema)
     load_weights(model, run.path / "checkpoints" / "best")
-    return Trained(run, dataset, model.eval(), run.manifest["task"])
+    return Trained(run, dataset, model.eval(), run.manifest["task"], config.data.history_length)
+
+
+def open_ranker(folder: str) -> Trained:
+    """The run in `folder`, as it was trained.
+
+    Raises:
+        ValueError: as of `open_trained`, or its configuration is not one of this release.
+    """
+    known = {field.name for field in dataclasses.fields(ExportConfig)}
+    try:
+        plain = read_config(folder)
+    except ValueError as error:
+        raise ValueError(f"`ranker`: {error}") from error
+    asked = {key: value for key, value in plain.items() if key in known} | {"run": folder}
+    problems: list[Problem] = []
+    config: ExportConfig = build(asked, ExportConfig, "", problems)
+    if problems:
+        raise ValueError("\n".join(f"`ranker={folder}`: {problem.text}" for problem in problems))
+    return open_trained(config)
+
+
+def _evaluated(run: Run) -> dict[str, Any] | None:
+    """The protocol by which a run was judged last; None where it was not, or not as it is now."""
+    folder = run.path / EVALUATION
+    if not folder.exists():
+        return None
+    try:
+        manifest = read_station(folder, "evaluation")
+    except ValueError as error:
+        logger.warning("the bundle will not name an evaluation: %s", error)
+        return None
+    if manifest["source"] != run.manifest["fingerprint"]:
+        logger.warning(
+            "the bundle will not name an evaluation: `%s` is of the run before it was resumed; judge it anew "
+            "with `python evaluate.py run=%s`",
+            folder,
+            run.path,
+        )
+        return None
+    return {name: manifest[name] for name in ("protocol_hash", "fingerprint", "created")}
 
 
 def _dataset(run: Run, config: EvaluateConfig | ExportConfig) -> PreparedDataset:

@@ -16,10 +16,11 @@ from recsys.export.columns import AlwaysStored, DenseColumn, GivenOrStored, Stor
 from recsys.export.encoders import bag_encoder, number_encoder
 from recsys.export.fields import PER_SECOND, Fields, fields_of
 from recsys.export.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
-from recsys.export.inputs import CrossLookup, EachLookup, Inputs, Lookup, Network
+from recsys.export.inputs import CrossLookup, EachLookup, Inputs, Lookup, Network, stored
 from recsys.export.interfaces import TrainedHead
 from recsys.export.known import Histories, Known
 from recsys.export.observed import Log, build_statistics, statistics_of
+from recsys.export.options import TableType
 from recsys.export.queries import PooledQuery, SequenceQuery
 from recsys.export.ranking import RankingProgram
 from recsys.export.retrieval import RetrievalProgram
@@ -47,31 +48,36 @@ from recsys.schema.features import (
 _ENCODED_AT_ONCE = 65_536
 
 
-def build_program(model: nn.Module, dataset: PreparedDataset, *, history_length: int) -> nn.Module:
+def build_program(
+    model: nn.Module, dataset: PreparedDataset, *, history_length: int, tables: TableType = "float32"
+) -> nn.Module:
     """The module of raw values in, answers out, that holds the model's weights and the dataset's encodings.
 
     Args:
         model: trained, on the CPU; it is not changed.
         dataset: what it was trained on.
         history_length: latest items of a history that the model sees.
+        tables: how embedding tables are stored.
 
     Raises:
         TypeError: `model` is neither a retrieval nor a ranking model.
     """
     if isinstance(model, RetrievalModel):
-        return _retrieval_program(model, dataset, history_length=history_length)
+        return _retrieval_program(model, dataset, history_length=history_length, tables=tables)
     if isinstance(model, RankingModel):
-        return _ranking_program(model, dataset, history_length=history_length)
+        return _ranking_program(model, dataset, history_length=history_length, tables=tables)
     raise TypeError(
         "expected a model with `query_tower` and `candidate_tower`, or `head` (recsys.models.protocols); "
         f"got {type(model).__name__}"
     )
 
 
-def _retrieval_program(model: RetrievalModel, dataset: PreparedDataset, *, history_length: int) -> nn.Module:
+def _retrieval_program(
+    model: RetrievalModel, dataset: PreparedDataset, *, history_length: int, tables: TableType
+) -> nn.Module:
     assert isinstance(model, nn.Module)
     fields = fields_of(dataset.schema, dataset.manifest["config"], flat=False)
-    builder = _Builder(model, dataset, fields)
+    builder = _Builder(model, dataset, fields, tables=tables)
     query = (
         PooledQuery(_trained(model.query_tower))
         if events_read(model) is None
@@ -95,10 +101,12 @@ def _retrieval_program(model: RetrievalModel, dataset: PreparedDataset, *, histo
     )
 
 
-def _ranking_program(model: RankingModel, dataset: PreparedDataset, *, history_length: int) -> nn.Module:
+def _ranking_program(
+    model: RankingModel, dataset: PreparedDataset, *, history_length: int, tables: TableType
+) -> nn.Module:
     assert isinstance(model, nn.Module)
     fields = fields_of(dataset.schema, dataset.manifest["config"], flat=True)
-    builder = _Builder(model, dataset, fields)
+    builder = _Builder(model, dataset, fields, tables=tables)
     return RankingProgram(
         _known(dataset, fields, history_length),
         network=Network(builder.inputs(ALL_ROLES), _trained(model.head)),
@@ -133,16 +141,21 @@ def catalogue_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.
 class _Builder:
     """Makes the inputs of one model."""
 
-    def __init__(self, model: nn.Module, dataset: PreparedDataset, fields: Fields) -> None:
+    def __init__(
+        self, model: nn.Module, dataset: PreparedDataset, fields: Fields, *, tables: TableType = "float32"
+    ) -> None:
         self.tables = [child for child in model.children() if isinstance(child, FeatureTables)]
         self.dataset = dataset
         self.fields = fields
+        self.table_type = tables
+        # Every table once, whoever reads it.
+        self.weights: dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor]] = {}
         self.per_second = PER_SECOND[dataset.manifest["timestamp"]["unit"] or "s"]
 
     def inputs(self, roles: Iterable[Role]) -> Inputs:
         """Inputs of a tower or head that reads features of these roles."""
         present = {feature.name: feature for feature in self.dataset.schema.sparse(roles)}
-        lookups = [lookup for tables in self.tables for lookup in _lookups(tables, present)]
+        lookups = [lookup for tables in self.tables for lookup in self._lookups(tables, present)]
         read = {part for _, lookup in lookups for part in _parts(lookup)}
         columns = [f for name, f in present.items() if name in read and f.kind != "sequence"]
         return Inputs(
@@ -195,22 +208,26 @@ class _Builder:
         values: list[int] | list[str] = table["value"].to_pylist()
         return values
 
-
-def _lookups(tables: FeatureTables, present: dict[str, Feature]) -> list[tuple[str, nn.Module]]:
-    """What `FeatureTables.forward` gives for a batch that holds the features `present`."""
-    # Fused and plain collections name their weights alike; only the plain one has them as modules.
-    weights = tables.state_dict()
-    parts = {cross.name: cross.parts for cross in tables.crosses}
-    found: list[tuple[str, nn.Module]] = []
-    for table, (_, names) in tables.tables().items():
-        weight = weights[f"collection.embedding_bags.{tables.prefix}{table}.weight"].detach().float().cpu()
-        for name in names:
-            if name in parts and all(part in present for part in parts[name]):
-                found.append((tables.prefix + name, CrossLookup(parts[name], weight)))
-            elif name not in parts and name in present:
-                lookup = EachLookup if name in tables.one_by_one else Lookup
-                found.append((tables.prefix + name, lookup(name, weight)))
-    return found
+    def _lookups(self, tables: FeatureTables, present: dict[str, Feature]) -> list[tuple[str, nn.Module]]:
+        """What `FeatureTables.forward` gives for a batch that holds the features `present`."""
+        # Fused and plain collections name their weights alike; only the plain one has them as modules.
+        weights = tables.state_dict()
+        parts = {cross.name: cross.parts for cross in tables.crosses}
+        found: list[tuple[str, nn.Module]] = []
+        for table, (_, names) in tables.tables().items():
+            key = id(tables), table
+            if key not in self.weights:
+                self.weights[key] = stored(
+                    weights[tables.weight_name(table)].detach().float().cpu(), self.table_type
+                )
+            held = self.weights[key]
+            for name in names:
+                if name in parts and all(part in present for part in parts[name]):
+                    found.append((tables.prefix + name, CrossLookup(parts[name], *held)))
+                elif name not in parts and name in present:
+                    lookup = EachLookup if name in tables.one_by_one else Lookup
+                    found.append((tables.prefix + name, lookup(name, *held)))
+        return found
 
 
 def _parts(lookup: nn.Module) -> tuple[str, ...]:

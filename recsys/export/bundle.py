@@ -38,7 +38,7 @@ import warnings
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -49,12 +49,17 @@ from recsys.export.fields import fields_of
 from recsys.export.observed import Log, statistics_of
 from recsys.export.observing import check_observing
 from recsys.export.options import ExportOptions
-from recsys.export.parity import RANKING_FILE, RETRIEVAL_FILE, Parity, check_ranking, check_retrieval
-from recsys.export.recorded import Asked, Recorder
+from recsys.export.parity import Parity, check_ranking, check_retrieval
+from recsys.export.recorded import Asked, Record, Recorder
 from recsys.export.replay import check_in_fresh_process, ranking_requests, record, retrieval_requests
+from recsys.export.rounding import describe_rounding, with_rounded_tables
 from recsys.export.signature import signature
 from recsys.models.protocols import MultiTaskModel, RankingModel, events_read
-from recsys.schema.manifest import writing_station
+from recsys.schema.manifest import read_station, writing_station
+
+RETRIEVAL_FILE = "retrieval.pt"
+RANKING_FILE = "ranking.pt"
+_OWN_LICENCE = "none is known: the raw tables were the user's own"
 
 
 def export_run(
@@ -87,23 +92,64 @@ def export_run(
     options = options or ExportOptions()
     given = dict(provenance or {})
     config, source = given.pop("config", {}), given.pop("source", None)
+    trained = model.eval()
+    model = with_rounded_tables(trained, options.quantize)
+    name = RANKING_FILE if isinstance(model, RankingModel) else RETRIEVAL_FILE
+    recorder = recorder_of(model, dataset, file=name, history_length=history_length)
+    with writing_station(folder, "bundle", config=config, source=source) as (temporary, extra):
+        file = temporary / name
+        save_scripted(
+            build_program(model, dataset, history_length=history_length, tables=options.quantize), file
+        )
+        program = load_scripted(file)
+        asked = recorder.ask(options.parity_rows)
+        parity = check_part(model, program, recorder, asked, options)
+        record(program, requests_of(recorder, asked, options), temporary)
+        check_in_fresh_process(file, tolerance=options.tolerance)
+        extra["file"] = name
+        extra.update(describe_part(model, dataset, history_length=history_length))
+        extra["quantize"] = describe_rounding(
+            trained, model, dataset, options.quantize, history_length=history_length
+        )
+        extra.update(versions=versions(), parity=describe_parity(parity, options), run=given)
+    return folder
+
+
+def load_bundle(folder: Path) -> tuple[dict[str, Any], Any]:
+    """The manifest and the program of a bundle, after every file of it has been read and found whole.
+
+    A server without this package does the same in a few lines: `manifest.json` has size and SHA-256 of all.
+
+    Raises:
+        ValueError: the bundle is missing, incomplete, damaged or of another version; it names the file.
+    """
+    manifest = read_station(folder, "bundle", verify_all=True)
+    return manifest, load_scripted(Path(folder) / manifest["file"])
+
+
+def recorder_of(
+    model: nn.Module, dataset: PreparedDataset, *, file: str, history_length: int, flat: bool | None = None
+) -> Recorder:
+    """Takes recorded rows for a model out of its dataset.
+
+    Args:
+        model: trained.
+        dataset: what it was trained on.
+        file: name of the file that is checked.
+        history_length: latest items of a history that the model sees.
+        flat: whether requests are rows of all tables; as its own file takes them when None.
+    """
     is_ranking = isinstance(model, RankingModel)
-    model.eval()
-    recorder = Recorder(
+    return Recorder(
         dataset=dataset,
-        fields=fields_of(dataset.schema, dataset.manifest["config"], flat=is_ranking),
+        file=file,
+        fields=fields_of(
+            dataset.schema, dataset.manifest["config"], flat=is_ranking if flat is None else flat
+        ),
         history_length=history_length,
         is_ranking=is_ranking,
         timelines_of=events_read(model),
     )
-    with writing_station(folder, "bundle", config=config, source=source) as (temporary, extra):
-        file = temporary / (RANKING_FILE if is_ranking else RETRIEVAL_FILE)
-        save_scripted(build_program(model, dataset, history_length=history_length), file)
-        asked = recorder.ask(options.parity_rows)
-        parity = _check(model, file, recorder, asked, options)
-        extra.update(_manifest(model, dataset, parity, options, history_length=history_length))
-        extra["run"] = given
-    return folder
 
 
 def save_scripted(program: nn.Module, file: Path) -> None:
@@ -121,35 +167,46 @@ def load_scripted(file: Path) -> Any:
         return torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
 
 
-def _check(model: Any, file: Path, recorder: Recorder, asked: list[Asked], options: ExportOptions) -> Parity:
-    program = load_scripted(file)
-    if recorder.is_ranking:
-        parity = check_ranking(model, program, recorder, asked, tolerance=options.tolerance)
-        if statistics_of(recorder.dataset):
-            log = Log.read(recorder.dataset)
-            before = functools.partial(statistics_before, model, log)
-            check_observing(program, log, before, num_rows=options.parity_rows)
-        requests = ranking_requests(asked, number=options.recorded_requests)
-    else:
-        parity = check_retrieval(model, program, recorder, asked, k=options.k, tolerance=options.tolerance)
-        requests = retrieval_requests(asked, number=options.recorded_requests, k=options.k)
-    record(program, requests, file.parent)
-    check_in_fresh_process(file, tolerance=options.tolerance)
+def check_part(
+    model: nn.Module, program: Any, recorder: Recorder, asked: list[Asked], options: ExportOptions
+) -> Parity:
+    """Compares what a file of one model, or one stage of a file, answers with the trained model.
+
+    Args:
+        model: trained.
+        program: the file or the stage of it, loaded again.
+        recorder: of the prepared dataset.
+        asked: recorded requests.
+        options: of `export.`.
+
+    Raises:
+        ParityError: at the first difference.
+    """
+    trained = cast(Any, model)
+    if not recorder.is_ranking:
+        return check_retrieval(trained, program, recorder, asked, k=options.k, tolerance=options.tolerance)
+    parity = check_ranking(trained, program, recorder, asked, tolerance=options.tolerance)
+    if statistics_of(recorder.dataset):
+        log = Log.read(recorder.dataset)
+        before = functools.partial(statistics_before, model, log)
+        check_observing(program, log, before, num_rows=options.parity_rows)
     return parity
 
 
-def _manifest(
-    model: nn.Module,
-    dataset: PreparedDataset,
-    parity: Parity,
-    options: ExportOptions,
-    *,
-    history_length: int,
-) -> dict[str, Any]:
+def requests_of(recorder: Recorder, asked: list[Asked], options: ExportOptions) -> list[Record]:
+    """The requests that are recorded with their responses."""
+    if recorder.is_ranking:
+        return ranking_requests(asked, number=options.recorded_requests)
+    return retrieval_requests(asked, number=options.recorded_requests, k=options.k)
+
+
+def describe_part(model: nn.Module, dataset: PreparedDataset, *, history_length: int) -> dict[str, Any]:
+    """What a manifest says of one model and the data it was trained on."""
     is_ranking = isinstance(model, RankingModel)
+    licence = dataset.manifest.get("licence") or _OWN_LICENCE
     return {
         "task": "ranking" if is_ranking else "retrieval",
-        "file": RANKING_FILE if is_ranking else RETRIEVAL_FILE,
+        "model": type(model).__name__,
         "signature": signature(
             dataset,
             is_ranking=is_ranking,
@@ -163,19 +220,23 @@ def _manifest(
         "prepared": {
             "name": dataset.manifest.get("name"),
             "fingerprint": dataset.manifest["fingerprint"],
-            "licence": dataset.manifest.get("licence"),
+            "licence": licence,
         },
-        "licence": dataset.manifest.get("licence"),
-        "versions": _versions(),
-        "parity": {
-            "requests": parity.num_requests,
-            "max_difference": parity.max_difference,
-            "tolerance": options.tolerance,
-        },
+        "licence": licence,
     }
 
 
-def _versions() -> dict[str, str | None]:
+def describe_parity(parity: Parity, options: ExportOptions) -> dict[str, Any]:
+    """What a manifest says of the comparison with the trained models."""
+    return {
+        "requests": parity.num_requests,
+        "max_difference": parity.max_difference,
+        "tolerance": options.tolerance,
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Versions that a manifest names."""
     try:
         own: str | None = version("recsys")
     except PackageNotFoundError:  # run from a checkout that is not installed; the manifest has its commit

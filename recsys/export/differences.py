@@ -47,6 +47,7 @@ class Comparison:
         found: what the file makes of the requests.
         schema: the features.
         roles: whose features the batch holds.
+        what: a request is called in messages.
     """
 
     file: str
@@ -57,6 +58,7 @@ class Comparison:
     found: Features
     schema: FeatureSchema
     roles: tuple[Role, ...]
+    what: str = "test row"
 
     def check_inputs(self) -> None:
         """Raises when a raw value is encoded otherwise than in the prepared data, if it moves a score or not.
@@ -118,7 +120,7 @@ class Comparison:
         )
 
     def _request(self, row: int) -> str:
-        return f"test row {row} ({self.asked}: {self.requests[row]})"
+        return f"{self.what} {row} ({self.asked}: {self.requests[row]})"
 
     def _first_difference(self, row: int) -> str:
         for name, expected in self.embedded.items():

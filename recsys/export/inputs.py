@@ -14,7 +14,10 @@ import torch
 from torch import nn
 
 from recsys.export.interfaces import BagColumn, BagLookup, Head, NumberColumn
+from recsys.export.options import TableType
 from recsys.nn.cross import cross_ids
+
+_LEVELS = 255
 
 
 class Lookup(nn.Module):
@@ -22,20 +25,23 @@ class Lookup(nn.Module):
 
     Args:
         feature: whose bags are looked up.
-        weight: [R, D].
+        weight: [R, D]; see `restored`.
+        scales: the same.
     """
 
     weight: torch.Tensor
+    scales: torch.Tensor
 
-    def __init__(self, feature: str, weight: torch.Tensor) -> None:
+    def __init__(self, feature: str, weight: torch.Tensor, scales: torch.Tensor) -> None:
         super().__init__()
         self.feature = feature
         self.register_buffer("weight", weight)
+        self.register_buffer("scales", scales)
 
     def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
         """[size, D]; one bag stands for all `size` examples."""
         values, lengths = bags[self.feature]
-        embedded = mean_of_bags(self.weight, values, lengths)
+        embedded = mean_of_bags(self.weight, self.scales, values, lengths)
         return embedded if embedded.size(0) == size else embedded.expand(size, -1)
 
 
@@ -44,22 +50,25 @@ class EachLookup(nn.Module):
 
     Args:
         feature: whose bags are looked up.
-        weight: [R, D].
+        weight: [R, D]; see `restored`.
+        scales: the same.
     """
 
     weight: torch.Tensor
+    scales: torch.Tensor
 
-    def __init__(self, feature: str, weight: torch.Tensor) -> None:
+    def __init__(self, feature: str, weight: torch.Tensor, scales: torch.Tensor) -> None:
         super().__init__()
         self.feature = feature
         self.register_buffer("weight", weight)
+        self.register_buffer("scales", scales)
 
     def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
         """[size, L, D], L the longest bag; one bag stands for all `size` examples."""
         values, lengths = bags[self.feature]
         longest = int(lengths.max()) if lengths.numel() > 0 else 0
         padded = torch.zeros(lengths.numel(), longest, self.weight.size(1))
-        padded[torch.arange(longest) < lengths[:, None]] = self.weight[values]
+        padded[torch.arange(longest) < lengths[:, None]] = restored(self.weight, self.scales, values)
         return padded if padded.size(0) == size else padded.expand(size, -1, -1)
 
 
@@ -68,11 +77,13 @@ class CrossLookup(nn.Module):
 
     parts: List[str]
     weight: torch.Tensor
+    scales: torch.Tensor
 
-    def __init__(self, parts: Sequence[str], weight: torch.Tensor) -> None:
+    def __init__(self, parts: Sequence[str], weight: torch.Tensor, scales: torch.Tensor) -> None:
         super().__init__()
         self.parts = list(parts)
         self.register_buffer("weight", weight)
+        self.register_buffer("scales", scales)
 
     def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
         """[size, D]; one bag stands for all `size` examples."""
@@ -83,7 +94,7 @@ class CrossLookup(nn.Module):
                 values, lengths = values.repeat(size), lengths.repeat(size)
             crossed.append((values, lengths))
         values, lengths = cross_ids(crossed, self.weight.size(0))
-        return mean_of_bags(self.weight, values, lengths)
+        return mean_of_bags(self.weight, self.scales, values, lengths)
 
 
 class Inputs(nn.Module):
@@ -163,7 +174,46 @@ class Network(nn.Module):
         return self.head.forward(self.inputs.embed(bags, dense.size(0)), dense)
 
 
-def mean_of_bags(weight: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """[B, D] mean of the rows of each bag."""
+def mean_of_bags(
+    weight: torch.Tensor, scales: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor
+) -> torch.Tensor:
+    """[B, D] mean of the rows of each bag, zeros for an empty one."""
     offsets = torch.cumsum(lengths, 0) - lengths
+    if weight.dtype != torch.float32:
+        if values.numel() == 0:
+            return torch.zeros(lengths.numel(), weight.size(1))
+        weight = restored(weight, scales, values)
+        values = torch.arange(values.numel())
     return torch.nn.functional.embedding_bag(values, weight, offsets, mode="mean")
+
+
+def restored(weight: torch.Tensor, scales: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Rows [V, D] of a table as float32.
+
+    Args:
+        weight: [R, D] float32, float16, or whole numbers of steps.
+        scales: [R, 2] step and least value of each row of steps; empty for the others.
+        rows: [V].
+    """
+    found = weight[rows].float()
+    if scales.numel() == 0:
+        return found
+    return found * scales[rows, :1] + scales[rows, 1:]
+
+
+def stored(weight: torch.Tensor, kind: TableType) -> Tuple[torch.Tensor, torch.Tensor]:
+    """What a file holds of a table [R, D]: the arguments of `restored`.
+
+    Args:
+        weight: [R, D] float32.
+        kind: `float32`, as it is; `float16`; `int8`, 256 even steps from the least to the greatest of a row.
+    """
+    nothing = torch.zeros(0, 2)
+    if kind == "float32":
+        return weight, nothing
+    if kind == "float16":
+        return weight.half(), nothing
+    least, greatest = weight.amin(dim=1, keepdim=True), weight.amax(dim=1, keepdim=True)
+    step = ((greatest - least) / _LEVELS).clamp(min=torch.finfo(torch.float32).tiny)
+    levels = ((weight - least) / step).round().clamp(0, _LEVELS).to(torch.uint8)
+    return levels, torch.cat([step, least], dim=1)

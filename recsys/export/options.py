@@ -1,28 +1,43 @@
 """ExportOptions: every key under `export.`, with its meaning and default."""
 
 import dataclasses
+from typing import Literal, get_args
+
+TableType = Literal["float32", "float16", "int8"]
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions:
-    """How a bundle is checked and recorded.
+    """How a bundle is checked and recorded, and how its two stages work where it has two.
 
     Args:
         parity_rows: test rows, evenly spaced, on which the file must answer like the model, each asked in
-            six ways.
+            six ways; of a two-stage recommender's own answers at most 50 rows.
         tolerance: largest difference of a score that is accepted, as a share of scores beyond 1.
         k: length of the lists that are compared and recorded.
         recorded_requests: requests recorded with their responses for smoke tests.
+        num_candidates: how many items the first stage hands to the second, unless a request says otherwise.
+        diversity: weight of variety in the lists of two stages, 0 to 1, unless a request says otherwise; see
+            `recsys.export.diverse`.
+        quantize: how embedding tables are stored, `float32`, `float16` or `int8`; the manifest says how many
+            bytes they take and what it costs on the test split.
     """
 
     parity_rows: int = 300
     tolerance: float = 1e-5
     k: int = 10
     recorded_requests: int = 20
+    num_candidates: int = 500
+    diversity: float = 0.0
+    quantize: TableType = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("parity_rows", "k", "recorded_requests"):
+        for name in ("parity_rows", "k", "recorded_requests", "num_candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`export.{name}` must be at least 1, got {getattr(self, name)}")
         if not 0 < self.tolerance < 1:
             raise ValueError(f"`export.tolerance` must lie between 0 and 1, got {self.tolerance}")
+        if not 0 <= self.diversity <= 1:
+            raise ValueError(f"`export.diversity` must lie between 0 and 1, got {self.diversity}")
+        if self.quantize not in get_args(TableType):
+            raise ValueError(f"`export.quantize` must be one of {get_args(TableType)}, got {self.quantize!r}")

@@ -20,8 +20,6 @@ from recsys.retrieval.exact import top_k
 from recsys.schema.batch import Batch
 from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, ITEM_ID, QUERY_ROLES, Role
 
-RETRIEVAL_FILE = "retrieval.pt"
-RANKING_FILE = "ranking.pt"
 _SCORED_AT_ONCE = 32
 # All scores are compared; the lists made of them, for some requests of each way of asking.
 _LISTS_COMPARED = 50
@@ -68,7 +66,7 @@ def check_retrieval(
             rows = slice(first, first + _SCORED_AT_ONCE)
             scores = expected[rows] @ catalogue.T, found[rows] @ program.candidates.T
             largest = max(largest, comparison.check_scores(*scores, tolerance=tolerance, first_row=first))
-        _check_lists(program, requests, expected, catalogue, k=k, tolerance=tolerance)
+        check_lists(program, requests, (expected, catalogue), file=recorder.file, k=k, tolerance=tolerance)
     num_items, difference = _check_items(model, program, recorder, asked[0], tolerance=tolerance)
     return Parity(sum(map(len, asked)) + num_items, max(largest, difference))
 
@@ -93,10 +91,29 @@ def check_ranking(
     return Parity(sum(map(len, asked)), largest)
 
 
-def _check_lists(
-    program: Any, requests: Asked, queries: torch.Tensor, catalogue: torch.Tensor, *, k: int, tolerance: float
+def check_lists(
+    program: Any,
+    requests: Asked,
+    vectors: tuple[torch.Tensor, torch.Tensor],
+    *,
+    file: str,
+    k: int,
+    tolerance: float,
 ) -> None:
-    """The lists that the file recommends must be the model's best, but for the order of what scores alike."""
+    """The lists that the file recommends must be the model's best, but for the order of what scores alike.
+
+    Args:
+        program: of a retrieval model.
+        requests: B of them, of which some are compared.
+        vectors: [B, D] of the requests and [I, D] of the catalogue, by the trained model.
+        file: name of the file.
+        k: length of the lists.
+        tolerance: largest difference of a score.
+
+    Raises:
+        ParityError: at the first list that differs.
+    """
+    queries, catalogue = vectors
     chosen = slice(0, _LISTS_COMPARED)
     seen = requests.seen.select(torch.arange(len(requests))[chosen])
     expected, _ = top_k(queries[chosen], catalogue, k, seen_values=seen.values, seen_offsets=seen.offsets)
@@ -115,7 +132,7 @@ def _check_lists(
             wrong = wrong or not bool((difference <= tolerance).all())
         if wrong:
             raise ParityError(
-                f"`{RETRIEVAL_FILE}` must recommend what the trained model ranks highest; but for test row "
+                f"`{file}` must recommend what the trained model ranks highest; but for test row "
                 f"{row} ({requests.name}: {requests.queries()[row]}) it gives {ids} with the scores {found}, "
                 f"where the model's best have {best.tolist()}; nothing was written"
             )
@@ -167,7 +184,7 @@ def _comparison(
     assert isinstance(model, nn.Module)
     chosen: tuple[Role, ...] = roles or (ALL_ROLES if is_ranking else QUERY_ROLES)
     return Comparison(
-        file=RANKING_FILE if is_ranking else RETRIEVAL_FILE,
+        file=recorder.file,
         asked=name,
         requests=requests,
         batch=batch,

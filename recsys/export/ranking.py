@@ -109,19 +109,14 @@ class RankingProgram(nn.Module):
         context: Optional[Dict[str, Any]] = None,
     ) -> torch.Tensor:
         """Probabilities [N] of many items for one user, whose features are read once."""
-        nothing: Dict[str, Any] = {}
-        size = len(item_ids)
-        records = {
-            "user": [user],
-            "context": [nothing if context is None else context],
-            "pair": [nothing],
-            "item": [nothing for _ in range(size)],
-        }
+        given: Dict[str, Any] = {}
+        if context is not None:
+            given = context
         for name in self.ambiguous:
-            if name in user or name in records["context"][0]:
+            if name in user or name in given:
                 raise ValueError(ambiguous_field(name))
-        history_rows, lengths = self.known.history_rows([history])
-        bags, dense = self.features_of(records, item_ids, history_rows, lengths)
+        item_rows = self.known.rows_of_items(item_ids)
+        bags, dense = self.candidate_features(user, given, history, item_rows, item_ids)
         return torch.sigmoid(self.main_logits(bags, dense))
 
     @torch.jit.export
@@ -139,7 +134,8 @@ class RankingProgram(nn.Module):
             "user": first_of(rows, self.known.user_fields),
             "item": first_of(rows, self.known.item_fields),
         }
-        columns = self.statistics.columns(records, self.rows_of(records, ids["item"]), ids, True)
+        places = self.rows_of(rows, self.known.rows_of_items(ids["item"]))
+        columns = self.statistics.columns(records, places, ids, True)
         times = self.statistics.times(rows, True)
         self.statistics.add(columns, times, self.statistics.labels(rows))
 
@@ -159,32 +155,54 @@ class RankingProgram(nn.Module):
             if "history" in row:
                 history = as_history(row["history"])
             histories.append(history)
-        history_rows, lengths = self.known.history_rows(histories)
         records = {"user": rows, "context": rows, "pair": rows, "item": rows}
-        return self.features_of(records, first_of(rows, self.known.item_fields), history_rows, lengths)
+        item_ids = first_of(rows, self.known.item_fields)
+        places = self.rows_of(rows, self.known.rows_of_items(item_ids))
+        return self.features_of(records, places, item_ids, self.known.history_rows(histories))
+
+    def candidate_features(
+        self,
+        user: Dict[str, Any],
+        context: Dict[str, Any],
+        history: List[Any],
+        item_rows: torch.Tensor,
+        item_ids: List[Any],
+    ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
+        """Bags and dense values [N, ...] of items of the catalogue for one user, whose bags stand for all.
+
+        Args:
+            user: as of `predict_items`.
+            context: the same.
+            history: the same.
+            item_rows: [N] of the catalogue.
+            item_ids: their raw ids; only statistics need them.
+        """
+        nothing: Dict[str, Any] = {}
+        # Of items nothing is given, so that all is looked up at once.
+        nobody: List[Dict[str, Any]] = []
+        records = {"user": [user], "context": [context], "pair": [nothing], "item": nobody}
+        places = self.rows_of([user], item_rows)
+        return self.features_of(records, places, item_ids, self.known.history_rows([history]))
 
     def features_of(
         self,
         records: Dict[str, List[Dict[str, Any]]],
+        rows: Dict[str, torch.Tensor],
         item_ids: List[Any],
-        history_rows: torch.Tensor,
-        history_lengths: torch.Tensor,
+        history: Tuple[torch.Tensor, torch.Tensor],
     ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
-        """Bags and dense values of records by role."""
-        rows = self.rows_of(records, item_ids)
+        """Bags and dense values of records and rows by role, and of histories as rows and lengths."""
         if len(self.statistics.fields) > 0:
             ids = {"user": first_of(records["user"], self.known.user_fields), "item": item_ids}
-            records = self.with_statistics(records, self.statistics.columns(records, rows, ids, False))
+            columns = self.statistics.columns(records, rows, ids, False)
+            records = self.with_statistics(records, columns, len(item_ids))
         bags = self.network.inputs.bags(records, rows)
-        bags["history"] = self.known.histories(history_rows, history_lengths)
-        return bags, self.network.inputs.numbers(records, rows, len(item_ids))
+        bags["history"] = self.known.histories(history[0], history[1])
+        return bags, self.network.inputs.numbers(records, rows, rows["item"].numel())
 
-    def rows_of(
-        self, records: Dict[str, List[Dict[str, Any]]], item_ids: List[Any]
-    ) -> Dict[str, torch.Tensor]:
-        """Where the users and items of records stand, by role."""
-        user_rows = self.known.user_rows(records["user"])
-        item_rows = self.known.rows_of_items(item_ids)
+    def rows_of(self, users: List[Dict[str, Any]], item_rows: torch.Tensor) -> Dict[str, torch.Tensor]:
+        """Where users and items stand, by role."""
+        user_rows = self.known.user_rows(users)
         return {
             "user": user_rows,
             "context": torch.zeros_like(user_rows),
@@ -193,11 +211,11 @@ class RankingProgram(nn.Module):
         }
 
     def with_statistics(
-        self, records: Dict[str, List[Dict[str, Any]]], columns: Dict[str, List[List[int]]]
+        self, records: Dict[str, List[Dict[str, Any]]], columns: Dict[str, List[List[int]]], size: int
     ) -> Dict[str, List[Dict[str, Any]]]:
-        """The records with every statistic that they do not hold."""
+        """The records with every statistic that they do not hold; `size` pairs of user and item."""
         times = self.statistics.times(records["context"], False)
-        pair_times = [times[min(row, len(times) - 1)] for row in range(len(records["item"]))]
+        pair_times = [times[min(row, len(times) - 1)] for row in range(size)]
         return {
             "user": records["user"],
             "context": with_values(records["context"], self.statistics(columns, times, False)),

@@ -40,6 +40,8 @@ class Asked:
         name: of the way, for messages.
         users, contexts, items: [B] raw fields.
         histories: [B] raw item ids, oldest first.
+        events: whose these requests are, as the model is to see them.
+        is_stranger: whether the ids of users and items are unknown, and their features are not.
         batch: the same as the trained model takes it.
         seen: catalogue rows of the histories.
         times: [B] raw timestamps of the histories' items, for models that read them one by one.
@@ -51,6 +53,8 @@ class Asked:
     contexts: list[Record]
     items: list[Record]
     histories: list[list[Any]]
+    events: Events
+    is_stranger: bool
     batch: Batch
     seen: Bags
     times: list[list[Any]] | None = None
@@ -82,6 +86,7 @@ class Recorder:
 
     Args:
         dataset: where they are.
+        file: name of the file that is checked.
         fields: how requests call things.
         history_length: latest items of a history that the model sees.
         is_ranking: whether batches hold items too.
@@ -89,6 +94,7 @@ class Recorder:
     """
 
     dataset: PreparedDataset
+    file: str
     fields: Fields
     history_length: int
     is_ranking: bool
@@ -106,7 +112,10 @@ class Recorder:
 
     def ask(self, num_rows: int) -> list[Asked]:
         """The test rows (at most `num_rows`, evenly spaced) in every way."""
-        split, table = self._table(num_rows)
+        return self.ask_rows(*self._table(num_rows))
+
+    def ask_rows(self, split: Split, table: pa.Table) -> list[Asked]:
+        """Rows of a split in every way."""
         events = Events.from_arrow(table, self.dataset.schema)
         history = self.dataset.histories(split).before(events)
         if self.timelines_of is not None:
@@ -181,6 +190,8 @@ class Recorder:
             contexts=contexts,
             items=records[ITEM_ID],
             histories=self._raw_histories(history),
+            events=events,
+            is_stranger=forget,
             batch=with_unknown_ids(batch) if forget else batch,
             seen=history,
             times=times,
@@ -295,12 +306,12 @@ def unknown_id(ids: Iterable[Any]) -> Any:
     return candidate
 
 
-def with_unknown_ids(batch: Batch) -> Batch:
+def with_unknown_ids(batch: Batch, unknown: Sequence[str] = (USER_ID, ITEM_ID)) -> Batch:
     """The batch as of users and items whose ids are unknown but whose other features are not."""
     columns = batch.ids.to_dict()
     names = list(columns)
     values = [
-        torch.zeros_like(columns[name].values()) if name in (USER_ID, ITEM_ID) else columns[name].values()
+        torch.zeros_like(columns[name].values()) if name in unknown else columns[name].values()
         for name in names
     ]
     lengths = torch.cat([columns[name].lengths() for name in names])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -16,11 +17,16 @@ from recsys.export.recorded import Asked, Record
 REQUESTS = "requests.json"
 RESPONSES = "responses.json"
 _TIMEOUT_SECONDS = 300
+# Parts of an answer, by how many it has.
+_NAMES = {
+    2: ("item_ids", "scores"),
+    4: ("item_ids", "probabilities", "retrieval_scores", "sources"),
+}
 
 # Replays a bundle: arguments are the .pt file, the recordings and the tolerance. Plain Python with torch and
 # nothing else, and a meta path that refuses what a server would not have.
 _REPLAY = """
-import json, sys
+import functools, json, sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("recsys", "torchrec", "fbgemm_gpu", "fbgemm", "pytorch_lightning"):
@@ -39,11 +45,13 @@ def same(a, b, tolerance):
     if isinstance(a, float) and isinstance(b, float):
         return abs(a - b) <= tolerance * max(1.0, abs(a))
     return a == b
+def method_of(program, name):
+    return functools.reduce(getattr, name.split("."), program)
 file, requests, responses, tolerance = sys.argv[1:]
 program = torch.jit.load(file)
 pairs = zip(json.load(open(requests)), json.load(open(responses)), strict=True)
 for number, (request, response) in enumerate(pairs):
-    given, expected = flat(getattr(program, request["method"])(**request["arguments"])), flat(response)
+    given, expected = flat(method_of(program, request["method"])(**request["arguments"])), flat(response)
     if len(given) != len(expected) or not all(same(a, b, float(tolerance)) for a, b in zip(expected, given)):
         sys.exit(f"request {number} ({request}) gives {given}, recorded was {expected}")
 """
@@ -66,9 +74,31 @@ def ranking_requests(asked: list[Asked], *, number: int) -> list[Record]:
     return [{"method": "predict", "arguments": {"rows": requests.rows()[:each]}} for requests in asked]
 
 
+def two_stage_requests(queries: list[list[Record]], *, number: int, k: int) -> list[Record]:
+    """About `number` requests of every way of asking for lists of two stages, and one for spread lists.
+
+    Args:
+        queries: arguments of `recommend`, by way of asking.
+        number: how many.
+        k: length of the lists.
+    """
+    each = -(-number // (len(queries) + 1))
+    lists = [{**query, "k": k} for some in queries for query in some[:each]]
+    lists += [{**query, "k": k, "diversity": 0.3} for query in queries[0][:each]]
+    return [{"method": "recommend", "arguments": arguments} for arguments in lists]
+
+
+def of_stage(stage: str, requests: list[Record]) -> list[Record]:
+    """The requests, to one stage of a file."""
+    return [{**request, "method": f"{stage}.{request['method']}"} for request in requests]
+
+
 def record(program: Any, requests: list[Record], folder: Path) -> None:
     """Writes the requests and what `program` answers to them."""
-    answers = [_plain(getattr(program, request["method"])(**request["arguments"])) for request in requests]
+    answers = []
+    for request in requests:
+        method = functools.reduce(getattr, request["method"].split("."), program)
+        answers.append(_plain(method(**request["arguments"])))
     for name, content in ((REQUESTS, requests), (RESPONSES, answers)):
         (folder / name).write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
@@ -98,5 +128,5 @@ def _plain(answer: Any) -> Any:
     if isinstance(answer, torch.Tensor):
         return answer.tolist()
     if isinstance(answer, tuple):
-        return {"item_ids": answer[0], "scores": answer[1]}
+        return dict(zip(_NAMES[len(answer)], answer, strict=True))
     return answer

@@ -131,14 +131,17 @@ class RetrievalProgram(nn.Module):
             history_times: see `encode_user`.
             history_liked: see `encode_user`.
         """
-        past = self.known.history_rows([history])
-        times = [history_times] if history_times is not None else None
-        liked = [history_liked] if history_liked is not None else None
-        vectors = self.encode_queries([user], past, [self.or_nothing(context)], times, liked)
-        excluded = past[0] if exclude is None else torch.cat([past[0], self.known.rows_of_items(exclude)])
-        found, scores = self.best(vectors[0], excluded, k)
-        listed: List[float] = scores.tolist()
-        return self.item_ids.ids_of(found), listed
+        found, scores = self.nearest(
+            [user],
+            [history],
+            k,
+            [self.or_nothing(context)],
+            [exclude] if exclude is not None else None,
+            [history_times] if history_times is not None else None,
+            [history_liked] if history_liked is not None else None,
+        )
+        listed: List[float] = scores[0].tolist()
+        return self.item_ids.ids_of(found[0]), listed
 
     @torch.jit.export
     def recommend_batch(  # type: ignore[no-untyped-def]
@@ -152,22 +155,42 @@ class RetrievalProgram(nn.Module):
         history_liked: Optional[List[List[bool]]] = None,
     ):
         """Lists of raw item ids and of scores, one for each user; arguments as of `recommend`."""
+        given = self.each_or_nothing(contexts, len(users))
+        found, scores = self.nearest(users, histories, k, given, excludes, history_times, history_liked)
+        listed: List[List[float]] = []
+        for one in scores:
+            numbers: List[float] = one.tolist()
+            listed.append(numbers)
+        return self.item_ids.lists_of(found), listed
+
+    def nearest(
+        self,
+        users: List[Dict[str, Any]],
+        histories: List[List[Any]],
+        k: int,
+        contexts: List[Dict[str, Any]],
+        excludes: Optional[List[List[Any]]],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+    ) -> Tuple[List[torch.Tensor], List[torch.Tensor]]:
+        """Catalogue rows and scores of the k best items for each user, best first."""
         past = self.known.history_rows(histories)
-        vectors = self.encode_queries(
-            users, past, self.each_or_nothing(contexts, len(users)), history_times, history_liked
-        )
+        vectors = self.encode_queries(users, past, contexts, times, liked)
         seen = torch.split_with_sizes(past[0], [len(history) for history in histories])
+        if excludes is not None and len(excludes) != len(users):
+            raise ValueError(
+                f"`excludes` must have a list for each of the {len(users)} users, got {len(excludes)}"
+            )
         found: List[torch.Tensor] = []
-        scores: List[List[float]] = []
+        scores: List[torch.Tensor] = []
         for position in range(len(users)):
             excluded = seen[position]
             if excludes is not None:
                 excluded = torch.cat([excluded, self.known.rows_of_items(excludes[position])])
             best, best_scores = self.best(vectors[position], excluded, k)
-            listed: List[float] = best_scores.tolist()
             found.append(best)
-            scores.append(listed)
-        return self.item_ids.lists_of(found), scores
+            scores.append(best_scores)
+        return found, scores
 
     def best(self, vector: torch.Tensor, excluded: torch.Tensor, k: int) -> Tuple[torch.Tensor, torch.Tensor]:
         """Catalogue rows and scores of the k best items."""

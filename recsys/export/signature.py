@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recsys.data.dataset import PreparedDataset
 from recsys.export.fields import Fields, fields_of
-from recsys.schema.features import ALL_ROLES, HISTORY, ITEM_ID, USER_ID, Feature, Role
+from recsys.schema.features import ALL_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID, Feature, Role
 from recsys.schema.labels import MAIN, AuxiliaryLabel
 from recsys.schema.tables import TIMESTAMP
 
@@ -119,58 +119,142 @@ def _id_type(dataset: PreparedDataset, name: str) -> str:
     return kind
 
 
-def _retrieval_methods(item_id: str) -> dict[str, Any]:
-    query = [
+def two_stage_signature(
+    retrieval: PreparedDataset,
+    ranking: PreparedDataset,
+    *,
+    history_lengths: Sequence[int],
+    defaults: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Methods of a two-stage recommender, and the fields that either of its models reads.
+
+    Args:
+        retrieval: what the first model was trained on.
+        ranking: what the second was.
+        history_lengths: latest items of a history that each of them sees.
+        defaults: of `num_candidates` and `diversity`.
+    """
+    datasets = {"retrieval": retrieval, "ranking": ranking}
+    records: dict[str, Any] = {}
+    for role in QUERY_ROLES:
+        described = {
+            stage: _fields(one, fields_of(one.schema, one.manifest["config"], flat=False), role)
+            for stage, one in datasets.items()
+        }
+        records[role] = _of_either(described)
+    seen = " and ".join(map(str, history_lengths))
+    history = {
+        "type": f"list of {_id_type(retrieval, ITEM_ID)} item ids, oldest first",
+        "meaning": f"what the user liked before; the models see the latest {seen}",
+        "when_missing": "no history",
+    }
+    return {"methods": _two_stage_methods(_id_type(retrieval, ITEM_ID), defaults), HISTORY: history} | records
+
+
+def _of_either(described: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The fields that any stage reads, each with who does; what they do without it where that differs."""
+    found: dict[str, Any] = {}
+    for stage, fields in described.items():
+        for name, field in fields.items():
+            entry = found.setdefault(name, {**field, "read_by": []})
+            entry["read_by"].append(stage)
+            if field["when_missing"] not in entry["when_missing"]:
+                entry["when_missing"] += f"; in {stage}: {field['when_missing']}"
+            names = [*entry.get("features", []), *field.get("features", [])]
+            if names:
+                entry["features"] = list(dict.fromkeys(names))
+    return found
+
+
+def _query_arguments() -> dict[str, dict[str, Any]]:
+    """Arguments of methods that are about a user, by name."""
+    arguments = [
         _argument("user", "Dict[str, Any]", _RECORD["user"]),
-        _argument(HISTORY, "List[Any]", "raw item ids, oldest first; they are not recommended"),
+        _argument(HISTORY, "List[Any]", "raw item ids, oldest first; they are not recommended", shape=["L"]),
+        _argument("k", "int", "how many items, at least 1"),
+        _argument("context", "Optional[Dict[str, Any]]", _RECORD["context"], default=None),
+        _argument(
+            "exclude",
+            "Optional[List[Any]]",
+            "raw ids of further items to leave out",
+            shape=["E"],
+            default=None,
+        ),
+        _argument(
+            "history_times",
+            "Optional[List[Any]]",
+            "timestamps of the history's items; models that read the history as a bag do without",
+            shape=["L"],
+            default=None,
+        ),
+        _argument(
+            "history_liked",
+            "Optional[List[bool]]",
+            "whether each of them was liked; models that read only what was liked do without",
+            shape=["L"],
+            default=None,
+        ),
     ]
-    context = _argument("context", "Optional[Dict[str, Any]]", _RECORD["context"], default=None)
-    k = _argument("k", "int", "how many items, at least 1")
-    exclude = _argument(
-        "exclude", "Optional[List[Any]]", "raw ids of further items to leave out", default=None
-    )
-    listed = "List[int]" if item_id == "integer" else "List[str]"
-    times = _argument(
-        "history_times",
-        "Optional[List[Any]]",
-        "timestamps of the history's items; models that read the history as a bag do without",
-        default=None,
-    )
-    liked = _argument(
-        "history_liked",
-        "Optional[List[bool]]",
-        "whether each of them was liked; models that read only what was liked do without",
-        default=None,
-    )
+    return {argument["name"]: argument for argument in arguments}
+
+
+def _retrieval_methods(item_id: str) -> dict[str, Any]:
+    asked = _query_arguments()
+    listing = list(asked.values())
+    encoding = [argument for name, argument in asked.items() if name not in ("k", "exclude")]
+    item = _argument("item", "Dict[str, Any]", _RECORD["item"])
+    listed = _listed(item_id)
     return {
         "recommend": {
-            "arguments": [*query, k, context, exclude, times, liked],
+            "arguments": listing,
             "returns": f"Tuple[{listed}, List[float]]: ids and scores, best first",
         },
-        "encode_user": {"arguments": [*query, context, times, liked], "returns": "Tensor [D]"},
-        "encode_item": {
-            "arguments": [_argument("item", "Dict[str, Any]", _RECORD["item"])],
-            "returns": "Tensor [D]",
-        },
+        "encode_user": {"arguments": encoding, "returns": "Tensor [D]"},
+        "encode_item": {"arguments": [item], "returns": "Tensor [D]"},
         "recommend_batch": {
-            "arguments": "users, histories, k and, or None, contexts, excludes, history_times, history_liked",
+            "arguments": _batched(listing),
             "returns": f"Tuple[List[{listed}], List[List[float]]]",
         },
-        "encode_users": {
-            "arguments": "users, histories and, or None, contexts, history_times, history_liked",
-            "returns": "Tensor [B, D]",
+        "encode_users": {"arguments": _batched(encoding), "returns": "Tensor [B, D]"},
+        "encode_items": {"arguments": _batched([item]), "returns": "Tensor [B, D]"},
+        "unread_fields": _unread_fields("record"),
+    }
+
+
+def _two_stage_methods(item_id: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    limits = {
+        "num_candidates": ("Optional[int]", "how many of what is left are ranked, k at least"),
+        "diversity": ("Optional[float]", "weight of variety, 0 to 1; 0 is the order of the probabilities"),
+    }
+    listing = [
+        *_query_arguments().values(),
+        *(_argument(name, *limits[name], default=defaults[name]) for name in limits),
+    ]
+    listed = _listed(item_id)
+    return {
+        "recommend": {
+            "arguments": listing,
+            "returns": f"Tuple[{listed}, List[float], List[float], List[str]]: ids, probabilities, retrieval "
+            "scores and sources: `retrieval`, `ranking` or `diversity`, the first to choose it",
         },
-        "encode_items": {"arguments": "items: a list", "returns": "Tensor [N, D]"},
+        "recommend_batch": {
+            "arguments": _batched(listing),
+            "returns": f"Tuple[List[{listed}], List[List[float]], List[List[float]], List[List[str]]]",
+        },
+        "observe": _observe(),
         "unread_fields": _unread_fields("record"),
     }
 
 
 def _ranking_methods(labels: Sequence[AuxiliaryLabel]) -> dict[str, Any]:
-    rows = _argument("rows", "List[Dict[str, Any]]", "user, item and context fields, and `history`")
+    rows = _argument(
+        "rows", "List[Dict[str, Any]]", "user, item and context fields, and `history`", shape=["B"]
+    )
     heads = {MAIN: "probability that the row is a positive"} | {
         label.name: "probability" if label.kind == "binary" else f"number, as in the column `{label.column}`"
         for label in labels
     }
+    asked = _query_arguments()
     return {
         "predict": {
             "arguments": [rows],
@@ -183,20 +267,23 @@ def _ranking_methods(labels: Sequence[AuxiliaryLabel]) -> dict[str, Any]:
         },
         "predict_items": {
             "arguments": [
-                _argument("user", "Dict[str, Any]", _RECORD["user"]),
-                _argument("item_ids", "List[Any]", "raw item ids"),
-                _argument(HISTORY, "List[Any]", "raw item ids, oldest first"),
-                _argument("context", "Optional[Dict[str, Any]]", _RECORD["context"], default=None),
+                asked["user"],
+                _argument("item_ids", "List[Any]", "raw item ids", shape=["N"]),
+                {**asked[HISTORY], "meaning": "raw item ids, oldest first"},
+                asked["context"],
             ],
             "returns": "Tensor [N]: probability of each item for this user",
         },
-        "observe": {
-            "arguments": [
-                _argument("rows", "List[Dict[str, Any]]", "events in the order of time, with `label`")
-            ],
-            "returns": "None: later requests see these events in their statistics",
-        },
+        "observe": _observe(),
         "unread_fields": _unread_fields("row"),
+    }
+
+
+def _observe() -> dict[str, Any]:
+    meaning = "events in the order of time, with `label`"
+    return {
+        "arguments": [_argument("rows", "List[Dict[str, Any]]", meaning, shape=["B"])],
+        "returns": "None: later requests see these events in their statistics",
     }
 
 
@@ -207,5 +294,43 @@ def _unread_fields(name: str) -> dict[str, Any]:
     }
 
 
-def _argument(name: str, kind: str, meaning: str, **default: Any) -> dict[str, Any]:
-    return {"name": name, "type": kind, "meaning": meaning, **default}
+def _listed(item_id: str) -> str:
+    return "List[int]" if item_id == "integer" else "List[str]"
+
+
+_PLURALS = {
+    "user": "users",
+    HISTORY: "histories",
+    "context": "contexts",
+    "exclude": "excludes",
+    "item": "items",
+}
+_OF_ALL = ("k", "num_candidates", "diversity")
+
+
+def _batched(arguments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same arguments for B requests; what is no part of a request holds for all of them."""
+    found = []
+    for argument in arguments:
+        if argument["name"] in _OF_ALL:
+            found.append(argument)
+            continue
+        kind = argument["type"]
+        is_optional = kind.startswith("Optional[")
+        many = f"List[{kind.removeprefix('Optional[').removesuffix(']') if is_optional else kind}]"
+        found.append(
+            {
+                **argument,
+                "name": _PLURALS.get(argument["name"], argument["name"]),
+                "type": f"Optional[{many}]" if is_optional else many,
+                "shape": ["B", *argument["shape"]],
+            }
+        )
+    return found
+
+
+def _argument(
+    name: str, kind: str, meaning: str, *, shape: Sequence[str] = (), **default: Any
+) -> dict[str, Any]:
+    """An argument; its shape names the lengths of lists, from the outermost on."""
+    return {"name": name, "type": kind, "shape": list(shape), "meaning": meaning, **default}

@@ -8,7 +8,11 @@ import torch
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
-from recsys.export.bundle import export_run, load_scripted
+from recsys.data.options import SideTable
+from recsys.export.bundle import export_run, load_bundle, load_scripted
+from recsys.export.options import ExportOptions
+from recsys.export.recommender import export_two_stage
+from recsys.export.stages import Stage
 from recsys.models.dcn_v2 import DCNv2
 from recsys.models.deep_fm import DeepFM
 from recsys.models.din import DIN
@@ -164,3 +168,44 @@ def newcomer_retrieval(newcomer, tmp_path_factory):
     return export(
         matrix_factorization(newcomer), newcomer, tmp_path_factory.mktemp("newcomer_bundle") / "bundle"
     )
+
+
+@dataclasses.dataclass
+class Recommender:
+    """Two models, the folder of their bundle, its manifest and the program in it."""
+
+    retrieval: Stage
+    ranking: Stage
+    folder: Path
+    manifest: dict[str, Any]
+    program: Any
+
+
+def stage(model: nn.Module, dataset: PreparedDataset, **run: Any) -> Stage:
+    return Stage(model, dataset, HISTORY_LENGTH, run)
+
+
+def export_both(retrieval: Stage, ranking: Stage, folder: Path, **keys: Any) -> Recommender:
+    options = ExportOptions(parity_rows=15, recorded_requests=7, **keys)
+    export_two_stage(retrieval, ranking, folder, options=options, config={"seed": 3}, source="first-run")
+    return Recommender(retrieval, ranking, folder, *load_bundle(folder))
+
+
+@pytest.fixture(scope="session")
+def recommender(shop, tmp_path_factory):
+    """Eight candidates of thirty-four items; both models trained on one dataset."""
+    folder = tmp_path_factory.mktemp("two_stage") / "bundle"
+    return export_both(stage(two_tower(shop), shop), stage(wide_deep(shop), shop), folder, num_candidates=8)
+
+
+@pytest.fixture(scope="session")
+def lean_shop(tmp_path_factory):
+    """The shop without its side tables; some of its items never occur in train, and so are unknown."""
+    changes = {"users": SideTable(), "items": SideTable(), "split": "cold_item"}
+    return worlds.shop(tmp_path_factory.mktemp("lean"), split_fractions=(0.6, 0.2, 0.2), **changes)
+
+
+@pytest.fixture(scope="session")
+def other_shop(tmp_path_factory):
+    """The shop, split otherwise."""
+    return worlds.shop(tmp_path_factory.mktemp("other"), split="leave_last_out")

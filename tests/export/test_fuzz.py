@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 INT64 = st.integers(-(2**63) + 1, 2**63 - 1)
@@ -102,3 +102,58 @@ def test_a_value_of_the_wrong_type_is_answered_or_refused_by_name(retrieval, use
             retrieval.program.encode_user(user, [], context)
     else:
         assert retrieval.program.encode_user(user, [], context).isfinite().all()
+
+
+REQUESTS = st.tuples(
+    *(records(USER_FIELDS), HISTORIES, records(CONTEXT_FIELDS), st.integers(1, 50), HISTORIES),
+    st.one_of(st.none(), st.integers(1, 60)),
+    st.one_of(st.none(), st.floats(0, 1)),
+)
+
+
+def check_list(recommender, user, history, context, k, exclude, num_candidates, diversity):
+    """A list of k known items that are left, each with a probability, a finite score and a source."""
+    ids, probabilities, scores, sources = recommender.program.recommend(
+        user, history, k, context, exclude, num_candidates=num_candidates, diversity=diversity
+    )
+    left = set(recommender.retrieval.dataset.item_ids[1:]) - set(history) - set(exclude)
+    assert len(ids) == len(set(ids)) == min(k, len(left))
+    assert set(ids) <= left
+    assert len(probabilities) == len(scores) == len(sources) == len(ids)
+    assert all(0 <= probability <= 1 for probability in probabilities)
+    assert all(math.isfinite(score) for score in scores)
+    assert set(sources) <= {"retrieval", "ranking", "diversity"}
+    if not diversity:
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert "diversity" not in sources
+
+
+@FUZZ
+@given(REQUESTS)
+def test_every_request_to_two_stages_gets_known_ids_and_probabilities(recommender, asked):
+    check_list(recommender, *asked)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(REQUESTS)
+def test_ten_thousand_requests_to_two_stages_get_known_ids_and_probabilities(recommender, asked):
+    check_list(recommender, *asked)
+
+
+@FUZZ
+@given(wild_records(USER_FIELDS), wild_records(CONTEXT_FIELDS))
+def test_two_stages_answer_a_wrong_type_or_refuse_it_by_name(recommender, user, context):
+    wrong = {
+        field
+        for record, fields in ((user, USER_FIELDS), (context, CONTEXT_FIELDS))
+        for field, value in record.items()
+        if isinstance(value, list) and field in fields and field not in MULTIVALUED
+    }
+    if wrong - set(OUR_NAMES):
+        with pytest.raises(torch.jit.Error, match="must be one value"):
+            recommender.program.recommend(user, [], 3, context)
+    elif not wrong:
+        ids, probabilities, _, _ = recommender.program.recommend(user, [], 3, context)
+        assert len(ids) == 3
+        assert all(0 <= probability <= 1 for probability in probabilities)

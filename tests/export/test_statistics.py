@@ -33,7 +33,7 @@ STATISTICS = {
 HOUR = 3_600_000
 
 
-def world(folder, *, seed=0, split="global_time", **changes):
+def world(folder, *, seed=0, split="global_time", statistics=STATISTICS, **changes):
     """Text items, integer users, instants in milliseconds that several events share, unknown ids late."""
     rng = np.random.default_rng(seed)
     count = 900
@@ -66,7 +66,7 @@ def world(folder, *, seed=0, split="global_time", **changes):
         users=SideTable(path=str(folder / "users.parquet"), features={"plan": {"kind": "id"}}),
         items=SideTable(path=str(folder / "items.parquet"), features={"genres": {"kind": "multi_id"}}),
         label=Label(column="stars", positive_at_least=4),
-        statistics=STATISTICS,
+        statistics=statistics,
         split=split,
         cache_dir=str(folder / "cache"),
         **changes,

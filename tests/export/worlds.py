@@ -1,6 +1,8 @@
 """Raw tables with every kind of feature, made from a seed, and what is prepared from them."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,7 @@ from recsys.data.prepare import prepare
 WORDS = ["Toy", "story", "中文", "Amélie", "II", "the", "GOLDEN-eye", "x_y", "😀", "1995"]
 
 
-def shop(folder: Path, *, seed: int = 0) -> PreparedDataset:
+def shop(folder: Path, *, seed: int = 0, **changes: Any) -> PreparedDataset:
     """Parquet tables: integer users, text items, a second `city`, and every kind, encoder and transform."""
     rng = np.random.default_rng(seed)
     pq.write_table(_users(rng), folder / "users.parquet")
@@ -63,7 +65,7 @@ def shop(folder: Path, *, seed: int = 0) -> PreparedDataset:
         label=Label(column="stars", positive_at_least=4),
         cache_dir=str(folder / "cache"),
     )
-    return PreparedDataset.open(prepare(options))
+    return PreparedDataset.open(prepare(dataclasses.replace(options, **changes)))
 
 
 def newcomer(folder: Path, *, seed: int = 0) -> PreparedDataset:
