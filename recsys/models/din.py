@@ -5,7 +5,7 @@ from each of them and the candidate; that sum and the other features enter an ML
 also enters multiplied by the candidate; ReLU stands for Dice; and weights begin at one.
 
 MovieLens-100K, experiment ml100k_din_global_time, mean of seeds 0 to 2 on test:
-AUC .0000, GAUC .0000, log loss .0000.
+AUC .7003, GAUC .7065, log loss .6214.
 
 Legend: B examples, F embedded features, L longest history, D embedding dimension, N dense features.
 """
