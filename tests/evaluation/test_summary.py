@@ -69,7 +69,7 @@ def test_bundles_of_users_give_intervals_as_wide_as_single_ones(world, monkeypat
         assert bootstrap.num_users == 300
         samples = [
             bootstrap.means(values).samples["a"],
-            bootstrap.auc_samples(labels, values["a"], users_N=bootstrap.users_N),
+            *bootstrap.auc_samples(labels, values["a"], users_N=bootstrap.users_N),
             bootstrap.weighted_samples(
                 np.sin(np.arange(300)), np.arange(300) % 7 + 1, users_U=np.arange(300)
             ),
