@@ -28,6 +28,9 @@ from recsys.schema.features import Feature
 
 UNKNOWN = "unknown"
 
+# Up to so many values of content a matrix with its zeros is quicker than one without.
+_DENSE_VALUES = 128
+
 
 @dataclasses.dataclass(frozen=True)
 class Attribute:
@@ -64,9 +67,9 @@ class Content:
 
     Args:
         features: their names.
-        shares_IG: [I, G] sparse: how an item's weight is spread over its values, each feature alike; rows of
-            sum 1, or 0 without any.
-        vectors_IG: [I, G] sparse: of unit length, from the unit vectors of each feature.
+        shares_IG: [I, G] dense where G is small, else sparse: how an item's weight is spread over its
+            values, each feature alike; rows of sum 1, or 0 without any.
+        vectors_IG: [I, G] likewise: of unit length, from the unit vectors of each feature.
     """
 
     features: tuple[str, ...]
@@ -128,11 +131,11 @@ def content_of(dataset: PreparedDataset) -> Content | None:
             units.append(unit_rows(of_feature))
     if not names:
         return None
-    return Content(
-        features=tuple(names),
-        shares_IG=_unit_sums(sparse.hstack(shares, format="csr")),
-        vectors_IG=unit_rows(sparse.hstack(units, format="csr")),
-    )
+    shares_IG = _unit_sums(sparse.hstack(shares, format="csr")).astype(np.float32)
+    vectors_IG = unit_rows(sparse.hstack(units, format="csr"))
+    if vectors_IG.shape[1] <= _DENSE_VALUES:
+        shares_IG, vectors_IG = shares_IG.toarray(), vectors_IG.toarray()
+    return Content(features=tuple(names), shares_IG=shares_IG, vectors_IG=vectors_IG)
 
 
 def _encoded(dataset: PreparedDataset, feature: Feature) -> Bags:

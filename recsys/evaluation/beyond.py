@@ -69,7 +69,7 @@ class BeyondAccuracy:
         self._is_tail_I = ((classes_I == NEW) | (classes_I == TAIL)).astype(np.float64)
         self._vectors_ID = None if vectors_ID is None else unit_rows(vectors_ID)
         self._content = content_of(dataset)
-        shares_IG = self._content.shares_IG if self._content else sparse.csr_matrix((dataset.num_items, 0))
+        shares_IG = self._content.shares_IG if self._content else np.zeros((dataset.num_items, 0))
         self._history_QG, self._history_popularity_Q = _of_histories(queries, self._counts_I, shares_IG)
         popular = fit_baseline("popularity", dataset, options)
         assert isinstance(popular, FittedBaseline), popular
@@ -123,7 +123,7 @@ def _of_histories(queries: Queries, counts_I: npt.NDArray[np.int64], shares_IG: 
     """Distribution over content [Q, G] and mean train positives [Q] of each query's history."""
     num_items = len(counts_I)
     per_item = np.stack([np.concatenate([[0], counts_I[1:]]), np.arange(num_items) > 0], axis=1)
-    parts, sums = [sparse.csr_matrix((0, shares_IG.shape[1]))], [np.zeros((0, 2))]
+    parts, sums = [], [np.zeros((0, 2))]
     for positions in torch.split(torch.arange(len(queries)), _BLOCK_QUERIES):
         history = queries.histories.select(positions)
         entries = (np.ones(len(history.values)), history.values.numpy(), history.offsets.numpy())
@@ -133,4 +133,5 @@ def _of_histories(queries: Queries, counts_I: npt.NDArray[np.int64], shares_IG: 
     totals = np.concatenate(sums)
     popularity_Q = np.full(len(totals), np.nan)
     np.divide(totals[:, 0], totals[:, 1], out=popularity_Q, where=totals[:, 1] > 0)
-    return sparse.vstack(parts, format="csr"), popularity_Q
+    joined = sparse.vstack(parts, format="csr") if sparse.issparse(shares_IG) else np.concatenate(parts)
+    return joined, popularity_Q

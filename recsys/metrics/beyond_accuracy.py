@@ -227,8 +227,9 @@ def miscalibration(item_rows_QK: Rows, *, history_QG: Any, shares_IG: Any, k: in
 
     Args:
         item_rows_QK: [Q, K] lists.
-        history_QG: [Q, G] sparse: p, from `distributions`; a row without entries where there is none.
-        shares_IG: [I, G] sparse: each item's own distribution, rows of sum 1, or 0 without content.
+        history_QG: [Q, G] p, from `distributions`; a row of zeros where there is none.
+        shares_IG: [I, G] each item's own distribution, rows of sum 1, or 0 without content; dense or sparse,
+            as `history_QG` is.
         k: cut-off.
 
     Returns:
@@ -240,13 +241,10 @@ def miscalibration(item_rows_QK: Rows, *, history_QG: Any, shares_IG: Any, k: in
     values_Q = np.empty(len(item_rows_QK))
     for part, listed_QI in _listed(item_rows_QK[:, :k], num_items=shares_IG.shape[0]):
         p_QG, q_QG = history_QG[part], distributions(listed_QI, shares_IG)
-        known_Q = (np.diff(p_QG.indptr) > 0) & (np.diff(q_QG.indptr) > 0)
-        # Where q is 0 a term is p log(1 / 0.01), as much as p is long; the entries of both take from that.
-        both_p, both_q = p_QG.multiply(q_QG > 0).tocsr(), q_QG.multiply(p_QG > 0).tocsr()
-        taken = both_p.data * np.log1p((1 - _MIXED_IN) / _MIXED_IN * both_q.data / both_p.data)
-        taken_QG = sparse.csr_matrix((taken, both_p.indices, both_p.indptr), shape=both_p.shape)
-        taken_Q = np.asarray(taken_QG.sum(axis=1)).ravel()
-        values_Q[part] = np.where(known_Q, np.maximum(-np.log(_MIXED_IN) - taken_Q, 0), np.nan)
+        has_p_Q, has_q_Q = (np.asarray(one.sum(axis=1)).ravel() > 0 for one in (p_QG, q_QG))
+        # Where q is 0 a term is p log(1 / 0.01), which sums to that logarithm; what both have takes from it.
+        away_Q = -np.log(_MIXED_IN) - _shared(p_QG, q_QG)
+        values_Q[part] = np.where(has_p_Q & has_q_Q, np.maximum(away_Q, 0), np.nan)
     return values_Q
 
 
@@ -255,11 +253,15 @@ def distributions(items_QI: Any, shares_IG: Any) -> Any:
 
     Args:
         items_QI: [Q, I] sparse: how often each item occurs.
-        shares_IG: [I, G] sparse: each item's own distribution.
+        shares_IG: [I, G] each item's own distribution, dense or sparse.
 
     Returns:
-        [Q, G] sparse float64, indices ascending; rows of sum 1, or without entries where no item has content.
+        [Q, G] float64, sparse with ascending indices where `shares_IG` is; rows of sum 1, or of zeros where
+        no item has content.
     """
+    if not sparse.issparse(shares_IG):
+        totals_QG = np.asarray(items_QI @ shares_IG, dtype=np.float64)
+        return totals_QG / np.maximum(totals_QG.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     sums_QG = (items_QI @ shares_IG).tocsr().astype(np.float64)
     sums_QG.eliminate_zeros()
     totals_Q = np.asarray(sums_QG.sum(axis=1)).ravel()
@@ -268,12 +270,25 @@ def distributions(items_QI: Any, shares_IG: Any) -> Any:
     return sums_QG
 
 
+def _shared(p_QG: Any, q_QG: Any) -> Values:
+    """sum_g p_g log(1 + 99 q_g / p_g) over what both distributions have, [Q]."""
+    odds = (1 - _MIXED_IN) / _MIXED_IN
+    if not sparse.issparse(p_QG):
+        ratio_QG = np.zeros(p_QG.shape)
+        np.divide(odds * q_QG, p_QG, out=ratio_QG, where=p_QG > 0)
+        return np.asarray((p_QG * np.log1p(ratio_QG)).sum(axis=1))
+    both_p, both_q = p_QG.multiply(q_QG > 0).tocsr(), q_QG.multiply(p_QG > 0).tocsr()
+    terms = both_p.data * np.log1p(odds * both_q.data / both_p.data)
+    terms_QG = sparse.csr_matrix((terms, both_p.indices, both_p.indptr), shape=both_p.shape)
+    return np.asarray(terms_QG.sum(axis=1)).ravel()
+
+
 def _listed(first_QK: Rows, *, num_items: int) -> Iterator[tuple[slice, Any]]:
     """Blocks of queries, and for each how often its lists hold each item, [Q, I] sparse."""
     width = first_QK.shape[1]
     for begin in range(0, len(first_QK), _BLOCK_QUERIES):
-        block_QK = first_QK[begin : begin + _BLOCK_QUERIES]
-        places = np.arange(0, block_QK.size + 1, width)
+        block_QK = first_QK[begin : begin + _BLOCK_QUERIES].astype(np.int32)
+        places = np.arange(0, block_QK.size + 1, width, dtype=np.int32)
         entries = (np.ones(block_QK.size, dtype=np.float32), block_QK.ravel(), places)
         yield (
             slice(begin, begin + len(block_QK)),

@@ -127,7 +127,8 @@ def personalisation(item_rows_QK: Rows, *, users_Q: Rows, num_items: int, k: int
     pairs = len(first_QK) ** 2 - int((sizes_U**2).sum())
     if not pairs:
         return float("nan")
-    entries = (np.ones(first_QK.size, np.float32), first_QK.ravel(), np.arange(0, first_QK.size + 1, k))
+    items = first_QK.astype(np.int32).ravel()
+    entries = (np.ones(first_QK.size, np.float32), items, np.arange(0, first_QK.size + 1, first_QK.shape[1]))
     lists_QI = sparse.csr_matrix(entries, shape=(len(first_QK), num_items))
     own = (np.ones(len(users_Q), np.float32), (users_Q, np.arange(len(users_Q))))
     own_UI = (sparse.csr_matrix(own, shape=(len(sizes_U), len(users_Q))) @ lists_QI).tocsr()
