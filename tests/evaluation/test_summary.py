@@ -92,3 +92,17 @@ def test_block_has_null_for_what_was_not_measured(world):
     assert block["intervals"]["c"] is None
     low, high = block["intervals"]["a"]
     assert low < block["metrics"]["a"] < high
+
+
+def test_query_without_a_value_is_left_out_of_mean_and_samples(world):
+    users, values = world
+    known = values["a"] > 0.3
+    bootstrap = Bootstrap(users, OPTIONS)
+    holed = {"a": np.where(known, values["a"], np.nan), "b": values["b"], "none": np.full(len(users), np.nan)}
+    figures, without = bootstrap.means(holed), bootstrap.means({"a": values["a"]}, mask=known)
+    assert figures.values["a"] == pytest.approx(values["a"][known].mean())
+    assert figures.samples["a"] == pytest.approx(without.samples["a"])
+    assert figures.values["b"] == pytest.approx(values["b"].mean())
+    block = bootstrap.block(figures, keys=["a", "none"])
+    assert block["intervals"]["a"] == bootstrap.interval(figures.samples["a"])
+    assert (block["metrics"]["none"], block["intervals"]["none"]) == (None, None)
