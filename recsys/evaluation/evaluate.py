@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,7 @@ from torch import nn
 from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
 from recsys.data.queries import Queries
-from recsys.evaluation.baselines import FittedBaseline, fit_baseline
+from recsys.evaluation.baselines import fit_baseline
 from recsys.evaluation.examples import ranking_examples, retrieval_examples
 from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
 from recsys.evaluation.options import EvaluationOptions
@@ -33,18 +34,25 @@ from recsys.evaluation.predictions import (
     predictions_table,
     with_negatives,
 )
+from recsys.evaluation.probabilities import users_table
 from recsys.evaluation.protocol import ranking_protocol, retrieval_protocol
-from recsys.evaluation.recommendations import queries_table, recommend, recommendations_table
-from recsys.evaluation.results import results_of
+from recsys.evaluation.recommendations import (
+    candidate_vectors,
+    queries_table,
+    recommend,
+    recommendations_table,
+)
+from recsys.evaluation.results import calibration_of, exposure_of, results_of
 from recsys.evaluation.station import (
     PREDICTIONS,
     QUERIES,
     RECOMMENDATIONS,
+    USERS,
     EvaluatedRun,
     heading,
     write_station,
 )
-from recsys.models.protocols import events_read
+from recsys.models.protocols import RetrievalModel, events_read
 from recsys.schema.tables import USER_ID
 
 logger = logging.getLogger(__name__)
@@ -75,7 +83,7 @@ def evaluate_retrieval(
     """
     queries = _queries(model, dataset, options, history_length)
     lists = recommend(model.eval(), dataset, queries, k=options.list_length, batch_size=options.batch_size)
-    judge = RetrievalJudge(dataset, queries, options)
+    judge = _retrieval_judge(model, dataset, queries, options)
     judged = judge.judge(lists)
     baselines = _judge_baselines(judge, dataset, queries, options)
     protocol = retrieval_protocol(dataset, options, queries=queries)
@@ -91,10 +99,11 @@ def evaluate_retrieval(
         **results_of(
             judge, judged, baselines, main_metric=f"ndcg@{options.main_k}", small_slice=options.small_slice
         ),
+        "exposure": exposure_of(judged, baselines),
     }
     tables = {
         RECOMMENDATIONS: recommendations_table(dataset, queries, lists),
-        QUERIES: queries_table(dataset, queries, judged.values),
+        QUERIES: queries_table(dataset, queries, judged.values, described=judge.described),
     }
     examples = retrieval_examples(dataset, queries, lists, options)
     return write_station(run, options, results, tables=tables, examples=examples)
@@ -124,7 +133,7 @@ def evaluate_ranking(
         negatives_per_positive: `data.negatives_per_positive` of the run.
 
     Returns:
-        The station's folder: `metrics.json`, `report.html`, `predictions.parquet`.
+        The station's folder: `metrics.json`, `report.html`, `predictions.parquet`, `users.parquet`.
 
     Raises:
         ValueError: the test split has no row, or a probability is not a number.
@@ -152,8 +161,15 @@ def evaluate_ranking(
         },
         **results_of(judge, judged, baselines, main_metric="auc", small_slice=options.small_slice),
         "reliability": judge.reliability(probabilities),
+        "calibration": calibration_of(judge, judged, probabilities, small_slice=options.small_slice),
     }
-    tables = {PREDICTIONS: predictions_table(rows, probabilities[: len(rows)])}
+    asking = pa.chunked_array(
+        [chunk for _ in range(len(events) // len(rows)) for chunk in rows[USER_ID].chunks]
+    )
+    tables = {
+        PREDICTIONS: predictions_table(rows, probabilities[: len(rows)]),
+        USERS: users_table(asking, judge.labels_N, probabilities, values=judged.values),
+    }
     examples = ranking_examples(dataset, rows, probabilities[: len(rows)], options)
     return write_station(run, options, results, tables=tables, examples=examples)
 
@@ -187,14 +203,12 @@ def quick_metrics(
     judged: dict[str, Judged] = {}
     if task == "retrieval":
         queries = _queries(model, dataset, quick, history_length)
-        retrieval_judge = RetrievalJudge(dataset, queries, quick)
-        popular = fit_baseline("popularity", dataset, quick)
-        assert isinstance(popular, FittedBaseline)
+        retrieval_judge = _retrieval_judge(model, dataset, queries, quick)
         lists = {
             "model": recommend(
                 model.eval(), dataset, queries, k=quick.list_length, batch_size=quick.batch_size
             ),
-            "popularity": popular.recommend(queries, quick.list_length),
+            "popularity": retrieval_judge.beyond.obvious,
         }
         judged = {name: retrieval_judge.judge(answer, on_slices=False) for name, answer in lists.items()}
     else:
@@ -211,7 +225,10 @@ def quick_metrics(
         judged = {
             name: ranking_judge.judge(answer, on_slices=False) for name, answer in probabilities.items()
         }
-    return {name: one.figures.values for name, one in judged.items()}
+    return {
+        name: {key: value for key, value in one.figures.values.items() if not math.isnan(value)}
+        for name, one in judged.items()
+    }
 
 
 def query_values(
@@ -241,7 +258,7 @@ def query_values(
     if task == "retrieval":
         queries = _queries(model, dataset, quick, history_length)
         lists = recommend(model.eval(), dataset, queries, k=quick.list_length, batch_size=quick.batch_size)
-        values = RetrievalJudge(dataset, queries, quick).judge(lists, on_slices=False).values
+        values = _retrieval_judge(model, dataset, queries, quick).judge(lists, on_slices=False).values
         users = pa.array(queries.user_ids)
     else:
         events = _events(dataset, quick, num_negatives=0)
@@ -251,6 +268,15 @@ def query_values(
         values = RankingJudge(dataset, events, quick).judge(answers, on_slices=False).values
         users = dataset.split_table("test")[USER_ID]
     return pa.table({USER_ID: users, **values})
+
+
+def _retrieval_judge(
+    model: nn.Module, dataset: PreparedDataset, queries: Queries, options: EvaluationOptions
+) -> RetrievalJudge:
+    """A judge that compares items by the model's own vectors of them."""
+    assert isinstance(model, RetrievalModel)
+    vectors_ID = candidate_vectors(model.eval(), dataset).float().cpu().numpy()
+    return RetrievalJudge(dataset, queries, options, vectors_ID=vectors_ID)
 
 
 def _judge_baselines(
@@ -264,8 +290,12 @@ def _judge_baselines(
             logger.warning("baseline `%s` is left out: %s", name, fitted)
             judged[name] = fitted
             continue
-        answers = fitted.recommend(queries, options.list_length)
-        judged[name] = dataclasses.replace(judge.judge(answers), chosen=fitted.chosen)
+        # The judge has asked for the most popular items already.
+        is_obvious = name == "popularity"
+        answers = judge.beyond.obvious if is_obvious else fitted.recommend(queries, options.list_length)
+        judged[name] = dataclasses.replace(
+            judge.judge(answers, cut_offs=[options.main_k]), chosen=fitted.chosen
+        )
         logger.info("baseline `%s` judged", name)
     return judged
 

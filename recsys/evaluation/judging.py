@@ -1,27 +1,33 @@
 """Judging lists and probabilities, overall and on every slice.
 
-Legend: Q queries, K ranks, N rows, I catalogue.
+Legend: Q queries, K ranks, N rows, I catalogue, V values of a jagged field.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
-import torch
+import pyarrow as pa
 
 from recsys.data.dataset import PreparedDataset
-from recsys.data.events import Bags, Events
+from recsys.data.events import Events
 from recsys.data.queries import Queries
+from recsys.evaluation.attributes import attributes, columns_of
+from recsys.evaluation.beyond import BeyondAccuracy
+from recsys.evaluation.expressions import Mask
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.probabilities import RELIABILITY_BINS, figures_of, reliability_of
 from recsys.evaluation.recommendations import Lists
 from recsys.evaluation.slices import (
-    ITEM_CLASSES,
-    Mask,
+    Holding,
     Slice,
+    attribute_slices,
+    custom_slices,
     history_slices,
     item_classes,
     item_slices,
@@ -29,11 +35,12 @@ from recsys.evaluation.slices import (
     user_slices,
 )
 from recsys.evaluation.summary import Bootstrap, Figures, Values
-from recsys.metrics.beyond_accuracy import coverage, novelty, self_information
-from recsys.metrics.classification import auc, gauc, reliability, row_log_loss, user_auc
+from recsys.metrics.classification import row_log_loss
 from recsys.metrics.ranking import find_hits, ranking_metrics
 
-_RELIABILITY_BINS = 10
+_MICROSECONDS_A_DAY = 86_400_000_000
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +48,18 @@ class Judged:
     """One system's answers, judged.
 
     Args:
-        values: [Q] or [N] for each metric that has a value per query or row.
+        values: [Q] or [N] for each metric that has a value per query or row; NaN where it cannot be told.
         figures: over all of them.
         slices: figures on each of the judge's slices.
         chosen: what a baseline picked on the validation split, by its key.
+        lorenz: of lists: the Lorenz curve of exposure.
     """
 
     values: Values
     figures: Figures
     slices: list[Figures]
     chosen: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    lorenz: list[list[float]] = dataclasses.field(default_factory=list)
 
 
 class RetrievalJudge:
@@ -60,47 +69,79 @@ class RetrievalJudge:
         dataset: the prepared dataset.
         queries: of the test split.
         options: cut-offs, slices and resamples.
+        vectors_ID: candidate vectors of the model, for the diversity by embedding of everybody's lists; it
+            is left out without them.
     """
 
-    def __init__(self, dataset: PreparedDataset, queries: Queries, options: EvaluationOptions) -> None:
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        queries: Queries,
+        options: EvaluationOptions,
+        *,
+        vectors_ID: npt.NDArray[np.float32] | None = None,
+    ) -> None:
         self.ks = sorted(options.k)
-        self.num_items = dataset.num_items
-        self.relevant = queries.relevant
         self.bootstrap = Bootstrap(queries.events.history_rows.numpy(), options)
-        counts_I = dataset.item_counts.numpy()
-        self._bits_I = self_information(counts_I)
-        classes_V = item_classes(counts_I)[queries.relevant.values.numpy()]
-        self._relevant_of_class = [_keep(self.relevant, classes_V == c) for c in range(len(ITEM_CLASSES))]
-        has_class = [(bags.lengths > 0).numpy() for bags in self._relevant_of_class]
+        classes_I = item_classes(dataset.item_counts.numpy())
+        self.beyond = BeyondAccuracy(dataset, queries, options, classes_I=classes_I, vectors_ID=vectors_ID)
+        self._relevant = queries.relevant
+        self._relevant_query_V, self._relevant_rows_V = _different(queries)
         lengths_Q = queries.histories.lengths.numpy()
-        self.slices = _slices(dataset, queries.events, lengths_Q, has_class, hot_history=options.hot_history)
+        self.described = describe(
+            dataset, queries.events, history_lengths_N=lengths_Q, about_items=queries.mode == "event"
+        ).append_column("num_relevant", pa.array(queries.relevant.lengths.numpy()))
+        self.slices = _slices(
+            dataset, queries.events, options, described=self.described, holding=self._holding
+        )
 
-    def judge(self, lists: Lists, *, on_slices: bool = True) -> Judged:
-        """Figures of these lists, overall and, unless told otherwise, on every slice."""
-        values = self._accuracy(lists, self.relevant)
-        for k in self.ks:
-            values[f"novelty@{k}"] = novelty(lists.item_rows, self_information_I=self._bits_I, k=k)
-        figures = self.bootstrap.means(values)
-        for k in self.ks:
-            figures.values[f"coverage@{k}"] = coverage(lists.item_rows, num_items=self.num_items, k=k)
-        slices = self._on_slices(lists, values) if on_slices else []
-        return Judged(values=values, figures=figures, slices=slices)
+    def judge(self, lists: Lists, *, on_slices: bool = True, cut_offs: Sequence[int] | None = None) -> Judged:
+        """Figures of these lists, overall and, unless told otherwise, on every slice.
 
-    def _on_slices(self, lists: Lists, values: Values) -> list[Figures]:
-        of_class = [self._accuracy(lists, relevant) for relevant in self._relevant_of_class]
-        return [
-            self.bootstrap.means(values if s.item_class is None else of_class[s.item_class], mask=s.mask)
-            for s in self.slices
-        ]
-
-    def _accuracy(self, lists: Lists, relevant: Bags) -> dict[str, npt.NDArray[np.float64]]:
-        """[Q] for every ranking metric at every cut-off."""
+        Args:
+            lists: of any system.
+            on_slices: whether to look at the slices.
+            cut_offs: at which the slices are judged; all when None.
+        """
         hits_QK, num_relevant_Q = find_hits(
             lists.item_rows,
-            relevant_rows_V=relevant.values.numpy(),
-            relevant_offsets=relevant.offsets.numpy(),
+            relevant_rows_V=self._relevant.values.numpy(),
+            relevant_offsets=self._relevant.offsets.numpy(),
         )
-        return ranking_metrics(hits_QK, num_relevant_Q, ks=self.ks)
+        values = ranking_metrics(hits_QK, num_relevant_Q, ks=self.ks) | self.beyond.values(lists, hits_QK)
+        figures = self.bootstrap.means(values)
+        figures.values.update(self.beyond.of_all(lists))
+        slices = self._on_slices(lists, hits_QK, values, cut_offs or self.ks) if on_slices else []
+        return Judged(values=values, figures=figures, slices=slices, lorenz=self.beyond.lorenz(lists))
+
+    def _on_slices(
+        self, lists: Lists, hits_QK: npt.NDArray[np.bool_], values: Values, cut_offs: Sequence[int]
+    ) -> list[Figures]:
+        asked = {key: value for key, value in values.items() if int(key.partition("@")[2]) in cut_offs}
+        return [
+            self.bootstrap.means(asked, mask=one.mask)
+            if one.items is None
+            else self._on_items(lists, hits_QK, one, cut_offs)
+            for one in self.slices
+        ]
+
+    def _on_items(
+        self, lists: Lists, hits_QK: npt.NDArray[np.bool_], piece: Slice, cut_offs: Sequence[int]
+    ) -> Figures:
+        """Accuracy where only the relevant items of the slice count."""
+        assert piece.items is not None
+        hits_QK = hits_QK[piece.mask] & piece.items[lists.item_rows[piece.mask]]
+        num_relevant_Q = self._num_relevant(piece.items)[piece.mask]
+        values = ranking_metrics(hits_QK, num_relevant_Q, ks=cut_offs)
+        return self.bootstrap.means_of(values, users_N=self.bootstrap.users_N[piece.mask])
+
+    def _num_relevant(self, items: Mask) -> npt.NDArray[np.int64]:
+        """[Q] how many of these items are relevant."""
+        counted = self._relevant_query_V[items[self._relevant_rows_V]]
+        return np.bincount(counted, minlength=len(self._relevant)).astype(np.int64)
+
+    def _holding(self, items: Mask) -> Mask:
+        return self._num_relevant(items) > 0
 
 
 class RankingJudge:
@@ -115,73 +156,117 @@ class RankingJudge:
     def __init__(self, dataset: PreparedDataset, events: Events, options: EvaluationOptions) -> None:
         self.labels_N = events.positives.numpy().astype(np.int64)
         self.bootstrap = Bootstrap(events.history_rows.numpy(), options)
-        classes_N = item_classes(dataset.item_counts.numpy())[events.item_rows.numpy()]
+        item_rows_N = events.item_rows.numpy()
         lengths_N = dataset.histories("test").spans(events).lengths.numpy()
-        has_class = [classes_N == c for c in range(len(ITEM_CLASSES))]
-        self.slices = _slices(dataset, events, lengths_N, has_class, hot_history=options.hot_history)
+        self.described = describe(dataset, events, history_lengths_N=lengths_N, about_items=True)
+        self.slices = _slices(
+            dataset, events, options, described=self.described, holding=lambda items: items[item_rows_N]
+        )
 
     def judge(self, probabilities_N: npt.NDArray[np.float64], *, on_slices: bool = True) -> Judged:
         """Figures of these probabilities, overall and, unless told otherwise, on every slice."""
         values = {"log_loss": row_log_loss(self.labels_N, probabilities_N)}
-        everything = np.ones(len(probabilities_N), dtype=np.bool_)
         return Judged(
             values=values,
-            figures=self._figures(probabilities_N, values, everything),
-            slices=[self._figures(probabilities_N, values, s.mask) for s in self.slices if on_slices],
+            figures=figures_of(self.bootstrap, self.labels_N, probabilities_N),
+            slices=[
+                figures_of(self.bootstrap, self.labels_N, probabilities_N, mask=one.mask)
+                for one in self.slices
+                if on_slices
+            ],
         )
 
-    def reliability(self, probabilities_N: npt.NDArray[np.float64]) -> list[dict[str, float]]:
+    def reliability(self, probabilities_N: npt.NDArray[np.float64]) -> list[dict[str, float | None]]:
         """Predicted and observed share of positives of up to ten bins, for `metrics.json`."""
-        bins = reliability(self.labels_N, probabilities_N, num_bins=_RELIABILITY_BINS)
-        names = ("predicted", "observed", "rows")
-        return [
-            dict(zip(names, values, strict=True)) for values in zip(*(b.tolist() for b in bins), strict=True)
-        ]
+        return reliability_of(self.bootstrap, self.labels_N, probabilities_N, num_bins=RELIABILITY_BINS)
 
-    def _figures(self, probabilities_N: npt.NDArray[np.float64], values: Values, mask: Mask) -> Figures:
-        """AUC, GAUC and log loss; no AUC where the rows are all of one class."""
-        figures = self.bootstrap.means(values, mask=mask)
-        labels_N, scores_N, users_N = self.labels_N[mask], probabilities_N[mask], self.bootstrap.users_N[mask]
-        if 0 < labels_N.sum() < len(labels_N):
-            figures.values["auc"] = auc(labels_N, scores_N)
-            figures.samples["auc"] = self.bootstrap.auc_samples(labels_N, scores_N, users_N=users_N)
-        users_U, auc_U, num_rows_U = user_auc(labels_N, scores_N, users_N)
-        if len(users_U):
-            figures.values["gauc"] = gauc(labels_N, scores_N, users_N)
-            figures.samples["gauc"] = self.bootstrap.weighted_samples(auc_U, num_rows_U, users_U=users_U)
-        return figures
+
+def describe(
+    dataset: PreparedDataset,
+    events: Events,
+    *,
+    history_lengths_N: npt.NDArray[np.int64],
+    about_items: bool,
+) -> pa.Table:
+    """What may be said of each query or row in a slice of the configuration.
+
+    Args:
+        dataset: holds users and items.
+        events: N queries or rows.
+        history_lengths_N: [N] positives before each.
+        about_items: each is about one item, whose columns are added with `item.` before their names.
+
+    Returns:
+        N rows: the columns of the users' table, of the items' table, `history_length`, and where train ends
+        at one instant for everybody `days_since_train`.
+    """
+    columns = columns_of(
+        dataset,
+        user_rows=events.user_rows.numpy(),
+        item_rows=events.item_rows.numpy() if about_items else None,
+    )
+    columns |= {"history_length": pa.array(history_lengths_N)}
+    train_end = _train_end_us(dataset)
+    if train_end is not None:
+        days_N = (events.timestamps.numpy() - train_end) / _MICROSECONDS_A_DAY
+        columns |= {"days_since_train": pa.array(days_N)}
+    return pa.table(columns)
 
 
 def _slices(
     dataset: PreparedDataset,
     events: Events,
-    lengths_N: npt.NDArray[np.int64],
-    has_class: list[Mask],
+    options: EvaluationOptions,
     *,
-    hot_history: int,
+    described: pa.Table,
+    holding: Holding,
 ) -> list[Slice]:
-    """The default slices that hold anything."""
+    """The slices that hold anything."""
+    lengths_N = described["history_length"].to_numpy()
     every = [
-        *user_slices(lengths_N, hot_history=hot_history),
-        *item_slices(has_class),
+        *user_slices(lengths_N, hot_history=options.hot_history),
+        *item_slices(item_classes(dataset.item_counts.numpy()), holding=holding),
         *history_slices(lengths_N),
         *_times(dataset, events),
     ]
+    for attribute in attributes(dataset, at_most=options.max_slices_per_attribute):
+        pieces = attribute_slices(attribute, user_rows_N=events.user_rows.numpy(), holding=holding)
+        held = [one for one in pieces if one.mask.any()]
+        every += held if len(held) > 1 else []
+    for one in custom_slices(options.slices, described):
+        if not one.mask.any():
+            logger.warning(
+                "`evaluation.slices.%s` is true for no query or row and left out: `%s`",
+                one.name,
+                one.description,
+            )
+        every.append(one)
     return [one for one in every if one.mask.any()]
 
 
 def _times(dataset: PreparedDataset, events: Events) -> Iterator[Slice]:
     """Steps of time, where one instant ends the train split for everybody."""
+    train_end = _train_end_us(dataset)
+    if train_end is not None:
+        yield from time_slices(events.timestamps.numpy(), train_end_us=train_end)
+
+
+def _train_end_us(dataset: PreparedDataset) -> int | None:
     boundaries = dataset.manifest["split"]["boundaries"]
-    if boundaries and dataset.has_timestamps:
-        train_end = datetime.fromisoformat(boundaries[0]["iso"])
-        yield from time_slices(
-            events.timestamps.numpy(), train_end_us=round(train_end.timestamp() * 1_000_000)
-        )
+    if not boundaries or not dataset.has_timestamps:
+        return None
+    return round(datetime.fromisoformat(boundaries[0]["iso"]).timestamp() * 1_000_000)
 
 
-def _keep(bags: Bags, kept_V: Mask) -> Bags:
-    """The bags with only the values that are kept."""
-    before = np.concatenate([[0], np.cumsum(kept_V)])
-    offsets = before[bags.offsets.numpy()]
-    return Bags(values=bags.values[torch.from_numpy(kept_V)], offsets=torch.from_numpy(offsets))
+def _different(queries: Queries) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Query and catalogue row of each relevant item, as `find_hits` counts them.
+
+    A known item once a query, an unknown one (row 0) each time.
+    """
+    rows_V = queries.relevant.values.numpy().astype(np.int64)
+    query_V = np.repeat(np.arange(len(queries)), queries.relevant.lengths.numpy())
+    known_V = rows_V > 0
+    span = int(rows_V.max(initial=0)) + 1
+    pairs = np.unique(query_V[known_V] * span + rows_V[known_V])
+    unknown = query_V[~known_V]
+    return np.concatenate([pairs // span, unknown]), np.concatenate([pairs % span, np.zeros_like(unknown)])

@@ -1,7 +1,10 @@
 """EvaluationOptions: every key under `evaluation.`, with its type, meaning and default."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
+
+from recsys.evaluation.expressions import parse
 
 Baseline = Literal["popularity", "popularity_recent", "item_knn", "ease"]
 QueryChoice = Literal["auto", "event", "user"]
@@ -26,6 +29,9 @@ class EvaluationOptions:
         ease_l2: regularisation of `ease`; of several, the best on the validation split is taken.
         ease_max_items: largest catalogue for which `ease` is fitted: it inverts a matrix of items by items.
         hot_history: users with so many positives before the query count as hot, others with any as warm.
+        slices: slices of your own: an expression by the name of each, see `recsys.evaluation.expressions`;
+            it may name the columns of `queries.parquet` that are no metrics.
+        max_slices_per_attribute: a profile or item feature of at most so many values is a group of slices.
         resamples: bootstrap resamples of users behind every interval; 0 leaves the intervals out.
         confidence: share of resamples that an interval covers.
         small_slice: slices of fewer users are marked as small.
@@ -44,6 +50,8 @@ class EvaluationOptions:
     ease_l2: tuple[float, ...] = (200.0, 100.0, 500.0, 1000.0)
     ease_max_items: int = 20_000
     hot_history: int = 50
+    slices: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    max_slices_per_attribute: int = 20
     resamples: int = 1000
     confidence: float = 0.95
     small_slice: int = 50
@@ -66,7 +74,13 @@ class EvaluationOptions:
         for key in ("batch_size", "hot_history"):
             if getattr(self, key) < 1:
                 raise ValueError(f"`evaluation.{key}` must be at least 1, got {getattr(self, key)}")
+        self._check_counts()
+        for name, expression in self.slices.items():
+            parse(expression, key=f"evaluation.slices.{name}")
+
+    def _check_counts(self) -> None:
         for key in (
+            "max_slices_per_attribute",
             "resamples",
             "small_slice",
             "num_examples",

@@ -163,12 +163,13 @@ def _series(name: str, block: dict[str, Any], keys: Sequence[str], *, with_inter
 
 def _slices(results: dict[str, Any]) -> str:
     key, best = results["main_metric"], results["verdict"]["against"]
+    headings = {one["group"]: one["heading"] for one in results["slice_groups"]}
     rows = []
     group = None
     for piece in results["slices"]:
         if piece["group"] != group:
             group = piece["group"]
-            rows.append(f'<tr class="group"><td colspan="6">{_GROUPS[group].heading}</td></tr>')
+            rows.append(f'<tr class="group"><td colspan="6">{escape(headings[group])}</td></tr>')
         rows.append(_slice_row(piece, key=key, best=best))
     asked = "rows" if results["task"] == "ranking" else "queries"
     beside = [NAMES[best], "difference"] if best else []

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
-from recsys.evaluation.slices import Slice
+from recsys.evaluation.slices import Slice, slice_groups
 from recsys.evaluation.summary import Bootstrap, Figures
 
-LESS_IS_BETTER = ("log_loss",)
+LESS_IS_BETTER = ("log_loss", "normalised_entropy", "calibration_error")
+
+_SPELLED = {
+    "pr_auc": "PR-AUC",
+    "diversity_content": "diversity by content",
+    "diversity_embedding": "diversity by embedding",
+    "gini": "Gini coefficient of exposure",
+    "exposure_entropy": "entropy of exposure",
+}
 
 NAMES = {
     "model": "this model",
@@ -65,6 +76,7 @@ def results_of(
             for name, one in baselines.items()
         },
         "comparisons": comparisons,
+        "slice_groups": slice_groups(judge.slices),
         "slices": [
             {
                 **_describe(piece, bootstrap, small_slice=small_slice),
@@ -73,6 +85,34 @@ def results_of(
             for index, piece in enumerate(judge.slices)
         ],
     }
+
+
+def exposure_of(judged: Judged, baselines: Mapping[str, Judged | str]) -> dict[str, Any]:
+    """`{system: {"lorenz": [[share of items, share of exposure], ...]}}`, of lists at the main cut-off."""
+    measured = {name: one for name, one in baselines.items() if isinstance(one, Judged)}
+    return {name: {"lorenz": one.lorenz} for name, one in {"model": judged, **measured}.items()}
+
+
+def calibration_of(
+    judge: RankingJudge, judged: Judged, probabilities_N: npt.NDArray[np.float64], *, small_slice: int
+) -> list[dict[str, Any]]:
+    """Predicted over observed on each slice; `ratio` and `interval` are null where nothing was observed."""
+    found = []
+    for piece, figures in zip(judge.slices, judged.slices, strict=True):
+        block = judge.bootstrap.block(figures, keys=["predicted_over_observed"])
+        said = _describe(piece, judge.bootstrap, small_slice=small_slice)
+        found.append(
+            {
+                **{key: said[key] for key in ("group", "name", "description")},
+                "rows": said["size"],
+                **{key: said[key] for key in ("users", "small")},
+                "predicted": float(probabilities_N[piece.mask].mean()),
+                "observed": float(judge.labels_N[piece.mask].mean()),
+                "ratio": block["metrics"]["predicted_over_observed"],
+                "interval": block["intervals"]["predicted_over_observed"],
+            }
+        )
+    return found
 
 
 def _describe(piece: Slice, bootstrap: Bootstrap, *, small_slice: int) -> dict[str, Any]:
@@ -155,5 +195,8 @@ def _verdict(
 def metric_name(key: str) -> str:
     """How a metric is called in front of people: `ndcg@10` is NDCG@10, `hit_rate@5` is hit rate@5."""
     name, _, k = key.partition("@")
-    shown = name.upper() if name in ("ndcg", "mrr", "map", "auc", "gauc") else name.replace("_", " ")
+    if name in _SPELLED:
+        shown = _SPELLED[name]
+    else:
+        shown = name.upper() if name in ("ndcg", "mrr", "map", "auc", "gauc") else name.replace("_", " ")
     return f"{shown}@{k}" if k else shown

@@ -6,12 +6,18 @@ Legend: I catalogue, N queries or rows.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-Mask = npt.NDArray[np.bool_]
+from recsys.evaluation.attributes import UNKNOWN, Attribute
+from recsys.evaluation.expressions import Mask, select
+
+# [I] which items -> [N] which queries have a relevant one of them, or which rows are about one.
+Holding = Callable[[Mask], Mask]
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 _HISTORY_BINS = (0, 1, 5, 10, 20, 50, 100, 200)
@@ -27,6 +33,16 @@ _ITEM_DESCRIPTIONS = (
 )
 
 
+# By group: how it is called above its rows, and along the axis of a chart where its slices are steps.
+_HEADINGS = {
+    "user": ("Users, by the positives they had before", ""),
+    "item": ("Items, by their popularity in train", "popularity in train"),
+    "history_length": ("Length of the history", "positives before the query"),
+    "days_since_train": ("Time since the end of train", "days since the end of train"),
+    "custom": ("Slices of the configuration", ""),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Slice:
     """Queries (or rows) that have something in common.
@@ -36,14 +52,18 @@ class Slice:
         name: which slice of the group.
         description: for readers.
         mask: [N] bool, who is in it.
-        item_class: when given, only relevant items of this class count, and queries that have one.
+        items: [I] bool; when given, only relevant items among these count, and queries that have one.
+        heading: of the group, where it is one of an attribute.
+        axis: likewise.
     """
 
     group: str
     name: str
     description: str
     mask: Mask
-    item_class: int | None = None
+    items: Mask | None = None
+    heading: str = ""
+    axis: str = ""
 
 
 def item_classes(train_positives_I: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -100,12 +120,59 @@ def time_slices(timestamps_us_N: npt.NDArray[np.int64], *, train_end_us: int) ->
         yield Slice("days_since_train", name, f"{name} days after the end of train", bins_N == index)
 
 
-def item_slices(classes_of_relevant: Sequence[Mask]) -> Iterator[Slice]:
+def item_slices(classes_I: npt.NDArray[np.int64], *, holding: Holding) -> Iterator[Slice]:
     """New, tail, middle and head items.
 
     Args:
-        classes_of_relevant: for each class, [N] bool: has the query (row) a relevant item (its item) of
-            that class.
+        classes_I: from `item_classes`.
+        holding: which queries (rows) some items are among the relevant ones of.
     """
-    for item_class, mask in enumerate(classes_of_relevant):
-        yield Slice("item", ITEM_CLASSES[item_class], _ITEM_DESCRIPTIONS[item_class], mask, item_class)
+    for item_class, name in enumerate(ITEM_CLASSES):
+        items = classes_I == item_class
+        yield Slice("item", name, _ITEM_DESCRIPTIONS[item_class], holding(items), items)
+
+
+def attribute_slices(
+    attribute: Attribute, *, user_rows_N: npt.NDArray[np.int64], holding: Holding
+) -> Iterator[Slice]:
+    """A slice for each value of an attribute, the unknown one last; items with several are in several.
+
+    Args:
+        attribute: of the users, or of the items.
+        user_rows_N: [N] whose queries or rows.
+        holding: as in `item_slices`.
+    """
+    of_user = attribute.role == "user"
+    group = f"{'profile' if of_user else 'attribute'}.{attribute.name}"
+    shown = attribute.name.replace("_", " ")
+    heading = f"Users, by {shown}" if of_user else f"Items, by {shown}"
+    for value in [*range(1, len(attribute.values)), 0]:
+        having, name = attribute.having(value), attribute.values[value]
+        said = f"{'users' if of_user else 'items'} with {shown} {name}"
+        if name == UNKNOWN:
+            said += " (none, or none that train knows)"
+        mask, items = (having[user_rows_N], None) if of_user else (holding(having), having)
+        yield Slice(group, name, said, mask, items, heading, shown if attribute.is_ordered else "")
+
+
+def custom_slices(expressions: Mapping[str, str], table: pa.Table) -> Iterator[Slice]:
+    """What the configuration asks for under `evaluation.slices`.
+
+    Args:
+        expressions: by the name of the slice; see `recsys.evaluation.expressions`.
+        table: N rows, with the columns that an expression may name.
+
+    Raises:
+        ValueError: an expression cannot be evaluated on the table.
+    """
+    for name, text in expressions.items():
+        yield Slice("custom", name, text, select(text, table, key=f"evaluation.slices.{name}"))
+
+
+def slice_groups(slices: Sequence[Slice]) -> list[dict[str, Any]]:
+    """`{group, heading, axis}` of each group, in order; `axis` is empty where its slices have no order."""
+    groups = {}
+    for one in slices:
+        heading, axis = _HEADINGS.get(one.group, (one.heading, one.axis))
+        groups[one.group] = {"group": one.group, "heading": heading, "axis": axis}
+    return list(groups.values())

@@ -23,6 +23,7 @@ REPORT = "report.html"
 RECOMMENDATIONS = "recommendations.parquet"
 PREDICTIONS = "predictions.parquet"
 QUERIES = "queries.parquet"
+USERS = "users.parquet"
 
 logger = logging.getLogger(__name__)
 

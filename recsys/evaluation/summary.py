@@ -22,6 +22,7 @@ from recsys.metrics.intervals import (
     ratio_samples,
     resample_counts,
     sum_by_user,
+    sum_samples,
 )
 
 # More users than these are drawn in so many bundles.
@@ -71,24 +72,45 @@ class Bootstrap:
         """Means over queries, with resamples of users behind them.
 
         Args:
-            values: [N] for each key.
+            values: [N] for each key; a query whose value is NaN is left out of that mean.
             mask: [N] which queries count; all when None.
         """
-        kept = np.ones(len(self.users_N), dtype=np.bool_) if mask is None else mask
-        values_NM = np.stack([value[kept] for value in values.values()], axis=1)
-        bundles = self._bundle_of_user[self.users_N[kept]]
+        if mask is None:
+            return self.means_of(values, users_N=self.users_N)
+        kept = np.flatnonzero(mask)
+        return self.means_of({key: value[kept] for key, value in values.items()}, users_N=self.users_N[kept])
+
+    def means_of(self, values: Values, *, users_N: npt.NDArray[np.int64]) -> Figures:
+        """Means over some queries, whose users are given as in `users_N` of this object."""
+        values_NM = np.stack(list(values.values()), axis=1)
+        known_NM = ~np.isnan(values_NM)
+        partly = np.flatnonzero(~known_NM.all(axis=0))
+        values_NM[~known_NM] = 0
+        sizes_M = np.full(len(values), float(len(users_N)))
+        sizes_M[partly] = known_NM[:, partly].sum(axis=0)
+        means_M = np.full(len(values), np.nan)
+        np.divide(values_NM.sum(axis=0), sizes_M, out=means_M, where=sizes_M > 0)
+        bundles = self._bundle_of_user[users_N]
         sums = sum_by_user(values_NM, bundles, num_users=self._num_bundles)
         sizes = np.bincount(bundles, minlength=self._num_bundles)[:, None]
         samples_RM = ratio_samples(self._counts, sums, sizes)
+        if len(partly):
+            known = sum_by_user(known_NM[:, partly], bundles, num_users=self._num_bundles)
+            samples_RM[:, partly] = ratio_samples(self._counts, sums[:, partly], known)
         return Figures(
-            values={key: float(value[kept].mean()) for key, value in values.items()},
+            values=dict(zip(values, means_M.tolist(), strict=True)),
             samples={key: samples_RM[:, column] for column, key in enumerate(values)},
         )
 
+    def sum_samples(self, values_NM: npt.NDArray[Any], *, users_N: npt.NDArray[Any]) -> Samples:
+        """Resamples [R, M] of sums over some rows, whose users are given as in `users_N` of this object."""
+        bundles = self._bundle_of_user[users_N]
+        return sum_samples(self._counts, sum_by_user(values_NM, bundles, num_users=self._num_bundles))
+
     def auc_samples(
         self, labels_N: npt.NDArray[Any], scores_N: npt.NDArray[Any], *, users_N: npt.NDArray[Any]
-    ) -> Samples:
-        """Resamples of the AUC of some rows, whose users are given as in `users_N` of this object."""
+    ) -> tuple[Samples, Samples]:
+        """Resamples of AUC and PR-AUC of some rows, whose users are given as in `users_N` of this object."""
         return auc_samples(self._counts, labels_N, scores_N=scores_N, users_N=self._bundle_of_user[users_N])
 
     def weighted_samples(
@@ -101,10 +123,18 @@ class Bootstrap:
 
     def block(self, figures: Figures, *, keys: Sequence[str]) -> dict[str, Any]:
         """`{"metrics": {key: value}, "intervals": {key: [low, high]}}`; null where there is none."""
-        measured = [key for key in keys if key in figures.values]
-        intervals = {key: self.interval(figures.samples[key]) for key in measured if key in figures.samples}
+        values = {key: figures.values.get(key, math.nan) for key in keys}
+        measured = [key for key in keys if key in figures.samples and not math.isnan(values[key])]
+        intervals: dict[str, list[float] | None] = {}
+        if measured and len(self._counts):
+            samples_RM = np.stack([figures.samples[key] for key in measured], axis=1)
+            bounds = np.stack(percentile_interval(samples_RM, confidence=self.confidence), axis=1)
+            intervals = {
+                key: None if math.isnan(low) else [low, high]
+                for key, (low, high) in zip(measured, bounds.tolist(), strict=True)
+            }
         return {
-            "metrics": {key: figures.values.get(key) for key in keys},
+            "metrics": {key: None if math.isnan(value) else value for key, value in values.items()},
             "intervals": {key: intervals.get(key) for key in keys},
         }
 

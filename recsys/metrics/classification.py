@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 # Nearest to 0 and 1 that a probability is taken for: the resolution of float32 below 1.
 _MIN_PROBABILITY = 1e-7
@@ -94,6 +95,37 @@ def user_auc(
     return users_U[kept_U], won_U[kept_U] / pairs_U[kept_U], num_rows_U[kept_U].astype(np.int64)
 
 
+def pr_auc(labels_N: NDArray[Any], scores_N: NDArray[Any]) -> float:
+    """Area under the curve of precision against recall, as average precision; more is better.
+
+    Formula: sum over thresholds of (R_t - R_{t-1}) P_t, P_t and R_t precision and recall of the rows with a
+    score of at least t, without interpolation. Denominator: the positives. Rows of equal score pass a
+    threshold together. Chance is the share of positives, not 0.5, so values of different rows do not compare.
+
+    Args:
+        labels_N: [N] 0 or 1.
+        scores_N: [N] any increasing function of the probability.
+
+    Raises:
+        ValueError: no label is positive.
+
+    Example:
+        >>> pr_auc(np.array([1, 0, 1]), np.array([0.9, 0.6, 0.3])).__round__(4)  # (1 + 2/3) / 2
+        0.8333
+
+    Reference:
+        Davis and Goadrich, "The relationship between precision-recall and ROC curves", ICML 2006; Boyd, Eng
+        and Page, "Area under the precision-recall curve", ECML 2013.
+    """
+    if not (labels_N > 0).any():
+        raise ValueError(f"PR-AUC needs positives, got none in {len(labels_N)} rows")
+    order = np.argsort(-scores_N, kind="stable")
+    hits_N = np.cumsum(labels_N[order] > 0)
+    last = np.flatnonzero(np.append(np.diff(scores_N[order]) != 0, True))
+    precision = hits_N[last] / (last + 1)
+    return float((np.diff(hits_N[last], prepend=0) * precision).sum() / hits_N[-1])
+
+
 def log_loss(labels_N: NDArray[Any], probabilities_N: NDArray[Any]) -> float:
     """Mean negative log-likelihood of the labels, in nats; less is better.
 
@@ -127,6 +159,61 @@ def row_log_loss(labels_N: NDArray[Any], probabilities_N: NDArray[Any]) -> NDArr
     return np.asarray(-np.log(np.where(labels_N > 0, clipped_N, 1 - clipped_N)))
 
 
+def normalised_entropy(labels_N: NDArray[Any], probabilities_N: NDArray[Any]) -> float:
+    """Log loss in proportion to that of always saying the mean rate of the same rows; less is better.
+
+    Formula: log loss / H(r), H(r) = -r log r - (1 - r) log(1 - r), r the share of positives. Denominator: the
+    entropy of the labels. 1 tells no more than the mean rate, 0 is certain and right. NaN where the labels
+    are all the same, or none.
+
+    Args:
+        labels_N: [N] 0 or 1.
+        probabilities_N: [N] predicted probabilities of a 1.
+
+    Reference:
+        He et al., "Practical lessons from predicting clicks on ads at Facebook", ADKDD 2014, equation 1.
+    """
+    entropy = label_entropy(np.array([(labels_N > 0).mean() if len(labels_N) else 0.0]))[0]
+    return log_loss(labels_N, probabilities_N) / entropy if entropy else float("nan")
+
+
+def label_entropy(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Entropy in nats of labels of which these shares are positive; 0 where they are all the same."""
+    return np.asarray(special.entr(rates) + special.entr(1 - rates))
+
+
+def predicted_over_observed(labels_N: NDArray[Any], probabilities_N: NDArray[Any]) -> float:
+    """Positives that were predicted for each one observed: 1 is calibrated in sum, above 1 too many.
+
+    Formula: sum p / sum y. Denominator: the positives; NaN where there are none.
+
+    Reference:
+        He et al., "Practical lessons from predicting clicks on ads at Facebook", ADKDD 2014: calibration.
+    """
+    num_positives = (labels_N > 0).sum()
+    return float(probabilities_N.sum() / num_positives) if num_positives else float("nan")
+
+
+def calibration_error(labels_N: NDArray[Any], probabilities_N: NDArray[Any], *, num_bins: int) -> float:
+    """Expected calibration error: how far predicted is from observed in a bin; less is better.
+
+    Formula: sum_b n_b / N |predicted_b - observed_b|, over the bins of `reliability`. Denominator: the rows.
+    Rows of equal probability share a bin. NaN without rows. Chance alone keeps it above 0, the more so the
+    fewer rows a bin has: compare values of the same rows only.
+
+    Args:
+        labels_N: [N] 0 or 1.
+        probabilities_N: [N] predicted probabilities of a 1.
+        num_bins: at most so many bins; 10 works.
+
+    Reference:
+        Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI
+        2015; bins of equally many rows as in Nguyen and O'Connor, EMNLP 2015, arXiv 1508.05154.
+    """
+    predicted, observed, sizes = reliability(labels_N, probabilities_N, num_bins=num_bins)
+    return float(np.average(np.abs(predicted - observed), weights=sizes)) if len(sizes) else float("nan")
+
+
 def reliability(
     labels_N: NDArray[Any], probabilities_N: NDArray[Any], *, num_bins: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
@@ -146,15 +233,19 @@ def reliability(
     Reference:
         Niculescu-Mizil and Caruana, "Predicting good probabilities with supervised learning", ICML 2005.
     """
-    order = np.argsort(probabilities_N, kind="stable")
-    ascending_N, positive_N = probabilities_N[order].astype(np.float64), labels_N[order] > 0
-    first_N = np.searchsorted(ascending_N, ascending_N, side="left")
-    _, bin_N, sizes = np.unique(
-        first_N * num_bins // max(len(order), 1), return_inverse=True, return_counts=True
-    )
-    predicted = np.bincount(bin_N, weights=ascending_N) / sizes
-    observed = np.bincount(bin_N, weights=positive_N) / sizes
+    bin_N = reliability_bins(probabilities_N, num_bins=num_bins)
+    sizes = np.bincount(bin_N)
+    predicted = np.bincount(bin_N, weights=probabilities_N) / sizes
+    observed = np.bincount(bin_N, weights=labels_N > 0) / sizes
     return predicted, observed, sizes.astype(np.int64)
+
+
+def reliability_bins(probabilities_N: NDArray[Any], *, num_bins: int) -> NDArray[np.int64]:
+    """[N] which bin of `reliability` each row is in, from 0 and in order of probability."""
+    ascending_N = np.sort(probabilities_N)
+    first_N = np.searchsorted(ascending_N, probabilities_N, side="left")
+    _, bin_N = np.unique(first_N * num_bins // max(len(ascending_N), 1), return_inverse=True)
+    return np.asarray(bin_N, dtype=np.int64)
 
 
 def _mean_ranks(users_N: NDArray[Any], scores_N: NDArray[Any]) -> NDArray[np.float64]:

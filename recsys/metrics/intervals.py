@@ -53,6 +53,24 @@ def resample_counts(num_users: int, *, num_resamples: int, seed: int) -> Counts:
     return counts_RU
 
 
+def sum_samples(counts_RU: Counts, values_UM: NDArray[Any]) -> Samples:
+    """Resamples of sums over users, a block at a time in float32: chance is coarser than that.
+
+    Args:
+        counts_RU: [R, U] from `resample_counts`.
+        values_UM: [U, M] values of each user.
+
+    Returns:
+        [R, M] float64.
+    """
+    block = max(1, _BLOCK // max(counts_RU.shape[1], 1))
+    values_UM = values_UM.astype(np.float32)
+    sums_RM = np.empty((len(counts_RU), values_UM.shape[1]))
+    for begin in range(0, len(counts_RU), block):
+        sums_RM[begin : begin + block] = counts_RU[begin : begin + block].astype(np.float32) @ values_UM
+    return sums_RM
+
+
 def ratio_samples(counts_RU: Counts, numerator_UM: NDArray[Any], denominator_UM: NDArray[Any]) -> Samples:
     """Resamples of figures that are a sum over users divided by another.
 
@@ -66,8 +84,8 @@ def ratio_samples(counts_RU: Counts, numerator_UM: NDArray[Any], denominator_UM:
     Returns:
         [R, M] float64; NaN where a resample holds nobody with a denominator.
     """
-    numerator_RM = _weighted_sums(counts_RU, numerator_UM)
-    denominator_RM = np.broadcast_to(_weighted_sums(counts_RU, denominator_UM), numerator_RM.shape)
+    numerator_RM = sum_samples(counts_RU, numerator_UM)
+    denominator_RM = np.broadcast_to(sum_samples(counts_RU, denominator_UM), numerator_RM.shape)
     samples_RM = np.full(numerator_RM.shape, np.nan)
     np.divide(numerator_RM, denominator_RM, out=samples_RM, where=denominator_RM > 0)
     return samples_RM
@@ -75,11 +93,11 @@ def ratio_samples(counts_RU: Counts, numerator_UM: NDArray[Any], denominator_UM:
 
 def auc_samples(
     counts_RU: Counts, labels_N: NDArray[Any], *, scores_N: NDArray[Any], users_N: NDArray[Any]
-) -> Samples:
-    """Resamples of the AUC over all rows; see `recsys.metrics.classification.auc`.
+) -> tuple[Samples, Samples]:
+    """Resamples of AUC and PR-AUC over all rows; see `recsys.metrics.classification`.
 
     Scores of more than 4096 different values are taken together by rank, so that a sample costs one
-    addition a row; that moves a sample by less than 0.0002.
+    addition a row; that moves a sample of the AUC by less than 0.0002, one of the PR-AUC by less than 0.002.
 
     Args:
         counts_RU: [R, U] from `resample_counts`.
@@ -88,7 +106,8 @@ def auc_samples(
         users_N: [N] in 0 .. U - 1, whose row it is.
 
     Returns:
-        [R] float64; NaN where a resample lacks positives or negatives.
+        Samples of the AUC and of the PR-AUC, [R] float64 each; NaN where a resample lacks positives, and for
+        the AUC negatives.
     """
     group_N = _score_groups(scores_N)
     shape = (int(group_N.max(initial=0)) + 1, counts_RU.shape[1])
@@ -96,17 +115,32 @@ def auc_samples(
         _tally(group_N[of_class_N], users_N[of_class_N], shape=shape)
         for of_class_N in (labels_N > 0, labels_N <= 0)
     )
-    samples_R = np.full(len(counts_RU), np.nan)
+    auc_R, pr_auc_R = np.full(len(counts_RU), np.nan), np.full(len(counts_RU), np.nan)
     block = max(1, _BLOCK // max(shape))
     for begin in range(0, len(counts_RU), block):
+        part = slice(begin, begin + block)
         # Sums of whole numbers below 2^24 are exact in float32.
-        weights_UR = np.ascontiguousarray(counts_RU[begin : begin + block].T, dtype=np.float32)
+        weights_UR = np.ascontiguousarray(counts_RU[part].T, dtype=np.float32)
         positives_GR, negatives_GR = positives_GU @ weights_UR, negatives_GU @ weights_UR
-        below_GR = np.cumsum(negatives_GR, axis=0, dtype=np.float64) - negatives_GR / 2
-        won_R = (positives_GR * below_GR).sum(axis=0)
-        pairs_R = positives_GR.sum(axis=0, dtype=np.float64) * negatives_GR.sum(axis=0, dtype=np.float64)
-        np.divide(won_R, pairs_R, out=samples_R[begin : begin + block], where=pairs_R > 0)
-    return samples_R
+        _areas(positives_GR, negatives_GR, auc=auc_R[part], pr_auc=pr_auc_R[part])
+    return auc_R, pr_auc_R
+
+
+def _areas(positives_GR: NDArray[Any], negatives_GR: NDArray[Any], *, auc: Samples, pr_auc: Samples) -> None:
+    """Writes the areas under both curves into [R], from the rows of each score in ascending order."""
+    num_positives_R, num_negatives_R = (
+        rows_GR.sum(axis=0, dtype=np.float64) for rows_GR in (positives_GR, negatives_GR)
+    )
+    below_GR = np.cumsum(negatives_GR, axis=0)
+    below_GR -= negatives_GR / 2
+    won_R = np.einsum("gr,gr->r", positives_GR, below_GR, dtype=np.float64)
+    np.divide(won_R, num_positives_R * num_negatives_R, out=auc, where=num_positives_R * num_negatives_R > 0)
+    hits_GR = np.cumsum(positives_GR[::-1], axis=0)
+    shown_GR = hits_GR + np.cumsum(negatives_GR[::-1], axis=0)
+    np.maximum(shown_GR, 1, out=shown_GR)  # no row yet: no hit either
+    hits_GR /= shown_GR
+    gained_R = np.einsum("gr,gr->r", positives_GR[::-1], hits_GR, dtype=np.float64)
+    np.divide(gained_R, num_positives_R, out=pr_auc, where=num_positives_R > 0)
 
 
 def percentile_interval(samples_RM: Samples, *, confidence: float) -> tuple[Samples, Samples]:
@@ -138,16 +172,6 @@ def sum_by_user(values_NM: NDArray[Any], users_N: NDArray[Any], *, num_users: in
     """
     columns = [np.bincount(users_N, weights=column_N, minlength=num_users) for column_N in values_NM.T]
     return np.stack(columns, axis=1) if columns else np.zeros((num_users, 0))
-
-
-def _weighted_sums(counts_RU: Counts, values_UM: NDArray[Any]) -> NDArray[np.float64]:
-    """`counts_RU @ values_UM`, a block of resamples in float32 at a time: chance is coarser than that."""
-    block = max(1, _BLOCK // max(counts_RU.shape[1], 1))
-    values_UM = values_UM.astype(np.float32)
-    sums_RM = np.empty((len(counts_RU), values_UM.shape[1]))
-    for begin in range(0, len(counts_RU), block):
-        sums_RM[begin : begin + block] = counts_RU[begin : begin + block].astype(np.float32) @ values_UM
-    return sums_RM
 
 
 def _quantile(ordered_RM: Samples, last_M: NDArray[Any], share: float) -> Samples:

@@ -1,10 +1,12 @@
 """Judged figures and slices against arithmetic on the same lists, and the plain data made of them."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from recsys.evaluation.judging import RankingJudge, RetrievalJudge
 from recsys.evaluation.options import EvaluationOptions
@@ -12,7 +14,7 @@ from recsys.evaluation.predictions import baseline_probabilities
 from recsys.evaluation.recommendations import Lists, recommend
 from recsys.evaluation.results import metric_name, results_of
 from recsys.evaluation.slices import ITEM_CLASSES, item_classes
-from recsys.metrics.classification import auc, gauc, log_loss
+from recsys.metrics.classification import auc, calibration_error, gauc, log_loss
 
 OPTIONS = EvaluationOptions(k=(1, 5), resamples=100, hot_history=10)
 
@@ -105,13 +107,20 @@ def test_ranking_figures_are_those_of_the_metrics(rated):
     judge = RankingJudge(rated, events, OPTIONS)
     judged = judge.judge(probabilities)
     labels, users = events.positives.numpy().astype(int), events.history_rows.numpy()
+    observed = labels.mean()
+    entropy = -observed * math.log(observed) - (1 - observed) * math.log(1 - observed)
     assert judged.figures.values == pytest.approx(
         {
-            "log_loss": log_loss(labels, probabilities),
             "auc": auc(labels, probabilities),
             "gauc": gauc(labels, probabilities, users),
+            "pr_auc": average_precision_score(labels, probabilities),
+            "log_loss": log_loss(labels, probabilities),
+            "normalised_entropy": log_loss(labels, probabilities) / entropy,
+            "calibration_error": calibration_error(labels, probabilities, num_bins=10),
+            "predicted_over_observed": probabilities.sum() / labels.sum(),
         }
     )
+    assert judged.figures.samples.keys() == judged.figures.values.keys()
     lengths = rated.histories("test").before(events).lengths.numpy()
     hot = lengths >= 10
     found = {s.name: figures for s, figures in zip(judge.slices, judged.slices, strict=True)}
@@ -124,7 +133,7 @@ def test_rows_of_one_class_have_no_auc_and_null_in_the_results(clicked):
     events = clicked.events("test")
     judge = RankingJudge(clicked, events, OPTIONS)
     judged = judge.judge(np.full(len(events), 0.5))
-    assert set(judged.figures.values) == {"log_loss"}
+    assert set(judged.figures.values) == {"log_loss", "calibration_error", "predicted_over_observed"}
     results = results_of(judge, judged, {}, main_metric="auc", small_slice=5)
     assert results["main_metric"] == "log_loss"
 

@@ -24,6 +24,11 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "evaluation"
         ({"ease_l2": (1.0, 0.0)}, r"`evaluation.ease_l2` must be numbers above 0, got \[1.0, 0.0\]"),
         ({"ease_l2": ()}, r"`evaluation.ease_l2` .*, got \[\]"),
         ({"recent_days": 0.0}, "`evaluation.recent_days` must be above 0, got 0.0"),
+        (
+            {"max_slices_per_attribute": -1},
+            "`evaluation.max_slices_per_attribute` must not be negative, got -1",
+        ),
+        ({"slices": {"old": "age >"}}, "`evaluation.slices.old` must be an expression such as"),
         ({"resamples": -1}, "`evaluation.resamples` must not be negative, got -1"),
     ],
 )

@@ -64,13 +64,15 @@ def test_one_instant_has_no_steps_of_time():
 
 
 def test_item_slices_keep_their_class_and_their_members():
-    masks = [np.array([False]), np.array([True]), np.array([False]), np.array([True])]
-    found = {one.name: (one.item_class, bool(one.mask[0])) for one in item_slices(masks)}
-    assert found == {
-        "new": (NEW, False),
-        "tail": (TAIL, True),
-        "middle": (MIDDLE, False),
-        "head": (HEAD, True),
+    classes = np.array([NEW, HEAD, MIDDLE, TAIL, TAIL])
+    rows = np.array([4, 1, 0])
+    slices = list(item_slices(classes, holding=lambda items: items[rows]))
+    assert members(slices) == {"new": [2], "tail": [0], "middle": [], "head": [1]}
+    assert {one.name: np.flatnonzero(one.items).tolist() for one in slices} == {
+        "new": [0],
+        "tail": [3, 4],
+        "middle": [2],
+        "head": [1],
     }
 
 

@@ -69,7 +69,7 @@ def test_bundles_of_users_give_intervals_as_wide_as_single_ones(world, monkeypat
         assert bootstrap.num_users == 300
         samples = [
             bootstrap.means(values).samples["a"],
-            bootstrap.auc_samples(labels, values["a"], users_N=bootstrap.users_N),
+            *bootstrap.auc_samples(labels, values["a"], users_N=bootstrap.users_N),
             bootstrap.weighted_samples(
                 np.sin(np.arange(300)), np.arange(300) % 7 + 1, users_U=np.arange(300)
             ),
@@ -92,3 +92,17 @@ def test_block_has_null_for_what_was_not_measured(world):
     assert block["intervals"]["c"] is None
     low, high = block["intervals"]["a"]
     assert low < block["metrics"]["a"] < high
+
+
+def test_query_without_a_value_is_left_out_of_mean_and_samples(world):
+    users, values = world
+    known = values["a"] > 0.3
+    bootstrap = Bootstrap(users, OPTIONS)
+    holed = {"a": np.where(known, values["a"], np.nan), "b": values["b"], "none": np.full(len(users), np.nan)}
+    figures, without = bootstrap.means(holed), bootstrap.means({"a": values["a"]}, mask=known)
+    assert figures.values["a"] == pytest.approx(values["a"][known].mean())
+    assert figures.samples["a"] == pytest.approx(without.samples["a"])
+    assert figures.values["b"] == pytest.approx(values["b"].mean())
+    block = bootstrap.block(figures, keys=["a", "none"])
+    assert block["intervals"]["a"] == bootstrap.interval(figures.samples["a"])
+    assert (block["metrics"]["none"], block["intervals"]["none"]) == (None, None)

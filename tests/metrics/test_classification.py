@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from recsys.metrics.classification import auc, gauc, log_loss, reliability, row_log_loss, user_auc
+from recsys.metrics.classification import (
+    auc,
+    calibration_error,
+    gauc,
+    log_loss,
+    normalised_entropy,
+    pr_auc,
+    predicted_over_observed,
+    reliability,
+    row_log_loss,
+    user_auc,
+)
 
 
 @pytest.fixture(params=[2, 1000], ids=["many ties", "few ties"])
@@ -22,6 +33,12 @@ def rows(request):
 def test_auc_equals_scikit_learn(rows):
     labels, scores, _ = rows
     assert auc(labels, scores) == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores), abs=1e-6)
+
+
+def test_pr_auc_equals_scikit_learn(rows):
+    labels, scores, _ = rows
+    expected = sklearn_metrics.average_precision_score(labels, scores)
+    assert pr_auc(labels, scores) == pytest.approx(expected, abs=1e-6)
 
 
 def test_log_loss_equals_scikit_learn(rows):
@@ -110,3 +127,35 @@ def test_rows_of_equal_probability_share_a_reliability_bin():
 
 def test_reliability_of_no_rows_has_no_bins():
     assert [len(part) for part in reliability(np.array([]), np.array([]), num_bins=4)] == [0, 0, 0]
+
+
+def test_all_ties_have_the_share_of_positives_as_pr_auc_and_no_positive_has_none():
+    assert pr_auc(np.array([1, 0, 0, 1]), np.full(4, 0.3)) == 0.5
+    with pytest.raises(ValueError, match="PR-AUC needs positives, got none in 2 rows"):
+        pr_auc(np.zeros(2), np.array([0.1, 0.2]))
+
+
+def test_normalised_entropy_of_the_mean_rate_is_one_and_of_one_class_unknown():
+    labels = np.array([1, 0, 0, 0])
+    assert normalised_entropy(labels, np.full(4, 0.25)) == pytest.approx(1)
+    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    expected = -(math.log(0.7) + math.log(0.9) * 3) / 4 / entropy
+    assert normalised_entropy(labels, np.array([0.7, 0.1, 0.1, 0.1])) == pytest.approx(expected)
+    assert math.isnan(normalised_entropy(np.ones(3), np.full(3, 0.5)))
+
+
+def test_predicted_over_observed_is_a_ratio_of_sums_and_unknown_without_positives():
+    assert predicted_over_observed(np.array([1, 0, 0, 1]), np.array([0.9, 0.6, 0.9, 0.6])) == pytest.approx(
+        1.5
+    )
+    assert math.isnan(predicted_over_observed(np.zeros(2), np.full(2, 0.5)))
+
+
+def test_calibration_error_is_the_mean_distance_of_the_bins():
+    labels, probabilities = np.array([0, 1, 1, 0]), np.array([0.1, 0.3, 0.6, 0.9])
+    expected = (abs(0.2 - 0.5) + abs(0.75 - 0.5)) / 2
+    assert calibration_error(labels, probabilities, num_bins=2) == pytest.approx(expected)
+    # Equal rows share a bin: three quarters of the rows say 0.5 of which a third is positive.
+    tied = calibration_error(np.array([0, 1, 0, 1]), np.array([0.5, 0.5, 0.5, 0.9]), num_bins=4)
+    assert tied == pytest.approx(0.75 * abs(0.5 - 1 / 3) + 0.25 * 0.1)
+    assert math.isnan(calibration_error(np.array([]), np.array([]), num_bins=4))

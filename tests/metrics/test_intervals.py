@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from recsys.metrics.classification import auc
 from recsys.metrics.intervals import (
@@ -91,10 +92,11 @@ def test_auc_samples_equal_the_auc_of_the_drawn_rows(monkeypatch, decimals, dens
     users, labels = rng.integers(0, 8, 60), rng.integers(0, 2, 60)
     scores = np.round(rng.random(60) + 0.3 * labels, decimals)
     counts = resample_counts(8, num_resamples=30, seed=0)
-    samples = auc_samples(counts, labels, scores_N=scores, users_N=users)
-    for count, sample in zip(counts, samples, strict=True):
+    samples, of_pr = auc_samples(counts, labels, scores_N=scores, users_N=users)
+    for count, sample, pr_sample in zip(counts, samples, of_pr, strict=True):
         drawn = np.concatenate([np.flatnonzero(users == user) for user in np.repeat(np.arange(8), count)])
         assert sample == pytest.approx(auc(labels[drawn], scores[drawn]))
+        assert pr_sample == pytest.approx(average_precision_score(labels[drawn], scores[drawn]))
 
 
 def test_grouping_many_different_scores_hardly_moves_the_auc_samples(monkeypatch):
@@ -102,18 +104,24 @@ def test_grouping_many_different_scores_hardly_moves_the_auc_samples(monkeypatch
     users, labels = rng.integers(0, 50, 20_000), rng.integers(0, 2, 20_000)
     scores = rng.random(20_000) + 0.3 * labels
     counts = resample_counts(50, num_resamples=10, seed=0)
-    grouped = auc_samples(counts, labels, scores_N=scores, users_N=users)
+    grouped, grouped_pr = auc_samples(counts, labels, scores_N=scores, users_N=users)
     monkeypatch.setattr("recsys.metrics.intervals._MAX_SCORE_GROUPS", 20_000)
-    exact = auc_samples(counts, labels, scores_N=scores, users_N=users)
+    exact, exact_pr = auc_samples(counts, labels, scores_N=scores, users_N=users)
     assert exact[0] == pytest.approx(
         auc(np.repeat(labels, counts[0, users]), np.repeat(scores, counts[0, users]))
     )
     assert grouped == pytest.approx(exact, abs=2e-4)
     assert (grouped != exact).any()
+    assert grouped_pr == pytest.approx(exact_pr, abs=2e-3)
+    assert (grouped_pr != exact_pr).any()
 
 
 def test_resample_of_one_class_has_no_auc():
-    counts = np.array([[2, 0], [1, 1]], dtype=np.uint8)
-    samples = auc_samples(counts, np.array([1, 0]), scores_N=np.array([0.9, 0.1]), users_N=np.array([0, 1]))
-    assert np.isnan(samples[0])
+    counts = np.array([[2, 0], [1, 1], [0, 2]], dtype=np.uint8)
+    samples, of_pr = auc_samples(
+        counts, np.array([1, 0]), scores_N=np.array([0.9, 0.1]), users_N=np.array([0, 1])
+    )
+    assert np.isnan(samples[[0, 2]]).all()
     assert samples[1] == 1
+    assert of_pr[:2].tolist() == [1, 1]
+    assert np.isnan(of_pr[2])
