@@ -73,11 +73,9 @@ def recommend(
         )
     popularity = dataset.popularity("test", popularity_windows(model))
     lists = Lists.empty(len(queries), k)
-    device = next(model.parameters()).device
+    candidates_ID = candidate_vectors(model, dataset)
+    device = candidates_ID.device
     with torch.no_grad():  # FBGEMM has no kernel of its fused tables for inference mode
-        rows = torch.arange(dataset.num_items)
-        parts = [dataset.items.select(part).to(device) for part in torch.split(rows, _CATALOGUE_CHUNK)]
-        candidates_ID = torch.cat([model.encode_candidates(part) for part in parts])
         for positions in torch.split(torch.arange(len(queries)), batch_size):
             batch = queries.batch(positions).to(device)
             scores_BK, item_rows_BK = answers(
@@ -85,6 +83,16 @@ def recommend(
             )
             lists.put(positions, scores_BK, item_rows_BK)
     return lists
+
+
+def candidate_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.Tensor:
+    """[I, D] vectors of the whole catalogue, by row, on the model's device."""
+    assert isinstance(model, nn.Module)
+    device = next(model.parameters()).device
+    rows = torch.arange(dataset.num_items)
+    with torch.no_grad():
+        parts = [dataset.items.select(part).to(device) for part in torch.split(rows, _CATALOGUE_CHUNK)]
+        return torch.cat([model.encode_candidates(part) for part in parts])
 
 
 def recommendations_table(dataset: PreparedDataset, queries: Queries, lists: Lists) -> pa.Table:

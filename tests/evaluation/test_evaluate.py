@@ -22,7 +22,7 @@ from recsys.models.wide_deep import WideDeep
 from recsys.schema.manifest import read_station
 from tests.data.preparing import STARS, prepared
 
-OPTIONS = EvaluationOptions(k=(3, 5), resamples=50, num_examples=4)
+OPTIONS = EvaluationOptions(k=(3, 5), resamples=50, num_examples=4, latency_requests=0)
 
 
 @pytest.fixture
