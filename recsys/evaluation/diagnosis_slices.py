@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from recsys.evaluation.decay import decay_of
+from recsys.evaluation.ageing import decay_of
 from recsys.evaluation.findings import (
     Finding,
     Results,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.evaluation.decay import decay_of
+from recsys.evaluation.ageing import decay_of
 from recsys.evaluation.diagnosis_lists import calibration_error
 from recsys.evaluation.findings import comparison, gain_interval, less_is_better, worth
 from recsys.evaluation.report_systems import name_of

@@ -7,7 +7,7 @@ import shlex
 import numpy as np
 import pytest
 
-from recsys.evaluation.decay import decay_of
+from recsys.evaluation.ageing import decay_of
 from recsys.evaluation.diagnosis import RULES, diagnose
 from tests.evaluation.healthy import (
     ageing,
