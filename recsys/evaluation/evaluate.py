@@ -27,6 +27,7 @@ from recsys.data.queries import Queries
 from recsys.evaluation.baselines import fit_baseline
 from recsys.evaluation.examples import ranking_examples, retrieval_examples
 from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
+from recsys.evaluation.latency import ranking_latency, retrieval_latency
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.predictions import (
     baseline_probabilities,
@@ -96,6 +97,7 @@ def evaluate_retrieval(
             "relevant": len(queries.relevant.values),
             "relevant_outside_catalogue": int((queries.relevant.values == 0).sum()),
         },
+        **retrieval_latency(model, dataset, queries, options),
         **results_of(
             judge, judged, baselines, main_metric=f"ndcg@{options.main_k}", small_slice=options.small_slice
         ),
@@ -159,6 +161,7 @@ def evaluate_ranking(
             "users": judge.bootstrap.num_users,
             "rows_of_unknown_items": int((events.item_rows == 0).sum()),
         },
+        **ranking_latency(model, dataset, events, options, history_length=history_length),
         **results_of(judge, judged, baselines, main_metric="auc", small_slice=options.small_slice),
         "reliability": judge.reliability(probabilities),
         "calibration": calibration_of(judge, judged, probabilities, small_slice=options.small_slice),

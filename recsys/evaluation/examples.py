@@ -1,4 +1,4 @@
-"""A few users for the report: what they had done, what was answered, what happened.
+"""Users for the report: what they had done, what was answered, what happened; and the worst misses.
 
 Legend: N rows, K ranks.
 """
@@ -14,27 +14,43 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
+from recsys.evaluation.misses import Miss, favourite_misses, head_misses, missed_pairs
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.recommendations import Lists
 from recsys.schema import tables
 
-_SHOWN = 10
+SHOWN = 10
 
 
 def retrieval_examples(
     dataset: PreparedDataset, queries: Queries, lists: Lists, options: EvaluationOptions
 ) -> list[dict[str, Any]]:
-    """One random query of each of `num_examples` random users.
+    """One random query of each of `num_examples` random users, then half as many worst misses of either kind.
 
     Returns:
-        For each: `user`, `when`, `history` (latest first), `history_length`, `recommended` (title, hit) and
-        `happened` (title, rank in the list or None).
+        For each: `kind` (`random`, `head_missed` or `favourite_missed`), `user`, `when`, `history` (latest
+        first), `history_length`, `recommended` (title, hit) and `happened` (title, rank in the list or None);
+        of a miss also the `reason` why it is shown.
     """
     titles = dataset.item_titles
-    return [
-        _example(queries, lists, position, titles, has_timestamps=dataset.has_timestamps)
+    has_timestamps = dataset.has_timestamps
+    found = [
+        {"kind": "random", **_example(queries, lists, position, titles, has_timestamps=has_timestamps)}
         for position in _one_of_each_user(queries.events.history_rows.numpy(), options)
     ]
+    pairs, num_misses = missed_pairs(queries, lists), options.num_examples // 2
+    kinds: dict[str, list[Miss]] = {
+        "head_missed": head_misses(dataset, queries, pairs, num_misses=num_misses),
+        "favourite_missed": favourite_misses(
+            dataset, queries, pairs, num_misses=num_misses, seed=options.seed
+        ),
+    }
+    for kind, misses in kinds.items():
+        for miss in misses:
+            example = _example(queries, lists, miss.query, titles, has_timestamps=has_timestamps)
+            reason = f"{miss.reason}; it is not among the {lists.item_rows.shape[1]} recommended."
+            found.append({"kind": kind, "reason": reason, **example})
+    return found
 
 
 def ranking_examples(
@@ -43,34 +59,40 @@ def ranking_examples(
     probabilities_N: npt.NDArray[np.float64],
     options: EvaluationOptions,
 ) -> list[dict[str, Any]]:
-    """The test rows of `num_examples` random users, most probable first.
+    """The test rows of `num_examples` random users, most probable first, then as many that are surely wrong.
 
     Returns:
-        For each: `user`, `num_rows` and `rows` (title, probability, positive).
+        For each user: `kind` `random`, `user`, `num_rows` and `rows` (title, probability, positive); for each
+        wrong row, one of each user: `kind` `wrong`, `user`, `title`, `probability`, `positive`.
     """
-    titles = dataset.item_titles
     owners = rows[tables.HISTORY_ROW].to_numpy()
-    item_rows, positives = rows[tables.ITEM_ROW].to_numpy(), rows[tables.POSITIVE].to_numpy()
-    item_ids, user_ids = rows[tables.ITEM_ID], rows[tables.USER_ID]
-    examples = []
+    positives_N = rows[tables.POSITIVE].to_numpy()
+    user_ids = rows[tables.USER_ID]
+    examples: list[dict[str, Any]] = []
     for position in _one_of_each_user(owners, options):
         own = np.flatnonzero(owners == owners[position])
-        shown = own[np.argsort(-probabilities_N[own], kind="stable")][:_SHOWN]
-        examples.append(
-            {
-                "user": str(user_ids[int(position)]),
-                "num_rows": len(own),
-                "rows": [
-                    {
-                        "title": titles[item_rows[row]] if item_rows[row] else str(item_ids[int(row)]),
-                        "probability": float(probabilities_N[row]),
-                        "positive": bool(positives[row]),
-                    }
-                    for row in shown
-                ],
-            }
-        )
+        shown = own[np.argsort(-probabilities_N[own], kind="stable")][:SHOWN]
+        answers = [_answer(dataset, rows, row, probabilities_N) for row in shown.tolist()]
+        user = str(user_ids[int(position)])
+        examples.append({"kind": "random", "user": user, "num_rows": len(own), "rows": answers})
+    surest = np.argsort(-np.abs(probabilities_N - positives_N), kind="stable")
+    _, first = np.unique(owners[surest], return_index=True)
+    for row in surest[np.sort(first)][: options.num_examples].tolist():
+        if (probabilities_N[row] >= 0.5) != positives_N[row]:
+            answer = _answer(dataset, rows, row, probabilities_N)
+            examples.append({"kind": "wrong", "user": str(user_ids[row]), **answer})
     return examples
+
+
+def _answer(
+    dataset: PreparedDataset, rows: pa.Table, row: int, probabilities_N: npt.NDArray[np.float64]
+) -> dict[str, Any]:
+    item_row = rows[tables.ITEM_ROW][row].as_py()
+    return {
+        "title": dataset.item_titles[item_row] if item_row else str(rows[tables.ITEM_ID][row]),
+        "probability": float(probabilities_N[row]),
+        "positive": rows[tables.POSITIVE][row].as_py(),
+    }
 
 
 def _example(
@@ -83,12 +105,12 @@ def _example(
     return {
         "user": str(queries.user_ids[position]),
         "when": str(when.astype("datetime64[s]")) if when is not None else None,
-        "history": [titles[row] for row in history[::-1][:_SHOWN]],
+        "history": [titles[row] for row in history[::-1][:SHOWN]],
         "history_length": len(history),
-        "recommended": [{"title": titles[row], "hit": row in relevant} for row in listed[:_SHOWN]],
+        "recommended": [{"title": titles[row], "hit": row in relevant} for row in listed[:SHOWN]],
         "happened": [
             {"title": titles[row], "rank": listed.index(row) + 1 if row in listed else None}
-            for row in relevant[:_SHOWN]
+            for row in relevant[:SHOWN]
         ],
     }
 

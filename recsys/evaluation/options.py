@@ -36,6 +36,7 @@ class EvaluationOptions:
         confidence: share of resamples that an interval covers.
         small_slice: slices of fewer users are marked as small.
         num_examples: users shown in the report with what was recommended to them.
+        latency_requests: requests whose latency is measured, one at a time; 0 leaves it out.
         batch_size: queries or rows scored at a time.
         seed: of the resamples and of the choice of examples.
     """
@@ -56,6 +57,7 @@ class EvaluationOptions:
     confidence: float = 0.95
     small_slice: int = 50
     num_examples: int = 10
+    latency_requests: int = 200
     batch_size: int = 4096
     seed: int = 0
 
@@ -84,6 +86,7 @@ class EvaluationOptions:
             "resamples",
             "small_slice",
             "num_examples",
+            "latency_requests",
             "knn_shrinkage",
             "knn_max_items",
             "ease_max_items",

@@ -12,14 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.data.dataset import PreparedDataset
+from recsys.evaluation.diagnosis import diagnose
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.protocol import environment, protocol_hash, warnings_of
 from recsys.evaluation.report import render_report
+from recsys.evaluation.report_tables import report_tables
+from recsys.evaluation.training_curves import training_of
 from recsys.schema.manifest import write_json, writing_station
 
 FOLDER = "evaluation"
 METRICS = "metrics.json"
 REPORT = "report.html"
+EXAMPLES = "examples.json"
 RECOMMENDATIONS = "recommendations.parquet"
 PREDICTIONS = "predictions.parquet"
 QUERIES = "queries.parquet"
@@ -83,12 +87,20 @@ def write_station(
     """
     path = run.folder / FOLDER
     results = {"run": str(run.folder.absolute()), "options": dataclasses.asdict(options), **results}
+    training = training_of(run.folder)
+    if training is not None:
+        results["training"] = training
+    results["diagnosis"] = diagnose(results)
     with writing_station(path, "evaluation", config=run.config, source=run.fingerprint) as (folder, extra):
-        for name, table in tables.items():
+        for name, table in {**tables, **report_tables(results)}.items():
             pq.write_table(table, folder / name, compression="zstd")
         write_json(folder / METRICS, results)
+        write_json(folder / EXAMPLES, examples)
         (folder / REPORT).write_text(render_report(results, examples), encoding="utf-8")
         extra["protocol_hash"] = results["protocol_hash"]
     logger.info("%s", results["verdict"]["text"])
+    for finding in results["diagnosis"]:
+        if finding["severity"] != "info":
+            logger.info("%s: %s", finding["severity"], finding["finding"])
     logger.info("report: %s", path / REPORT)
     return path

@@ -1,14 +1,23 @@
 """Two small prepared datasets, and a model that knows the answers."""
 
 import dataclasses
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.prepare import prepare
+from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval
+from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.station import EvaluatedRun
+from recsys.models.two_tower import TwoTower
+from recsys.models.wide_deep import WideDeep
 from tests.data.preparing import STARS, options_for, prepared
 
 NUM_USERS, NUM_ITEMS, NUM_EVENTS = 50, 30, 1500
@@ -75,3 +84,47 @@ class Oracle(nn.Module):
 def oracle(rated) -> Oracle:
     """Knows the answers to the queries of `rated`."""
     return Oracle(rated.num_items)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """An evaluation station, read back."""
+
+    path: Path
+    results: dict[str, Any]
+    page: str
+
+
+@pytest.fixture(scope="session")
+def evaluated(rated, tmp_path_factory) -> dict[str, Evaluated]:
+    """Untrained models evaluated in earnest, by task, in runs that seem to have had three epochs."""
+    options = EvaluationOptions(
+        k=(3, 5), resamples=50, num_examples=4, hot_history=10, small_slice=5, latency_requests=20
+    )
+    torch.manual_seed(0)
+    two_tower = TwoTower(rated.schema, embedding_dim=8, hidden=[8])
+    wide_deep = WideDeep(rated.schema, embedding_dim=4, hidden=[8])
+    found = {}
+    for task, monitor in (("retrieval", "ndcg@5"), ("ranking", "auc")):
+        run = EvaluatedRun(tmp_path_factory.mktemp(task) / "run <1>")
+        (run.folder / "tensorboard").mkdir(parents=True)
+        write_curves(run.folder, monitor=monitor)
+        if task == "retrieval":
+            path = evaluate_retrieval(two_tower, rated, options, run=run, history_length=10)
+        else:
+            path = evaluate_ranking(wide_deep, rated, options, run=run, history_length=10)
+        results = json.loads((path / "metrics.json").read_text())
+        found[task] = Evaluated(path, results, (path / "report.html").read_text(encoding="utf-8"))
+    return found
+
+
+def write_curves(run: Path, *, monitor: str) -> None:
+    """What training leaves of three epochs of four steps: losses 3, 2, 1 and validation 0.1, 0.3, 0.2."""
+    with SummaryWriter(str(run / "tensorboard")) as board:
+        for epoch, (loss, value) in enumerate(((3.0, 0.1), (2.0, 0.3), (1.0, 0.2))):
+            step = 4 * epoch + 3
+            board.add_scalar("train/loss_step", 9.0, step - 1)
+            for tag, number in {"train/loss": loss, f"val/{monitor}": value, "epoch": epoch}.items():
+                board.add_scalar(tag, number, step)
+        board.add_scalar(f"val/{monitor}", 0.3, 0)  # as the table of hyperparameters does
+    (run / "metrics.json").write_text(json.dumps({"monitor": f"val/{monitor}", "best_epoch": 1}))

@@ -22,7 +22,15 @@ from recsys.models.wide_deep import WideDeep
 from recsys.schema.manifest import read_station
 from tests.data.preparing import STARS, prepared
 
-OPTIONS = EvaluationOptions(k=(3, 5), resamples=50, num_examples=4)
+OPTIONS = EvaluationOptions(k=(3, 5), resamples=50, num_examples=4, latency_requests=0)
+OF_EVERY_TASK = {
+    "metrics.json",
+    "metrics.parquet",
+    "slices.parquet",
+    "curves.parquet",
+    "examples.json",
+    "report.html",
+}
 
 
 @pytest.fixture
@@ -84,12 +92,7 @@ def test_retrieval_station_is_whole_and_says_where_it_comes_from(two_tower, rate
     assert manifest["source"] == "abc"
     assert manifest["config"] == {"seed": 7}
     assert manifest["protocol_hash"] == results["protocol_hash"]
-    assert set(manifest["files"]) == {
-        "metrics.json",
-        "queries.parquet",
-        "recommendations.parquet",
-        "report.html",
-    }
+    assert set(manifest["files"]) == {*OF_EVERY_TASK, "queries.parquet", "recommendations.parquet"}
     assert set(results["baselines"]) == {"popularity", "popularity_recent", "item_knn", "ease"}
     assert results["baselines"]["ease"]["chosen"]["ease_l2"] in OPTIONS.ease_l2
     assert results["leaks"] is False
@@ -125,9 +128,8 @@ def test_one_query_a_user_where_there_are_no_timestamps(clicked, run):
 def test_ranking_station_agrees_with_its_own_files(wide_deep, rated, run):
     path = evaluate_ranking(wide_deep, rated, OPTIONS, run=run, history_length=10)
     assert set(read_station(path, "evaluation")["files"]) == {
-        "metrics.json",
+        *OF_EVERY_TASK,
         "predictions.parquet",
-        "report.html",
         "users.parquet",
     }
     results = read(path)

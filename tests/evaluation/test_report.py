@@ -1,22 +1,18 @@
 """The report: whole, self-contained, escaped, and showing what the results hold."""
 
-import json
+import copy
 import re
+from html import escape
 from html.parser import HTMLParser
-from xml.etree import ElementTree
 
 import pytest
-import torch
 
-from recsys.evaluation.charts import Series, dot_chart, line_chart, reliability_chart
-from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval
-from recsys.evaluation.options import EvaluationOptions
-from recsys.evaluation.report import render_report
-from recsys.evaluation.station import EvaluatedRun
-from recsys.models.two_tower import TwoTower
-from recsys.models.wide_deep import WideDeep
+from recsys.evaluation.report import headline_keys, render_report
+from recsys.evaluation.report_slices import gain, lag
+from recsys.evaluation.report_systems import name_of
 
-OPTIONS = EvaluationOptions(k=(3, 5), resamples=50, num_examples=4, hot_history=10)
+# Elements without an end.
+VOID = {"meta", "br"}
 
 
 class Outline(HTMLParser):
@@ -30,7 +26,7 @@ class Outline(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.attributes += attrs
-        if tag != "meta":
+        if tag not in VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -51,43 +47,78 @@ def read(page):
 
 
 @pytest.fixture(params=["retrieval", "ranking"])
-def page(request, rated, tmp_path):
-    torch.manual_seed(0)
-    run = EvaluatedRun(tmp_path / "run <1>")
-    run.folder.mkdir()
-    if request.param == "retrieval":
-        model, evaluate = TwoTower(rated.schema, embedding_dim=8, hidden=[8]), evaluate_retrieval
-    else:
-        model, evaluate = WideDeep(rated.schema, embedding_dim=4, hidden=[8]), evaluate_ranking
-    path = evaluate(model, rated, OPTIONS, run=run, history_length=10)
-    return (path / "report.html").read_text(encoding="utf-8")
+def one(request, evaluated):
+    return evaluated[request.param]
 
 
-def test_page_needs_nothing_from_elsewhere(page):
-    outline = read(page)
-    assert {name for name, _ in outline.attributes} & {"src", "href", "srcset"} == set()
-    assert not re.search(r"https?:|url\(|@import|<script", page)
-    assert len(page) < 5_000_000
+@pytest.fixture
+def results(one):
+    return copy.deepcopy(one.results)
+
+
+def section(page, name):
+    return re.search(rf'<section id="{name}">.*?</section>', page, flags=re.DOTALL).group()
+
+
+def test_page_needs_nothing_from_elsewhere(one):
+    outline = read(one.page)
+    assert {name for name, _ in outline.attributes} & {"src", "srcset"} == set()
+    links = {value for name, value in outline.attributes if name == "href"}
+    assert all(link.startswith("#") for link in links)
+    assert not re.search(r"https?:|url\(|@import|<script", one.page)
+    assert len(one.page) < 5_000_000
     assert ("name", "viewport") in outline.attributes
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in outline.attributes
 
 
-def test_page_escapes_what_comes_from_the_data(page):
-    assert "Film <" not in page
-    text = "".join(read(page).text)
+def test_every_link_leads_somewhere(one):
+    outline = read(one.page)
+    links = {value.removeprefix("#") for name, value in outline.attributes if name == "href"}
+    parts = {value for name, value in outline.attributes if name == "id"}
+    assert links == parts == {"findings", "charts", "slices", "examples", "metrics", "protocol"}
+
+
+def test_page_escapes_what_comes_from_the_data(one):
+    assert "Film <" not in one.page
+    text = "".join(read(one.page).text)
     assert "Film <" in text
     assert "& co" in text
     assert "run <1>" in text
-    assert "<1>" not in page
+    assert "<1>" not in one.page
     assert "$" not in text
 
 
-def test_page_shows_verdict_baselines_slices_examples_and_protocol(page):
-    text = " ".join(read(page).text)
+def test_page_shows_verdict_baselines_slices_examples_and_protocol(one):
+    text = " ".join(read(one.page).text)
     assert re.search("(Better than every|Worse than a|Not told apart from the best) baseline", text)
     assert re.search("EASE|item's rate", text)
     for expected in ("warm", "hot", "head", "Some users, drawn at random", "protocol hash", "95 % interval"):
         assert expected in text
-    assert len(re.findall(r'class="person"', page)) == 4
+    assert one.page.count('<div class="person">') >= 4
+
+
+def test_first_screen_comes_before_everything_else(one):
+    header = re.search("<header>.*?</header>", one.page, flags=re.DOTALL).group()
+    assert one.page.index("<header>") < one.page.index("<section")
+    assert 'class="verdict' in header
+    assert 3 <= header.count('<th scope="row">') <= 5
+    best = one.results["verdict"]["against"]
+    assert re.findall('<th scope="col">([^<]*)', header)[1:3] == ["this model", escape(name_of(best))]
+
+
+def test_five_numbers_are_those_at_the_cut_off_of_the_verdict(evaluated):
+    results = copy.deepcopy(evaluated["retrieval"].results)
+    old = ("ndcg@5", "hit_rate@5", "coverage@5", "mrr@5", "novelty@5", "ndcg@3")
+    results["metrics"] = dict.fromkeys(old, 0.1)
+    assert headline_keys(results) == ["ndcg@5", "hit_rate@5", "coverage@5", "mrr@5", "novelty@5"]
+    results["metrics"] |= {"popularity_lift@5": 0.1, "personalisation@5": 0.5}
+    assert headline_keys(results) == [
+        "ndcg@5",
+        "hit_rate@5",
+        "coverage@5",
+        "popularity_lift@5",
+        "personalisation@5",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -100,76 +131,129 @@ def test_page_shows_verdict_baselines_slices_examples_and_protocol(page):
         ("log_loss", [-0.2, -0.1], "lead"),
     ],
 )
-def test_difference_is_coloured_where_it_is_sure(rated, tmp_path, metric, interval, style):
-    model = WideDeep(rated.schema, embedding_dim=4, hidden=[8])
-    path = evaluate_ranking(model, rated, OPTIONS, run=EvaluatedRun(tmp_path), history_length=10)
-    results = json.loads((path / "metrics.json").read_text())
+def test_difference_is_marked_where_it_is_sure(evaluated, metric, interval, style):
+    results = copy.deepcopy(evaluated["ranking"].results)
     results["slices"] = results["slices"][:1]
     for compared in results["slices"][0]["comparisons"]:
         compared |= {"metric": metric, "difference": 0.12345, "interval": interval}
     assert f'<span class="{style}">+0.1235</span>' in render_report(results, [])
 
 
-def test_every_chart_is_well_formed_and_inside_its_drawing(page):
-    charts = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
-    assert len(charts) >= 4
-    for chart in charts:
-        root = ElementTree.fromstring(chart)
-        _, _, width, height = (float(number) for number in root.attrib["viewBox"].split())
-        for mark in root.iter():
-            for axis, limit in (
-                ("x1", width),
-                ("x2", width),
-                ("cx", width),
-                ("y1", height),
-                ("y2", height),
-                ("cy", height),
-            ):
-                assert 0 <= float(mark.attrib.get(axis, 0)) <= limit
+def names_of(shown):
+    return re.findall(r'<th scope="row"><span title="[^"]*">([^<]*)</span>', shown)
 
 
-def marks(chart, tag, *names):
-    root = ElementTree.fromstring(re.search(r"<svg.*</svg>", chart, flags=re.DOTALL).group())
-    return [
-        tuple(float(mark.attrib[name]) for name in names)
-        for mark in root.iter(tag)
-        if names[0] in mark.attrib
+def test_slices_come_the_furthest_behind_first_and_small_ones_last(one, results):
+    best = results["verdict"]["against"]
+    lists = section(one.page, "slices").split("<h3>")[1:]
+    by_name = {}
+    for piece in results["slices"]:
+        by_name.setdefault(piece["name"], piece)
+    behind = [gain(by_name[name], best) for name in names_of(lists[0])]
+    assert len(behind) >= 4
+    assert behind == sorted(behind)
+    below = [lag(results, by_name[name]) for name in names_of(lists[1].split("<details>")[0])]
+    assert below == sorted(below)
+    assert not any(by_name[name]["small"] for name in names_of(lists[0]))
+
+
+def test_small_slices_are_marked_and_come_last_in_their_group(results):
+    pieces = [piece for piece in results["slices"] if piece["group"] == "history_length"]
+    for number, piece in enumerate(pieces):
+        piece["small"] = number == 0
+    results["slices"] = pieces
+    shown = section(render_report(results, []), "slices")
+    everything = shown.split("<details>")[1]
+    assert names_of(everything)[-1] == pieces[0]["name"]
+    assert everything.count('<tr class="small-slice">') == 1
+    assert f">{pieces[0]['name']}</span> *" in everything
+
+
+def test_lag_is_a_share_of_what_the_metric_is_worth(evaluated):
+    ranking, retrieval = (copy.deepcopy(evaluated[task].results) for task in ("ranking", "retrieval"))
+    ranking["metrics"]["auc"], retrieval["metrics"]["ndcg@5"] = 0.7, 0.2
+    assert lag(ranking, {"metrics": {"auc": 0.6}}) == pytest.approx(-0.5)  # 0.1 of 0.2 above chance
+    assert lag(retrieval, {"metrics": {"ndcg@5": 0.15}}) == pytest.approx(-0.25)
+    ranking["main_metric"] = "log_loss"
+    ranking["metrics"]["log_loss"] = 0.5
+    assert lag(ranking, {"metrics": {"log_loss": 0.6}}) == pytest.approx(-0.2)
+
+
+def test_page_without_baselines_intervals_and_curves_is_whole(results):
+    for block in (results, *results["slices"]):
+        block |= {"baselines": {}, "comparisons": [], "intervals": dict.fromkeys(block["intervals"])}
+    results["verdict"] |= {"outcome": "alone", "against": None}
+    results["options"]["resamples"] = 0
+    for key in ("training", "latency", "diagnosis", "reliability"):
+        results.pop(key, None)
+    outline = read(render_report(results, []))
+    text = " ".join(outline.text)
+    assert "baseline, by" not in text
+    assert "resamples" not in text
+    assert "#findings" not in dict(outline.attributes).values()
+
+
+def test_new_results_are_drawn_where_they_are_there(results):
+    for key in ("exposure", "calibration"):
+        results.pop(key, None)
+    before = render_report(results, []).count("<svg")
+    results["exposure"] = {
+        "model": {"lorenz": [[0, 0], [0.9, 0.25], [1, 1]]},
+        results["verdict"]["against"]: {"lorenz": [[0, 0], [0.9, 0.5], [1, 1]]},
+    }
+    results["calibration"] = [
+        {
+            "group": "profile.job",
+            "name": f"worker <{number}>",
+            "description": "",
+            "rows": 100,
+            "users": 60,
+            "small": False,
+            "predicted": 0.1 * number,
+            "observed": 0.2,
+            "ratio": 0.5 * number,
+            "interval": [0.5 * number - 0.1, 0.5 * number + 0.1],
+        }
+        for number in (1, 2, 5)
     ]
+    results["calibration"].append({**results["calibration"][0], "group": "user", "name": "the same again"})
+    results["slice_groups"] = [{"group": "user", "heading": "People <of all sorts>", "axis": None}]
+    page = render_report(results, [])
+    assert page.count("<svg") == before + 2
+    text = " ".join(read(page).text)
+    assert "A tenth of the items gets 75% of the places" in text
+    assert "2 of 3 segments are off beyond chance; worker <5> is promised too much" in text
+    assert "job: worker <1>" in text
+    assert "the same again" not in text
+    assert "People <of all sorts>" in text
 
 
-def test_dots_stand_at_their_values():
-    chart = dot_chart("t", [Series("a", 0, [0.5], [[0.25, 1.0]]), Series("b", 1, [1.0])], from_zero=True)
-    (left, _), (right, _) = marks(chart, "circle", "cx", "cy")
-    whisker = next(mark for mark in marks(chart, "line", "x1", "x2", "y1", "y2") if mark[2] == mark[3])
-    unit = (right - left) / 0.5
-    assert whisker[0] == pytest.approx(left - 0.25 * unit, abs=0.2)
-    assert whisker[1] == pytest.approx(right, abs=0.2)
+def test_findings_are_shown_with_severity_evidence_and_command(results):
+    results["diagnosis"] = [
+        {
+            "rule": "too_slow",
+            "severity": "high",
+            "finding": "Slow & <heavy>.",
+            "evidence": {"p99_ms": 123.456, "of": None},
+            "command": "python evaluate.py 'run=/a b'",
+        }
+    ]
+    shown = section(render_report(results, []), "findings")
+    assert '<div class="finding high">' in shown
+    assert "Slow &amp; &lt;heavy&gt;." in shown
+    assert "<dt>p99 ms</dt><dd>123.456</dd><dt>of</dt><dd>-</dd>" in shown
+    assert "python evaluate.py &#x27;run=/a b&#x27;" in shown
+    results["diagnosis"] = []
+    assert "found anything amiss" in section(render_report(results, []), "findings")
 
 
-def test_line_has_a_gap_where_there_is_no_value():
-    chart = line_chart(
-        "t", ["a", "b", "c", "d"], [Series("s", 0, [1.0, 2.0, None, 1.0])], axis="x", from_zero=True
-    )
-    points = re.findall(r'<polyline[^>]*points="([^"]*)"', chart)
-    assert [len(run.split()) for run in points] == [2]
-    assert len(marks(chart, "circle", "cx", "cy")) == 3 + 1  # and the legend's
+def test_latency_stands_with_the_machine(one):
+    shown = section(one.page, "protocol")
+    assert re.search(r"half within [\d.]+ ms, 99 % within [\d.]+ ms, 20 requests", shown)
 
 
-def test_axis_that_need_not_start_at_zero_is_closer():
-    near, far = (
-        marks(
-            line_chart("t", ["a", "b"], [Series("s", 0, [0.7, 0.8])], axis="x", from_zero=zero),
-            "circle",
-            "cy",
-        )
-        for zero in (False, True)
-    )
-    assert near[0][0] - near[1][0] > 2 * (far[0][0] - far[1][0])
-
-
-def test_reliability_chart_puts_calibrated_bins_on_the_diagonal():
-    chart = reliability_chart("t", [(0.25, 0.25), (0.75, 0.75)])
-    (x0, y0), (x1, y1) = marks(chart, "circle", "cx", "cy")
-    assert x1 - x0 == pytest.approx(y0 - y1, abs=0.2)
-    (left, bottom, right, top) = marks(chart, "line", "x1", "y1", "x2", "y2")[0]
-    assert (x0 - left) / (right - left) == pytest.approx((bottom - y0) / (bottom - top), abs=0.01)
+def test_exposure_of_nothing_is_not_drawn(results):
+    results.pop("exposure", None)
+    before = render_report(results, []).count("<svg")
+    results["exposure"] = {"model": {"lorenz": []}}
+    assert render_report(results, []).count("<svg") == before

@@ -1,0 +1,249 @@
+"""What would go wrong with this model, rule by rule: measured results in, findings out.
+
+A rule is a pure function of what `metrics.json` holds, silent where a figure that it needs is not there.
+Each threshold is a constant with its reason beside it: none is a law, all are where somebody ought to look.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from recsys.evaluation.diagnosis_lists import lists_too_similar, miscalibrated, popularity_driven
+from recsys.evaluation.diagnosis_slices import decays, lags_on_slices, worse_on_cold_users, worse_on_new_items
+from recsys.evaluation.findings import (
+    SEVERITIES,
+    Finding,
+    Results,
+    comparison,
+    evaluate_again,
+    gain_interval,
+    less_is_better,
+    measured,
+    run_path,
+    worth,
+)
+from recsys.evaluation.results import NAMES, metric_name
+
+# Nobody orders held-out behaviour so well: what is asked for is probably among the inputs.
+TOO_GOOD = {"auc": 0.98, "gauc": 0.98, "ndcg": 0.8}
+# Percentile intervals over fewer users are too narrow themselves.
+MIN_USERS = 100
+# Half the interval against the figure: with more, models that differ by a quarter are not told apart.
+WIDE_INTERVAL = 0.25
+# Every twentieth right answer cannot be given: more than what usually separates two models.
+UNKNOWN_SHARE = 0.05
+# A page waits for the list among other things; people notice delays from about 100 ms on.
+SLOW_MS, NOTICED_MS = 100.0, 50.0
+# More than what validation varies by from epoch to epoch on MovieLens.
+MEANT = 0.03
+# A run that was best within its first third had little use for the rest.
+EARLY = 1 / 3
+
+
+def diagnose(results: Results) -> list[dict[str, Any]]:
+    """What the rules find, the gravest first.
+
+    Args:
+        results: what `metrics.json` holds.
+
+    Returns:
+        `{rule, severity, finding, evidence, command}` each.
+    """
+    found = [finding for finding in (rule(results) for rule in RULES) if finding is not None]
+    found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return [dataclasses.asdict(finding) for finding in found]
+
+
+def leaking_split(results: Results) -> Finding | None:
+    """The split lets the model learn from what came after it is asked."""
+    if not results["leaks"]:
+        return None
+    kind = results["protocol"]["split"]["kind"]
+    return Finding(
+        "leaking_split",
+        "high",
+        f"The split `{kind}` leaks the future: every figure is better than what this model can reach in use.",
+        {"split": kind},
+        f"python train.py data={results['dataset']['name']} data.split=global_time",
+    )
+
+
+def too_good_to_be_true(results: Results) -> Finding | None:
+    """The main metric is where no honest model gets."""
+    key = results["main_metric"]
+    bound, value = TOO_GOOD.get(key.partition("@")[0]), measured(results, key)
+    if bound is None or value is None or value < bound:
+        return None
+    return Finding(
+        "too_good_to_be_true",
+        "high",
+        f"{metric_name(key)} of {value:.4f} is more than behaviour can be foreseen: look for a feature "
+        "that is only known afterwards, or for test events that are copies of train's.",
+        {key: value, "suspicious_from": bound},
+        f"python -m recsys.data data={results['dataset']['name']}  # then read `schema.json` of the station",
+    )
+
+
+def no_better_than_baseline(results: Results) -> Finding | None:
+    """The best baseline is as good, or better."""
+    best, key = results["verdict"]["against"], results["main_metric"]
+    compared = comparison(results, best)
+    if best is None or compared is None:
+        return None
+    bounds = gain_interval(compared)
+    gain = -compared["difference"] if less_is_better(key) else compared["difference"]
+    if (bounds[0] if bounds else gain) > 0:
+        return None
+    name = NAMES.get(best, best)
+    is_worse = bounds is not None and bounds[1] < 0
+    meaning = (
+        "it would serve better in the model's place"
+        if is_worse
+        else "what training adds to it, if anything, does not show"
+    )
+    return Finding(
+        "no_better_than_baseline",
+        "high" if is_worse else "medium",
+        f"{name[:1].upper()}{name[1:]} is {'better than' if is_worse else 'as good as'} the model on "
+        f"{metric_name(key)}: {meaning}.",
+        {
+            "model": measured(results, key),
+            best: measured(results["baselines"][best], key),
+            "difference": compared["difference"],
+            "interval": compared["interval"],
+        },
+        evaluate_again(results, f"against={best}"),
+    )
+
+
+def too_few_users(results: Results) -> Finding | None:
+    """The test split is too small to tell models apart."""
+    users, key = results["counts"]["users"], results["main_metric"]
+    value, bounds = measured(results, key), results["intervals"].get(key)
+    half = None
+    if bounds and value is not None and not less_is_better(key) and worth(key, value) > 0:
+        half = (bounds[1] - bounds[0]) / 2 / worth(key, value)
+    if users >= MIN_USERS and (half is None or half <= WIDE_INTERVAL):
+        return None
+    within = f", which is known to within {half:.0%} of its worth" if half is not None else ""
+    return Finding(
+        "too_few_users",
+        "medium",
+        f"{users:,} test users are few to judge by {metric_name(key)}{within}: smaller differences between "
+        "models cannot be seen here.",
+        {"users": users, "interval": bounds, "half_interval_share": half},
+        f"python train.py data={results['dataset']['name']} 'data.split_fractions=[0.6,0.1,0.3]'",
+    )
+
+
+def unknown_items(results: Results) -> Finding | None:
+    """Much of what is asked for is no item that the model knows."""
+    counts = results["counts"]
+    asked, unknown = counts.get("relevant"), counts.get("relevant_outside_catalogue")
+    if results["task"] == "ranking":
+        asked, unknown = counts.get("rows"), counts.get("rows_of_unknown_items")
+    if not asked or unknown is None or unknown / asked < UNKNOWN_SHARE:
+        return None
+    return Finding(
+        "unknown_items",
+        "medium",
+        f"{unknown / asked:.0%} of what happened in the test period were items that the catalogue does not "
+        "hold: give the model a table of items, or train it more often.",
+        {"unknown": unknown, "of": asked},
+        "python train.py init_from=RUN  # or data.items.path=FILE: see `Day by day` in the README",
+    )
+
+
+def too_slow(results: Results) -> Finding | None:
+    """One request takes longer than a page waits."""
+    latency = results.get("latency")
+    if latency is None or latency["p99_ms"] < NOTICED_MS:
+        return None
+    return Finding(
+        "too_slow",
+        "high" if latency["p99_ms"] >= SLOW_MS else "medium",
+        f"One request in a hundred takes {latency['p99_ms']:.0f} ms or more in the eager model alone, half "
+        f"of them {latency['p50_ms']:.0f} ms.",
+        dict(latency),
+        evaluate_again(results, "evaluation.latency_requests=2000"),
+    )
+
+
+def overfitted(results: Results) -> Finding | None:
+    """Validation got worse while the loss on train went on falling."""
+    seen = _validated(results)
+    if seen is None:
+        return None
+    training, gains = results["training"], seen
+    best = max(range(len(gains)), key=lambda place: gains[place])
+    losses, epochs = training["train_loss"], training["epochs"]
+    worse = gains[best] - gains[-1]
+    still_falls = None not in (losses[best], losses[-1]) and losses[-1] < losses[best]
+    if not still_falls or worse < MEANT * abs(gains[best]):
+        return None
+    is_early = (best + 1) / len(gains) <= EARLY
+    key = training["monitor"]
+    return Finding(
+        "overfitted",
+        "medium" if is_early else "info",
+        f"Validation {metric_name(key)} was best after epoch {epochs[best]} of {epochs[-1]} and then got "
+        "worse while the loss on train fell. The best checkpoint is the one judged"
+        + ("; so early a best one asks for regularisation or a smaller step." if is_early else "."),
+        {
+            "best_epoch": epochs[best],
+            "epochs": epochs[-1],
+            "validation": [training["validation"][key][place] for place in (best, -1)],
+            "train_loss": [losses[best], losses[-1]],
+        },
+        f"tensorboard --logdir {run_path(results, 'tensorboard')}",
+    )
+
+
+def underfitted(results: Results) -> Finding | None:
+    """Training ended while validation was still getting better."""
+    gains = _validated(results)
+    if gains is None or gains[-1] - max(gains[:-1]) < MEANT * abs(gains[-1]):
+        return None
+    training = results["training"]
+    key, epochs = training["monitor"], training["epochs"]
+    return Finding(
+        "underfitted",
+        "medium",
+        f"Validation {metric_name(key)} was still getting better when training ended after epoch "
+        f"{epochs[-1]}: the model is judged before it has learned what it can.",
+        {"epochs": epochs[-1], "validation": training["validation"][key][-2:]},
+        f"python train.py resume={run_path(results)} trainer.max_epochs={2 * epochs[-1]}",
+    )
+
+
+def _validated(results: Results) -> list[float] | None:
+    """The monitored validation metric by epoch, turned so that more is better; None with fewer than two."""
+    training = results.get("training")
+    values = (training or {}).get("validation", {}).get((training or {}).get("monitor"))
+    if not values or len(values) < 2 or None in values:
+        return None
+    sign = -1 if less_is_better(results["training"]["monitor"]) else 1
+    return [sign * value for value in values]
+
+
+Rule = Callable[[Results], Finding | None]
+
+RULES: tuple[Rule, ...] = (
+    leaking_split,
+    too_good_to_be_true,
+    no_better_than_baseline,
+    worse_on_cold_users,
+    worse_on_new_items,
+    lags_on_slices,
+    popularity_driven,
+    lists_too_similar,
+    miscalibrated,
+    decays,
+    too_slow,
+    underfitted,
+    overfitted,
+    too_few_users,
+    unknown_items,
+)

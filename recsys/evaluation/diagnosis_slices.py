@@ -1,0 +1,141 @@
+"""Rules about for whom, for what and when the model falls behind."""
+
+from __future__ import annotations
+
+import math
+
+from recsys.evaluation.ageing import decay_of
+from recsys.evaluation.findings import (
+    Finding,
+    Results,
+    comparison,
+    evaluate_again,
+    gain_interval,
+    less_is_better,
+    measured,
+    pieces_of,
+    worth,
+)
+from recsys.evaluation.results import NAMES, metric_name
+
+# Served half as well as everybody: somebody will write to complain.
+HALF = 0.5
+# A model that has lost a tenth within a week needs retraining by the day.
+SOON_DAYS = 7.0
+# Standard deviations of the number that chance has.
+SURE = 2.0
+# Slices named in a finding; the report has all.
+_NAMED = 5
+
+
+def worse_on_cold_users(results: Results) -> Finding | None:
+    """Users without a history are served badly."""
+    return _worse_on(
+        results,
+        "user",
+        "cold",
+        rule="worse_on_cold_users",
+        who="users without a history",
+        remedy="look at what the model knows of them beside their history",
+    )
+
+
+def worse_on_new_items(results: Results) -> Finding | None:
+    """Items without a positive in train are found badly."""
+    return _worse_on(
+        results,
+        "item",
+        "new",
+        rule="worse_on_new_items",
+        who="items that train had not seen",
+        remedy="they need features of their own, or a place in the list that is kept for them",
+    )
+
+
+def lags_on_slices(results: Results) -> Finding | None:
+    """More slices lag behind the best baseline, each surely, than chance would have."""
+    best, key = results["verdict"]["against"], results["main_metric"]
+    compared = [
+        (piece, one)
+        for piece in results["slices"]
+        if not piece["small"] and (one := comparison(piece, best)) is not None and gain_interval(one)
+    ]
+    behind = [(piece, one) for piece, one in compared if gain_interval(one)[1] < 0]  # type: ignore[index]
+    by_chance = (1 - results["options"]["confidence"]) / 2 * len(compared)
+    if best is None or len(behind) <= max(1.0, by_chance + SURE * math.sqrt(by_chance)):
+        return None
+    behind.sort(key=lambda pair: -abs(pair[1]["difference"]))
+    groups = [piece["group"].rpartition(".")[2].replace("_", " ") for piece, _ in behind]
+    names = [f"{group}: {piece['name']}" for group, (piece, _) in zip(groups, behind, strict=True)]
+    return Finding(
+        "lags_on_slices",
+        "medium",
+        f"The model is behind {NAMES.get(best, best)} on {len(behind)} of {len(compared)} slices, each "
+        f"beyond its interval, where chance alone would have {by_chance:.1f}: {', '.join(names[:_NAMED])}.",
+        {
+            f"{metric_name(key)}, {name}": one["difference"]
+            for name, (_, one) in zip(names, behind, strict=True)
+        },
+        evaluate_again(results, f"against={best}"),
+    )
+
+
+def decays(results: Results) -> Finding | None:
+    """The metric falls with the age of the model."""
+    line = decay_of(results)
+    if line is None or not line.is_sure:
+        return None
+    name = metric_name(results["main_metric"])
+    return Finding(
+        "decays",
+        "high" if line.days_to_lose <= SOON_DAYS else "medium",
+        f"{name} loses a tenth about every {line.days_to_lose:.1f} days after the end of train: retrain more "
+        "often than that, or find out what changes. Other users came at other times, so that retraining on "
+        "several cuts shows it better.",
+        {
+            "first_day": line.first,
+            "last_day": line.last,
+            "at_first_day": line.start,
+            "a_day": line.slope,
+            "standard_error": line.error,
+        },
+        evaluate_again(results, "evaluation=backtest"),
+    )
+
+
+def _worse_on(results: Results, group: str, name: str, *, rule: str, who: str, remedy: str) -> Finding | None:
+    """A slice that a baseline serves better, or that has not half of the overall figure."""
+    piece = next(pieces_of(results, group, name), None)
+    key, best = results["main_metric"], results["verdict"]["against"]
+    if piece is None:
+        return None
+    value, overall = measured(piece, key), measured(results, key)
+    compared = comparison(piece, best)
+    bounds = gain_interval(compared) if compared else None
+    is_behind = bounds is not None and bounds[1] < 0
+    is_half = (
+        None not in (value, overall)
+        and not less_is_better(key)
+        and worth(key, value) < HALF * worth(key, overall)  # type: ignore[arg-type]
+    )
+    if not is_behind and not is_half:
+        return None
+    said = []
+    if is_behind and compared:
+        said.append(f"{NAMES.get(best, best)} is better there by {abs(compared['difference']):.4f}")
+    if is_half:
+        said.append(f"{metric_name(key)} is {value:.4f} there and {overall:.4f} for all")
+    return Finding(
+        rule,
+        "high" if is_behind else "medium",
+        f"The model is weak on {who} ({piece['users']:,} users): {', and '.join(said)}; {remedy}.",
+        {
+            "slice": value,
+            "overall": overall,
+            "users": piece["users"],
+            "size": piece["size"],
+            "difference": compared["difference"] if compared else None,
+            "interval": compared["interval"] if compared else None,
+        },
+        evaluate_again(results, f"against={best}" if best else "evaluation.num_examples=50"),
+    )
