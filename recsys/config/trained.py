@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from recsys.config.build import Problem, build
+from recsys.config.keys import spelled_out
 from recsys.config.options import EvaluateConfig, ExportConfig
-from recsys.config.runs import Run, open_run
+from recsys.config.runs import Run, open_run, read_config
 from recsys.data.datamodule import Task
 from recsys.data.dataset import PreparedDataset
 from recsys.data.prepare import prepare
 from recsys.models.weights import load_weights
 
 logger = logging.getLogger(__name__)
+
+# Keys of training that mean something else when evaluating.
+_NOT_OF_A_RUN = {"sweep", "run_dir"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +48,8 @@ def open_trained(config: EvaluateConfig | ExportConfig) -> Trained:
     Raises:
         ValueError: the run or its dataset is missing, damaged or unfinished, or they do not belong together.
     """
+    assert config.run is not None
+    assert config.model is not None
     run = open_run(config.run)
     dataset = _dataset(run, config)
     model = config.model(schema=dataset.schema)
@@ -48,7 +57,32 @@ def open_trained(config: EvaluateConfig | ExportConfig) -> Trained:
     return Trained(run, dataset, model.eval(), run.manifest["task"])
 
 
+def config_of(
+    folder: Path, evaluation: Mapping[str, Any] | None = None
+) -> tuple[EvaluateConfig, dict[str, Any]]:
+    """What `evaluate.py run=DIR` would be asked with, and the plain configuration that it stands for.
+
+    Args:
+        folder: of the run.
+        evaluation: plain options in place of the run's own.
+
+    Raises:
+        ValueError: the folder is no run, or its configuration is not what this release reads.
+    """
+    plain = read_config(folder)
+    known = {field.name for field in dataclasses.fields(EvaluateConfig)} - _NOT_OF_A_RUN
+    asked = {key: value for key, value in plain.items() if key in known} | {"run": str(folder)}
+    if evaluation is not None:
+        asked["evaluation"] = dict(evaluation)
+    problems: list[Problem] = []
+    config: EvaluateConfig = build(asked, EvaluateConfig, "", problems)
+    if problems:
+        raise ValueError("\n".join(f"{one.text} (in {folder}/config.yaml)" for one in problems))
+    return config, spelled_out(asked, EvaluateConfig)
+
+
 def _dataset(run: Run, config: EvaluateConfig | ExportConfig) -> PreparedDataset:
+    assert config.data is not None
     path = Path(config.data.prepared or run.manifest["prepared"]).expanduser()
     if not path.exists() and not config.data.prepared:
         logger.warning("the prepared dataset `%s` is gone; preparing it again", path)

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 from torch import nn
@@ -24,6 +25,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
 from recsys.data.queries import Queries
 from recsys.evaluation.baselines import FittedBaseline, fit_baseline
+from recsys.evaluation.comparing.kept import kept_of_queries, kept_of_rows
 from recsys.evaluation.examples import ranking_examples, retrieval_examples
 from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
 from recsys.evaluation.options import EvaluationOptions
@@ -34,7 +36,7 @@ from recsys.evaluation.predictions import (
     with_negatives,
 )
 from recsys.evaluation.protocol import ranking_protocol, retrieval_protocol
-from recsys.evaluation.recommendations import queries_table, recommend, recommendations_table
+from recsys.evaluation.recommendations import Lists, queries_table, recommend, recommendations_table
 from recsys.evaluation.results import results_of
 from recsys.evaluation.station import (
     PREDICTIONS,
@@ -48,6 +50,8 @@ from recsys.models.protocols import events_read
 from recsys.schema.tables import USER_ID
 
 logger = logging.getLogger(__name__)
+
+Findings = Sequence[Mapping[str, Any]]
 
 
 def evaluate_retrieval(
@@ -68,13 +72,39 @@ def evaluate_retrieval(
         history_length: `data.history_length` of the run.
 
     Returns:
-        The station's folder: `metrics.json`, `report.html`, `recommendations.parquet`, `queries.parquet`.
+        The station's folder: `metrics.json`, `report.html`, `recommendations.parquet`, `queries.parquet` and
+        what a comparison reads, see `recsys.evaluation.comparing.kept`.
 
     Raises:
         ValueError: the test split has no positive, or the model's scores are not numbers.
     """
     queries = _queries(model, dataset, options, history_length)
     lists = recommend(model.eval(), dataset, queries, k=options.list_length, batch_size=options.batch_size)
+    return evaluate_lists(lists, dataset, queries=queries, options=options, run=run)
+
+
+def evaluate_lists(
+    lists: Lists,
+    dataset: PreparedDataset,
+    *,
+    queries: Queries,
+    options: EvaluationOptions,
+    run: EvaluatedRun,
+    findings: Findings = (),
+) -> Path:
+    """Judges lists, whoever made them, and writes the evaluation station.
+
+    Args:
+        lists: one for each query.
+        dataset: whose catalogue their rows are of.
+        queries: of the test split.
+        options: every key under `evaluation.`.
+        run: where the lists come from.
+        findings: what was amiss with a table of them; its texts become warnings.
+
+    Returns:
+        The station's folder, see `evaluate_retrieval`.
+    """
     judge = RetrievalJudge(dataset, queries, options)
     judged = judge.judge(lists)
     baselines = _judge_baselines(judge, dataset, queries, options)
@@ -92,9 +122,13 @@ def evaluate_retrieval(
             judge, judged, baselines, main_metric=f"ndcg@{options.main_k}", small_slice=options.small_slice
         ),
     }
+    if findings:
+        results["findings"] = list(findings)
+        results["warnings"] = [*results["warnings"], *(str(one["text"]) for one in findings)]
     tables = {
         RECOMMENDATIONS: recommendations_table(dataset, queries, lists),
         QUERIES: queries_table(dataset, queries, judged.values),
+        **kept_of_queries(judge.slices, baselines),
     }
     examples = retrieval_examples(dataset, queries, lists, options)
     return write_station(run, options, results, tables=tables, examples=examples)
@@ -137,10 +171,8 @@ def evaluate_ranking(
     )
     judge = RankingJudge(dataset, events, options)
     judged = judge.judge(probabilities)
-    baselines: dict[str, Judged | str] = {
-        name: judge.judge(of_baseline)
-        for name, of_baseline in baseline_probabilities(dataset, events, num_negatives=num_negatives).items()
-    }
+    rates = baseline_probabilities(dataset, events, num_negatives=num_negatives)
+    baselines: dict[str, Judged | str] = {name: judge.judge(rate_N) for name, rate_N in rates.items()}
     protocol = ranking_protocol(dataset, rows=rows, num_negatives=num_negatives)
     results = {
         **heading("ranking", dataset, protocol),
@@ -153,7 +185,10 @@ def evaluate_ranking(
         **results_of(judge, judged, baselines, main_metric="auc", small_slice=options.small_slice),
         "reliability": judge.reliability(probabilities),
     }
-    tables = {PREDICTIONS: predictions_table(rows, probabilities[: len(rows)])}
+    kept = kept_of_rows(
+        dataset, rows, events=events, slices=judge.slices, probabilities={"model": probabilities, **rates}
+    )
+    tables = {PREDICTIONS: predictions_table(rows, probabilities[: len(rows)]), **kept}
     examples = ranking_examples(dataset, rows, probabilities[: len(rows)], options)
     return write_station(run, options, results, tables=tables, examples=examples)
 

@@ -24,6 +24,9 @@ from recsys.schema import tables
 
 _CATALOGUE_CHUNK = 65_536
 
+# Column of the table of queries.
+RELEVANT = "relevant"
+
 
 @dataclasses.dataclass(frozen=True)
 class Lists:
@@ -91,7 +94,7 @@ def recommendations_table(dataset: PreparedDataset, queries: Queries, lists: Lis
     """The lists as the table Recommendations: a row per recommended item, raw ids, rank from 1."""
     query, place = np.nonzero(lists.item_rows)
     items = dataset.raw_items()[tables.ITEM_ID].combine_chunks()
-    asked = _asked(dataset, queries)
+    asked = asked_of(dataset, queries)
     return pa.table(
         {
             tables.USER_ID: asked[tables.USER_ID].take(pa.array(query)),
@@ -106,16 +109,23 @@ def recommendations_table(dataset: PreparedDataset, queries: Queries, lists: Lis
 def queries_table(
     dataset: PreparedDataset, queries: Queries, values: Mapping[str, npt.NDArray[Any]]
 ) -> pa.Table:
-    """A row per query: who asked when, how much was known, and every metric's value."""
+    """A row per query: who asked when, how much was known, what was relevant, and every metric's value.
+
+    `relevant` holds raw ids, null for an item outside the catalogue; with user and timestamp it says which
+    question this is, whatever the order of the rows.
+    """
+    items = dataset.raw_items()[tables.ITEM_ID].combine_chunks()
+    offsets = pa.array(queries.relevant.offsets.numpy(), type=pa.int32())
     columns = {
-        **_asked(dataset, queries),
+        **asked_of(dataset, queries),
         "history_length": pa.array(queries.histories.lengths.numpy()),
         "num_relevant": pa.array(queries.relevant.lengths.numpy()),
+        RELEVANT: pa.ListArray.from_arrays(offsets, items.take(pa.array(queries.relevant.values.numpy()))),
     }
     return pa.table({**columns, **{name: pa.array(value) for name, value in values.items()}})
 
 
-def _asked(dataset: PreparedDataset, queries: Queries) -> dict[str, pa.Array]:
+def asked_of(dataset: PreparedDataset, queries: Queries) -> dict[str, pa.Array]:
     """User id and timestamp of each query, typed as in the raw table; null without timestamps."""
     raw = pq.read_schema(dataset.files("test")[0])
     timestamps = pa.nulls(len(queries), pa.int64())

@@ -85,6 +85,8 @@ def test_retrieval_station_is_whole_and_says_where_it_comes_from(two_tower, rate
     assert manifest["config"] == {"seed": 7}
     assert manifest["protocol_hash"] == results["protocol_hash"]
     assert set(manifest["files"]) == {
+        "baselines.parquet",
+        "slice_members.parquet",
         "metrics.json",
         "queries.parquet",
         "recommendations.parquet",
@@ -125,6 +127,8 @@ def test_one_query_a_user_where_there_are_no_timestamps(clicked, run):
 def test_ranking_station_agrees_with_its_own_files(wide_deep, rated, run):
     path = evaluate_ranking(wide_deep, rated, OPTIONS, run=run, history_length=10)
     assert set(read_station(path, "evaluation")["files"]) == {
+        "probabilities.parquet",
+        "slice_members.parquet",
         "metrics.json",
         "predictions.parquet",
         "report.html",
