@@ -246,6 +246,8 @@ def _layered(command: Command[C], composition: Composition, problems: list[Probl
     except ValueError as error:
         raise ConfigurationError(f"`{command.continues}`: {error}") from error
     known = {field.name for field in dataclasses.fields(command.options)}  # type: ignore[arg-type]
+    if not command.repeats:
+        known.discard(SWEEP)  # what the run was a trial of, not what is asked for now
     layered = {key: copy.deepcopy(value) for key, value in base.items() if key in known}
     for key in composition.overridden:
         if key in composition.choices and key not in _CHANGEABLE:

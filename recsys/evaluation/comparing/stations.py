@@ -144,7 +144,7 @@ class Evaluated:
         order = np.arange(len(self.asked)) if like is None else matching_rows(like, self)
         source = str(self.folder)
         if self.is_ranking:
-            return self._ranked(name, source, self.results, self.asked["model"].to_numpy()[order])
+            return self._ranked(name, self.results, source=source, system="model", order_N=order)
         measured = [key for key in self.results["metrics"] if key in self.asked.column_names]
         values = {key: self.asked[key].to_numpy()[order] for key in measured}
         return Answers(name, source, _block(self.results), values)
@@ -154,16 +154,24 @@ class Evaluated:
         block, source = self.results["baselines"][name], f"{self.folder} ({name})"
         shown = NAMES.get(name, name)
         if self.is_ranking:
-            return self._ranked(shown, source, block, self.asked[name].to_numpy())
+            everything = np.arange(len(self.asked))
+            return self._ranked(shown, block, source=source, system=name, order_N=everything)
         rows = pq.read_table(self.folder / BASELINES, filters=pc.field(BASELINE) == name).sort_by(QUERY)
         values = {key: rows[key].to_numpy() for key in self.results["metrics"] if key in rows.column_names}
         return Answers(shown, source, _block(block), values)
 
     def _ranked(
-        self, name: str, source: str, block: Mapping[str, Any], probabilities_N: npt.NDArray[np.float64]
+        self,
+        name: str,
+        block: Mapping[str, Any],
+        *,
+        source: str,
+        system: str,
+        order_N: npt.NDArray[np.int64],
     ) -> Answers:
         assert self.labels is not None
-        values = {LOG_LOSS: row_log_loss(self.labels, probabilities_N)}
+        probabilities_N = self.asked[system].to_numpy()[order_N]
+        values = {LOG_LOSS: row_log_loss(self.labels[order_N], probabilities_N)}
         return Answers(name, source, _block(block), values, probabilities_N)
 
 
