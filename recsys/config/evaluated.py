@@ -62,7 +62,7 @@ def evaluated(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
     if config.recommendations:
         folder = judge_recommendations(config, composed).parent
         return (
-            _compared(config, composed, folder, _others(config.against))
+            _compared(config, composed, folder=folder, others=_others(config.against))
             if config.against
             else folder / FOLDER
         )
@@ -71,7 +71,7 @@ def evaluated(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
     if config.run:
         folder = Path(config.run)
         _judge_again(folder, config, composed)
-        return _compared(config, composed, folder, _others(config.against))
+        return _compared(config, composed, folder=folder, others=_others(config.against))
     runs = (
         trials_of(Path(config.sweep.folder))
         if config.sweep
@@ -86,7 +86,7 @@ def evaluated(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
     _judge_again(first.folder, its_config, its_composed)
     into = Path(config.sweep.folder) if config.sweep else first.folder
     config = dataclasses.replace(config, run_dir=config.run_dir or str(into))
-    return _compared(config, composed, first.folder, others, name=first.name)
+    return _compared(config, composed, folder=first.folder, others=others, name=first.name)
 
 
 def judge_run(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
@@ -173,9 +173,9 @@ def _others(texts: Sequence[str]) -> list[_Other]:
 def _compared(
     config: EvaluateConfig,
     composed: Mapping[str, Any],
+    *,
     folder: Path,
     others: Sequence[_Other],
-    *,
     name: str | None = None,
 ) -> Path:
     """Compares the evaluation in `folder` with others, which are judged alike first where they must be."""
@@ -191,7 +191,7 @@ def _compared(
             )
         systems.append(answers)
     into = Path(config.run_dir) if config.run_dir else folder
-    return compare(first, systems, into, options=config.comparison, config=composed)
+    return compare(first, systems, folder=into, options=config.comparison, config=composed)
 
 
 def _answers(other: _Other, first: Evaluated) -> Answers:

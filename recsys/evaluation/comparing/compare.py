@@ -48,8 +48,8 @@ logger = logging.getLogger(__name__)
 def compare(
     first: Evaluated,
     systems: Sequence[Answers],
-    folder: Path,
     *,
+    folder: Path,
     options: ComparisonOptions,
     config: Mapping[str, Any],
 ) -> Path:

@@ -133,7 +133,9 @@ class Paired:
         figures = self.bootstrap.means(values)
         rows = [
             {
-                **self._row(first, other, key, figures.values[key], samples=figures.samples[key]),
+                **self._row(
+                    first, other, metric=key, difference=figures.values[key], samples=figures.samples[key]
+                ),
                 "test": "sign flip",
                 "_sums": self._sums(values[key]),
             }
@@ -151,21 +153,22 @@ class Paired:
         scores = [one.probabilities for one in (first, other) if one.probabilities is not None]
         whole = [auc(labels_N, scores_N) for scores_N in scores]
         samples = [self.bootstrap.auc_samples(labels_N, scores_N, users_N=users_N) for scores_N in scores]
-        rows = [self._row(first, other, "auc", whole[0] - whole[1], samples=samples[0] - samples[1])]
-        p = bootstrap_p_value(samples[0] - samples[1])
-        rows[0] |= {"test": "bootstrap", "p": None if math.isnan(p) else p}
+        apart_R = samples[0] - samples[1]
+        p = bootstrap_p_value(apart_R)
+        on_whole = self._row(first, other, metric="auc", difference=whole[0] - whole[1], samples=apart_R)
+        rows = [{**on_whole, "test": "bootstrap", "p": None if math.isnan(p) else p}]
         users_U, auc_U, num_rows_U = user_auc(labels_N, scores[0], users_N)
         if len(users_U):
             apart_U = auc_U - user_auc(labels_N, scores[1], users_N)[1]
             drawn = self.bootstrap.weighted_samples(apart_U, num_rows_U, users_U=users_U)
             mean = float(np.average(apart_U, weights=num_rows_U))
-            row = self._row(first, other, "gauc", mean, samples=drawn)
+            row = self._row(first, other, metric="gauc", difference=mean, samples=drawn)
             rows.append({**row, "test": "sign flip", "_sums": apart_U * num_rows_U})
             self._test(rows[1:])
         return rows
 
     def _row(
-        self, first: Answers, other: Answers, metric: str, difference: float, *, samples: Samples
+        self, first: Answers, other: Answers, *, metric: str, difference: float, samples: Samples
     ) -> dict[str, Any]:
         return {
             "against": other.name,

@@ -25,7 +25,12 @@ def verdict_of(rows: Sequence[Row], *, first: str, main_metric: str, confidence:
     """
     opponents = list(dict.fromkeys(row["against"] for row in rows))
     said = [
-        _against([row for row in rows if row["against"] == one], first, main_metric, confidence)
+        _against(
+            [row for row in rows if row["against"] == one],
+            first,
+            main_metric=main_metric,
+            confidence=confidence,
+        )
         for one in opponents
     ]
     if len(said) == 1:
@@ -38,7 +43,7 @@ def verdict_of(rows: Sequence[Row], *, first: str, main_metric: str, confidence:
     }
 
 
-def _against(rows: Sequence[Row], first: str, main_metric: str, confidence: float) -> dict[str, Any]:
+def _against(rows: Sequence[Row], first: str, *, main_metric: str, confidence: float) -> dict[str, Any]:
     main = next((row for row in rows if row["metric"] == main_metric), rows[0])
     name, other, outcome = metric_name(main["metric"]), main["against"], main["outcome"]
     said = {

@@ -319,7 +319,7 @@ def test_page_is_whole_and_shows_verdict_systems_tests_and_slices(retrieved, ran
     first, other = retrieved if task == "retrieval" else ranked
     baseline = "ease" if task == "retrieval" else "item_rate"
     systems = [first.model("a <1>"), other.model("b & c", like=first), first.baseline(baseline)]
-    path = compare(first, systems, tmp_path, options=QUICK, config={})
+    path = compare(first, systems, folder=tmp_path, options=QUICK, config={})
     content = json.loads((path / "comparison.json").read_text())
     page = (path / "comparison.html").read_text(encoding="utf-8")
     outline = Outline()
@@ -353,7 +353,7 @@ def test_comparison_of_one_or_of_nine_is_refused(retrieved, tmp_path):
     model = retrieved[0].model("a")
     for number in (1, 9):
         with pytest.raises(ValueError, match=f"takes 2 to 8 systems, got {number}"):
-            compare(retrieved[0], [model] * number, tmp_path, options=QUICK, config={})
+            compare(retrieved[0], [model] * number, folder=tmp_path, options=QUICK, config={})
 
 
 def test_too_few_permutations_are_refused():
