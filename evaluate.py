@@ -9,29 +9,14 @@ from recsys.doctor import importing
 
 with importing():
     from recsys.config.command import command
+    from recsys.config.evaluated import evaluated
     from recsys.config.options import EvaluateConfig
-    from recsys.config.trained import open_trained
-    from recsys.evaluation.evaluate import EvaluatedRun, evaluate_ranking, evaluate_retrieval
 
 
 @command("evaluate", EvaluateConfig, continues="run")
 def main(config: EvaluateConfig, composed: dict[str, Any]) -> Path:
-    """Judges a trained model on the test split beside the baselines and writes tables and a report."""
-    trained = open_trained(config)
-    run = EvaluatedRun(trained.run.path, fingerprint=trained.run.manifest["fingerprint"], config=composed)
-    history_length = config.data.history_length
-    if trained.task == "retrieval":
-        return evaluate_retrieval(
-            trained.model, trained.dataset, config.evaluation, run=run, history_length=history_length
-        )
-    return evaluate_ranking(
-        trained.model,
-        trained.dataset,
-        config.evaluation,
-        run=run,
-        history_length=history_length,
-        negatives_per_positive=config.data.negatives_per_positive,
-    )
+    """Judges a run, or recommendations made by anyone, on the test split, and compares it with others."""
+    return evaluated(config, composed)
 
 
 if __name__ == "__main__":

@@ -356,7 +356,10 @@ def test_model_of_a_run_cannot_be_changed(there, capsys):
 
 def test_run_must_be_named(there, capsys):
     assert end(evaluate.main) == 2
-    assert capsys.readouterr().err == "error: `run` must be given: run=DIR\n"
+    assert capsys.readouterr().err == (
+        "error: one of run=DIR, recommendations=FILE, runs=[DIR,DIR] and sweep=DIR must be given, got none "
+        "of them\n"
+    )
 
 
 @pytest.mark.parametrize(

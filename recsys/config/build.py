@@ -17,6 +17,7 @@ from recsys.config.targets import (
     SEQUENCES,
     TARGET,
     Factory,
+    arms,
     fields,
     is_class,
     is_one_of,
@@ -61,8 +62,8 @@ def build(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
         return None
     if hint in (Any, object):
         return value
-    if hint is Factory:
-        return _factory(value, key, problems, injected)
+    if Factory in arms(hint):
+        return None if value is None and hint is not Factory else _factory(value, key, problems, injected)
     if is_class(hint) and (not dataclasses.is_dataclass(hint) or names_target(value)):
         return _build_instance(value, hint, key, problems)
     return next(builder for applies, builder in _BUILDERS if applies(hint))(value, hint, key, problems)

@@ -13,12 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
-from recsys.config.build import build
 from recsys.config.initial import Initial
-from recsys.config.options import EvaluateConfig
 from recsys.config.results import console
-from recsys.config.runs import open_run, read_config
-from recsys.config.trained import dataset_of
+from recsys.config.runs import open_run
+from recsys.config.trained import config_of, dataset_of
 from recsys.daily import CONTINUED, DailyOptions, Step
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.evaluate import query_values
@@ -112,21 +110,22 @@ def compare(compared: Compared) -> None:
 
 def _judge(folder: Path, dataset: PreparedDataset) -> tuple[pa.Table, EvaluationOptions]:
     """Values of the run in `folder` on the test rows of a dataset that may be newer than its own."""
-    run, plain = open_run(folder), read_config(folder)
-    known = {field.name for field in dataclasses.fields(EvaluateConfig)}
-    asked = {key: value for key, value in plain.items() if key in known} | {"run": str(folder)}
-    config: EvaluateConfig = build(asked, EvaluateConfig, "", [])
+    run = open_run(folder)
+    config, plain = config_of(folder)
+    assert config.model is not None
+    assert config.data is not None
+    options = config.evaluation or EvaluationOptions()
     model = config.model(schema=dataset.schema)
     own = dataset_of(run, Path(run.manifest["prepared"]))
     Initial(run, own, plain["model"]).start(model, dataset)
     values = query_values(
         model,
         dataset,
-        config.evaluation,
+        options,
         task=run.manifest["task"],
         history_length=config.data.history_length,
     )
-    return values, config.evaluation
+    return values, options
 
 
 def _column(values: pa.Table, metric: str) -> Any:

@@ -139,9 +139,9 @@ def review(
     with _hydra(command.configs, config_dir):
         loader = GlobalHydra.instance().config_loader()
         overrides = check_launcher(parse(texts, loader, problems), loader, problems)
-        groups = _groups(command.name)
+        groups = _groups(command)
         rewritten = [str(o.input_line) if is_hydras(o) else for_hydra(o, groups, problems) for o in overrides]
-        search = any(o.key_or_group == SWEEP and o.value() is not None for o in overrides)
+        search = command.repeats and any(o.key_or_group == SWEEP and o.value() is not None for o in overrides)
         for implied in _implied(command, overrides, rewritten) if search else []:
             overrides, rewritten = [*overrides, implied], [*rewritten, for_hydra(implied, groups, problems)]
         if (multirun or search) and any(o.key_or_group == command.continues for o in overrides):
@@ -205,7 +205,7 @@ def _search_mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]
     swept = parse(
         [f"{key}={value}" for key, value in space.items()], GlobalHydra.instance().config_loader(), problems
     )
-    texts = [for_hydra(override, _groups(command.name), problems) for override in swept]
+    texts = [for_hydra(override, _groups(command), problems) for override in swept]
     lines = [f"`sweep.space`: {problem.text}" for problem in problems]
     lines += [
         f"`sweep.space.{override.key_or_group}` must be a choice(...), a range(...) or an interval(...)"
@@ -246,6 +246,8 @@ def _layered(command: Command[C], composition: Composition, problems: list[Probl
     except ValueError as error:
         raise ConfigurationError(f"`{command.continues}`: {error}") from error
     known = {field.name for field in dataclasses.fields(command.options)}  # type: ignore[arg-type]
+    if not command.repeats:
+        known.discard(SWEEP)  # what the run was a trial of, not what is asked for now
     layered = {key: copy.deepcopy(value) for key, value in base.items() if key in known}
     for key in composition.overridden:
         if key in composition.choices and key not in _CHANGEABLE:
@@ -298,11 +300,13 @@ def _advice(problem: Problem, known: Sequence[str]) -> str:
     return f"; there are: {', '.join(names)}" if names else ""
 
 
-def _groups(name: str) -> Groups:
+def _groups(command: Command[C]) -> Groups:
     loader = GlobalHydra.instance().config_loader()
     names = [group for group in loader.list_groups("") if group != "hydra"]
     options = {group: loader.get_group_options(group, ObjectType.CONFIG) for group in names}
-    return Groups(options, frozenset(_compose(name, []).choices) & frozenset(names))
+    chosen = frozenset(_compose(command.name, []).choices) & frozenset(names)
+    keys = {field.name for field in dataclasses.fields(command.options)}  # type: ignore[arg-type]
+    return Groups(options, chosen, folders=frozenset({SWEEP} & keys) - chosen)
 
 
 def _compose(name: str, overrides: Sequence[str]) -> Composition:

@@ -8,6 +8,7 @@ from typing import Annotated
 from recsys.config.targets import Factory, Injected
 from recsys.daily import DailyOptions
 from recsys.data.options import DataOptions
+from recsys.evaluation.comparing.options import ComparisonOptions
 from recsys.evaluation.options import EvaluationOptions
 from recsys.export.options import ExportOptions
 from recsys.sweeps.options import SweepOptions
@@ -60,20 +61,61 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sweep:
+    """A finished sweep, or several runs of `-m`, by its folder."""
+
+    folder: str
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """Every key of `evaluate.py`; what is not given is as in the run.
 
+    One of `run`, `recommendations`, `runs` and `sweep` says what is judged.
+
     Args:
         run: folder of the run.
-        data, model, task, evaluation, seed: see `TrainConfig`.
+        recommendations: Parquet or CSV table of Recommendations made by anyone for the test rows of `data`.
+        runs: folders of 2 to 8 runs: the first is compared with the others.
+        sweep: folder of a sweep: its winner is compared with its best other trials.
+        against: what the run, or the recommendations, are compared with: folders of runs or of judged
+            recommendations, and names of baselines.
+        run_dir: folder that gets the evaluation of recommendations, and the comparison; null is that of the
+            run or sweep, and a new one in runs/ for recommendations.
+        data, model, task, seed: see `TrainConfig`.
+        evaluation: see `TrainConfig`; for `runs` and `sweep`, null is as in the first run.
+        comparison: how surely a comparison speaks.
     """
 
-    run: str
-    data: DataOptions
-    model: Model
-    task: Task
-    evaluation: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
+    run: str | None = None
+    recommendations: str | None = None
+    runs: tuple[str, ...] = ()
+    sweep: Sweep | None = None
+    against: tuple[str, ...] = ()
+    run_dir: str | None = None
+    data: DataOptions | None = None
+    model: Annotated[Factory | None, Injected("schema")] = None
+    task: Annotated[Factory | None, Injected("model", "optimizers")] = None
+    evaluation: EvaluationOptions | None = None
+    comparison: ComparisonOptions = dataclasses.field(default_factory=ComparisonOptions)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        judged = ("run", "recommendations", "runs", "sweep")
+        given = [name for name in judged if getattr(self, name)]
+        if len(given) != 1:
+            found = " and ".join(f"`{name}`" for name in given) or "none of them"
+            raise ValueError(
+                "one of run=DIR, recommendations=FILE, runs=[DIR,DIR] and sweep=DIR must be given, got "
+                f"{found}"
+            )
+        if self.recommendations and self.data is None:
+            raise ValueError(
+                "`recommendations` needs the data whose test split they answer: data=NAME with the keys that "
+                "prepared it, or data.prepared=DIR"
+            )
+        if len(self.runs) == 1:
+            raise ValueError(f"`runs` must name 2 runs or more, got {list(self.runs)}; one is run=DIR")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from recsys.config.build import Problem
+from recsys.daily import forced
 
 # More values than these of one sweep are not tried out before the sweep begins.
 _MOST_CHECKED = 32
@@ -25,10 +26,12 @@ class Groups:
     Args:
         options: names of the files in each group.
         chosen: groups in the command's defaults list; another one cannot be chosen.
+        folders: keys of the command that are called like a group of another one, and name a folder.
     """
 
     options: Mapping[str, Sequence[str]]
     chosen: frozenset[str]
+    folders: frozenset[str] = frozenset()
 
 
 def parse(texts: Sequence[str], loader: ConfigLoader, problems: list[Problem]) -> list[Override]:
@@ -80,6 +83,9 @@ def for_hydra(override: Override, groups: Groups, problems: list[Problem]) -> st
     name = override.key_or_group
     if name not in groups.options:
         return text if override.is_delete() else f"++{text.lstrip('+')}"
+    if name in groups.folders:
+        # Hydra takes a key that is called like a group for that group, unless its value is a dictionary.
+        return forced({name: {"folder": override.value()}})[0] if override.value() else ""
     if name not in groups.chosen:
         there = ", ".join(f"`{one}`" for one in sorted(groups.chosen)) or "nothing"
         problems.append(Problem(name, f"this command does not choose a `{name}`; it chooses {there}"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from recsys.config.build import Problem, build
+from recsys.config.keys import spelled_out
 from recsys.config.options import EvaluateConfig, ExportConfig
 from recsys.config.runs import Run, open_run, read_config
 from recsys.data.datamodule import Task
@@ -21,6 +23,9 @@ from recsys.schema.manifest import read_station
 EVALUATION = "evaluation"
 
 logger = logging.getLogger(__name__)
+
+# Keys of training that mean something else when evaluating.
+_NOT_OF_A_RUN = {"sweep", "run_dir"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +62,9 @@ def open_trained(config: EvaluateConfig | ExportConfig) -> Trained:
     Raises:
         ValueError: the run or its dataset is missing, damaged or unfinished, or they do not belong together.
     """
+    assert config.run is not None
+    assert config.model is not None
+    assert config.data is not None
     run = open_run(config.run)
     dataset = _dataset(run, config)
     model = config.model(schema=dataset.schema)
@@ -104,7 +112,32 @@ def _evaluated(run: Run) -> dict[str, Any] | None:
     return {name: manifest[name] for name in ("protocol_hash", "fingerprint", "created")}
 
 
+def config_of(
+    folder: Path, evaluation: Mapping[str, Any] | None = None
+) -> tuple[EvaluateConfig, dict[str, Any]]:
+    """What `evaluate.py run=DIR` would be asked with, and the plain configuration that it stands for.
+
+    Args:
+        folder: of the run.
+        evaluation: plain options in place of the run's own.
+
+    Raises:
+        ValueError: the folder is no run, or its configuration is not what this release reads.
+    """
+    plain = read_config(folder)
+    known = {field.name for field in dataclasses.fields(EvaluateConfig)} - _NOT_OF_A_RUN
+    asked = {key: value for key, value in plain.items() if key in known} | {"run": str(folder)}
+    if evaluation is not None:
+        asked["evaluation"] = dict(evaluation)
+    problems: list[Problem] = []
+    config: EvaluateConfig = build(asked, EvaluateConfig, "", problems)
+    if problems:
+        raise ValueError("\n".join(f"{one.text} (in {folder}/config.yaml)" for one in problems))
+    return config, spelled_out(asked, EvaluateConfig)
+
+
 def _dataset(run: Run, config: EvaluateConfig | ExportConfig) -> PreparedDataset:
+    assert config.data is not None
     path = Path(config.data.prepared or run.manifest["prepared"]).expanduser()
     if not path.exists() and not config.data.prepared:
         logger.warning("the prepared dataset `%s` is gone; preparing it again", path)

@@ -73,8 +73,8 @@ class Content:
     """
 
     features: tuple[str, ...]
-    shares_IG: Any  # noqa: N815 (shape)
-    vectors_IG: Any  # noqa: N815 (shape)
+    shares_IG: Any
+    vectors_IG: Any
 
 
 def attributes(dataset: PreparedDataset, *, at_most: int) -> Iterator[Attribute]:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 from torch import nn
@@ -25,6 +26,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
 from recsys.data.queries import Queries
 from recsys.evaluation.baselines import fit_baseline
+from recsys.evaluation.comparing.kept import kept_of_queries, kept_of_rows
 from recsys.evaluation.examples import ranking_examples, retrieval_examples
 from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
 from recsys.evaluation.latency import ranking_latency, retrieval_latency
@@ -38,6 +40,7 @@ from recsys.evaluation.predictions import (
 from recsys.evaluation.probabilities import users_table
 from recsys.evaluation.protocol import ranking_protocol, retrieval_protocol
 from recsys.evaluation.recommendations import (
+    Lists,
     candidate_vectors,
     queries_table,
     recommend,
@@ -58,6 +61,8 @@ from recsys.schema.tables import USER_ID
 
 logger = logging.getLogger(__name__)
 
+Findings = Sequence[Mapping[str, Any]]
+
 
 def evaluate_retrieval(
     model: nn.Module,
@@ -77,13 +82,42 @@ def evaluate_retrieval(
         history_length: `data.history_length` of the run.
 
     Returns:
-        The station's folder: `metrics.json`, `report.html`, `recommendations.parquet`, `queries.parquet`.
+        The station's folder: `metrics.json`, `report.html`, `recommendations.parquet`, `queries.parquet` and
+        what a comparison reads, see `recsys.evaluation.comparing.kept`.
 
     Raises:
         ValueError: the test split has no positive, or the model's scores are not numbers.
     """
     queries = _queries(model, dataset, options, history_length)
     lists = recommend(model.eval(), dataset, queries, k=options.list_length, batch_size=options.batch_size)
+    return evaluate_lists(lists, dataset, queries=queries, options=options, run=run, model=model)
+
+
+def evaluate_lists(
+    lists: Lists,
+    dataset: PreparedDataset,
+    *,
+    queries: Queries,
+    options: EvaluationOptions,
+    run: EvaluatedRun,
+    model: nn.Module | None = None,
+    findings: Findings = (),
+) -> Path:
+    """Judges lists, whoever made them, and writes the evaluation station.
+
+    Args:
+        lists: one for each query.
+        dataset: whose catalogue their rows are of.
+        queries: of the test split.
+        options: every key under `evaluation.`.
+        run: where the lists come from.
+        model: the `RetrievalModel` that made them; without it there is no diversity by embedding and no
+            latency.
+        findings: what was amiss with a table of them; its texts become warnings.
+
+    Returns:
+        The station's folder, see `evaluate_retrieval`.
+    """
     judge = _retrieval_judge(model, dataset, queries, options)
     judged = judge.judge(lists)
     baselines = _judge_baselines(judge, dataset, queries, options)
@@ -97,15 +131,19 @@ def evaluate_retrieval(
             "relevant": len(queries.relevant.values),
             "relevant_outside_catalogue": int((queries.relevant.values == 0).sum()),
         },
-        **retrieval_latency(model, dataset, queries, options),
+        **(retrieval_latency(model, dataset, queries, options) if model is not None else {}),
         **results_of(
             judge, judged, baselines, main_metric=f"ndcg@{options.main_k}", small_slice=options.small_slice
         ),
         "exposure": exposure_of(judged, baselines),
     }
+    if findings:
+        results["findings"] = list(findings)
+        results["warnings"] = [*results["warnings"], *(str(one["text"]) for one in findings)]
     tables = {
         RECOMMENDATIONS: recommendations_table(dataset, queries, lists),
         QUERIES: queries_table(dataset, queries, judged.values, described=judge.described),
+        **kept_of_queries(judge.slices, baselines),
     }
     examples = retrieval_examples(dataset, queries, lists, options)
     return write_station(run, options, results, tables=tables, examples=examples)
@@ -148,10 +186,8 @@ def evaluate_ranking(
     )
     judge = RankingJudge(dataset, events, options)
     judged = judge.judge(probabilities)
-    baselines: dict[str, Judged | str] = {
-        name: judge.judge(of_baseline)
-        for name, of_baseline in baseline_probabilities(dataset, events, num_negatives=num_negatives).items()
-    }
+    rates = baseline_probabilities(dataset, events, num_negatives=num_negatives)
+    baselines: dict[str, Judged | str] = {name: judge.judge(rate_N) for name, rate_N in rates.items()}
     protocol = ranking_protocol(dataset, rows=rows, num_negatives=num_negatives)
     results = {
         **heading("ranking", dataset, protocol),
@@ -173,6 +209,9 @@ def evaluate_ranking(
         PREDICTIONS: predictions_table(rows, probabilities[: len(rows)]),
         USERS: users_table(asking, judge.labels_N, probabilities, values=judged.values),
     }
+    tables |= kept_of_rows(
+        dataset, rows, events=events, slices=judge.slices, probabilities={"model": probabilities, **rates}
+    )
     examples = ranking_examples(dataset, rows, probabilities[: len(rows)], options)
     return write_station(run, options, results, tables=tables, examples=examples)
 
@@ -274,9 +313,11 @@ def query_values(
 
 
 def _retrieval_judge(
-    model: nn.Module, dataset: PreparedDataset, queries: Queries, options: EvaluationOptions
+    model: nn.Module | None, dataset: PreparedDataset, queries: Queries, options: EvaluationOptions
 ) -> RetrievalJudge:
-    """A judge that compares items by the model's own vectors of them."""
+    """A judge that compares items by the model's own vectors of them, where there is one."""
+    if model is None:
+        return RetrievalJudge(dataset, queries, options)
     assert isinstance(model, RetrievalModel)
     vectors_ID = candidate_vectors(model.eval(), dataset).float().cpu().numpy()
     return RetrievalJudge(dataset, queries, options, vectors_ID=vectors_ID)

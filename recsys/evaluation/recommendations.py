@@ -24,6 +24,9 @@ from recsys.schema import tables
 
 _CATALOGUE_CHUNK = 65_536
 
+# Column of the table of queries.
+RELEVANT = "relevant"
+
 
 @dataclasses.dataclass(frozen=True)
 class Lists:
@@ -99,7 +102,7 @@ def recommendations_table(dataset: PreparedDataset, queries: Queries, lists: Lis
     """The lists as the table Recommendations: a row per recommended item, raw ids, rank from 1."""
     query, place = np.nonzero(lists.item_rows)
     items = dataset.raw_items()[tables.ITEM_ID].combine_chunks()
-    asked = _asked(dataset, queries)
+    asked = asked_of(dataset, queries)
     return pa.table(
         {
             tables.USER_ID: asked[tables.USER_ID].take(pa.array(query)),
@@ -118,7 +121,10 @@ def queries_table(
     *,
     described: pa.Table | None = None,
 ) -> pa.Table:
-    """A row per query: who asked when, how much was known, and every metric's value.
+    """A row per query: who asked when, how much was known, what was relevant, and every metric's value.
+
+    `relevant` holds raw ids, null for an item outside the catalogue; with user and timestamp it says which
+    question this is, whatever the order of the rows.
 
     Args:
         dataset: the prepared dataset.
@@ -127,17 +133,20 @@ def queries_table(
         described: Q rows that say more of each query; of columns of the same name the others are kept.
     """
     more = {} if described is None else dict(zip(described.column_names, described.columns, strict=True))
+    items = dataset.raw_items()[tables.ITEM_ID].combine_chunks()
+    offsets = pa.array(queries.relevant.offsets.numpy(), type=pa.int32())
     columns = {
-        **_asked(dataset, queries),
+        **asked_of(dataset, queries),
         "history_length": pa.array(queries.histories.lengths.numpy()),
         "num_relevant": pa.array(queries.relevant.lengths.numpy()),
+        RELEVANT: pa.ListArray.from_arrays(offsets, items.take(pa.array(queries.relevant.values.numpy()))),
     }
     measured = {name: pa.array(value, from_pandas=True) for name, value in values.items()}
     others = {name: column for name, column in more.items() if name not in columns | measured}
     return pa.table({**columns, **others, **measured})
 
 
-def _asked(dataset: PreparedDataset, queries: Queries) -> dict[str, pa.Array]:
+def asked_of(dataset: PreparedDataset, queries: Queries) -> dict[str, pa.Array]:
     """User id and timestamp of each query, typed as in the raw table; null without timestamps."""
     raw = pq.read_schema(dataset.files("test")[0])
     timestamps = pa.nulls(len(queries), pa.int64())

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 StationKind = Literal[
-    "prepared", "run", "evaluation", "bundle", "off_policy", "position_bias", "pilot", "interleaving"
+    "prepared",
+    "run",
+    "evaluation",
+    "comparison",
+    "backtest",
+    "bundle",
+    "off_policy",
+    "position_bias",
+    "pilot",
+    "interleaving",
 ]
 
 MANIFEST = "manifest.json"
@@ -24,6 +33,7 @@ MADE_BY: dict[StationKind, str] = {
     "prepared": "python -m recsys.data data=...",
     "run": "python train.py experiment=...",
     "evaluation": "python evaluate.py run=DIR",
+    "comparison": "python evaluate.py run=DIR against=OTHER",
     "bundle": "python export.py run=DIR",
     "off_policy": "python -m recsys.evaluation.off_policy log=FILE",
     "position_bias": "python -m recsys.evaluation.position_bias log=FILE",

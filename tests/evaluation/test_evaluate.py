@@ -92,7 +92,12 @@ def test_retrieval_station_is_whole_and_says_where_it_comes_from(two_tower, rate
     assert manifest["source"] == "abc"
     assert manifest["config"] == {"seed": 7}
     assert manifest["protocol_hash"] == results["protocol_hash"]
-    assert set(manifest["files"]) == {*OF_EVERY_TASK, "queries.parquet", "recommendations.parquet"}
+    assert set(manifest["files"]) == {
+        *OF_EVERY_TASK,
+        "baselines.parquet",
+        "queries.parquet",
+        "recommendations.parquet",
+    }
     assert set(results["baselines"]) == {"popularity", "popularity_recent", "item_knn", "ease"}
     assert results["baselines"]["ease"]["chosen"]["ease_l2"] in OPTIONS.ease_l2
     assert results["leaks"] is False
@@ -129,6 +134,7 @@ def test_ranking_station_agrees_with_its_own_files(wide_deep, rated, run):
     path = evaluate_ranking(wide_deep, rated, OPTIONS, run=run, history_length=10)
     assert set(read_station(path, "evaluation")["files"]) == {
         *OF_EVERY_TASK,
+        "probabilities.parquet",
         "predictions.parquet",
         "users.parquet",
     }

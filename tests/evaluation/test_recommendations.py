@@ -98,7 +98,16 @@ def test_queries_table_says_who_asked_how_much_was_known_and_every_value(rated):
     queries = rated.queries("test")
     values = np.linspace(0, 1, len(queries))
     table = queries_table(rated, queries, {"ndcg@10": values})
-    assert table.column_names == ["user_id", "timestamp", "history_length", "num_relevant", "ndcg@10"]
+    assert table.column_names == [
+        "user_id",
+        "timestamp",
+        "history_length",
+        "num_relevant",
+        "relevant",
+        "ndcg@10",
+    ]
+    relevant = [[rated.item_ids[row]] for row in queries.relevant.values]
+    assert table["relevant"].to_pylist() == relevant
     assert table["history_length"].to_pylist() == queries.histories.lengths.tolist()
     assert table["num_relevant"].to_pylist() == [1] * len(queries)
     assert table["ndcg@10"].to_pylist() == values.tolist()

@@ -1,0 +1,261 @@
+"""What `evaluate.py` is asked for: a run or a table of recommendations judged, and compared with others."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recsys.config.options import EvaluateConfig
+from recsys.config.results import RESULTS
+from recsys.config.runs import CONFIG, open_run, unique_folder
+from recsys.config.trained import config_of, open_trained
+from recsys.data.dataset import PreparedDataset
+from recsys.data.prepare import prepare
+from recsys.evaluation.comparing.compare import MOST, compare
+from recsys.evaluation.comparing.stations import (
+    Answers,
+    Evaluated,
+    check_same_protocol,
+    is_comparable,
+    named,
+)
+from recsys.evaluation.evaluate import evaluate_lists, evaluate_ranking, evaluate_retrieval
+from recsys.evaluation.external import read_lists
+from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.protocol import PROTOCOL_VERSION
+from recsys.evaluation.station import FOLDER, METRICS, EvaluatedRun
+from recsys.schema.manifest import MANIFEST, file_sha256, read_station
+from recsys.sweeps.rerank import WINNER
+
+# What a figure does not depend on.
+_IMMATERIAL = ("batch_size", "num_examples")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Other:
+    """What is compared with: a name as it was given, and the folder of a run or of an evaluation's run."""
+
+    name: str
+    folder: Path
+
+
+def evaluated(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
+    """Judges what is asked for, and compares it where that is asked for.
+
+    Args:
+        config: of the command.
+        composed: what it was made from.
+
+    Returns:
+        The folder of the evaluation, or of the comparison.
+
+    Raises:
+        ValueError: a run, table or name is not what it should be, or protocols differ.
+    """
+    if config.recommendations:
+        folder = judge_recommendations(config, composed).parent
+        return (
+            _compared(config, composed, folder=folder, others=_others(config.against))
+            if config.against
+            else folder / FOLDER
+        )
+    if config.run and not config.against:
+        return judge_run(config, composed)
+    if config.run:
+        folder = Path(config.run)
+        _judge_again(folder, config, composed)
+        return _compared(config, composed, folder=folder, others=_others(config.against))
+    runs = (
+        trials_of(Path(config.sweep.folder))
+        if config.sweep
+        else [
+            _Other(name, Path(text))
+            for name, text in zip(named([*map(Path, config.runs)]), config.runs, strict=True)
+        ]
+    )
+    first, others = runs[0], [*runs[1:], *_others(config.against)]
+    asked = dataclasses.asdict(config.evaluation) if config.evaluation else None
+    its_config, its_composed = config_of(first.folder, asked)
+    _judge_again(first.folder, its_config, its_composed)
+    into = Path(config.sweep.folder) if config.sweep else first.folder
+    config = dataclasses.replace(config, run_dir=config.run_dir or str(into))
+    return _compared(config, composed, folder=first.folder, others=others, name=first.name)
+
+
+def judge_run(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
+    """Evaluates the run that `config` names, and returns the evaluation's folder."""
+    trained = open_trained(config)
+    run = EvaluatedRun(trained.run.path, fingerprint=trained.run.manifest["fingerprint"], config=composed)
+    options = config.evaluation or EvaluationOptions()
+    assert config.data is not None
+    history_length = config.data.history_length
+    if trained.task == "retrieval":
+        return evaluate_retrieval(
+            trained.model, trained.dataset, options, run=run, history_length=history_length
+        )
+    return evaluate_ranking(
+        trained.model,
+        trained.dataset,
+        options,
+        run=run,
+        history_length=history_length,
+        negatives_per_positive=config.data.negatives_per_positive,
+    )
+
+
+def judge_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
+    """Judges a table of recommendations as a run's are, and returns the evaluation's folder."""
+    assert config.recommendations is not None
+    assert config.data is not None
+    path = Path(config.recommendations).expanduser()
+    if config.run_dir and (Path(config.run_dir) / CONFIG).is_file():
+        raise ValueError(
+            f"expected a folder of its own for the evaluation of `{path}`, but `run_dir={config.run_dir}` "
+            "holds a run, which has one; name another"
+        )
+    options = config.evaluation or EvaluationOptions()
+    prepared = config.data.prepared
+    dataset = PreparedDataset.open(Path(prepared).expanduser() if prepared else prepare(config.data))
+    queries = dataset.queries("test", mode=options.queries, history_length=config.data.history_length)
+    lists, findings = read_lists(path, dataset, queries, k=options.list_length)
+    for one in findings:
+        logger.warning("%s", one["text"])
+    folder = Path(config.run_dir) if config.run_dir else unique_folder(f"recommendations-{path.stem}")
+    run = EvaluatedRun(folder, fingerprint=file_sha256(path), config=composed)
+    return evaluate_lists(lists, dataset, queries=queries, options=options, run=run, findings=findings)
+
+
+def trials_of(folder: Path) -> list[_Other]:
+    """The winner of a sweep, or the best of several runs, then the best other trials, 8 in all.
+
+    Raises:
+        ValueError: it is no sweep, has not come to its end, or fewer than two of its trials have.
+    """
+    if not (folder / RESULTS).is_file():
+        found = f"no {RESULTS} in it" if folder.is_dir() else "no such folder"
+        raise ValueError(
+            f"expected the folder of a finished sweep for `sweep`, got `{folder}`: {found}; "
+            "`python train.py sweep=NAME` makes one, and the same command with its `run_dir` goes on with it"
+        )
+    with (folder / RESULTS).open(newline="") as file:
+        numbers = [row["trial"] for row in csv.DictReader(file) if row["status"] == "complete"]
+    winner = None
+    if (folder / WINNER).is_file():
+        winner = str(json.loads((folder / WINNER).read_text())["winner"]["trial"])
+        numbers = [winner, *(number for number in numbers if number != winner)]
+    if len(numbers) < 2:
+        raise ValueError(
+            f"expected two complete trials or more in the sweep `{folder}`, found {len(numbers)}; evaluate "
+            "one with run=DIR"
+        )
+    return [
+        _Other(f"trial {number}{' (winner)' if number == winner else ''}", folder / number)
+        for number in numbers[:MOST]
+    ]
+
+
+def _others(texts: Sequence[str]) -> list[_Other]:
+    """What `against` names: folders under a name that tells them apart, baselines under their own."""
+    folders = [text for text in texts if Path(text).expanduser().is_dir()]
+    paths = [Path(text).expanduser() for text in folders]
+    own = [path.parent if path.name == FOLDER and not _is_run(path) else path for path in paths]
+    names = dict(zip(folders, zip(named(own), own, strict=True), strict=True))
+    return [_Other(*names[text]) if text in names else _Other(text, Path(text)) for text in texts]
+
+
+def _compared(
+    config: EvaluateConfig,
+    composed: Mapping[str, Any],
+    *,
+    folder: Path,
+    others: Sequence[_Other],
+    name: str | None = None,
+) -> Path:
+    """Compares the evaluation in `folder` with others, which are judged alike first where they must be."""
+    first = Evaluated.open(folder / FOLDER)
+    systems = [first.model(name or named([folder])[0])]
+    for other in others:
+        answers = _answers(other, first)
+        if any(answers.name == one.name for one in systems):
+            answers = dataclasses.replace(answers, name=f"{answers.name} ({other.folder})")
+        if any(answers.source == one.source for one in systems):
+            raise ValueError(
+                f"expected different systems to compare, but `{other.folder}` is named twice; leave one out"
+            )
+        systems.append(answers)
+    into = Path(config.run_dir) if config.run_dir else folder
+    return compare(first, systems, folder=into, options=config.comparison, config=composed)
+
+
+def _answers(other: _Other, first: Evaluated) -> Answers:
+    """What another system made of the questions of `first`.
+
+    Raises:
+        ValueError: it is neither a folder nor a baseline that was judged, or its protocol differs.
+    """
+    if _is_run(other.folder):
+        _judge_again(other.folder, *config_of(other.folder, first.results["options"]))
+    if (other.folder / FOLDER / MANIFEST).is_file():
+        evaluation = Evaluated.open(other.folder / FOLDER)
+        check_same_protocol(first, evaluation)
+        return evaluation.model(other.name, like=first)
+    reasons = first.baselines
+    if other.name in reasons and reasons[other.name] is None:
+        return first.baseline(other.name)
+    if other.name in reasons:
+        raise ValueError(f"`against={other.name}`: this baseline is left out: {reasons[other.name]}")
+    there = ", ".join(baseline for baseline, reason in reasons.items() if reason is None) or "none"
+    found = "no run and no evaluation in it" if other.folder.is_dir() else "no such folder"
+    raise ValueError(
+        "expected the folder of a run or of judged recommendations, or one of the baselines that were judged "
+        f"({there}), for `against`, got `{other.folder}`: {found}"
+    )
+
+
+def _judge_again(folder: Path, config: EvaluateConfig, composed: Mapping[str, Any]) -> None:
+    """Evaluates a run, unless its evaluation is there with the same options."""
+    options = config.evaluation or EvaluationOptions()
+    if _is_current(folder, options, composed):
+        logger.info("the evaluation of `%s` is there already", folder)
+        return
+    logger.info("evaluating `%s`", folder)
+    judge_run(config, composed)
+
+
+def _is_current(folder: Path, options: EvaluationOptions, composed: Mapping[str, Any]) -> bool:
+    path = folder / FOLDER
+    if not (path / MANIFEST).is_file():
+        return False
+    try:
+        manifest = read_station(path, "evaluation")
+    except ValueError as error:
+        logger.warning("%s", error)
+        return False
+    results = json.loads((path / METRICS).read_text())
+    wanted, had = (
+        {key: value for key, value in one.items() if key not in _IMMATERIAL}
+        for one in (_plain(dataclasses.asdict(options)), results["options"])
+    )
+    return (
+        is_comparable(manifest)
+        and manifest["source"] == open_run(folder).manifest["fingerprint"]
+        and manifest["config"].get("data") == _plain(composed["data"])
+        and results["protocol"]["version"] == PROTOCOL_VERSION
+        and wanted == had
+    )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / CONFIG).is_file()

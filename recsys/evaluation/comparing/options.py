@@ -1,0 +1,22 @@
+"""ComparisonOptions: every key under `comparison.`, with its type, meaning and default."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparisonOptions:
+    """How surely a comparison speaks; resamples, confidence and seed are those of the evaluations.
+
+    Args:
+        permutations: random vectors of signs behind every p value of the paired test; the smallest p value is
+            one in so many.
+    """
+
+    permutations: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.permutations < 100:
+            raise ValueError(
+                "`comparison.permutations` must be at least 100, for p values that can be below 0.01; got "
+                f"{self.permutations}"
+            )

@@ -1,0 +1,276 @@
+"""Evaluations opened for comparing: what was asked, what each system made of it, whether it is the same.
+
+Legend: N queries or rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys.evaluation.comparing.kept import (
+    BASELINE,
+    BASELINES,
+    DESCRIPTION,
+    GROUP,
+    MEMBERS,
+    NAME,
+    PROBABILITIES,
+    QUERY,
+)
+from recsys.evaluation.recommendations import RELEVANT
+from recsys.evaluation.results import NAMES
+from recsys.evaluation.station import METRICS, QUERIES
+from recsys.metrics.classification import row_log_loss
+from recsys.schema import tables
+from recsys.schema.manifest import read_station
+
+LOG_LOSS = "log_loss"
+# Columns that say which question a row is.
+_QUERY_KEYS = (tables.USER_ID, tables.TIMESTAMP, RELEVANT)
+_ROW_KEYS = (tables.USER_ID, tables.ITEM_ID, tables.TIMESTAMP, tables.LABEL)
+_LONGEST_SHOWN = 80
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What a system made of N questions.
+
+    Args:
+        name: of the system, for readers.
+        source: its folder, or the evaluation that holds a baseline.
+        block: `metrics` and `intervals` as its evaluation wrote them.
+        values: [N] of each metric that has a value per question.
+        probabilities: [N] of a ranking task.
+    """
+
+    name: str
+    source: str
+    block: Mapping[str, Any]
+    values: Mapping[str, npt.NDArray[np.float64]]
+    probabilities: npt.NDArray[np.float64] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Members:
+    """A slice: the questions at these places."""
+
+    group: str
+    name: str
+    description: str
+    rows: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """An evaluation station.
+
+    Args:
+        folder: its folder.
+        results: content of its `metrics.json`.
+        asked: a row for each question: its keys, and the answers to it.
+    """
+
+    folder: Path
+    results: Mapping[str, Any]
+    asked: pa.Table
+
+    @staticmethod
+    def open(folder: Path) -> Evaluated:
+        """The evaluation in `folder`.
+
+        Raises:
+            ValueError: it is missing, damaged, or of a release that kept nothing to compare.
+        """
+        manifest = read_station(folder, "evaluation")
+        if not is_comparable(manifest):
+            raise ValueError(
+                f"expected `{MEMBERS}` and the values of each question in the evaluation `{folder}`, but an "
+                "earlier release made it; make it anew with `python evaluate.py run=DIR`"
+            )
+        results = json.loads((folder / METRICS).read_text())
+        is_ranking = results["task"] == "ranking"
+        return Evaluated(folder, results, pq.read_table(folder / (PROBABILITIES if is_ranking else QUERIES)))
+
+    @property
+    def is_ranking(self) -> bool:
+        """A ranking task has rows with labels, a retrieval task queries."""
+        return bool(self.results["task"] == "ranking")
+
+    @property
+    def users(self) -> npt.NDArray[Any]:
+        """[N] whose question each is."""
+        codes: npt.NDArray[Any] = _codes(self.asked[tables.USER_ID])
+        return codes
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """[N] of a ranking task."""
+        return self.asked[tables.LABEL].to_numpy().astype(np.int64) if self.is_ranking else None
+
+    @property
+    def baselines(self) -> dict[str, str | None]:
+        """Every baseline that was asked for, with the reason where it could not be had."""
+        return {name: block.get("left_out") for name, block in self.results["baselines"].items()}
+
+    def slices(self) -> list[Members]:
+        """The slices, in the order of the evaluation."""
+        members = pq.read_table(self.folder / MEMBERS)
+        names = [members[column].to_pylist() for column in (GROUP, NAME, DESCRIPTION)]
+        rows_of: dict[tuple[str, str, str], list[int]] = {}
+        for names_, row in zip(zip(*names, strict=True), members[QUERY].to_pylist(), strict=True):
+            rows_of.setdefault(names_, []).append(row)
+        return [Members(*names_, np.array(rows)) for names_, rows in rows_of.items()]
+
+    def model(self, name: str, *, like: Evaluated | None = None) -> Answers:
+        """Answers of what was evaluated.
+
+        Args:
+            name: what to call it.
+            like: an evaluation in whose order of questions the answers are wanted.
+
+        Raises:
+            ValueError: the questions are not those of `like`.
+        """
+        order = np.arange(len(self.asked)) if like is None else matching_rows(like, self)
+        source = str(self.folder)
+        if self.is_ranking:
+            return self._ranked(name, self.results, source=source, system="model", order_N=order)
+        measured = [key for key in self.results["metrics"] if key in self.asked.column_names]
+        values = {key: self.asked[key].to_numpy()[order] for key in measured}
+        return Answers(name, source, _block(self.results), values)
+
+    def baseline(self, name: str) -> Answers:
+        """Answers of one of its baselines."""
+        block, source = self.results["baselines"][name], f"{self.folder} ({name})"
+        shown = NAMES.get(name, name)
+        if self.is_ranking:
+            everything = np.arange(len(self.asked))
+            return self._ranked(shown, block, source=source, system=name, order_N=everything)
+        rows = pq.read_table(self.folder / BASELINES, filters=pc.field(BASELINE) == name).sort_by(QUERY)
+        values = {key: rows[key].to_numpy() for key in self.results["metrics"] if key in rows.column_names}
+        return Answers(shown, source, _block(block), values)
+
+    def _ranked(
+        self,
+        name: str,
+        block: Mapping[str, Any],
+        *,
+        source: str,
+        system: str,
+        order_N: npt.NDArray[np.int64],
+    ) -> Answers:
+        assert self.labels is not None
+        probabilities_N = self.asked[system].to_numpy()[order_N]
+        values = {LOG_LOSS: row_log_loss(self.labels[order_N], probabilities_N)}
+        return Answers(name, source, _block(block), values, probabilities_N)
+
+
+def is_comparable(manifest: Mapping[str, Any]) -> bool:
+    """True when the evaluation of this manifest kept what a comparison reads."""
+    return MEMBERS in manifest["files"]
+
+
+def check_same_protocol(first: Evaluated, other: Evaluated) -> None:
+    """Raises where two evaluations did not ask and judge alike.
+
+    Raises:
+        ValueError: naming each key of the protocol that differs, with both values.
+    """
+    if first.results["protocol_hash"] == other.results["protocol_hash"]:
+        return
+    here, there = (dict(_flat(one.results["protocol"])) for one in (first, other))
+    differing = [
+        f"`{key}` is {_short(here.get(key))} here and {_short(there.get(key))} there"
+        for key in {**here, **there}
+        if here.get(key) != there.get(key)
+    ]
+    raise ValueError(
+        f"expected `{other.folder}` to have been evaluated by the protocol of `{first.folder}`; figures of "
+        "different protocols say nothing about each other. Evaluate both alike, or name another run:\n"
+        + "\n".join(differing)
+    )
+
+
+def matching_rows(first: Evaluated, other: Evaluated) -> npt.NDArray[np.int64]:
+    """[N] where each question of `first` stands in `other`, found by its keys; equal ones in their order.
+
+    Raises:
+        ValueError: a question of one was not asked in the other.
+    """
+    keys = _ROW_KEYS if first.is_ranking else _QUERY_KEYS
+    here = first.asked.select(keys)
+    there = other.asked.select(keys).cast(here.schema)
+    codes = np.stack([_codes(column) for column in pa.concat_tables([here, there]).columns])
+    of_first, of_other = codes[:, : len(here)], codes[:, len(here) :]
+    order, other_order = np.lexsort(of_first), np.lexsort(of_other)
+    if len(here) != len(there) or (of_first[:, order] != of_other[:, other_order]).any():
+        missing = set(map(tuple, of_first.T.tolist())) - set(map(tuple, of_other.T.tolist()))
+        example = next((row for row, key in enumerate(of_first.T.tolist()) if tuple(key) in missing), None)
+        shown = "" if example is None else f", for example {here.slice(example, 1).to_pylist()[0]}"
+        raise ValueError(
+            f"expected the same questions in `{first.folder}` ({len(here):,}) and `{other.folder}` "
+            f"({len(there):,}); {len(missing):,} of the first were not asked in the second{shown}; evaluate "
+            "both with the same `evaluation.seed` and options"
+        )
+    rows = np.empty(len(here), dtype=np.int64)
+    rows[order] = other_order
+    return rows
+
+
+def _block(results: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: dict(results[key]) for key in ("metrics", "intervals")}
+
+
+def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """[N] a number for each different value, lists by their text; -1 for null."""
+    if pa.types.is_list(column.type):
+        column = pa.chunked_array(
+            [
+                pc.binary_join(_with_values(chunk, pc.fill_null(chunk.flatten().cast(pa.string()), "")), "\n")
+                for chunk in column.chunks
+            ],
+            type=pa.string(),
+        )
+    encoded = column.combine_chunks().dictionary_encode()
+    codes: npt.NDArray[np.int64] = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
+    return codes
+
+
+def _with_values(lists: pa.ListArray, values: pa.Array) -> pa.ListArray:
+    """The lists with other values."""
+    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def _flat(value: Mapping[str, Any], above: str = "protocol") -> Iterator[tuple[str, Any]]:
+    for key, one in value.items():
+        if isinstance(one, Mapping):
+            yield from _flat(one, f"{above}.{key}")
+        else:
+            yield f"{above}.{key}", one
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
+
+
+def named(folders: Sequence[Path]) -> list[str]:
+    """What to call the systems in these folders: their own name, with the one above where two are alike."""
+    whole = [folder.absolute() for folder in folders]
+    last = [folder.name for folder in whole]
+    return [
+        name if last.count(name) == 1 else "/".join(folder.parts[-2:])
+        for folder, name in zip(whole, last, strict=True)
+    ]

@@ -1,0 +1,331 @@
+"""Recommendations made by anyone: a table read, matched with the test split's queries, its faults named.
+
+The table has the columns of Recommendations: `user_id`, `rank` and `item_id`, perhaps `timestamp` (then each
+list answers the queries of that user at that instant, otherwise all of the user's) and `score`, which is kept
+for ties in rank. Ids are matched as text, so that a CSV file will do.
+
+Legend: Q queries, K length of the lists, N rows of the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.queries import Queries
+from recsys.evaluation.recommendations import Lists, asked_of
+from recsys.schema import tables
+
+_REQUIRED = (tables.USER_ID, tables.RANK, tables.ITEM_ID)
+_NUM_EXAMPLES = 3
+_ROW, _QUERY, _ITEM_ROW, _PLACE = "row", "query", "item_row", "place"
+
+
+@dataclasses.dataclass
+class _Reading:
+    """A table while it is read.
+
+    Args:
+        path: of the file.
+        num_rows: N.
+        findings: what was amiss, as `metrics.json` keeps it.
+    """
+
+    path: Path
+    num_rows: int
+    findings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def found(self, problem: str, count: int, *, of: str, what: str, examples: pd.DataFrame) -> None:
+        """Takes down a problem, unless nothing has it."""
+        if not count:
+            return
+        shown = [
+            {str(key): str(value) for key, value in row.items()}
+            for row in examples.head(_NUM_EXAMPLES).to_dict("records")
+        ]
+        text = f"{count:,} {of} {what}, for example {'; '.join(map(_written, shown))}"
+        self.findings.append(
+            {
+                "problem": problem,
+                "count": count,
+                "of": of,
+                "examples": shown,
+                "text": f"`{self.path.name}`: {text}",
+            }
+        )
+
+
+def read_lists(
+    path: Path, dataset: PreparedDataset, queries: Queries, *, k: int
+) -> tuple[Lists, list[dict[str, Any]]]:
+    """The lists of a table of Recommendations, for the queries of the test split, and all that was amiss.
+
+    Items of a query's history are taken out and what follows moves up, as no run may recommend them. An item
+    outside the catalogue keeps its place and is a miss. A query without a list is answered with nothing.
+
+    Args:
+        path: Parquet or CSV.
+        dataset: the prepared dataset.
+        queries: of its test split.
+        k: length of the lists; what is ranked below is not looked at.
+
+    Returns:
+        The lists, and for each problem `problem`, `count`, `of` (rows, lists or queries), `examples`, `text`.
+
+    Raises:
+        ValueError: the file is missing or unreadable, lacks a column, has ranks or timestamps that are none,
+            or answers no query at all.
+    """
+    raw = _read(path)
+    reading = _Reading(path, len(raw))
+    asked = _asked(dataset, queries)
+    rows = _usable(raw, reading)
+    rows, keys = _by_query(rows, asked, reading)
+    rows[_ITEM_ROW] = pd.Index(_texts(dataset.item_ids), dtype=object).get_indexer(
+        pd.Index(rows[tables.ITEM_ID], dtype=object)
+    )
+    unknown = rows[_ITEM_ROW] < 1
+    reading.found(
+        "unknown items",
+        int(unknown.sum()),
+        of="rows",
+        what="recommend an item outside the catalogue; it keeps its place, as a miss",
+        examples=rows.loc[unknown, [tables.USER_ID, tables.ITEM_ID]],
+    )
+    rows.loc[unknown, _ITEM_ROW] = 0
+    rows = _ranked(rows, reading, keys)
+    rows = rows.merge(asked.reset_index(names=_QUERY)[[*keys, _QUERY]], on=keys)
+    rows = _without_history(rows, queries, reading)
+    lists = _filled(rows, len(queries), k)
+    _missing(rows, asked, reading)
+    return lists, reading.findings
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The table, ids as text."""
+    if not path.is_file():
+        raise ValueError(
+            f"expected a Parquet or CSV file of recommendations, found no file `{path}`; name it by "
+            "`recommendations=FILE`"
+        )
+    try:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+        else:
+            text = {name: pa.string() for name in (tables.USER_ID, tables.ITEM_ID, tables.TIMESTAMP)}
+            table = pyarrow.csv.read_csv(
+                path, convert_options=pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=True)
+            )
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(
+            f"expected `recommendations={path}` to be Parquet (named .parquet) or CSV with a header: {error}"
+        ) from error
+    tables.check_columns(table.column_names, required=_REQUIRED, table=f"`recommendations={path}`")
+    wanted = [*_REQUIRED, *(c for c in (tables.TIMESTAMP, tables.SCORE) if c in table.column_names)]
+    table = table.select(wanted)
+    if not table.num_rows:
+        raise ValueError(f"expected recommendations in `{path}`, found no row")
+    for name in (tables.USER_ID, tables.ITEM_ID):
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, table[name].cast(pa.string()))
+    try:
+        ranks = table[tables.RANK].cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"expected whole numbers from 1 in the column `rank` of `{path}`: {error}"
+        ) from error
+    table = table.set_column(table.column_names.index(tables.RANK), tables.RANK, ranks)
+    frame = pd.DataFrame(
+        {name: np.array(table[name].to_pylist(), dtype=object) for name in table.column_names}
+    )
+    return frame.assign(**{_ROW: np.arange(len(frame)) + 1})
+
+
+def _usable(rows: pd.DataFrame, reading: _Reading) -> pd.DataFrame:
+    """The rows that say who is to get what at which rank."""
+    needed = [*_REQUIRED, *([tables.TIMESTAMP] if tables.TIMESTAMP in rows else [])]
+    lacking = rows[needed].isna().any(axis=1)
+    reading.found(
+        "incomplete",
+        int(lacking.sum()),
+        of="rows",
+        what="lack a user, an item, a rank or a timestamp; left out",
+        examples=rows.loc[lacking, [_ROW, *needed]],
+    )
+    rows = rows[~lacking]
+    rows = rows.assign(**{tables.RANK: rows[tables.RANK].astype(np.int64)})
+    below = rows[tables.RANK] < 1
+    if below.any():
+        first = rows[below].iloc[0]
+        raise ValueError(
+            f"expected ranks from 1 in the column `rank` of `{reading.path}`, found {first[tables.RANK]} in "
+            f"row {first[_ROW]}; the best item has rank 1"
+        )
+    return rows
+
+
+def _asked(dataset: PreparedDataset, queries: Queries) -> pd.DataFrame:
+    """User and timestamp of each query as text, the timestamp as the raw table's type writes it."""
+    columns = asked_of(dataset, queries)
+    return pd.DataFrame(
+        {
+            name: np.array(column.cast(pa.string()).to_pylist(), dtype=object)
+            for name, column in columns.items()
+        }
+    ).assign(raw_type=str(columns[tables.TIMESTAMP].type))
+
+
+def _by_query(rows: pd.DataFrame, asked: pd.DataFrame, reading: _Reading) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of users and instants that are asked for, and the columns that say which list a row is of."""
+    known = rows[tables.USER_ID].isin(set(asked[tables.USER_ID]))
+    reading.found(
+        "unknown users",
+        int((~known).sum()),
+        of="rows",
+        what="are for users of whom nothing is asked in the test split; left out",
+        examples=rows.loc[~known, [tables.USER_ID, tables.ITEM_ID]],
+    )
+    keys = [tables.USER_ID]
+    if tables.TIMESTAMP in rows and asked[tables.TIMESTAMP].notna().all():
+        keys.append(tables.TIMESTAMP)
+        rows = rows.assign(**{tables.TIMESTAMP: _instants(rows, asked["raw_type"].iloc[0], reading.path)})
+    elif tables.TIMESTAMP in rows:
+        rows = rows.drop(columns=tables.TIMESTAMP)
+    kept, instants = rows[known], pd.MultiIndex.from_frame(asked[keys])
+    at_another = ~pd.MultiIndex.from_frame(kept[keys]).isin(instants)
+    reading.found(
+        "other instants",
+        int(at_another.sum()),
+        of="rows",
+        what="are for a timestamp at which nothing is asked of their user; left out",
+        examples=kept.loc[at_another, keys],
+    )
+    kept = kept[~at_another].copy()
+    if not len(kept):
+        wanted, found = asked[keys].iloc[0].to_dict(), rows[keys].iloc[0].to_dict()
+        raise ValueError(
+            f"expected `{reading.path}` to answer queries of the test split, such as {_written(wanted)}; "
+            f"found none of them among its {reading.num_rows:,} rows, such as {_written(found)}; is it the "
+            "same data?"
+        )
+    return kept, keys
+
+
+def _instants(rows: pd.DataFrame, raw_type: str, path: Path) -> npt.NDArray[Any]:
+    """The timestamps as text in the way of the raw table's type."""
+    values = pa.array(rows[tables.TIMESTAMP].tolist())
+    try:
+        cast = values.cast(_arrow_type(raw_type))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(
+            f"expected the column `timestamp` of `{path}` as in the interactions table ({raw_type}), found "
+            f"{values.type}: {error}"
+        ) from error
+    return np.array(cast.cast(pa.string()).to_pylist(), dtype=object)
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    """The type that Arrow writes like this."""
+    if name.startswith("timestamp["):
+        unit, _, zone = name.removeprefix("timestamp[").removesuffix("]").partition(", tz=")
+        return pa.timestamp(unit, tz=zone or None)
+    return pa.type_for_alias(name)
+
+
+def _ranked(rows: pd.DataFrame, reading: _Reading, keys: list[str]) -> pd.DataFrame:
+    """The rows best first, every item once a list."""
+    by_score = [-rows[tables.SCORE].astype(float).fillna(-np.inf)] if tables.SCORE in rows else []
+    order = np.lexsort([rows[_ROW], *by_score, rows[tables.RANK]])
+    rows = rows.iloc[order]
+    again = rows.duplicated([*keys, tables.ITEM_ID])
+    reading.found(
+        "duplicates",
+        int(again.sum()),
+        of="rows",
+        what="recommend an item again in the same list; the best rank counts",
+        examples=rows.loc[again, [*keys, tables.ITEM_ID, tables.RANK]],
+    )
+    rows = rows[~again]
+    tied = rows.duplicated([*keys, tables.RANK])
+    reading.found(
+        "ties",
+        int(tied.sum()),
+        of="rows",
+        what="share a rank with another item of their list; the higher score "
+        "goes first, then the earlier row",
+        examples=rows.loc[tied, [*keys, tables.ITEM_ID, tables.RANK]],
+    )
+    place = rows.groupby(keys, sort=False).cumcount() + 1
+    last = rows.assign(**{_PLACE: place}).groupby(keys, sort=False).last().reset_index()
+    gaps = last[last[tables.RANK] > last[_PLACE]]
+    reading.found(
+        "gaps",
+        len(gaps),
+        of="lists",
+        what="have ranks that nothing is at; what is ranked lower moves up",
+        examples=gaps[[*keys, tables.RANK]],
+    )
+    return rows
+
+
+def _without_history(rows: pd.DataFrame, queries: Queries, reading: _Reading) -> pd.DataFrame:
+    """The rows whose item the history of their query does not hold."""
+    starts, ends = queries.histories.starts.numpy(), queries.histories.ends.numpy()
+    lengths = ends - starts
+    owner = np.repeat(np.arange(len(queries)), lengths)
+    places = (
+        np.repeat(starts, lengths) + np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    )
+    seen = queries.histories.values.numpy()[places].astype(np.int64)
+    span = int(max(seen.max(initial=0), rows[_ITEM_ROW].max())) + 1
+    known = np.isin(rows[_QUERY].to_numpy() * span + rows[_ITEM_ROW].to_numpy(), owner * span + seen)
+    known &= rows[_ITEM_ROW].to_numpy() > 0
+    reading.found(
+        "seen items",
+        int(known.sum()),
+        of="places of lists",
+        what="hold an item of the query's history, which no run may recommend again; taken out",
+        examples=rows.loc[known, [tables.USER_ID, tables.ITEM_ID]],
+    )
+    return rows[~known]
+
+
+def _filled(rows: pd.DataFrame, num_queries: int, k: int) -> Lists:
+    """The first k places of each list; scores are what falls with the place, where none are given."""
+    place = rows.groupby(_QUERY, sort=False).cumcount().to_numpy()
+    first = place < k
+    lists = Lists.empty(num_queries, k)
+    queries, places = rows[_QUERY].to_numpy()[first], place[first]
+    lists.item_rows[queries, places] = rows[_ITEM_ROW].to_numpy()[first]
+    given = rows[tables.SCORE].astype(float).to_numpy() if tables.SCORE in rows else -place.astype(float)
+    lists.scores[queries, places] = given[first]
+    return lists
+
+
+def _missing(rows: pd.DataFrame, asked: pd.DataFrame, reading: _Reading) -> None:
+    unanswered = ~asked.index.isin(rows[_QUERY])
+    reading.found(
+        "missing queries",
+        int(unanswered.sum()),
+        of="queries",
+        what=f"of {len(asked):,} have no list; they count as answered with nothing",
+        examples=asked.loc[unanswered, [tables.USER_ID, tables.TIMESTAMP]],
+    )
+
+
+def _texts(values: npt.NDArray[Any]) -> list[str | None]:
+    return [None if value is None else str(value) for value in values]
+
+
+def _written(row: Mapping[Any, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in row.items())
