@@ -8,6 +8,7 @@ from typing import Any
 from recsys.doctor import importing
 
 with importing():
+    from recsys.config.backtest import backtest
     from recsys.config.command import command
     from recsys.config.options import EvaluateConfig
     from recsys.config.trained import open_trained
@@ -16,6 +17,13 @@ with importing():
 
 @command("evaluate", EvaluateConfig, continues="run")
 def main(config: EvaluateConfig, composed: dict[str, Any]) -> Path:
+    """Judges a trained model on the test split, or with a backtest ones trained anew over time."""
+    if config.evaluation.backtest is not None:
+        return backtest(config, composed, judge=judge)
+    return judge(config, composed)
+
+
+def judge(config: EvaluateConfig, composed: dict[str, Any]) -> Path:
     """Judges a trained model on the test split beside the baselines and writes tables and a report."""
     trained = open_trained(config)
     run = EvaluatedRun(trained.run.path, fingerprint=trained.run.manifest["fingerprint"], config=composed)

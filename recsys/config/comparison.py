@@ -13,12 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
-from recsys.config.build import build
 from recsys.config.initial import Initial
-from recsys.config.options import EvaluateConfig
 from recsys.config.results import console
 from recsys.config.runs import open_run, read_config
-from recsys.config.trained import dataset_of
+from recsys.config.trained import dataset_of, judging_config
 from recsys.daily import CONTINUED, DailyOptions, Step
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.evaluate import query_values
@@ -113,9 +111,7 @@ def compare(compared: Compared) -> None:
 def _judge(folder: Path, dataset: PreparedDataset) -> tuple[pa.Table, EvaluationOptions]:
     """Values of the run in `folder` on the test rows of a dataset that may be newer than its own."""
     run, plain = open_run(folder), read_config(folder)
-    known = {field.name for field in dataclasses.fields(EvaluateConfig)}
-    asked = {key: value for key, value in plain.items() if key in known} | {"run": str(folder)}
-    config: EvaluateConfig = build(asked, EvaluateConfig, "", [])
+    config = judging_config(folder, plain)
     model = config.model(schema=dataset.schema)
     own = dataset_of(run, Path(run.manifest["prepared"]))
     Initial(run, own, plain["model"]).start(model, dataset)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from recsys.config.build import build
 from recsys.config.options import EvaluateConfig, ExportConfig
 from recsys.config.runs import Run, open_run
 from recsys.data.datamodule import Task
@@ -46,6 +49,19 @@ def open_trained(config: EvaluateConfig | ExportConfig) -> Trained:
     model = config.model(schema=dataset.schema)
     load_weights(model, run.path / "checkpoints" / "best")
     return Trained(run, dataset, model.eval(), run.manifest["task"])
+
+
+def judging_config(folder: Path, plain: Mapping[str, Any]) -> EvaluateConfig:
+    """How the run in `folder` is judged, given the configuration that it was trained with.
+
+    Args:
+        folder: of the run.
+        plain: its composed configuration; what judging does not read is left out.
+    """
+    known = {field.name for field in dataclasses.fields(EvaluateConfig)}
+    asked = {key: value for key, value in plain.items() if key in known} | {"run": str(folder)}
+    config: EvaluateConfig = build(asked, EvaluateConfig, "", [])
+    return config
 
 
 def _dataset(run: Run, config: EvaluateConfig | ExportConfig) -> PreparedDataset:

@@ -44,6 +44,7 @@ from recsys.evaluation.station import (
     heading,
     write_station,
 )
+from recsys.evaluation.systems import MODEL, SYSTEMS, ranking_systems, retrieval_systems
 from recsys.models.protocols import events_read
 from recsys.schema.tables import USER_ID
 
@@ -95,6 +96,7 @@ def evaluate_retrieval(
     tables = {
         RECOMMENDATIONS: recommendations_table(dataset, queries, lists),
         QUERIES: queries_table(dataset, queries, judged.values),
+        SYSTEMS: retrieval_systems(queries, judged, baselines, k=options.main_k),
     }
     examples = retrieval_examples(dataset, queries, lists, options)
     return write_station(run, options, results, tables=tables, examples=examples)
@@ -137,10 +139,8 @@ def evaluate_ranking(
     )
     judge = RankingJudge(dataset, events, options)
     judged = judge.judge(probabilities)
-    baselines: dict[str, Judged | str] = {
-        name: judge.judge(of_baseline)
-        for name, of_baseline in baseline_probabilities(dataset, events, num_negatives=num_negatives).items()
-    }
+    rates = baseline_probabilities(dataset, events, num_negatives=num_negatives)
+    baselines: dict[str, Judged | str] = {name: judge.judge(rate) for name, rate in rates.items()}
     protocol = ranking_protocol(dataset, rows=rows, num_negatives=num_negatives)
     results = {
         **heading("ranking", dataset, protocol),
@@ -153,7 +153,10 @@ def evaluate_ranking(
         **results_of(judge, judged, baselines, main_metric="auc", small_slice=options.small_slice),
         "reliability": judge.reliability(probabilities),
     }
-    tables = {PREDICTIONS: predictions_table(rows, probabilities[: len(rows)])}
+    tables = {
+        PREDICTIONS: predictions_table(rows, probabilities[: len(rows)]),
+        SYSTEMS: ranking_systems(events, rows[USER_ID], {MODEL: probabilities, **rates}),
+    }
     examples = ranking_examples(dataset, rows, probabilities[: len(rows)], options)
     return write_station(run, options, results, tables=tables, examples=examples)
 

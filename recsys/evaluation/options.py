@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+from recsys.evaluation.folds import BacktestOptions
+
 Baseline = Literal["popularity", "popularity_recent", "item_knn", "ease"]
 QueryChoice = Literal["auto", "event", "user"]
 
@@ -32,6 +34,7 @@ class EvaluationOptions:
         num_examples: users shown in the report with what was recommended to them.
         batch_size: queries or rows scored at a time.
         seed: of the resamples and of the choice of examples.
+        backtest: the folds of a backtest; null judges the run itself.
     """
 
     queries: QueryChoice = "auto"
@@ -50,6 +53,7 @@ class EvaluationOptions:
     num_examples: int = 10
     batch_size: int = 4096
     seed: int = 0
+    backtest: BacktestOptions | None = None
 
     def __post_init__(self) -> None:
         if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):

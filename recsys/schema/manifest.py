@@ -14,14 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-StationKind = Literal["prepared", "run", "evaluation", "bundle"]
+StationKind = Literal["prepared", "run", "evaluation", "backtest", "bundle"]
 
 MANIFEST = "manifest.json"
-VERSIONS: dict[StationKind, int] = {"prepared": 1, "run": 1, "evaluation": 1, "bundle": 1}
+VERSIONS: dict[StationKind, int] = {"prepared": 1, "run": 1, "evaluation": 1, "backtest": 1, "bundle": 1}
 MADE_BY: dict[StationKind, str] = {
     "prepared": "python -m recsys.data data=...",
     "run": "python train.py experiment=...",
     "evaluation": "python evaluate.py run=DIR",
+    "backtest": "python evaluate.py run=DIR evaluation=backtest",
     "bundle": "python export.py run=DIR",
 }
 # Bigger files are checked by size alone when a station is opened; `verify_all` reads them whole.
