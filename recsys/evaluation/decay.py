@@ -16,7 +16,7 @@ Legend: R resamples, C cells.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from recsys.evaluation.summary import Bootstrap, Figures
 from recsys.evaluation.systems import MODEL
 from recsys.metrics.classification import auc, row_log_loss
 from recsys.metrics.intervals import Samples
-from recsys.schema.tables import LABEL, PROBABILITY, TIMESTAMP, USER_ID
+from recsys.schema.tables import LABEL, TIMESTAMP, USER_ID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,56 +83,50 @@ class Decay:
     """Figures of a backtest.
 
     Args:
-        judgements: of all folds and seeds; figures of a fold's seeds are averaged.
+        judgements: of all folds that came to their end, and of all seeds; a fold's seeds are averaged.
+        periods: all folds that were planned, each beginning with a period.
         options: resamples, confidence and seed.
     """
 
-    def __init__(self, judgements: Sequence[Judgement], options: EvaluationOptions) -> None:
-        users = [np.asarray(one.systems[USER_ID].to_pylist()) for one in judgements]
-        self.bootstrap = Bootstrap(np.concatenate(users), options)
-        offsets = np.concatenate([[0], np.cumsum([len(one) for one in users])])
+    def __init__(
+        self, judgements: Sequence[Judgement], periods: Sequence[Fold], options: EvaluationOptions
+    ) -> None:
+        tables = [one.systems for one in judgements]
+        shared = [name for name in tables[0].column_names if all(name in one.column_names for one in tables)]
+        rows = pa.concat_tables([table.select(shared) for table in tables])
+        owners = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+        times = rows[TIMESTAMP].to_numpy()
+        self.bootstrap = Bootstrap(np.asarray(rows[USER_ID].to_pylist()), options)
+        self._values = {name: rows[name].to_numpy() for name in shared if "/" in name}
+        self._labels = rows[LABEL].to_numpy().astype(np.int64) if LABEL in shared else None
         parts: dict[tuple[int, int], list[Cell]] = {}
-        folds = {one.fold.number: one.fold for one in judgements}
         for index, one in enumerate(judgements):
-            times = one.systems[TIMESTAMP].to_numpy()
-            for period in folds.values():
-                kept = (times >= period.cut) & (times < period.end)
-                if period.number >= one.fold.number and kept.any():
-                    rows = offsets[index] + np.flatnonzero(kept)
-                    cell = self._cell(one, period, one.systems.filter(pa.array(kept)), rows)
+            for period in periods[one.fold.number :]:
+                mask = (owners == index) & (times >= period.cut) & (times < period.end)
+                if mask.any():
+                    ages = (times[mask] - one.fold.cut) / MICROSECONDS_A_DAY
+                    users = self.bootstrap.num_users_in(mask)
+                    cell = Cell(
+                        one.fold, period, float(ages.mean()), int(mask.sum()), users, self._figures(mask)
+                    )
                     parts.setdefault((one.fold.number, period.number), []).append(cell)
         self.cells = {key: _mean_cell(cells) for key, cells in sorted(parts.items())}
 
-    def _cell(
-        self, one: Judgement, period: Fold, systems: pa.Table, rows: npt.NDArray[np.int64]
-    ) -> Cell:
-        ages = (systems[TIMESTAMP].to_numpy() - one.fold.cut) / MICROSECONDS_A_DAY
-        users = self.bootstrap.users_N[rows]
-        judge = self._ranked if LABEL in systems.column_names else self._retrieved
-        return Cell(one.fold, period, float(ages.mean()), len(rows), len(np.unique(users)), judge(systems, rows))
-
-    def _retrieved(self, systems: pa.Table, rows: npt.NDArray[np.int64]) -> Figures:
-        keys = [name for name in systems.column_names if "/" in name]
-        return self._means({key: systems[key].to_numpy() for key in keys}, rows)
-
-    def _ranked(self, systems: pa.Table, rows: npt.NDArray[np.int64]) -> Figures:
-        labels, users = systems[LABEL].to_numpy().astype(np.int64), self.bootstrap.users_N[rows]
-        names = [name.partition("/")[0] for name in systems.column_names if name.endswith(f"/{PROBABILITY}")]
-        scores = {name: systems[f"{name}/{PROBABILITY}"].to_numpy() for name in names}
-        losses = {f"{name}/log_loss": row_log_loss(labels, one) for name, one in scores.items()}
-        figures = self._means(losses, rows)
-        for name, one in scores.items():
-            figures.values[f"{name}/auc"] = auc(labels, one)
-            figures.samples[f"{name}/auc"] = self.bootstrap.auc_samples(labels, one, users_N=users)
-        return figures
-
-    def _means(self, values: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]) -> Figures:
-        mask = np.zeros(len(self.bootstrap.users_N), dtype=np.bool_)
-        mask[rows] = True
-        whole = {key: np.zeros(len(mask)) for key in values}
-        for key, column in values.items():
-            whole[key][rows] = column
-        return self.bootstrap.means(whole, mask=mask)
+    def _figures(self, mask: npt.NDArray[np.bool_]) -> Figures:
+        if self._labels is None:
+            return self.bootstrap.means(self._values, mask=mask)
+        labels, users = self._labels[mask], self.bootstrap.users_N[mask]
+        figures = Figures({}, {})
+        for key, scores in self._values.items():
+            name, mine = key.partition("/")[0], scores[mask]
+            figures.values[f"{name}/auc"] = auc(labels, mine)
+            figures.samples[f"{name}/auc"] = self.bootstrap.auc_samples(labels, mine, users_N=users)
+        losses = {
+            f"{key.partition('/')[0]}/log_loss": row_log_loss(self._labels, scores)
+            for key, scores in self._values.items()
+        }
+        means = self.bootstrap.means(losses, mask=mask)
+        return Figures(figures.values | means.values, figures.samples | means.samples)
 
     def keys(self, of: str = MODEL) -> list[str]:
         """Metrics that a system has in every cell."""
@@ -163,7 +157,9 @@ class Decay:
             model, new = _pooled(cells, f"{MODEL}/{metric}"), _pooled(fresh, f"{MODEL}/{metric}")
             row = {
                 "age": age,
-                "age_days": float(np.average([c.age_days for c in cells], weights=[c.queries for c in cells])),
+                "age_days": float(
+                    np.average([c.age_days for c in cells], weights=[c.queries for c in cells])
+                ),
                 "periods": len(cells),
                 "queries": sum(cell.queries for cell in cells),
                 "model": self.block(model),
@@ -171,13 +167,14 @@ class Decay:
                 "loss": self.block(model - new),
             }
             if beside is not None:
+                # As it is on the same periods, fitted up to each.
                 baseline = _pooled(fresh, f"{beside}/{metric}")
                 row |= {"baseline": self.block(baseline), "lead": self.block(model - baseline)}
             rows.append(row)
         return rows
 
     def best_baseline(self, metric: str) -> str | None:
-        """The baseline that is best over all periods, each fitted up to the period; None without baselines."""
+        """The baseline that is best over all periods, each fitted up to each; None without baselines."""
         fresh = [cell for cell in self.cells.values() if cell.age == 0]
         names = [name for name in self.systems(metric) if name != MODEL]
         if not names or not fresh:
@@ -213,9 +210,11 @@ class Decay:
 
     def block(self, figure: Figure) -> dict[str, Any]:
         """`{"value", "interval"}`; the interval is None without resamples."""
-        samples = figure.samples
-        usable = len(samples) and not np.isnan(samples).all()
-        return {"value": figure.value, "interval": self.bootstrap.interval(samples) if usable else None}
+        return {"value": figure.value, "interval": self.interval(figure.samples)}
+
+    def interval(self, samples_R: Samples) -> list[float] | None:
+        """Bounds of the percentile interval; None without a usable resample."""
+        return self.bootstrap.interval(samples_R)
 
 
 def sign(metric: str) -> int:
@@ -235,8 +234,13 @@ def _mean_cell(cells: Sequence[Cell]) -> Cell:
 
 def _pooled(cells: Sequence[Cell], key: str) -> Figure:
     """The mean over cells, each counting by its queries."""
-    queries = np.array([cell.queries for cell in cells], dtype=np.float64)
-    return _combined(cells, key, queries / queries.sum())
+    queries_C = _queries(cells)
+    return _combined(cells, key, queries_C / queries_C.sum())
+
+
+def _queries(cells: Sequence[Cell]) -> npt.NDArray[np.float64]:
+    """[C] how many queries each has."""
+    return np.array([cell.queries for cell in cells], dtype=np.float64)
 
 
 def _combined(cells: Sequence[Cell], key: str, weights_C: npt.NDArray[np.float64]) -> Figure:

@@ -114,19 +114,17 @@ class TimeLine:
     """What a backtest cuts: all usable interactions.
 
     Args:
-        times_N: [N] microseconds.
-        positives_N: [N] bool.
+        times: [N] microseconds.
+        positives: [N] bool.
         task: `retrieval`, whose queries are the positives, or `ranking`, whose rows are all of them.
     """
 
-    times_N: Instants
-    positives_N: npt.NDArray[np.bool_]
+    times: Instants
+    positives: npt.NDArray[np.bool_]
     task: str
 
 
-def plan_folds(
-    line: TimeLine, options: BacktestOptions, *, split_fractions: Sequence[float]
-) -> list[Fold]:
+def plan_folds(line: TimeLine, options: BacktestOptions, *, split_fractions: Sequence[float]) -> list[Fold]:
     """The folds, after checking that each has something to learn from and to be judged on.
 
     Args:
@@ -137,7 +135,7 @@ def plan_folds(
     Raises:
         ValueError: a cut lies outside the data, or a fold has too little to learn from or to be judged on.
     """
-    times_N = np.sort(line.times_N)
+    times_N = np.sort(line.times)
     edges = _edges(times_N, options)
     folds = []
     for number in range(options.folds):
@@ -192,23 +190,23 @@ def _validation(
 ) -> int:
     if options.validation_days is not None:
         return cut - _days(options.validation_days)
-    learned = times_N[(times_N < cut) & (times_N >= (train_from or times_N[0]))]
+    learned = times_N[(times_N < cut) & (times_N >= (times_N[0] if train_from is None else train_from))]
     train, validation = fractions[0], fractions[1]
     place = round(len(learned) * train / (train + validation))
     return int(learned[place]) if place < len(learned) else cut
 
 
 def _check_fold(fold: Fold, line: TimeLine, options: BacktestOptions) -> None:
-    since = line.times_N >= (fold.train_from if fold.train_from is not None else line.times_N.min())
-    learned = since & (line.times_N < fold.validation)
-    if not line.positives_N[learned].any():
+    since = line.times >= (fold.train_from if fold.train_from is not None else line.times.min())
+    learned = since & (line.times < fold.validation)
+    if not line.positives[learned].any():
         raise ValueError(
             f"fold {fold.number}, cut at {written(fold.cut)}, has no positive to learn from before its "
             f"validation begins at {written(fold.validation)}; give a later `evaluation.backtest.first`, "
             "a shorter `evaluation.backtest.validation_days` or a longer `evaluation.backtest.window_days`"
         )
-    asked = (line.times_N >= fold.cut) & (line.times_N < fold.end)
-    num_positives, num_rows = int(line.positives_N[asked].sum()), int(asked.sum())
+    asked = (line.times >= fold.cut) & (line.times < fold.end)
+    num_positives, num_rows = int(line.positives[asked].sum()), int(asked.sum())
     count, named = (num_positives, "queries") if line.task == "retrieval" else (num_rows, "rows")
     period = f"the period of fold {fold.number}, {written(fold.cut)} to {written(fold.end)}"
     advice = "give fewer `evaluation.backtest.folds` or longer periods"
@@ -217,7 +215,7 @@ def _check_fold(fold: Fold, line: TimeLine, options: BacktestOptions) -> None:
             f"{period}, holds {count} {named}, fewer than `evaluation.backtest.min_queries="
             f"{options.min_queries}`; {advice}"
         )
-    if line.task == "ranking" and not line.positives_N.all() and num_positives in (0, num_rows):
+    if line.task == "ranking" and not line.positives.all() and num_positives in (0, num_rows):
         raise ValueError(f"{period}, holds rows of one class alone, which have no AUC; {advice}")
 
 

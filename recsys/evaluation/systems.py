@@ -1,6 +1,6 @@
 """What the model and every baseline made of each query or row, a table beside the figures of a station.
 
-A column `system/metric` for each system: in a retrieval task the metrics at the main cut-off, a row per query;
+A column `system/metric` for each system: in a retrieval task the metrics at the main cut-off, a row a query;
 in a ranking task `system/probability`, a row per row that was judged, drawn negatives included.
 
 Legend: Q queries, N rows.
