@@ -222,6 +222,24 @@ def test_training_itself_takes_no_backtest(world, tmp_path, monkeypatch, capsys)
     assert "`evaluation.backtest` trains a finished run anew" in capsys.readouterr().err
 
 
+def test_ranking_model_is_backtested_by_auc(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = (*words(world), "data.negatives_per_positive=1", "model=wide_deep", "run_dir=a")
+    assert end(train.main, *asked, "trainer.max_epochs=1") == 0
+    changed = ("evaluation.backtest.folds=2", "evaluation.backtest.seeds=[3]")
+    assert end(evaluate.main, *ASKED, *changed) == 0
+    results = results_of(tmp_path)
+    assert results["main_metric"] == "auc"
+    # What was liked before is dead, so the rates of items are worse than none; one rate for all ranks nothing.
+    assert results["best_baseline"] == "rate"
+    rates = [one for one in results["cells"] if (one["system"], one["metric"]) == ("rate", "auc")]
+    assert [one["value"] for one in rates] == [0.5] * 3
+    asked_of = [one["queries"] for one in rates if one["period"] == 1]
+    assert asked_of[0] == asked_of[1]
+    assert asked_of[0] % 2 == 0
+    assert (tmp_path / "a" / "folds" / "01-seed3" / "evaluation" / "predictions.parquet").is_file()
+
+
 @pytest.mark.slow
 def test_backtest_that_was_killed_ends_with_the_same_figures(done, there):
     shutil.rmtree(there / "a" / "backtest")

@@ -128,7 +128,7 @@ def _decay_in_words(
     if bounds[0] <= 0 <= bounds[1]:
         return f"No decay of {name} is told from chance: {change} {said}."
     direction = sign(metric) * week
-    verb = "The model ages" if direction < 0 else "The model does not age but gets better"
+    verb = "The model ages" if direction < 0 else "The older model is the better one"
     return f"{verb}: {name} changes by {change} {said}."
 
 

@@ -89,6 +89,7 @@ def test_retrieval_station_is_whole_and_says_where_it_comes_from(two_tower, rate
         "queries.parquet",
         "recommendations.parquet",
         "report.html",
+        "systems.parquet",
     }
     assert set(results["baselines"]) == {"popularity", "popularity_recent", "item_knn", "ease"}
     assert results["baselines"]["ease"]["chosen"]["ease_l2"] in OPTIONS.ease_l2
@@ -128,6 +129,7 @@ def test_ranking_station_agrees_with_its_own_files(wide_deep, rated, run):
         "metrics.json",
         "predictions.parquet",
         "report.html",
+        "systems.parquet",
     }
     results = read(path)
     table = pq.read_table(path / "predictions.parquet")
