@@ -230,7 +230,7 @@ def test_ranking_model_is_backtested_by_auc(world, tmp_path, monkeypatch):
     assert end(evaluate.main, *ASKED, *changed) == 0
     results = results_of(tmp_path)
     assert results["main_metric"] == "auc"
-    # What was liked before is dead, so the rates of items are worse than none; one rate for all ranks nothing.
+    # What was liked before is dead: rates of items are worse than one rate for all, which ranks nothing.
     assert results["best_baseline"] == "rate"
     rates = [one for one in results["cells"] if (one["system"], one["metric"]) == ("rate", "auc")]
     assert [one["value"] for one in rates] == [0.5] * 3

@@ -26,7 +26,7 @@ import pyarrow as pa
 from recsys.evaluation.folds import MICROSECONDS_A_DAY, Fold
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.results import LESS_IS_BETTER
-from recsys.evaluation.summary import Bootstrap, Figures
+from recsys.evaluation.summary import Bootstrap, Figures, Values
 from recsys.evaluation.systems import MODEL
 from recsys.metrics.classification import auc, row_log_loss
 from recsys.metrics.intervals import Samples
@@ -99,6 +99,7 @@ class Decay:
         self.bootstrap = Bootstrap(np.asarray(rows[USER_ID].to_pylist()), options)
         self._values = {name: rows[name].to_numpy() for name in shared if "/" in name}
         self._labels = rows[LABEL].to_numpy().astype(np.int64) if LABEL in shared else None
+        self._losses = {} if self._labels is None else _losses(self._labels, self._values)
         parts: dict[tuple[int, int], list[Cell]] = {}
         for index, one in enumerate(judgements):
             for period in periods[one.fold.number :]:
@@ -121,11 +122,7 @@ class Decay:
             name, mine = key.partition("/")[0], scores[mask]
             figures.values[f"{name}/auc"] = auc(labels, mine)
             figures.samples[f"{name}/auc"] = self.bootstrap.auc_samples(labels, mine, users_N=users)
-        losses = {
-            f"{key.partition('/')[0]}/log_loss": row_log_loss(self._labels, scores)
-            for key, scores in self._values.items()
-        }
-        means = self.bootstrap.means(losses, mask=mask)
+        means = self.bootstrap.means(self._losses, mask=mask)
         return Figures(figures.values | means.values, figures.samples | means.samples)
 
     def keys(self, of: str = MODEL) -> list[str]:
@@ -157,9 +154,7 @@ class Decay:
             model, new = _pooled(cells, f"{MODEL}/{metric}"), _pooled(fresh, f"{MODEL}/{metric}")
             row = {
                 "age": age,
-                "age_days": float(
-                    np.average([c.age_days for c in cells], weights=[c.queries for c in cells])
-                ),
+                "age_days": float(np.average([c.age_days for c in cells], weights=_queries(cells))),
                 "periods": len(cells),
                 "queries": sum(cell.queries for cell in cells),
                 "model": self.block(model),
@@ -220,6 +215,11 @@ class Decay:
 def sign(metric: str) -> int:
     """1 where more is better, -1 where less is."""
     return -1 if metric in LESS_IS_BETTER else 1
+
+
+def _losses(labels_N: npt.NDArray[np.int64], values: Values) -> dict[str, npt.NDArray[np.float64]]:
+    """Log loss of each row, by system."""
+    return {f"{key.partition('/')[0]}/log_loss": row_log_loss(labels_N, one) for key, one in values.items()}
 
 
 def _mean_cell(cells: Sequence[Cell]) -> Cell:
