@@ -59,8 +59,8 @@ def _charts(results: Mapping[str, Any]) -> Iterable[str]:
     from_zero = metric not in _NOT_FROM_ZERO
     fresh = [one for one in _of_metric(results) if one["fold"] == one["period"]]
     places = [one["cut"][:10] for one in fresh if one["system"] == MODEL]
+    systems = list(dict.fromkeys(one["system"] for one in fresh))
     if places:
-        systems = list(dict.fromkeys(one["system"] for one in fresh))
         lines = [
             _line(system_name(name), style, [one for one in fresh if one["system"] == name])
             for style, name in enumerate(systems)
@@ -72,7 +72,7 @@ def _charts(results: Mapping[str, Any]) -> Iterable[str]:
         lines = [_by_age("this model", 0, ages, "model"), _by_age("trained anew", 5, ages, "fresh")]
         if results["best_baseline"] is not None:
             named = f"{system_name(results['best_baseline'])}, fitted anew"
-            lines.append(_by_age(named, 2, ages, "baseline"))
+            lines.append(_by_age(named, systems.index(results["best_baseline"]), ages, "baseline"))
         title = f"{metric_name(metric)} by age of the model"
         days = [f"{row['age_days']:.0f}" for row in ages]
         yield line_chart(title, days, lines, axis="days since the cut, on average", from_zero=from_zero)
@@ -109,7 +109,7 @@ def _ages(results: Mapping[str, Any]) -> str:
     ]
     note = (
         "All columns of a row are about the same queries: those of the periods that were judged with a model "
-        "of that age. What is trained or fitted anew knows everything up to the beginning of each period."
+        "of that age. What is trained or fitted anew is so at the beginning of each period, as its fold was."
     )
     return f'<h2>By age of the model</h2>{_table(heads, rows)}<p class="under">{note}</p>'
 
