@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,8 @@ def backtest_rows(decay: Decay) -> list[dict[str, Any]]:
             "users": cell.users,
         }
         for key, value in cell.figures.values.items():
+            if math.isnan(value):  # no query of the cell has such a value
+                continue
             system, _, metric = key.partition("/")
             interval = decay.interval(cell.figures.samples[key])
             low, high = interval or (None, None)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from recsys.evaluation.backtest import backtest_results, backtest_table
+from recsys.evaluation.backtest import backtest_results, backtest_rows, backtest_table
 from recsys.evaluation.decay import Decay, Judgement
 from recsys.evaluation.folds import MICROSECONDS_A_DAY, Fold
 from recsys.evaluation.options import EvaluationOptions
@@ -114,6 +114,13 @@ def test_fold_that_failed_leaves_a_hole_and_older_models_are_still_judged_on_its
     assert (2, 2) not in decay.cells
     assert decay.cells[0, 2].figures.values["model/ndcg@10"] == pytest.approx(0.3 - 0.004 * 25)
     assert decay.slope("ndcg@10")["value"] == pytest.approx(-0.004)
+
+
+def test_metric_that_no_query_of_a_cell_has_makes_no_row():
+    one = judgement(folds()[3], per_day=0)
+    table = one.systems.append_column("model/lift@10", pa.array([np.nan] * len(one.systems)))
+    decay = Decay([Judgement(one.fold, 0, table)], folds(), OPTIONS)
+    assert {row["metric"] for row in backtest_rows(decay)} == {"ndcg@10"}
 
 
 def test_seeds_of_a_fold_are_averaged():
