@@ -8,14 +8,17 @@ from typing import Any
 from recsys.doctor import importing
 
 with importing():
+    from recsys.config.backtest import backtest
     from recsys.config.command import command
-    from recsys.config.evaluated import evaluated
+    from recsys.config.evaluated import evaluated, judge_run
     from recsys.config.options import EvaluateConfig
 
 
 @command("evaluate", EvaluateConfig, continues="run")
 def main(config: EvaluateConfig, composed: dict[str, Any]) -> Path:
     """Judges a run, or recommendations made by anyone, on the test split, and compares it with others."""
+    if config.evaluation is not None and config.evaluation.backtest is not None:
+        return backtest(config, composed, judge=judge_run)
     return evaluated(config, composed)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +27,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from recsys.config.runs import progress
 from recsys.schema.manifest import MANIFEST, write_json
 
 LOOP = "recsys_daily"
@@ -174,13 +174,13 @@ class DailySweeper(Sweeper):
         jobs = []
         for arm, overrides in arms.items():
             folder = self.folder / step.folder(arm)
-            if (folder / MANIFEST).is_file():
+            reached = progress(folder)
+            if reached == "done":
                 continue
             place = f"hydra.sweep.subdir={folder.name}"
-            if (folder / "checkpoints" / "last").is_file():
+            if reached == "begun":
                 jobs.append([f"++resume={_quoted(folder)}", "++daily=null", place])
                 continue
-            shutil.rmtree(folder, ignore_errors=True)  # it fell before its first checkpoint
             asked = [f"++{text.lstrip('+')}" for text in step.overrides()]
             jobs.append([*self.given, *asked, *overrides, "++daily=null", place])
         if jobs:

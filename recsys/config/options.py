@@ -53,6 +53,11 @@ class TrainConfig:
     daily: DailyOptions | None = None
 
     def __post_init__(self) -> None:
+        if self.evaluation.backtest is not None:
+            raise ValueError(
+                "`evaluation.backtest` trains a finished run anew at several instants: give it to `python "
+                "evaluate.py run=DIR evaluation=backtest`, and train with another `evaluation`"
+            )
         if self.resume is not None and self.init_from is not None:
             raise ValueError(
                 f"`resume={self.resume}` goes on with a run as it is, `init_from={self.init_from}` begins "

@@ -8,11 +8,12 @@ import json
 import logging
 import platform
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -86,6 +87,16 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"`{path / CONFIG}` is damaged: expected keys and values, found {content!r}")
     return {str(key): value for key, value in content.items()}
+
+
+def progress(folder: Path) -> Literal["done", "begun", "nothing"]:
+    """How far the run in `folder` has come; one that fell before its first checkpoint is removed."""
+    if (folder / MANIFEST).is_file():
+        return "done"
+    if (folder / "checkpoints" / "last").is_file():
+        return "begun"
+    shutil.rmtree(folder, ignore_errors=True)
+    return "nothing"
 
 
 @dataclasses.dataclass

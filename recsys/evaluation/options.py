@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from recsys.evaluation.expressions import parse
+from recsys.evaluation.folds import BacktestOptions
 
 Baseline = Literal["popularity", "popularity_recent", "item_knn", "ease"]
 QueryChoice = Literal["auto", "event", "user"]
@@ -39,6 +40,7 @@ class EvaluationOptions:
         latency_requests: requests whose latency is measured, one at a time; 0 leaves it out.
         batch_size: queries or rows scored at a time.
         seed: of the resamples and of the choice of examples.
+        backtest: the folds of a backtest; null judges the run itself.
     """
 
     queries: QueryChoice = "auto"
@@ -60,6 +62,7 @@ class EvaluationOptions:
     latency_requests: int = 200
     batch_size: int = 4096
     seed: int = 0
+    backtest: BacktestOptions | None = None
 
     def __post_init__(self) -> None:
         if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):

@@ -34,6 +34,7 @@ MADE_BY: dict[StationKind, str] = {
     "run": "python train.py experiment=...",
     "evaluation": "python evaluate.py run=DIR",
     "comparison": "python evaluate.py run=DIR against=OTHER",
+    "backtest": "python evaluate.py run=DIR evaluation=backtest",
     "bundle": "python export.py run=DIR",
     "off_policy": "python -m recsys.evaluation.off_policy log=FILE",
     "position_bias": "python -m recsys.evaluation.position_bias log=FILE",

@@ -1,0 +1,278 @@
+"""backtest: a run's configuration trained anew from several cuts of time, each model judged on what follows.
+
+    DIR/folds/00-seed0/             a run of its own, with its evaluation
+    DIR/folds/01-seed0/             ...
+    DIR/backtest/                   backtest.json, backtest.parquet, backtest.html
+
+A fold that is done is kept as long as its configuration, its data and its weights are those that it was made
+from; one that was killed goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.config.build import Problem, build
+from recsys.config.options import EvaluateConfig, TrainConfig
+from recsys.config.runs import Run, open_run, progress, read_config
+from recsys.config.trained import config_of
+from recsys.config.training import train
+from recsys.data.dataset import SPLITS, PreparedDataset
+from recsys.data.options import DataOptions
+from recsys.data.prepare import prepare
+from recsys.data.preparing.readings import iso
+from recsys.evaluation.backtest import backtest_results, backtest_table
+from recsys.evaluation.backtest_report import render_backtest
+from recsys.evaluation.decay import Decay, Judgement
+from recsys.evaluation.folds import BacktestOptions, Fold, TimeLine, plan_folds
+from recsys.evaluation.station import FOLDER
+from recsys.evaluation.systems import SYSTEMS
+from recsys.schema import tables
+from recsys.schema.manifest import read_station, write_json, writing_station
+
+STATION, FOLDS = "backtest", "folds"
+RESULTS, TABLE, REPORT = "backtest.json", "backtest.parquet", "backtest.html"
+
+# Of the evaluation's keys those that training reads; the others may change without training again.
+_READ_IN_TRAINING = ("queries", "k")
+
+Judge = Callable[[EvaluateConfig, dict[str, Any]], Path]
+
+logger = logging.getLogger(__name__)
+
+
+def backtest(config: EvaluateConfig, composed: dict[str, Any], *, judge: Judge) -> Path:
+    """Trains and judges what is not there yet, and writes the backtest station.
+
+    Args:
+        config: names the run; its `evaluation.backtest` says which folds.
+        composed: the plain configuration that it was made from.
+        judge: evaluates a finished run.
+
+    Returns:
+        The station's folder, `backtest/` in that of the run.
+
+    Raises:
+        ValueError: the run or the data cannot be backtested, a fold would have too little to go on, or every
+            fold failed. All but the last is found out before any training.
+        KeyboardInterrupt: it was interrupted; given again, the command goes on.
+    """
+    assert config.run is not None
+    assert config.data is not None
+    assert config.evaluation is not None
+    options = config.evaluation.backtest
+    assert options is not None
+    run = open_run(config.run)
+    whole = _whole(config)
+    folds = plan_folds(
+        _time_line(whole, str(run.manifest["task"])), options, split_fractions=config.data.split_fractions
+    )
+    trials = _trials(run, composed, folds, options)
+    judgements, failed = _judgements(trials, judge)
+    if not judgements:
+        raise ValueError(f"every fold of the backtest failed, the first one by: {failed[0]['error']}")
+    decay = Decay(judgements, folds, config.evaluation)
+    keys = decay.keys()
+    main_metric = "auc" if "auc" in keys else f"ndcg@{config.evaluation.main_k}"
+    results = {
+        "name": run.path.resolve().name,
+        "run": str(run.path.absolute()),
+        "task": run.manifest["task"],
+        "dataset": {"name": whole.manifest["name"], "fingerprint": whole.manifest["fingerprint"]},
+        "options": dataclasses.asdict(config.evaluation),
+        "failed": failed,
+        "trained": [trial.described() for trial in trials if (trial.folder / "metrics.json").is_file()],
+        **backtest_results(decay, folds, main_metric=main_metric),
+    }
+    return _write(run, composed, results)
+
+
+def _whole(config: EvaluateConfig) -> PreparedDataset:
+    """Everything there is, to see where it can be cut.
+
+    Raises:
+        ValueError: it has no timestamps, or the run asks in a way that has no time.
+    """
+    data = config.data
+    assert data is not None
+    assert config.evaluation is not None
+    if data.prepared is not None:
+        raise ValueError(
+            f"`data.prepared={data.prepared}` is one cut of the data, and a backtest prepares a cut for each "
+            "fold from the raw tables; give `data.prepared=null` and the keys that name them"
+        )
+    if data.interactions.columns.timestamp is None:
+        raise ValueError(
+            "a backtest cuts the data by time, but `data.interactions.columns.timestamp` is null; name the "
+            "column, or judge the run without `evaluation=backtest`"
+        )
+    if config.evaluation.queries == "user":
+        raise ValueError(
+            "`evaluation.queries=user` asks once a user, at no instant; a backtest needs "
+            "`evaluation.queries=event`"
+        )
+    whole: DataOptions = dataclasses.replace(data, extends=None)
+    return PreparedDataset.open(prepare(whole))
+
+
+def _time_line(dataset: PreparedDataset, task: str) -> TimeLine:
+    columns = [tables.TIMESTAMP, tables.POSITIVE]
+    files = [file for split in SPLITS for file in dataset.files(split)]
+    events = pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
+    return TimeLine(events[tables.TIMESTAMP].to_numpy(), events[tables.POSITIVE].to_numpy(), task)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """One training of a fold.
+
+    Args:
+        fold: its instants.
+        seed: of the training.
+        folder: of its run.
+        plain: its composed configuration.
+        config: the same, typed.
+    """
+
+    fold: Fold
+    seed: int
+    folder: Path
+    plain: dict[str, Any]
+    config: TrainConfig
+
+    def described(self) -> dict[str, Any]:
+        """For `backtest.json`."""
+        seconds = json.loads((self.folder / "metrics.json").read_text())["train_seconds"]
+        return {
+            "fold": self.fold.number,
+            "seed": self.seed,
+            "run": str(self.folder),
+            "train_seconds": seconds,
+        }
+
+
+def _trials(
+    run: Run, composed: Mapping[str, Any], folds: Sequence[Fold], options: BacktestOptions
+) -> list[_Trial]:
+    """All trainings, their configurations checked."""
+    trained = read_config(run.path)
+    trials = []
+    for fold in folds:
+        for seed in options.seeds or (trained["seed"],):
+            plain = _plain(trained, composed, fold, options) | {"seed": seed}
+            problems: list[Problem] = []
+            config = build(plain, TrainConfig, "", problems)
+            if problems:
+                said = "; ".join(problem.text for problem in problems)
+                raise ValueError(f"a fold of the backtest cannot be configured: {said}")
+            folder = run.path / FOLDS / f"{fold.number:02d}-seed{seed}"
+            trials.append(_Trial(fold, seed, folder, plain, config))
+    return trials
+
+
+def _plain(
+    trained: Mapping[str, Any], composed: Mapping[str, Any], fold: Fold, options: BacktestOptions
+) -> dict[str, Any]:
+    """The run's configuration on the data of a fold."""
+    ours = {key: composed[key] for key in ("data", "model", "task", "evaluation")}
+    plain = copy.deepcopy({**trained, **ours})
+    plain |= dict.fromkeys(("run_dir", "resume", "init_from", "sweep", "daily"))
+    plain["evaluation"]["backtest"] = None
+    for key, value in options.training.items():
+        *parents, name = key.split(".")
+        place = plain
+        for parent in parents:
+            place = place[parent] if isinstance(place.get(parent), dict) else place.setdefault(parent, {})
+        place[name] = value
+    plain["data"] |= {
+        "split": "global_time",
+        "split_boundaries": [iso(fold.validation), iso(fold.cut)],
+        "until": iso(fold.until),
+        "train_from": None if fold.train_from is None else iso(fold.train_from),
+        "extends": None,
+        "prepared": None,
+    }
+    return plain
+
+
+def _judgements(trials: Sequence[_Trial], judge: Judge) -> tuple[list[Judgement], list[dict[str, Any]]]:
+    """What came out of each training, and which ones failed by what."""
+    judgements, failed = [], []
+    for trial in trials:
+        named = f"fold {trial.fold.number} (cut at {iso(trial.fold.cut)}, seed {trial.seed})"
+        try:
+            _train(trial, named)
+            table = pq.read_table(_judge(trial, judge) / SYSTEMS)
+        except KeyboardInterrupt as interruption:
+            raise KeyboardInterrupt(f"in {named}; the same command goes on") from interruption
+        except Exception as error:  # the others still count
+            said = f"{type(error).__name__}: {error}"
+            logger.warning("%s failed: %s", named, said, exc_info=not isinstance(error, ValueError))
+            failed.append({"fold": trial.fold.number, "seed": trial.seed, "error": said})
+        else:
+            judgements.append(Judgement(trial.fold, trial.seed, table))
+    return judgements, failed
+
+
+def _train(trial: _Trial, named: str) -> None:
+    """Brings the run of a fold to its end, unless it has come there with these settings and this data."""
+    folder, config = trial.folder, trial.config
+    if (folder / "config.yaml").is_file() and _as_trained(read_config(folder)) != _as_trained(trial.plain):
+        logger.info("%s has other settings than before: made anew", named)
+        shutil.rmtree(folder)
+    reached = progress(folder)
+    if reached == "done":
+        dataset = read_station(prepare(config.data), "prepared")
+        if open_run(folder).manifest["source"] == dataset["fingerprint"]:
+            logger.info("%s is trained already", named)
+            return
+        logger.info("%s was trained on other data: made anew", named)
+        shutil.rmtree(folder)
+    logger.info("%s: %s", named, "goes on" if reached == "begun" else "begins")
+    place = str(folder)
+    begins = dataclasses.replace(config, run_dir=place)
+    train(dataclasses.replace(config, resume=place) if reached == "begun" else begins, trial.plain)
+
+
+def _as_trained(plain: Mapping[str, Any]) -> str:
+    """What of a configuration decides what is trained, in a form that can be compared."""
+    evaluation = {key: plain["evaluation"].get(key) for key in _READ_IN_TRAINING}
+    return json.dumps({**plain, "evaluation": evaluation}, sort_keys=True, default=str)
+
+
+def _judge(trial: _Trial, judge: Judge) -> Path:
+    """The evaluation of a fold's run, made unless it is there for this run and these settings."""
+    asked = {key: trial.plain[key] for key in ("data", "model", "task", "evaluation", "seed")}
+    path = trial.folder / FOLDER
+    try:
+        manifest = read_station(path, "evaluation")
+    except ValueError:
+        pass  # not there, or not whole
+    else:
+        same = json.dumps(manifest["config"], sort_keys=True) == json.dumps(asked, sort_keys=True)
+        if same and manifest["source"] == open_run(trial.folder).manifest["fingerprint"]:
+            return path
+    config, _ = config_of(trial.folder, trial.plain["evaluation"])
+    return judge(config, asked)
+
+
+def _write(run: Run, composed: Mapping[str, Any], results: dict[str, Any]) -> Path:
+    path = run.path / STATION
+    fingerprint = run.manifest["fingerprint"]
+    with writing_station(path, "backtest", config=composed, source=fingerprint) as (folder, _extra):
+        write_json(folder / RESULTS, results)
+        pq.write_table(backtest_table(results["cells"]), folder / TABLE, compression="zstd")
+        (folder / REPORT).write_text(render_backtest(results), encoding="utf-8")
+    logger.info("%s", results["verdict"])
+    logger.info("report: %s", path / REPORT)
+    return path

@@ -1,0 +1,89 @@
+"""train: one training, from its options to a finished run; the entry point and backtests call it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from recsys.config.initial import initialised_from, open_initial
+from recsys.config.keys import flattened
+from recsys.config.options import TrainConfig
+from recsys.config.results import print_figures
+from recsys.config.runs import run_folder
+from recsys.data.datamodule import RecDataModule, Task
+from recsys.evaluation.evaluate import quick_metrics
+from recsys.nn.embeddings import deferred_tables
+from recsys.sweeps.reports import trial_report
+from recsys.training.callbacks import ValidationReports
+from recsys.training.fit import best_model, fit, seed_everything, show_items
+from recsys.training.processes import joined, one_machine_rank_first
+from recsys.training.ranking import RankingTask
+
+
+def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
+    """Trains a model, judges it on the test split beside the simplest baseline, and leaves a run.
+
+    Args:
+        config: every key.
+        composed: the plain configuration that it was made from, kept in the run.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        ValueError: data, model or trainer cannot be used so, or training diverged.
+        KeyboardInterrupt: it was interrupted, and says how to go on.
+    """
+    config, composed, initial = open_initial(config, composed)
+    kind: Task = "ranking" if config.task.target is RankingTask else "retrieval"
+    seed_everything(config.seed)
+    with joined(config.trainer.strategy, config.trainer.accelerator) as processes:
+        data = RecDataModule(
+            config.data,
+            task=kind,
+            queries=config.evaluation.queries,
+            seed=config.seed,
+            rank=processes.rank,
+            num_ranks=processes.num_ranks,
+        )
+        with one_machine_rank_first(processes):
+            schema = data.dataset.schema
+        with deferred_tables(config.optimizer.is_fused and initial is None):
+            task = config.task(model=config.model(schema=schema), optimizers=config.optimizer)
+        if initial:
+            initial.start(task.model, data.dataset)
+        folder = run_folder(composed, run_dir=config.run_dir, resume=config.resume, processes=processes)
+        with folder as (run_dir, ending):
+            started = initialised_from(run_dir, initial if processes.is_main else None)
+            result = fit(
+                task,
+                data,
+                config.trainer,
+                run_dir=run_dir,
+                resume=ending.is_resumed,
+                processes=processes,
+                hyperparameters=flattened(composed),
+                watchers=[ValidationReports(report)] if (report := trial_report(run_dir)) else [],
+            )
+            learned = dataclasses.asdict(result)
+            if learned.pop("interrupted"):
+                raise KeyboardInterrupt(f"continue with `python train.py resume={run_dir}`")
+            if not processes.is_main:
+                return run_dir
+            model = best_model(task, run_dir, build=lambda: config.model(schema=schema))
+            show_items(model, data, run_dir=run_dir, num_items=config.trainer.projector_items)
+            figures = quick_metrics(
+                model,
+                data.dataset,
+                config.evaluation,
+                task=kind,
+                history_length=config.data.history_length,
+                negatives_per_positive=config.data.negatives_per_positive,
+            )
+            ending.source = data.dataset.manifest["fingerprint"]
+            ending.extra = {"prepared": str(data.dataset.path.absolute()), "task": kind, **started}
+            ending.metrics = {**learned, "test": figures["model"], "seed": config.seed}
+    title = f"test split of {config.data.name} ({config.data.split})"
+    print_figures(figures, title=title, k=config.evaluation.main_k)
+    return run_dir
