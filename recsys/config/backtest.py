@@ -36,7 +36,7 @@ from recsys.evaluation.backtest_report import render_backtest
 from recsys.evaluation.decay import Decay, Judgement
 from recsys.evaluation.folds import BacktestOptions, Fold, TimeLine, plan_folds
 from recsys.evaluation.station import FOLDER
-from recsys.evaluation.systems import SYSTEMS
+from recsys.evaluation.systems import read_systems
 from recsys.schema import tables
 from recsys.schema.manifest import read_station, write_json, writing_station
 
@@ -212,7 +212,7 @@ def _judgements(trials: Sequence[_Trial], judge: Judge) -> tuple[list[Judgement]
         named = f"fold {trial.fold.number} (cut at {iso(trial.fold.cut)}, seed {trial.seed})"
         try:
             _train(trial, named)
-            table = pq.read_table(_judge(trial, judge) / SYSTEMS)
+            table = read_systems(_judge(trial, judge), k=trial.config.evaluation.main_k)
         except KeyboardInterrupt as interruption:
             raise KeyboardInterrupt(f"in {named}; the same command goes on") from interruption
         except Exception as error:  # the others still count

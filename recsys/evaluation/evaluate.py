@@ -56,7 +56,6 @@ from recsys.evaluation.station import (
     heading,
     write_station,
 )
-from recsys.evaluation.systems import MODEL, SYSTEMS, ranking_systems, retrieval_systems
 from recsys.models.protocols import RetrievalModel, events_read
 from recsys.schema.tables import USER_ID
 
@@ -144,7 +143,6 @@ def evaluate_lists(
     tables = {
         RECOMMENDATIONS: recommendations_table(dataset, queries, lists),
         QUERIES: queries_table(dataset, queries, judged.values, described=judge.described),
-        SYSTEMS: retrieval_systems(queries, judged, baselines, k=options.main_k),
         **kept_of_queries(judge.slices, baselines),
     }
     examples = retrieval_examples(dataset, queries, lists, options)
@@ -209,7 +207,6 @@ def evaluate_ranking(
     )
     tables = {
         PREDICTIONS: predictions_table(rows, probabilities[: len(rows)]),
-        SYSTEMS: ranking_systems(events, rows[USER_ID], {MODEL: probabilities, **rates}),
         USERS: users_table(asking, judge.labels_N, probabilities, values=judged.values),
     }
     tables |= kept_of_rows(

@@ -137,6 +137,7 @@ def queries_table(
     offsets = pa.array(queries.relevant.offsets.numpy(), type=pa.int32())
     columns = {
         **asked_of(dataset, queries),
+        tables.TIMESTAMP_US: pa.array(queries.timestamps_us),
         "history_length": pa.array(queries.histories.lengths.numpy()),
         "num_relevant": pa.array(queries.relevant.lengths.numpy()),
         RELEVANT: pa.ListArray.from_arrays(offsets, items.take(pa.array(queries.relevant.values.numpy()))),

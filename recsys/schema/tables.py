@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 USER_ID = "user_id"
 ITEM_ID = "item_id"
 TIMESTAMP = "timestamp"
+# The same in microseconds since 1970 (UTC), beside a raw one; numbers of rows where there is none.
+TIMESTAMP_US = "timestamp_us"
 LABEL = "label"
 # Before the name of an auxiliary label.
 LABEL_PREFIX = "label."

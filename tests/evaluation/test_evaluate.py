@@ -97,7 +97,7 @@ def test_retrieval_station_is_whole_and_says_where_it_comes_from(two_tower, rate
         "baselines.parquet",
         "queries.parquet",
         "recommendations.parquet",
-        "systems.parquet",
+        "slice_members.parquet",
     }
     assert set(results["baselines"]) == {"popularity", "popularity_recent", "item_knn", "ease"}
     assert results["baselines"]["ease"]["chosen"]["ease_l2"] in OPTIONS.ease_l2
@@ -137,7 +137,7 @@ def test_ranking_station_agrees_with_its_own_files(wide_deep, rated, run):
         *OF_EVERY_TASK,
         "probabilities.parquet",
         "predictions.parquet",
-        "systems.parquet",
+        "slice_members.parquet",
         "users.parquet",
     }
     results = read(path)

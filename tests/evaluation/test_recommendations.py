@@ -101,6 +101,7 @@ def test_queries_table_says_who_asked_how_much_was_known_and_every_value(rated):
     assert table.column_names == [
         "user_id",
         "timestamp",
+        "timestamp_us",
         "history_length",
         "num_relevant",
         "relevant",

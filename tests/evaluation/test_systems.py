@@ -3,13 +3,13 @@
 import json
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.station import EvaluatedRun
+from recsys.evaluation.systems import read_systems
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 
@@ -22,7 +22,7 @@ def test_means_of_the_queries_are_the_figures(rated, tmp_path):
     model = TwoTower(rated.schema, embedding_dim=8, hidden=[8])
     path = evaluate_retrieval(model, rated, OPTIONS, run=EvaluatedRun(tmp_path), history_length=10)
     results = json.loads((path / "metrics.json").read_text())
-    table = pq.read_table(path / "systems.parquet")
+    table = read_systems(path, k=10)
     assert set(results["baselines"]["ease"]) == {"left_out"}
     assert {name.partition("/")[0] for name in table.column_names if "/" in name} == {"model", "popularity"}
     assert not [name for name in table.column_names if name.endswith("@3")]
@@ -37,7 +37,7 @@ def test_rows_of_a_ranking_task_hold_the_drawn_negatives_with_their_user(clicked
     run = EvaluatedRun(tmp_path)
     path = evaluate_ranking(model, clicked, OPTIONS, run=run, history_length=10, negatives_per_positive=2)
     results = json.loads((path / "metrics.json").read_text())
-    table = pq.read_table(path / "systems.parquet")
+    table = read_systems(path, k=10)
     rows = clicked.split_table("test")
     assert table["user_id"].to_pylist() == 3 * [str(user) for user in rows["user_id"].to_pylist()]
     for name, block in {"model": results, **results["baselines"]}.items():

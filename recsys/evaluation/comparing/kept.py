@@ -83,6 +83,7 @@ def kept_of_rows(
         ],
         type=rows[tables.ITEM_ID].type,
     )
+    table = table.append_column(tables.TIMESTAMP_US, pa.array(events.timestamps.numpy()))
     labels = pa.array(events.positives.numpy().astype(np.int8))
     for name, column in ((tables.ITEM_ID, items), (tables.LABEL, labels)):
         table = table.set_column(table.column_names.index(name), name, column)

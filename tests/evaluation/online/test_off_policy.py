@@ -78,7 +78,8 @@ def test_page_stands_alone_and_shows_the_sentence(log):
     page = (log.parent / "off_policy" / "off_policy.html").read_text()
     assert figures_of(log)["sentence"].split(":")[0] in page
     assert "<svg" in page
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "http:" not in page.replace("http://www.w3.org", "")
+    assert "https:" not in page
 
 
 def test_a_column_of_the_log_gives_the_same_weights_without_a_model(log):
