@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.harness import PRECISIONS, SPINNING, Settings, report
 
-NAMES = ("train", "peak", "peers", "two_tower", "top_k", "data", "memory", "prepare")
+NAMES = ("train", "peak", "peers", "two_tower", "top_k", "data", "memory", "prepare", "evaluation")
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +32,7 @@ from recsys.evaluation.comparing.kept import kept_of_queries, kept_of_rows
 from recsys.evaluation.examples import ranking_examples, retrieval_examples
 from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
 from recsys.evaluation.latency import ranking_latency, retrieval_latency
-from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.options import Baseline, EvaluationOptions
 from recsys.evaluation.predictions import (
     baseline_probabilities,
     predict,
@@ -58,6 +60,9 @@ from recsys.evaluation.station import (
 )
 from recsys.models.protocols import RetrievalModel, events_read
 from recsys.schema.tables import USER_ID
+
+# Each holds a matrix of items by items.
+_BASELINES_AT_ONCE = 2
 
 logger = logging.getLogger(__name__)
 
@@ -327,21 +332,32 @@ def _judge_baselines(
     judge: RetrievalJudge, dataset: PreparedDataset, queries: Queries, options: EvaluationOptions
 ) -> dict[str, Judged | str]:
     """Every baseline asked for, judged, or the reason why it cannot be had."""
-    judged: dict[str, Judged | str] = {}
-    for name in options.baselines:
-        fitted = fit_baseline(name, dataset, options)
-        if isinstance(fitted, str):
-            logger.warning("baseline `%s` is left out: %s", name, fitted)
-            judged[name] = fitted
-            continue
-        # The judge has asked for the most popular items already.
-        is_obvious = name == "popularity"
-        answers = judge.beyond.obvious if is_obvious else fitted.recommend(queries, options.list_length)
-        judged[name] = dataclasses.replace(
-            judge.judge(answers, cut_offs=[options.main_k]), chosen=fitted.chosen
-        )
-        logger.info("baseline `%s` judged", name)
+    # Beside one another: most of the work is in products of sparse matrices, which take one core each.
+    with ThreadPoolExecutor(max_workers=_BASELINES_AT_ONCE) as threads:
+        one = partial(_judge_baseline, judge, dataset, queries, options)
+        judged = dict(zip(options.baselines, threads.map(one, options.baselines), strict=True))
+    for name, found in judged.items():
+        if isinstance(found, str):
+            logger.warning("baseline `%s` is left out: %s", name, found)
+        else:
+            logger.info("baseline `%s` judged", name)
     return judged
+
+
+def _judge_baseline(
+    judge: RetrievalJudge,
+    dataset: PreparedDataset,
+    queries: Queries,
+    options: EvaluationOptions,
+    name: Baseline,
+) -> Judged | str:
+    fitted = fit_baseline(name, dataset, options)
+    if isinstance(fitted, str):
+        return fitted
+    # The judge has asked for the most popular items already.
+    is_obvious = name == "popularity"
+    answers = judge.beyond.obvious if is_obvious else fitted.recommend(queries, options.list_length)
+    return dataclasses.replace(judge.judge(answers, cut_offs=[options.main_k]), chosen=fitted.chosen)
 
 
 def _queries(
