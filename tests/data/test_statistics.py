@@ -204,7 +204,7 @@ def test_row_order_stands_in_for_time(tmp_path):
     assert [row["raw.share"] for row in rows_of(station, "test")] == [pytest.approx((2 + 2 / 3) / 3)]
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6), cut=st.integers(3, 17), split=st.sampled_from(["global_time", "predefined"])
 )

@@ -114,9 +114,9 @@ def din(dataset: PreparedDataset) -> nn.Module:
 
 
 # All of them together take minutes; `make test-slow` asks these.
-SLOW = (dcn_v2, deep_fm, dlrm)
+SLOW = (dcn_v2, dcn_v2_mixture, deep_fm, dlrm, mmoe)
 RANKERS = (
-    *(wide_deep, dcn_v2_mixture, din, final_mlp, mmoe),
+    *(wide_deep, din, final_mlp),
     *(pytest.param(build, marks=pytest.mark.slow) for build in SLOW),
 )
 

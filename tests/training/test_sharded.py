@@ -67,6 +67,7 @@ def test_two_processes_give_the_losses_of_one(options, tmp_path):
         torch.testing.assert_close(torch.tensor(two), torch.tensor(one), rtol=1e-4, atol=0, msg=name)
 
 
+@pytest.mark.slow
 def test_same_processes_and_seed_give_the_same_weights_twice(options, tmp_path):
     case = sharded(Case(dropout=0.2))
     torchrun([(case, options, tmp_path / name, False) for name in ("a", "b")], tmp_path)
