@@ -335,10 +335,11 @@ def _judge_baselines(
     # Beside one another: most of the work is in products of sparse matrices, which take one core each.
     with ThreadPoolExecutor(max_workers=_BASELINES_AT_ONCE) as threads:
         one = partial(_judge_baseline, judge, dataset, queries, options)
-        judged = dict(zip(options.baselines, threads.map(one, options.baselines), strict=True))
-    for name, found in judged.items():
-        if isinstance(found, str):
-            logger.warning("baseline `%s` is left out: %s", name, found)
+        found = threads.map(one, options.baselines)
+        judged: dict[str, Judged | str] = dict(zip(options.baselines, found, strict=True))
+    for name, its in judged.items():
+        if isinstance(its, str):
+            logger.warning("baseline `%s` is left out: %s", name, its)
         else:
             logger.info("baseline `%s` judged", name)
     return judged
