@@ -107,8 +107,8 @@ class Paired:
                         "small": num_users < self.options.small_slice,
                         "against": other.name,
                         "metric": metric,
-                        "value": float(first.values[metric][mask].mean()),
-                        "other_value": float(other.values[metric][mask].mean()),
+                        "value": _mean(first.values[metric][mask]),
+                        "other_value": _mean(other.values[metric][mask]),
                         "difference": figures.values[str(index)],
                         "interval": self.bootstrap.interval(figures.samples[str(index)]),
                         "p": None,
@@ -130,7 +130,11 @@ class Paired:
             if key in other.values and key.partition("@")[2] == k and self._is_of_its_own(key)
         ]
         values = {key: first.values[key] - other.values[key] for key in keys}
-        figures = self.bootstrap.means(values)
+        # A query without a history, say, has no lift; where none has a value there is nothing to compare.
+        keys = [key for key in keys if not np.isnan(values[key]).all()]
+        if not keys:
+            return []
+        figures = self.bootstrap.means({key: values[key] for key in keys})
         rows = [
             {
                 **self._row(
@@ -180,9 +184,11 @@ class Paired:
         }
 
     def _sums(self, values_N: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """[U] each user's sum."""
+        """[U] each user's sum; what is NaN does not count."""
         sums: npt.NDArray[np.float64] = sum_by_user(
-            values_N[:, None], self.bootstrap.users_N, num_users=self.bootstrap.num_users
+            np.nan_to_num(values_N[:, None], nan=0.0),
+            self.bootstrap.users_N,
+            num_users=self.bootstrap.num_users,
         )[:, 0]
         return sums
 
@@ -217,3 +223,9 @@ class Paired:
 
 def _family(metric: str) -> str:
     return metric.partition("@")[0]
+
+
+def _mean(values_N: npt.NDArray[np.float64]) -> float | None:
+    """Mean of what is not NaN; None where nothing is."""
+    known = values_N[~np.isnan(values_N)]
+    return float(known.mean()) if len(known) else None

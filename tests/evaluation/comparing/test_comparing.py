@@ -191,6 +191,24 @@ def test_correction_counts_every_opponent(world):
     assert found == pytest.approx([6 / 1000] * 3)
 
 
+def test_queries_without_a_value_do_not_count(world):
+    paired, (good, plain) = world
+    users = np.repeat(np.arange(60), 3)
+    lift = np.where(users % 2 == 1, 1.0, np.nan)  # even users have no history
+    nothing = np.full(180, np.nan)
+    good, plain = (
+        dataclasses.replace(one, values={**one.values, "popularity_lift@5": values, "diversity@5": nothing})
+        for one, values in ((good, lift), (plain, lift - 0.5))
+    )
+    rows = {row["metric"]: row for row in paired.differences(good, [plain], k="5")}
+    assert rows["popularity_lift@5"]["difference"] == pytest.approx(0.5)
+    assert rows["popularity_lift@5"]["p"] == pytest.approx(1 / 1000)
+    assert "diversity@5" not in rows
+    sliced = {row["name"]: row for row in paired.on_slices(good, [plain], metric="popularity_lift@5")}
+    assert sliced["odd"]["value"] == pytest.approx(1.0)
+    assert sliced["even"]["value"] is None
+
+
 def test_metrics_that_are_others_under_another_name_are_not_tested(world):
     paired, systems = world
     systems = [
