@@ -101,10 +101,11 @@ def run(
         schedule=case.schedule,
         warmup_steps=3,
     )
+    keys = {"dropout": case.dropout, "id_dropout": case.dropout}
+    if case.model == "sequence_two_tower":
+        keys["time_dropout"] = case.dropout
     with deferred_tables(optimizers.is_fused):
-        model = MODELS[case.model](
-            data.dataset.schema, embedding_dim=8, dropout=case.dropout, id_dropout=case.dropout
-        )
+        model = MODELS[case.model](data.dataset.schema, embedding_dim=8, **keys)
     task = (
         RankingTask(model, optimizers)
         if kind == "ranking"
