@@ -98,6 +98,7 @@ def _retrieval_program(
         candidate=Network(builder.inputs(CANDIDATE_ROLES), _trained(model.candidate_tower)),
         candidates=catalogue_vectors(model, dataset),
         read_fields=fields.read(dataset.schema),
+        popularity_windows=len(popularity_windows(model)),
     )
 
 
@@ -125,7 +126,10 @@ def statistics_before(model: nn.Module, log: Log, instant: int) -> Statistics:
 
 @torch.no_grad()
 def catalogue_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.Tensor:
-    """[I, D] vectors of the whole catalogue by the trained model, row 0 included, at the end of the data."""
+    """[I, D] vectors of the whole catalogue by the trained model, row 0 included, at the end of the data.
+
+    How popular row 0 was of late is what it is for an item that nobody has liked.
+    """
     parts = [
         model.encode_candidates(dataset.items.select(rows))
         for rows in torch.split(torch.arange(dataset.num_items), _ENCODED_AT_ONCE)
@@ -135,6 +139,7 @@ def catalogue_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.
     popularity = dataset.popularity("test", windows)
     if popularity is not None:
         vectors_ID[:, -len(windows) :] = popularity.latest
+        vectors_ID[0, -len(windows) :] = popularity.latest_of_unseen
     return vectors_ID
 
 

@@ -148,6 +148,26 @@ class Inputs(nn.Module):
             found.append(column.forward(records[role], rows[role]).expand(size))
         return torch.stack(found, dim=1) if len(found) > 0 else torch.zeros(size, 0)
 
+    def append(
+        self, role: str, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], dense: torch.Tensor
+    ) -> None:
+        """Stores features of N new users or items behind those of the known ones.
+
+        Args:
+            role: whose features these are; bags and numbers of others are left alone.
+            bags: values and lengths [N] of each sparse feature.
+            dense: [N, number of dense features].
+        """
+        for position, name in enumerate(self.sparse_names):
+            if self.sparse_roles[position] == role:
+                column: BagColumn = self.sparse[position]  # type: ignore[assignment]
+                values, lengths = bags[name]
+                column.append(values, lengths)
+        for position, one in enumerate(self.dense_roles):
+            if one == role:
+                number: NumberColumn = self.dense[position]  # type: ignore[assignment]
+                number.append(dense[:, position])
+
     def embed(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> Dict[str, torch.Tensor]:
         """[size, D] of every embedded feature; [size, L, D] of what is embedded one by one."""
         embedded: Dict[str, torch.Tensor] = {}
