@@ -154,10 +154,14 @@ def recorder_of(
 
 def save_scripted(program: nn.Module, file: Path) -> None:
     """Scripts `program` and saves it."""
-    module = scripted(program.eval())
+    save_loaded(scripted(program.eval()), file)
+
+
+def save_loaded(program: Any, file: Path) -> None:
+    """Saves what is scripted, as it is now."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        torch.jit.save(module, str(file))
+        torch.jit.save(program, str(file))
 
 
 def load_scripted(file: Path) -> Any:

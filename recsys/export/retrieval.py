@@ -214,7 +214,7 @@ class RetrievalProgram(nn.Module):
                 answered as in `encode_item`. Where one can't be read, none is added.
         """
         ids, bags, dense = self.read_new_items(items)
-        self.keep_new_items(ids, bags, dense)
+        self.keep_new_items(items, ids, bags, dense)
         return len(ids)
 
     @torch.jit.export
@@ -274,10 +274,14 @@ class RetrievalProgram(nn.Module):
         return ids, bags, dense
 
     def keep_new_items(
-        self, ids: List[Any], bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], dense: torch.Tensor
+        self,
+        items: List[Dict[str, Any]],
+        ids: List[Any],
+        bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]],
+        dense: torch.Tensor,
     ) -> None:
-        """Stores what was read of new items."""
-        if len(ids) == 0:
+        """Stores new items and what was read of them."""
+        if len(items) == 0:
             return
         vectors = self.candidate(bags, dense)
         if self.popularity_windows > 0:

@@ -217,7 +217,7 @@ class TwoStageProgram(nn.Module):
                 unknown.append(renamed(item, self.item_fields))
         # All is read before anything is changed.
         new_ids, ranker_bags, ranker_dense, keys = self.ranking.read_new_items(unknown)
-        self.retrieval.keep_new_items(ids, bags, dense)
+        self.retrieval.keep_new_items(items, ids, bags, dense)
         self.ranking.keep_new_items(new_ids, ranker_bags, ranker_dense, keys)
         self.ranker_rows = torch.cat([self.ranker_rows, self.ranking.known.rows_of_items(ids)])
         return len(ids)
