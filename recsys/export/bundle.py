@@ -32,6 +32,7 @@ What holds for both:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import platform
 import warnings
@@ -45,6 +46,7 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.export.build import build_program, scripted, statistics_before
+from recsys.export.evaluated_lists import check_evaluated_lists
 from recsys.export.fields import fields_of
 from recsys.export.observed import Log, statistics_of
 from recsys.export.observing import check_observing
@@ -188,7 +190,10 @@ def check_part(
     """
     trained = cast(Any, model)
     if not recorder.is_ranking:
-        return check_retrieval(trained, program, recorder, asked, k=options.k, tolerance=options.tolerance)
+        k, tolerance = options.k, options.tolerance
+        parity = check_retrieval(trained, program, recorder, asked, k=k, tolerance=tolerance)
+        lists = check_evaluated_lists(trained, program, recorder, k=k, tolerance=tolerance)
+        return dataclasses.replace(parity, lists=lists)
     parity = check_ranking(trained, program, recorder, asked, tolerance=options.tolerance)
     if statistics_of(recorder.dataset):
         log = Log.read(recorder.dataset)
@@ -232,11 +237,12 @@ def describe_part(model: nn.Module, dataset: PreparedDataset, *, history_length:
 
 def describe_parity(parity: Parity, options: ExportOptions) -> dict[str, Any]:
     """What a manifest says of the comparison with the trained models."""
-    return {
+    found = {
         "requests": parity.num_requests,
         "max_difference": parity.max_difference,
         "tolerance": options.tolerance,
     }
+    return found if parity.lists is None else {**found, "lists": dict(parity.lists)}
 
 
 def versions() -> dict[str, str | None]:

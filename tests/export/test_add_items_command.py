@@ -126,7 +126,7 @@ def test_a_bundle_with_files_that_would_not_know_the_items_is_refused(retrieval,
 def test_a_new_bundle_that_answers_otherwise_is_refused(retrieval, monkeypatch, tmp_path):
     def load_another(file):
         program = load_scripted(file)
-        program.candidates[3] += 1e-2
+        program.candidates.add_(1e-2 * torch.arange(program.candidates.size(0))[:, None])
         return program
 
     monkeypatch.setattr(additions, "load_scripted", load_another)
