@@ -154,7 +154,7 @@ class _Builder:
         self.fields = fields
         self.table_type = tables
         # Every table once, whoever reads it.
-        self.weights: dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor]] = {}
+        self.weights: dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor, int]] = {}
         self.per_second = PER_SECOND[dataset.manifest["timestamp"]["unit"] or "s"]
 
     def inputs(self, roles: Iterable[Role]) -> Inputs:
@@ -222,9 +222,8 @@ class _Builder:
         for table, (_, names) in tables.tables().items():
             key = id(tables), table
             if key not in self.weights:
-                self.weights[key] = stored(
-                    weights[tables.weight_name(table)].detach().float().cpu(), self.table_type
-                )
+                weight = weights[tables.weight_name(table)].detach().float().cpu()
+                self.weights[key] = (*stored(weight, self.table_type), weight.size(1))
             held = self.weights[key]
             for name in names:
                 if name in parts and all(part in present for part in parts[name]):
