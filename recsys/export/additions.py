@@ -111,7 +111,7 @@ def extend_index(file: Path, candidates: torch.Tensor, new_file: Path) -> None:
         ValueError: FAISS is not installed.
     """
     try:
-        import faiss  # type: ignore[import-not-found,unused-ignore]
+        import faiss  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError as error:
         raise ValueError(
             f"`{file}` is an index that needs FAISS to be extended, which can't be imported ({error}); "
@@ -287,9 +287,9 @@ def _items_in(arguments: Mapping[str, Any]) -> Iterator[Any]:
 
 def _is_same(expected: Any, found: Any, tolerance: float) -> bool:
     if isinstance(expected, dict):
-        names = list(expected)[:2]
-        lists = [tuple(answer[name] for name in names) for answer in (expected, found)]
-        return first_difference(lists[0], lists[1], tolerance=tolerance) is None
+        ids, scores = list(expected)[:2]
+        lists = [(answer[ids], answer[scores]) for answer in (expected, found)]
+        return first_difference(*lists, tolerance=tolerance) is None
     pair = torch.tensor(expected), torch.tensor(found)
     return pair[0].shape == pair[1].shape and torch.allclose(*pair, rtol=tolerance, atol=tolerance)
 
