@@ -63,7 +63,7 @@ class AddItemsConfig:
 
 
 def extend_bundle(config: AddItemsConfig) -> Path:
-    """Writes the new bundle and returns its folder; see the commands' `AddItemsConfig`.
+    """Writes the new bundle and returns its folder.
 
     Raises:
         ValueError: the bundle is damaged or can't be extended; the table can't be read, has items that are
@@ -176,7 +176,8 @@ def _refuse_malformed(file: Path, malformed: Sequence[MalformedRow]) -> None:
     if malformed:
         first = malformed[0]
         raise ValueError(
-            f"`items={file}`: row {first.sequence}: {first.reason} ({len(malformed)} such rows); mend the file"
+            f"`items={file}`: row {first.sequence}: {first.reason} ({len(malformed)} such rows); "
+            "mend the file"
         )
 
 
@@ -189,13 +190,14 @@ def _check(config: AddItemsConfig, manifest: Mapping[str, Any]) -> None:
     others = sorted(set(manifest["files"]) - {manifest["file"], INDEX_FILE, *_RECORDINGS})
     if others:
         raise ValueError(
-            f"`{config.bundle}` must hold nothing but a TorchScript file, its index and recorded requests to be "
-            f"extended, but {', '.join(f'`{name}`' for name in others)} would not know the new items; export "
-            "without them, or train anew on a table of items that has the new ones"
+            f"`{config.bundle}` must hold nothing but a TorchScript file, its index and recorded requests "
+            f"to be extended, but {', '.join(f'`{name}`' for name in others)} would not know the new items; "
+            "export without them, or train anew on a table of items that has the new ones"
         )
     if config.target.absolute().resolve() == config.bundle.absolute().resolve():
         raise ValueError(
-            f"`folder` must not be the bundle itself, which stays as it is, got `{config.target}`; name another"
+            f"`folder` must not be the bundle itself, which stays as it is, got `{config.target}`; name "
+            "another"
         )
     if config.target.exists() and not (config.target / MANIFEST).is_file():
         raise ValueError(
@@ -270,8 +272,8 @@ def _check_recorded(
         compared += 1
         if not _is_same(expected, found, tolerance):
             raise ParityError(
-                f"the new bundle must answer as `{bundle}` where no new item is concerned; but to the request "
-                f"{request} it answers {found}, recorded was {expected}; nothing was written"
+                f"the new bundle must answer as `{bundle}` where no new item is concerned; but to the "
+                f"request {request} it answers {found}, recorded was {expected}; nothing was written"
             )
     return compared
 

@@ -28,7 +28,7 @@ What holds for both:
   stands for an empty list: torch can't hand over an empty list there.
 - Strings of digits do for integer ids, integers for string ids.
 - A list where one value belongs is an error that names the field.
-- `model.add_items([{"item_id": 2000, "genres": ["Drama"]}])` puts new items into the catalogue without training.
+- `model.add_items([{"item_id": 2000, "genres": ["Drama"]}])` puts new items into the catalogue, untrained.
 """
 
 from __future__ import annotations

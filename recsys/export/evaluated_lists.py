@@ -1,6 +1,6 @@
 """check_evaluated_lists: a file must recommend what the evaluation of its model recommends, whole lists.
 
-Evaluation and export do not know each other. Both ask what `PreparedDataset.queries` asks, and what evaluation
+Evaluation and export do not know each other. Both ask what `PreparedDataset.queries` asks; what evaluation
 recommends is `recsys.retrieval.popularity.answers` to that.
 
 Legend: B queries, I catalogue rows, D dimension of their vectors, K cut-off.
@@ -71,9 +71,9 @@ def check_evaluated_lists(
         if place is not None:
             here = _at(ids, scores, place), _at(other_ids, others, place)
             raise ParityError(
-                f"`{recorder.file}` must recommend what the evaluation of its model does; but for query {number} "
-                f"({asked.queries()[number]}) evaluation has {here[0]} at place {place + 1}, the file {here[1]}; "
-                "nothing was written"
+                f"`{recorder.file}` must recommend what the evaluation of its model does; but for query "
+                f"{number} ({asked.queries()[number]}) evaluation has {here[0]} at place {place + 1}, the "
+                f"file {here[1]}; nothing was written"
             )
     return said
 

@@ -86,9 +86,7 @@ class CrossLookup(nn.Module):
     weight: torch.Tensor
     scales: torch.Tensor
 
-    def __init__(
-        self, parts: Sequence[str], weight: torch.Tensor, scales: torch.Tensor, width: int
-    ) -> None:
+    def __init__(self, parts: Sequence[str], weight: torch.Tensor, scales: torch.Tensor, width: int) -> None:
         super().__init__()
         self.parts = list(parts)
         self.register_buffer("weight", weight)
@@ -260,8 +258,8 @@ def stored(weight: torch.Tensor, kind: TableType) -> Tuple[torch.Tensor, torch.T
 def scales_of(weight: torch.Tensor, num_steps: int) -> torch.Tensor:
     """[R, 2] step and least value of each row of a table.
 
-    In float16 where that moves no end of a row by more than half a step, so that no value is read back further
-    from what it was than half a step, as with float32; for rows far from zero and all alike it would.
+    In float16 where that moves no end of a row by more than half a step, so that no value is read back
+    further from what it was than half a step, as with float32; for rows far from zero and all alike it would.
     """
     least, greatest = weight.amin(dim=1, keepdim=True), weight.amax(dim=1, keepdim=True)
     exact = torch.cat([(greatest - least) / num_steps, least], dim=1)

@@ -93,11 +93,11 @@ def test_the_first_list_that_differs_is_named_with_place_and_items(retrieval):
     asked = recorder.ask_queries(queries, torch.tensor([0]))
     [ids], [scores] = found_lists(program, asked, k=10, popularity=None)
     third = int(program.known.rows_of_items(ids[2:3])[0])
-    program.candidates[third] = 0.0
+    program.candidates[third] *= -1
     with pytest.raises(
         ParityError,
         match=rf"(?s)`retrieval.pt` must recommend what the evaluation of its model does; but for query 0 "
-        rf"\(\{{'user': \{{'user_id': {asked.users[0]['user_id']}\}}.*evaluation has item '{ids[2]}' with score "
-        rf"{scores[2]:.4f}.* at place 3, the file item '{ids[3]}'",
+        rf"\(\{{'user': \{{'user_id': {asked.users[0]['user_id']}\}}.*evaluation has item '{ids[2]}' with "
+        rf"score {scores[2]:.4f}.* at place 3, the file item '{ids[3]}'",
     ):
         check_evaluated_lists(retrieval.model, program, recorder, k=10, tolerance=1e-5)
