@@ -3,10 +3,10 @@
 The tables of a trained model (`recsys.nn.embeddings.FeatureTables`) become torch's own look-ups here, so that
 the file loads without TorchRec and FBGEMM.
 
-NOTE: tables of few bits are read back by plain operators. torch has fused ones that take less than half of the
-time (`quantized::embedding_bag_byte_rowwise_offsets` and `_4bit_`; 16 us in place of 37 for 500 rows of 64
-bytes, torch 2.13, one core); but they only sum, the first keeps eight bytes of scale a row, and `torch.export`
-does not take the second, which compiled packages need.
+NOTE: tables of few bits are read back by plain operators. torch has fused ones that take less than half of
+the time (`quantized::embedding_bag_byte_rowwise_offsets` and `_4bit_`; 16 us in place of 37 for 500 rows of
+64 bytes, torch 2.13, one core); but they only sum, the first keeps eight bytes of scale a row, and
+`torch.export` does not take the second, which compiled packages need.
 
 Legend: B examples, D embedding dimension, L longest bag, R rows of a table, V rows of bags.
 """
