@@ -98,6 +98,7 @@ def _retrieval_program(
         candidate=Network(builder.inputs(CANDIDATE_ROLES), _trained(model.candidate_tower)),
         candidates=catalogue_vectors(model, dataset),
         read_fields=fields.read(dataset.schema),
+        popularity_windows=len(popularity_windows(model)),
     )
 
 
@@ -125,7 +126,10 @@ def statistics_before(model: nn.Module, log: Log, instant: int) -> Statistics:
 
 @torch.no_grad()
 def catalogue_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.Tensor:
-    """[I, D] vectors of the whole catalogue by the trained model, row 0 included, at the end of the data."""
+    """[I, D] vectors of the whole catalogue by the trained model, row 0 included, at the end of the data.
+
+    How popular row 0 was of late is what it is for an item that nobody has liked.
+    """
     parts = [
         model.encode_candidates(dataset.items.select(rows))
         for rows in torch.split(torch.arange(dataset.num_items), _ENCODED_AT_ONCE)
@@ -135,6 +139,7 @@ def catalogue_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.
     popularity = dataset.popularity("test", windows)
     if popularity is not None:
         vectors_ID[:, -len(windows) :] = popularity.latest
+        vectors_ID[0, -len(windows) :] = popularity.latest_of_unseen
     return vectors_ID
 
 
@@ -149,7 +154,7 @@ class _Builder:
         self.fields = fields
         self.table_type = tables
         # Every table once, whoever reads it.
-        self.weights: dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor]] = {}
+        self.weights: dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor, int]] = {}
         self.per_second = PER_SECOND[dataset.manifest["timestamp"]["unit"] or "s"]
 
     def inputs(self, roles: Iterable[Role]) -> Inputs:
@@ -217,9 +222,8 @@ class _Builder:
         for table, (_, names) in tables.tables().items():
             key = id(tables), table
             if key not in self.weights:
-                self.weights[key] = stored(
-                    weights[tables.weight_name(table)].detach().float().cpu(), self.table_type
-                )
+                weight = weights[tables.weight_name(table)].detach().float().cpu()
+                self.weights[key] = (*stored(weight, self.table_type), weight.size(1))
             held = self.weights[key]
             for name in names:
                 if name in parts and all(part in present for part in parts[name]):

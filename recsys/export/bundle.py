@@ -28,10 +28,12 @@ What holds for both:
   stands for an empty list: torch can't hand over an empty list there.
 - Strings of digits do for integer ids, integers for string ids.
 - A list where one value belongs is an error that names the field.
+- `model.add_items([{"item_id": 2000, "genres": ["Drama"]}])` puts new items into the catalogue without training.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import platform
 import warnings
@@ -45,6 +47,7 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.export.build import build_program, scripted, statistics_before
+from recsys.export.evaluated_lists import check_evaluated_lists
 from recsys.export.fields import fields_of
 from recsys.export.observed import Log, statistics_of
 from recsys.export.observing import check_observing
@@ -154,10 +157,14 @@ def recorder_of(
 
 def save_scripted(program: nn.Module, file: Path) -> None:
     """Scripts `program` and saves it."""
-    module = scripted(program.eval())
+    save_loaded(scripted(program.eval()), file)
+
+
+def save_loaded(program: Any, file: Path) -> None:
+    """Saves what is scripted, as it is now."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        torch.jit.save(module, str(file))
+        torch.jit.save(program, str(file))
 
 
 def load_scripted(file: Path) -> Any:
@@ -184,7 +191,10 @@ def check_part(
     """
     trained = cast(Any, model)
     if not recorder.is_ranking:
-        return check_retrieval(trained, program, recorder, asked, k=options.k, tolerance=options.tolerance)
+        k, tolerance = options.k, options.tolerance
+        parity = check_retrieval(trained, program, recorder, asked, k=k, tolerance=tolerance)
+        lists = check_evaluated_lists(trained, program, recorder, k=k, tolerance=tolerance)
+        return dataclasses.replace(parity, lists=lists)
     parity = check_ranking(trained, program, recorder, asked, tolerance=options.tolerance)
     if statistics_of(recorder.dataset):
         log = Log.read(recorder.dataset)
@@ -228,11 +238,12 @@ def describe_part(model: nn.Module, dataset: PreparedDataset, *, history_length:
 
 def describe_parity(parity: Parity, options: ExportOptions) -> dict[str, Any]:
     """What a manifest says of the comparison with the trained models."""
-    return {
+    found = {
         "requests": parity.num_requests,
         "max_difference": parity.max_difference,
         "tolerance": options.tolerance,
     }
+    return found if parity.lists is None else {**found, "lists": dict(parity.lists)}
 
 
 def versions() -> dict[str, str | None]:

@@ -43,6 +43,15 @@ class StoredBags(nn.Module):
         lengths = self.offsets[rows + 1] - starts
         return gather(self.values, starts, lengths).long(), lengths
 
+    def append(self, values: torch.Tensor, lengths: torch.Tensor) -> None:
+        """Stores bags behind the others."""
+        if self.is_single and not bool((lengths == 1).all()):
+            self.offsets = torch.arange(self.values.size(0) + 1)
+            self.is_single = False
+        self.values = torch.cat([self.values, values.int()])
+        if not self.is_single:
+            self.offsets = torch.cat([self.offsets, self.offsets[-1] + torch.cumsum(lengths, 0)])
+
 
 class GivenOrStored(nn.Module):
     """A sparse feature that requests may give.
@@ -79,6 +88,11 @@ class GivenOrStored(nn.Module):
             source
         ]
 
+    @torch.jit.export
+    def append(self, values: torch.Tensor, lengths: torch.Tensor) -> None:
+        """Stores bags behind the others."""
+        self.stored.append(values, lengths)
+
 
 class AlwaysStored(nn.Module):
     """The feature that is the id itself: its row is stored with the user or item that the id belongs to."""
@@ -90,6 +104,11 @@ class AlwaysStored(nn.Module):
     def forward(self, records: List[Dict[str, Any]], rows: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Values and lengths [B]."""
         return self.stored(rows)
+
+    @torch.jit.export
+    def append(self, values: torch.Tensor, lengths: torch.Tensor) -> None:
+        """Stores bags behind the others."""
+        self.stored.append(values, lengths)
 
 
 class DenseColumn(nn.Module):
@@ -112,6 +131,11 @@ class DenseColumn(nn.Module):
         if len(given) > 0:
             result[torch.tensor(positions, dtype=torch.int64)] = self.encoder.forward(given)
         return result
+
+    @torch.jit.export
+    def append(self, numbers: torch.Tensor) -> None:
+        """Stores numbers behind the others."""
+        self.stored = torch.cat([self.stored, numbers])
 
 
 def pick(records: List[Dict[str, Any]], fields: List[str]) -> Tuple[List[Any], List[int]]:

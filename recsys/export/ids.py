@@ -46,6 +46,34 @@ class IntegerIndex(nn.Module):
         found = (self.sorted_ids[places] == wanted) & torch.tensor(readable, dtype=torch.bool)
         return torch.where(found, self.sorted_rows[places], 0)
 
+    @torch.jit.export
+    def check_new(self, given: List[Any]) -> None:
+        """Raises unless each is a whole number, unknown, and there once."""
+        rows: List[int] = self.rows_of(given).tolist()
+        places: Dict[int, int] = {}
+        for position, value in enumerate(given):
+            number = as_integer(value, self.field)
+            if number is None:
+                raise ValueError(id_missing(self.field, position, "a whole number"))
+            if rows[position] > 0:
+                raise ValueError(id_known(self.field, position, str(number)))
+            if number in places:
+                raise ValueError(id_repeated(self.field, position, str(number), places[number]))
+            places[number] = position
+
+    @torch.jit.export
+    def add(self, given: List[Any], first_row: int) -> None:
+        """Gives new ids the rows from `first_row` on; see `check_new`."""
+        numbers: List[int] = []
+        for value in given:
+            number = as_integer(value, self.field)
+            numbers.append(number if number is not None else 0)
+        added = torch.tensor(numbers, dtype=torch.int64)
+        rows = torch.cat([self.sorted_rows, torch.arange(added.numel()) + first_row])
+        in_order, places = torch.sort(torch.cat([self.sorted_ids, added]))
+        self.sorted_ids = in_order
+        self.sorted_rows = rows[places]
+
 
 class StringIndex(nn.Module):
     """Rows of ids that are text; a whole number stands for its digits.
@@ -71,6 +99,29 @@ class StringIndex(nn.Module):
             rows.append(self.rows.get(stripped(text), 0) if text is not None else 0)
         return torch.tensor(rows, dtype=torch.int64)
 
+    @torch.jit.export
+    def check_new(self, given: List[Any]) -> None:
+        """Raises unless each is text or a number, unknown, and there once."""
+        places: Dict[str, int] = {}
+        for position, value in enumerate(given):
+            text = as_text(value, self.field)
+            bare = stripped(text) if text is not None else ""
+            if len(bare) == 0:
+                raise ValueError(id_missing(self.field, position, "text"))
+            if bare in self.rows:
+                raise ValueError(id_known(self.field, position, bare))
+            if bare in places:
+                raise ValueError(id_repeated(self.field, position, bare, places[bare]))
+            places[bare] = position
+
+    @torch.jit.export
+    def add(self, given: List[Any], first_row: int) -> None:
+        """Gives new ids the rows from `first_row` on; see `check_new`."""
+        for position, value in enumerate(given):
+            text = as_text(value, self.field)
+            if text is not None:
+                self.rows[stripped(text)] = first_row + position
+
 
 class IntegerIds(nn.Module):
     """Raw ids that are whole numbers, by row."""
@@ -85,6 +136,14 @@ class IntegerIds(nn.Module):
         """Raw ids of rows [N]."""
         ids: List[int] = self.ids[rows].tolist()
         return ids
+
+    def add(self, given: List[Any]) -> None:
+        """Adds new ids behind the others."""
+        numbers: List[int] = []
+        for value in given:
+            number = as_integer(value, "item_id")
+            numbers.append(number if number is not None else 0)
+        self.ids = torch.cat([self.ids, torch.tensor(numbers, dtype=torch.int64)])
 
     def lists_of(self, rows: List[torch.Tensor]) -> List[List[int]]:
         """Raw ids of several lists of rows."""
@@ -105,6 +164,33 @@ class StringIds(nn.Module):
         numbers: List[int] = rows.tolist()
         return [self.ids[row] for row in numbers]
 
+    def add(self, given: List[Any]) -> None:
+        """Adds new ids behind the others."""
+        for value in given:
+            text = as_text(value, "item_id")
+            self.ids.append(stripped(text) if text is not None else "")
+
     def lists_of(self, rows: List[torch.Tensor]) -> List[List[str]]:
         """Raw ids of several lists of rows."""
         return [self.ids_of(some) for some in rows]
+
+
+def id_missing(field: str, position: int, expected: str) -> str:
+    """What to say of a new item without an id."""
+    return f"`{field}` of item {position}: a new item needs an id, {expected}; nothing was added"
+
+
+def id_known(field: str, position: int, found: str) -> str:
+    """What to say of a new item that is none."""
+    return (
+        f"`{field}` of item {position} is `{found}`, which is known already; leave such items out, what was "
+        "learnt of them stays until the next training; nothing was added"
+    )
+
+
+def id_repeated(field: str, position: int, found: str, first: int) -> str:
+    """What to say of a new item that is there twice."""
+    return (
+        f"`{field}` of item {position} is `{found}`, as that of item {first}; give every new item once; "
+        "nothing was added"
+    )

@@ -17,7 +17,8 @@ from recsys.export.interfaces import BagColumn, BagLookup, Head, NumberColumn
 from recsys.export.options import TableType
 from recsys.nn.cross import cross_ids
 
-_LEVELS = 255
+# Even steps from the least to the greatest value of a row.
+_STEPS = {"int8": 255, "int4": 15}
 
 
 class Lookup(nn.Module):
@@ -25,23 +26,25 @@ class Lookup(nn.Module):
 
     Args:
         feature: whose bags are looked up.
-        weight: [R, D]; see `restored`.
+        weight: of R rows; see `restored`.
         scales: the same.
+        width: D.
     """
 
     weight: torch.Tensor
     scales: torch.Tensor
 
-    def __init__(self, feature: str, weight: torch.Tensor, scales: torch.Tensor) -> None:
+    def __init__(self, feature: str, weight: torch.Tensor, scales: torch.Tensor, width: int) -> None:
         super().__init__()
         self.feature = feature
         self.register_buffer("weight", weight)
         self.register_buffer("scales", scales)
+        self.width = width
 
     def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
         """[size, D]; one bag stands for all `size` examples."""
         values, lengths = bags[self.feature]
-        embedded = mean_of_bags(self.weight, self.scales, values, lengths)
+        embedded = mean_of_bags(self.weight, self.scales, self.width, values, lengths)
         return embedded if embedded.size(0) == size else embedded.expand(size, -1)
 
 
@@ -50,25 +53,29 @@ class EachLookup(nn.Module):
 
     Args:
         feature: whose bags are looked up.
-        weight: [R, D]; see `restored`.
+        weight: of R rows; see `restored`.
         scales: the same.
+        width: D.
     """
 
     weight: torch.Tensor
     scales: torch.Tensor
 
-    def __init__(self, feature: str, weight: torch.Tensor, scales: torch.Tensor) -> None:
+    def __init__(self, feature: str, weight: torch.Tensor, scales: torch.Tensor, width: int) -> None:
         super().__init__()
         self.feature = feature
         self.register_buffer("weight", weight)
         self.register_buffer("scales", scales)
+        self.width = width
 
     def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
         """[size, L, D], L the longest bag; one bag stands for all `size` examples."""
         values, lengths = bags[self.feature]
         longest = int(lengths.max()) if lengths.numel() > 0 else 0
-        padded = torch.zeros(lengths.numel(), longest, self.weight.size(1))
-        padded[torch.arange(longest) < lengths[:, None]] = restored(self.weight, self.scales, values)
+        padded = torch.zeros(lengths.numel(), longest, self.width)
+        padded[torch.arange(longest) < lengths[:, None]] = restored(
+            self.weight, self.scales, self.width, values
+        )
         return padded if padded.size(0) == size else padded.expand(size, -1, -1)
 
 
@@ -79,11 +86,14 @@ class CrossLookup(nn.Module):
     weight: torch.Tensor
     scales: torch.Tensor
 
-    def __init__(self, parts: Sequence[str], weight: torch.Tensor, scales: torch.Tensor) -> None:
+    def __init__(
+        self, parts: Sequence[str], weight: torch.Tensor, scales: torch.Tensor, width: int
+    ) -> None:
         super().__init__()
         self.parts = list(parts)
         self.register_buffer("weight", weight)
         self.register_buffer("scales", scales)
+        self.width = width
 
     def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
         """[size, D]; one bag stands for all `size` examples."""
@@ -94,7 +104,7 @@ class CrossLookup(nn.Module):
                 values, lengths = values.repeat(size), lengths.repeat(size)
             crossed.append((values, lengths))
         values, lengths = cross_ids(crossed, self.weight.size(0))
-        return mean_of_bags(self.weight, self.scales, values, lengths)
+        return mean_of_bags(self.weight, self.scales, self.width, values, lengths)
 
 
 class Inputs(nn.Module):
@@ -148,6 +158,26 @@ class Inputs(nn.Module):
             found.append(column.forward(records[role], rows[role]).expand(size))
         return torch.stack(found, dim=1) if len(found) > 0 else torch.zeros(size, 0)
 
+    def append(
+        self, role: str, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], dense: torch.Tensor
+    ) -> None:
+        """Stores features of N new users or items behind those of the known ones.
+
+        Args:
+            role: whose features these are; bags and numbers of others are left alone.
+            bags: values and lengths [N] of each sparse feature.
+            dense: [N, number of dense features].
+        """
+        for position, name in enumerate(self.sparse_names):
+            if self.sparse_roles[position] == role:
+                column: BagColumn = self.sparse[position]  # type: ignore[assignment]
+                values, lengths = bags[name]
+                column.append(values, lengths)
+        for position, one in enumerate(self.dense_roles):
+            if one == role:
+                number: NumberColumn = self.dense[position]  # type: ignore[assignment]
+                number.append(dense[:, position])
+
     def embed(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> Dict[str, torch.Tensor]:
         """[size, D] of every embedded feature; [size, L, D] of what is embedded one by one."""
         embedded: Dict[str, torch.Tensor] = {}
@@ -175,45 +205,67 @@ class Network(nn.Module):
 
 
 def mean_of_bags(
-    weight: torch.Tensor, scales: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor
+    weight: torch.Tensor, scales: torch.Tensor, width: int, values: torch.Tensor, lengths: torch.Tensor
 ) -> torch.Tensor:
     """[B, D] mean of the rows of each bag, zeros for an empty one."""
     offsets = torch.cumsum(lengths, 0) - lengths
     if weight.dtype != torch.float32:
         if values.numel() == 0:
-            return torch.zeros(lengths.numel(), weight.size(1))
-        weight = restored(weight, scales, values)
+            return torch.zeros(lengths.numel(), width)
+        weight = restored(weight, scales, width, values)
         values = torch.arange(values.numel())
     return torch.nn.functional.embedding_bag(values, weight, offsets, mode="mean")
 
 
-def restored(weight: torch.Tensor, scales: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def restored(weight: torch.Tensor, scales: torch.Tensor, width: int, rows: torch.Tensor) -> torch.Tensor:
     """Rows [V, D] of a table as float32.
 
     Args:
-        weight: [R, D] float32, float16, or whole numbers of steps.
+        weight: [R, D] float32, float16, or whole numbers of steps; [R, D / 2] where a byte holds two of them,
+            the first in its lower half.
         scales: [R, 2] step and least value of each row of steps; empty for the others.
+        width: D.
         rows: [V].
     """
-    found = weight[rows].float()
+    found = weight[rows]
+    if found.size(1) != width:
+        found = torch.stack([found & 15, found >> 4], dim=2).flatten(1)
+    numbers = found.float()
     if scales.numel() == 0:
-        return found
-    return found * scales[rows, :1] + scales[rows, 1:]
+        return numbers
+    own = scales[rows].float()
+    return numbers * own[:, :1] + own[:, 1:]
 
 
 def stored(weight: torch.Tensor, kind: TableType) -> Tuple[torch.Tensor, torch.Tensor]:
-    """What a file holds of a table [R, D]: the arguments of `restored`.
+    """What a file holds of a table [R, D], D even: the arguments of `restored`.
 
     Args:
         weight: [R, D] float32.
-        kind: `float32`, as it is; `float16`; `int8`, 256 even steps from the least to the greatest of a row.
+        kind: `float32`, as it is; `float16`; `int8`, a byte a value, 256 even steps from the least to the
+            greatest of a row; `int4`, half a byte, 16 of them.
     """
     nothing = torch.zeros(0, 2)
     if kind == "float32":
         return weight, nothing
     if kind == "float16":
         return weight.half(), nothing
+    scales = scales_of(weight, _STEPS[kind])
+    step, least = scales[:, :1].float(), scales[:, 1:].float()
+    places = (weight - least) / step.clamp(min=torch.finfo(torch.float32).tiny)
+    levels = places.round().clamp(0, _STEPS[kind]).to(torch.uint8)
+    return (levels[:, ::2] | levels[:, 1::2] << 4) if kind == "int4" else levels, scales
+
+
+def scales_of(weight: torch.Tensor, num_steps: int) -> torch.Tensor:
+    """[R, 2] step and least value of each row of a table.
+
+    In float16 where that moves no end of a row by more than half a step, so that no value is read back further
+    from what it was than half a step, as with float32; for rows far from zero and all alike it would.
+    """
     least, greatest = weight.amin(dim=1, keepdim=True), weight.amax(dim=1, keepdim=True)
-    step = ((greatest - least) / _LEVELS).clamp(min=torch.finfo(torch.float32).tiny)
-    levels = ((weight - least) / step).round().clamp(0, _LEVELS).to(torch.uint8)
-    return levels, torch.cat([step, least], dim=1)
+    exact = torch.cat([(greatest - least) / num_steps, least], dim=1)
+    near = exact.half()
+    moved = (near.float() - exact).abs()
+    is_near = num_steps * moved[:, 0] + moved[:, 1] <= exact[:, 0] / 2
+    return near if bool(is_near.all()) else exact

@@ -16,10 +16,27 @@ from torch import nn
 
 @torch.jit.interface
 class RowIndex(nn.Module):
-    """Raw values or ids -> rows of a table."""
+    """Raw values -> rows of a table."""
 
     def rows_of(self, given: List[Any]) -> torch.Tensor:  # type: ignore[empty-body]
         """Rows [N]; 0 for what is missing or unknown."""
+        pass
+
+
+@torch.jit.interface
+class IdIndex(nn.Module):
+    """Raw ids -> rows of the users or of the catalogue."""
+
+    def rows_of(self, given: List[Any]) -> torch.Tensor:  # type: ignore[empty-body]
+        """Rows [N]; 0 for what is missing or unknown."""
+        pass
+
+    def check_new(self, given: List[Any]) -> None:
+        """Raises unless each is an id, unknown, and there once."""
+        pass
+
+    def add(self, given: List[Any], first_row: int) -> None:
+        """Gives new ids the rows from `first_row` on."""
         pass
 
 
@@ -51,6 +68,10 @@ class BagColumn(nn.Module):
         """Values [V] and lengths [B] for records whose users or items stand in `rows` [B]."""
         pass
 
+    def append(self, values: torch.Tensor, lengths: torch.Tensor) -> None:
+        """Stores bags, values [V] and lengths [N], behind those of the known users or items."""
+        pass
+
 
 @torch.jit.interface
 class NumberColumn(nn.Module):
@@ -60,6 +81,10 @@ class NumberColumn(nn.Module):
         self, records: List[Dict[str, Any]], rows: torch.Tensor
     ) -> torch.Tensor:
         """[B] float32."""
+        pass
+
+    def append(self, numbers: torch.Tensor) -> None:
+        """Stores [N] numbers behind those of the known users or items."""
         pass
 
 

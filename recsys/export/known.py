@@ -10,20 +10,20 @@ import torch
 from torch import nn
 
 from recsys.export.columns import pick
-from recsys.export.interfaces import RowIndex
+from recsys.export.interfaces import IdIndex
 
 
 class Known(nn.Module):
     """Raw ids -> rows of the users and of the catalogue.
 
     Args:
-        users, items: a `RowIndex` each.
+        users, items: an `IdIndex` each.
         user_fields, item_fields: names under which a record may hold its id, in order of precedence.
         histories: what models read of a history.
     """
 
-    users: RowIndex
-    items: RowIndex
+    users: IdIndex
+    items: IdIndex
     user_fields: List[str]
     item_fields: List[str]
 
@@ -37,8 +37,8 @@ class Known(nn.Module):
         histories: "Histories",
     ) -> None:
         super().__init__()
-        self.users = cast(RowIndex, users)
-        self.items = cast(RowIndex, items)
+        self.users = cast(IdIndex, users)
+        self.items = cast(IdIndex, items)
         self.user_fields = user_fields
         self.item_fields = item_fields
         self.histories = histories
@@ -63,6 +63,11 @@ class Known(nn.Module):
         lengths = [len(history) for history in histories]
         return self.items.rows_of(flat), torch.tensor(lengths, dtype=torch.int64)
 
+    def add_items(self, ids: List[Any]) -> None:
+        """Gives new ids the catalogue rows behind the others; see `IdIndex.check_new`."""
+        self.items.add(ids, self.histories.item_id_rows.size(0))
+        self.histories.append(len(ids))
+
 
 class Histories(nn.Module):
     """Histories of catalogue rows -> bags of the item table that models read.
@@ -86,6 +91,10 @@ class Histories(nn.Module):
         latest = item_rows[from_the_end <= self.length]
         return self.item_id_rows[latest].long(), lengths.clamp(max=self.length)
 
+    def append(self, num_items: int) -> None:
+        """Has new items read as unknown ones, for whom row 0 of the table was trained."""
+        self.item_id_rows = torch.cat([self.item_id_rows, torch.zeros(num_items, dtype=torch.int32)])
+
 
 def first_of(records: List[Dict[str, Any]], fields: List[str]) -> List[Any]:
     """The value of each record under the first of the names that it has; None without."""
@@ -106,3 +115,13 @@ def unread(record: Dict[str, Any], read: List[str]) -> List[str]:
         if field not in read:
             fields.append(field)  # noqa: PERF401 (scripted)
     return fields
+
+
+def renamed(record: Dict[str, Any], names: Dict[str, str]) -> Dict[str, Any]:
+    """The record with other names for some of its fields."""
+    if len(names) == 0:
+        return record
+    found: Dict[str, Any] = {}
+    for field in record.keys():  # noqa: SIM118 (scripted)
+        found[names.get(field, field)] = record[field]
+    return found

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal, get_args
 
-TableType = Literal["float32", "float16", "int8"]
+TableType = Literal["float32", "float16", "int8", "int4"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +19,8 @@ class ExportOptions:
         num_candidates: how many items the first stage hands to the second, unless a request says otherwise.
         diversity: weight of variety in the lists of two stages, 0 to 1, unless a request says otherwise; see
             `recsys.export.diverse`.
-        quantize: how embedding tables are stored, `float32`, `float16` or `int8`; the manifest says how many
-            bytes they take and what it costs on the test split.
+        quantize: how embedding tables are stored, `float32`, `float16`, `int8` or `int4`; the manifest says
+            how many bytes they take and what it costs on the test split.
     """
 
     parity_rows: int = 300

@@ -6,7 +6,7 @@ Legend: B queries, I catalogue rows, K cut-off.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -27,10 +27,11 @@ _LISTS_COMPARED = 50
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """What was compared: requests, and the largest difference of a score."""
+    """What was compared: requests, the largest difference of a score, and what is said of whole lists."""
 
     num_requests: int
     max_difference: float
+    lists: Mapping[str, Any] | None = None
 
 
 @torch.no_grad()

@@ -10,8 +10,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
+from recsys.export.fields import TABLE_OF_ROLE
 from recsys.export.inputs import Network
-from recsys.export.known import Known, first_of, unread
+from recsys.export.known import Known, first_of, renamed, unread
 from recsys.export.statistics import Statistics, with_values
 from recsys.export.values import elements, is_list
 from recsys.schema.labels import AuxiliaryLabel
@@ -31,6 +32,7 @@ class RankingProgram(nn.Module):
 
     read_fields: List[str]
     ambiguous: List[str]
+    item_names: Dict[str, str]
     heads: List[str]
     head_kinds: List[str]
     head_means: List[float]
@@ -52,6 +54,9 @@ class RankingProgram(nn.Module):
         self.statistics = statistics
         self.read_fields = read_fields
         self.ambiguous = ambiguous
+        # Of a new item nothing but the table of items is given: its columns may go by their own names.
+        qualified = {name: f"{TABLE_OF_ROLE['item']}.{name}" for name in ambiguous}
+        self.item_names = {name: field for name, field in qualified.items() if field in read_fields}
         self.heads = [label.name for label in labels]
         self.head_kinds = ["log" if label.transform == "log" else label.kind for label in labels]
         self.head_means = [label.mean for label in labels]
@@ -140,6 +145,21 @@ class RankingProgram(nn.Module):
         self.statistics.add(columns, times, self.statistics.labels(rows))
 
     @torch.jit.export
+    def add_items(self, items: List[Dict[str, Any]]) -> int:
+        """Has the content of new items known by their id from now on; how many there were.
+
+        Their id is read as an unknown one. Statistics of them begin with what was observed of the id, mostly
+        nothing, and go on by `observe`. `torch.jit.save` keeps them. Not safe among threads.
+
+        Args:
+            items: fields of the items' table, each with an id that is not known yet; what is missing is
+                answered as in `predict`. Where one can't be read, none is added.
+        """
+        ids, bags, dense, keys = self.read_new_items(items)
+        self.keep_new_items(ids, bags, dense, keys)
+        return len(ids)
+
+    @torch.jit.export
     def unread_fields(self, row: Dict[str, Any]) -> List[str]:
         """Fields of a row that no feature reads, to find mistyped names; elsewhere they do nothing."""
         return unread(row, self.read_fields)
@@ -199,6 +219,41 @@ class RankingProgram(nn.Module):
         bags = self.network.inputs.bags(records, rows)
         bags["history"] = self.known.histories(history[0], history[1])
         return bags, self.network.inputs.numbers(records, rows, rows["item"].numel())
+
+    def read_new_items(
+        self, items: List[Dict[str, Any]]
+    ) -> Tuple[
+        List[Any],
+        Dict[str, Tuple[torch.Tensor, torch.Tensor]],
+        torch.Tensor,
+        Dict[str, Tuple[torch.Tensor, torch.Tensor]],
+    ]:
+        """Ids, bags, dense values [N, ...] and what makes keys of statistics, of new items; or raises."""
+        named = [renamed(item, self.item_names) for item in items]
+        ids = first_of(named, self.known.item_fields)
+        self.known.items.check_new(ids)
+        nothing: Dict[str, Any] = {}
+        nobody = [nothing for _ in range(len(ids))]
+        records = {"user": nobody, "context": nobody, "pair": nobody, "item": named}
+        row_0 = torch.zeros(len(ids), dtype=torch.int64)
+        rows = {"user": row_0, "context": row_0, "pair": row_0, "item": row_0}
+        inputs = self.network.inputs
+        bags, dense = inputs.bags(records, rows), inputs.numbers(records, rows, len(ids))
+        return ids, bags, dense, self.statistics.attributes.bags(records, rows)
+
+    def keep_new_items(
+        self,
+        ids: List[Any],
+        bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]],
+        dense: torch.Tensor,
+        keys: Dict[str, Tuple[torch.Tensor, torch.Tensor]],
+    ) -> None:
+        """Stores what was read of new items."""
+        if len(ids) == 0:
+            return
+        self.network.inputs.append("item", bags, dense)
+        self.statistics.attributes.append("item", keys, torch.zeros(len(ids), 0))
+        self.known.add_items(ids)
 
     def rows_of(self, users: List[Dict[str, Any]], item_rows: torch.Tensor) -> Dict[str, torch.Tensor]:
         """Where users and items stand, by role."""

@@ -22,6 +22,7 @@ from torchrec import KeyedJaggedTensor
 from recsys.data.collate import Collator
 from recsys.data.dataset import PreparedDataset, Split
 from recsys.data.events import Bags, Events, select_spans
+from recsys.data.queries import Queries
 from recsys.data.timelines import Timelines
 from recsys.export.fields import PER_SECOND, Fields
 from recsys.schema import tables
@@ -139,6 +140,44 @@ class Recorder:
             self._asked("no history", events, nothing, contexts, known, without_history=True),
             self._asked("no context", bare, history, empty, known),
         ]
+
+    def ask_queries(self, queries: Queries, positions: torch.Tensor) -> Asked:
+        """Queries of the test split, as evaluation asks them: of users and items the ids alone.
+
+        Args:
+            queries: of `PreparedDataset.queries`.
+            positions: [B] which of them.
+        """
+        table = self.dataset.split_table("test")
+        table = table.filter(table[tables.POSITIVE])
+        if queries.mode == "user":
+            # What a query knows of its context is that of the user's first event.
+            events = {user_id: row for row, user_id in reversed([*enumerate(table[USER_ID].to_pylist())])}
+            rows = [events[user_id] for user_id in queries.user_ids[positions.numpy()].tolist()]
+        else:
+            rows = positions.tolist()
+        table = table.take(pa.array(rows))
+        batch = queries.batch(positions)
+        assert batch.seen is not None
+        seen = Bags(values=batch.seen.values(), offsets=batch.seen.offsets())
+        asked = Asked(
+            name="as evaluation asks",
+            users=self._known(table)[USER_ID],
+            contexts=self._contexts(table),
+            items=[{} for _ in rows],
+            histories=self._raw_histories(seen),
+            events=queries.events.select(positions),
+            is_stranger=False,
+            batch=batch,
+            seen=seen,
+        )
+        if queries.timelines is not None and queries.stretches is not None:
+            begins, ends = (places[positions] for places in queries.stretches)
+            if queries.timelines.has_times:
+                asked.times = self._raw_times(select_spans(queries.timelines.timestamps, begins, ends))
+            if self.timelines_of == "all":
+                asked.liked = lists(select_spans(queries.timelines.positives, begins, ends))
+        return asked
 
     def _table(self, num_rows: int) -> tuple[Split, pa.Table]:
         """Rows of the test split, or of the validation split when it is empty; positives for retrieval."""

@@ -95,12 +95,15 @@ def of_stage(stage: str, requests: list[Record]) -> list[Record]:
 
 def record(program: Any, requests: list[Record], folder: Path) -> None:
     """Writes the requests and what `program` answers to them."""
-    answers = []
-    for request in requests:
-        method = functools.reduce(getattr, request["method"].split("."), program)
-        answers.append(_plain(method(**request["arguments"])))
+    answers = [answer_of(program, request) for request in requests]
     for name, content in ((REQUESTS, requests), (RESPONSES, answers)):
         (folder / name).write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def answer_of(program: Any, request: Record) -> Any:
+    """What `program` answers to a request, as it is recorded."""
+    method = functools.reduce(getattr, request["method"].split("."), program)
+    return _plain(method(**request["arguments"]))
 
 
 def check_in_fresh_process(file: Path, *, tolerance: float) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from recsys.export.inputs import Inputs, Network
 from recsys.export.interfaces import QueryNetwork
-from recsys.export.known import Known, unread
+from recsys.export.known import Known, first_of, unread
 from recsys.export.search import best_items
 
 
@@ -28,8 +28,9 @@ class RetrievalProgram(nn.Module):
         query_inputs: of users and contexts.
         query: a `QueryNetwork`.
         candidate: the tower behind its inputs.
-        candidates: [I, D] vectors of the catalogue.
+        candidates: [I, D] vectors of the catalogue; row 0 is that of an unknown item.
         read_fields: fields that any record may hold to some effect.
+        popularity_windows: the last so many coordinates of a vector say how popular an item was of late.
     """
 
     query: QueryNetwork
@@ -48,6 +49,7 @@ class RetrievalProgram(nn.Module):
         candidate: Network,
         candidates: torch.Tensor,
         read_fields: List[str],
+        popularity_windows: int = 0,
     ) -> None:
         super().__init__()
         self.known = known
@@ -57,6 +59,7 @@ class RetrievalProgram(nn.Module):
         self.candidate = candidate
         self.register_buffer("candidates", candidates)
         self.read_fields = read_fields
+        self.popularity_windows = popularity_windows
 
     @torch.jit.export
     def encode_user(
@@ -199,6 +202,22 @@ class RetrievalProgram(nn.Module):
         return best_items(torch.mv(self.candidates, vector), excluded, k)
 
     @torch.jit.export
+    def add_items(self, items: List[Dict[str, Any]]) -> int:
+        """Puts new items into the catalogue, to be recommended from now on; how many there were.
+
+        They are encoded from their content, their id as an unknown one, and nobody has liked them of late; in
+        histories and `exclude` they are known by their id. Costs a copy of the catalogue: many at once are as
+        quick as one. `torch.jit.save` keeps them. Not safe among threads.
+
+        Args:
+            items: fields of the items' table, each with an id that is not known yet; what is missing is
+                answered as in `encode_item`. Where one can't be read, none is added.
+        """
+        ids, bags, dense = self.read_new_items(items)
+        self.keep_new_items(items, ids, bags, dense)
+        return len(ids)
+
+    @torch.jit.export
     def unread_fields(self, record: Dict[str, Any]) -> List[str]:
         """Fields of a record that no feature reads, to find mistyped names; elsewhere they do nothing."""
         return unread(record, self.read_fields)
@@ -244,6 +263,34 @@ class RetrievalProgram(nn.Module):
         records = {"item": items}
         inputs = self.candidate.inputs
         return inputs.bags(records, rows), inputs.numbers(records, rows, len(items))
+
+    def read_new_items(
+        self, items: List[Dict[str, Any]]
+    ) -> Tuple[List[Any], Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
+        """Ids, bags and dense values [N, ...] of new items; raises where they can't be read."""
+        ids = first_of(items, self.known.item_fields)
+        self.known.items.check_new(ids)
+        bags, dense = self.item_features(items)
+        return ids, bags, dense
+
+    def keep_new_items(
+        self,
+        items: List[Dict[str, Any]],
+        ids: List[Any],
+        bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]],
+        dense: torch.Tensor,
+    ) -> None:
+        """Stores new items and what was read of them."""
+        if len(items) == 0:
+            return
+        vectors = self.candidate(bags, dense)
+        if self.popularity_windows > 0:
+            begin = vectors.size(1) - self.popularity_windows
+            vectors = torch.cat([vectors[:, :begin], self.candidates[:1, begin:].expand(len(ids), -1)], dim=1)
+        self.candidates = torch.cat([self.candidates, vectors])
+        self.candidate.inputs.append("item", bags, dense)
+        self.known.add_items(ids)
+        self.item_ids.add(ids)
 
     def or_nothing(self, record: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         """The record, or one without fields."""

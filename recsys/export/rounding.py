@@ -38,7 +38,7 @@ def with_rounded_tables(model: nn.Module, kind: TableType) -> nn.Module:
         state = tables.state_dict()
         for name in map(tables.weight_name, tables.tables()):
             values, scales = stored(state[name].detach().float(), kind)
-            state[name] = restored(values, scales, torch.arange(len(values)))
+            state[name] = restored(values, scales, state[name].size(1), torch.arange(len(values)))
         tables.load_state_dict(state)
     return rounded.eval()
 

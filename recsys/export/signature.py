@@ -217,6 +217,7 @@ def _retrieval_methods(item_id: str) -> dict[str, Any]:
         },
         "encode_users": {"arguments": _batched(encoding), "returns": "Tensor [B, D]"},
         "encode_items": {"arguments": _batched([item]), "returns": "Tensor [B, D]"},
+        "add_items": _add_items(),
         "unread_fields": _unread_fields("record"),
     }
 
@@ -242,6 +243,7 @@ def _two_stage_methods(item_id: str, defaults: Mapping[str, Any]) -> dict[str, A
             "returns": f"Tuple[List[{listed}], List[List[float]], List[List[float]], List[List[str]]]",
         },
         "observe": _observe(),
+        "add_items": _add_items(),
         "unread_fields": _unread_fields("record"),
     }
 
@@ -275,6 +277,7 @@ def _ranking_methods(labels: Sequence[AuxiliaryLabel]) -> dict[str, Any]:
             "returns": "Tensor [N]: probability of each item for this user",
         },
         "observe": _observe(),
+        "add_items": _add_items(),
         "unread_fields": _unread_fields("row"),
     }
 
@@ -284,6 +287,14 @@ def _observe() -> dict[str, Any]:
     return {
         "arguments": [_argument("rows", "List[Dict[str, Any]]", meaning, shape=["B"])],
         "returns": "None: later requests see these events in their statistics",
+    }
+
+
+def _add_items() -> dict[str, Any]:
+    meaning = "fields of new items, each with an id that is not known yet"
+    return {
+        "arguments": [_argument("items", "List[Dict[str, Any]]", meaning, shape=["N"])],
+        "returns": "int: how many were added",
     }
 
 

@@ -20,7 +20,7 @@ from recsys.export.ranking import RankingProgram
 from recsys.export.retrieval import RetrievalProgram
 from recsys.export.two_stage import TwoStageProgram
 from recsys.models.protocols import RankingModel, RetrievalModel, popularity_windows
-from recsys.schema.features import USER_ID, Role
+from recsys.schema.features import ITEM_ID, USER_ID, Role
 from recsys.schema.tables import TIMESTAMP
 
 
@@ -117,6 +117,7 @@ def build_two_stage(retrieval: Stage, ranking: Stage, options: ExportOptions) ->
         fields=(
             names_for_ranker(retrieval, ranking, "user"),
             names_for_ranker(retrieval, ranking, "context"),
+            names_for_ranker(retrieval, ranking, "item"),
         ),
         vector_width=width,
         num_candidates=options.num_candidates,
@@ -125,7 +126,7 @@ def build_two_stage(retrieval: Stage, ranking: Stage, options: ExportOptions) ->
 
 
 def names_for_ranker(retrieval: Stage, ranking: Stage, role: Role) -> dict[str, str]:
-    """What the ranking model calls the fields of a record of users or contexts, where it is something else.
+    """What the ranking model calls the fields of users, contexts or items, where it is something else.
 
     In its rows a column of several tables goes by table and name; in a record of one table it does not.
     """
@@ -136,10 +137,9 @@ def names_for_ranker(retrieval: Stage, ranking: Stage, role: Role) -> dict[str, 
         if theirs.columns[role][column] != field
     }
     ours = retrieval.fields(flat=False)
-    key, aliases, known = (
-        (USER_ID, ours.user_id, flat.user_id)
-        if role == "user"
-        else (TIMESTAMP, ours.timestamp, flat.timestamp)
-    )
+    key, aliases, known = {
+        "user": (USER_ID, ours.user_id, flat.user_id),
+        "item": (ITEM_ID, ours.item_id, flat.item_id),
+    }.get(role, (TIMESTAMP, ours.timestamp, flat.timestamp))
     taken = set(flat.columns[role].values()) | set(names)
     return names | {alias: key for alias in aliases if alias not in known and alias not in taken}

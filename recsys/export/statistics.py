@@ -130,7 +130,7 @@ class IdNumbers(nn.Module):
     """Numbers for raw ids: the row of a known one, numbers beyond for others that were observed.
 
     Args:
-        num_rows: of the known ones.
+        num_rows: of the known ones; one that is added later has a row beyond, and stays among the others.
         others: by text.
         is_integer: whether raw ids are whole numbers.
         field: how requests call the id.
@@ -149,7 +149,7 @@ class IdNumbers(nn.Module):
         """The number of each id, nothing where it is missing; a new one gets a number when it is observed."""
         found: List[List[int]] = []
         for position, row in enumerate(rows):
-            if row > 0:
+            if row > 0 and row < self.num_rows:
                 found.append([row])
             else:
                 text = self.text_of(given[position])

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from recsys.export.diverse import choose, sources_of
+from recsys.export.known import renamed
 from recsys.export.ranking import RankingProgram
 from recsys.export.retrieval import RetrievalProgram
 
@@ -26,8 +27,8 @@ class TwoStageProgram(nn.Module):
         retrieval: the first stage.
         ranking: the second stage.
         ranker_rows: [I] where the ranking model has each item of the catalogue; 0 where it knows none.
-        fields: what the ranking model calls fields of a user's and of a context's record, where it calls
-            them otherwise.
+        fields: what the ranking model calls fields of a user's, a context's and an item's record, where it
+            calls them otherwise.
         vector_width: the first so many coordinates of candidates' vectors say how alike they are.
         num_candidates: that are ranked, unless a request says otherwise.
         diversity: of lists, see `recsys.export.diverse`, unless a request says otherwise.
@@ -36,6 +37,7 @@ class TwoStageProgram(nn.Module):
     ranker_rows: torch.Tensor
     user_fields: Dict[str, str]
     context_fields: Dict[str, str]
+    item_fields: Dict[str, str]
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class TwoStageProgram(nn.Module):
         ranking: RankingProgram,
         *,
         ranker_rows: torch.Tensor,
-        fields: Tuple[Mapping[str, str], Mapping[str, str]],
+        fields: Tuple[Mapping[str, str], Mapping[str, str], Mapping[str, str]],
         vector_width: int,
         num_candidates: int,
         diversity: float,
@@ -52,7 +54,7 @@ class TwoStageProgram(nn.Module):
         self.retrieval = retrieval
         self.ranking = ranking
         self.register_buffer("ranker_rows", ranker_rows)
-        self.user_fields, self.context_fields = (dict(names) for names in fields)
+        self.user_fields, self.context_fields, self.item_fields = (dict(names) for names in fields)
         self.vector_width = vector_width
         self.num_candidates = num_candidates
         self.diversity = diversity
@@ -197,6 +199,30 @@ class TwoStageProgram(nn.Module):
         self.ranking.observe(rows)
 
     @torch.jit.export
+    def add_items(self, items: List[Dict[str, Any]]) -> int:
+        """Puts new items into the catalogue, to be recommended and ranked from now on; how many there were.
+
+        See `add_items` of both stages. What the ranking model knows already, of other data, stays as it is
+        there.
+
+        Args:
+            items: fields of the items' table that either model reads, each with an id that the retrieval
+                model does not know yet. Where one can't be read, none is added.
+        """
+        ids, bags, dense = self.retrieval.read_new_items(items)
+        ranker_rows = self.ranking.known.rows_of_items(ids)
+        unknown: List[Dict[str, Any]] = []
+        for position, item in enumerate(items):
+            if int(ranker_rows[position]) == 0:
+                unknown.append(renamed(item, self.item_fields))
+        # All is read before anything is changed.
+        new_ids, ranker_bags, ranker_dense, keys = self.ranking.read_new_items(unknown)
+        self.retrieval.keep_new_items(items, ids, bags, dense)
+        self.ranking.keep_new_items(new_ids, ranker_bags, ranker_dense, keys)
+        self.ranker_rows = torch.cat([self.ranker_rows, self.ranking.known.rows_of_items(ids)])
+        return len(ids)
+
+    @torch.jit.export
     def unread_fields(self, record: Dict[str, Any]) -> List[str]:
         """Fields of a user's or a context's record that neither model reads, to find mistyped names."""
         of_ranker = self.ranking.read_fields
@@ -232,13 +258,3 @@ def liked_items(history: List[Any], liked: List[bool]) -> List[Any]:
         if liked[position]:
             kept.append(item_id)
     return kept
-
-
-def renamed(record: Dict[str, Any], names: Dict[str, str]) -> Dict[str, Any]:
-    """The record with other names for some of its fields."""
-    if len(names) == 0:
-        return record
-    found: Dict[str, Any] = {}
-    for field in record.keys():  # noqa: SIM118 (scripted)
-        found[names.get(field, field)] = record[field]
-    return found

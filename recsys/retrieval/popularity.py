@@ -55,6 +55,7 @@ class Popularity:
         begins = self._begin + torch.arange(num_periods) * self._length
         ends = torch.searchsorted(timestamps, begins)
         self._table_TIP = torch.empty(num_periods, num_items, len(windows))
+        self._unseen_TP = torch.empty(num_periods, len(windows))
         for place, window in enumerate(windows):
             since = begins - window * _DAY if window is not None else torch.full_like(begins, first)
             starts = torch.searchsorted(timestamps, since)
@@ -62,6 +63,7 @@ class Popularity:
                 counts_I = torch.bincount(items[starts[period] : ends[period]], minlength=num_items).float()
                 share_I = (counts_I + 1) / (counts_I.sum() + num_items)
                 self._table_TIP[period, :, place] = (share_I * num_items).log()
+                self._unseen_TP[period, place] = (num_items / (counts_I.sum() + num_items)).log()
 
     def to(self, device: torch.device) -> Popularity:
         """These features on `device`."""
@@ -85,6 +87,11 @@ class Popularity:
     def latest(self) -> torch.Tensor:
         """[I, P] features at the end of the events."""
         return self._table_TIP[-1]
+
+    @property
+    def latest_of_unseen(self) -> torch.Tensor:
+        """[P] features at the end of the events of an item that has none."""
+        return self._unseen_TP[-1]
 
     def scores(
         self, weights_BP: torch.Tensor, instants_B: torch.Tensor, rows_N: torch.Tensor | None = None

@@ -244,3 +244,32 @@ def test_a_retrieval_bundle_takes_the_values_that_requests_give(dataset, tmp_pat
     )
     assert not torch.equal(given, other)
     torch.testing.assert_close(none, found.program.encode_user(user, [], {}))
+
+
+def test_statistics_of_an_item_that_is_added_begin_with_nothing_and_learn(exported, dataset):
+    program = load_scripted(exported.folder / "ranking.pt")
+    end = instants_end(dataset)
+    names = [feature.name for feature in dataset.schema.dense()]
+    at = [names.index(name) for name in ("item_stars", "item_recent", "genre_since", "user_genre")]
+
+    def statistics(item, **fields):
+        row = {"user_id": 3, "item_id": item, "timestamp": end, **fields}
+        return program.features([row])[1][0, at].tolist()
+
+    # An id that was observed but is in no catalogue is among the numbers beyond it.
+    observed = next(iter(program.statistics.item_numbers.others))
+    expected = statistics("nobody's", genres=["x"])
+    before = statistics(observed)
+    assert program.add_items([{"item_id": "new", "genres": ["x"]}, {"sku": observed}]) == 2
+    assert statistics("new") == pytest.approx(expected)
+    assert statistics(observed) == pytest.approx(before)
+    assert expected[:2] != before[:2]
+    program.observe([{"user_id": 3, "item_id": "new", "timestamp": end - 1, "label": 5}])
+    learnt = statistics("new")
+    stars, recent = dataset.schema["item_stars"], dataset.schema["item_recent"]
+    mean = (5 + stars.strength * stars.prior) / (1 + stars.strength)
+    assert learnt[0] == pytest.approx((mean - stars.mean) / stars.std, abs=1e-5)
+    assert learnt[1] == pytest.approx((np.log1p(1) - recent.mean) / recent.std, abs=1e-5)
+    # A millisecond ago somebody saw the genre.
+    assert learnt[2] < expected[2]
+    assert statistics("nobody's") == pytest.approx(statistics("another nobody's"))

@@ -1,0 +1,324 @@
+"""extend_bundle: a bundle and a table of new items -> a new bundle, whole, that recommends them too.
+
+The old bundle is read and left as it is. What it answered when it was recorded must be what the new one
+answers when the new items are excluded; then the same requests are recorded anew, with the new items.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from recsys.data.preparing.csv_files import MalformedRow, read_header, stage_csv
+from recsys.data.preparing.declare import nearest
+from recsys.data.preparing.read_tables import is_parquet, raw_files
+from recsys.export.bundle import load_bundle, load_scripted, save_loaded
+from recsys.export.differences import ParityError
+from recsys.export.fields import TABLE_OF_ROLE
+from recsys.export.lists import first_difference
+from recsys.export.recorded import Record, raw_values
+from recsys.export.replay import REQUESTS, RESPONSES, answer_of, check_in_fresh_process, record
+from recsys.schema.features import HISTORY, ITEM_ID
+from recsys.schema.manifest import MANIFEST, writing_station
+
+INDEX_FILE = "index.faiss"
+_ADDED_AT_ONCE = 65_536
+_SEQUENCE = "_sequence"
+_RECORDINGS = (REQUESTS, RESPONSES)
+# What a manifest says of its own station.
+_OF_STATION = ("format", "version", "fingerprint", "source", "created", "commit", "config", "files")
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class AddItemsConfig:
+    """Every key of `python -m recsys.export.add_items`.
+
+    Args:
+        bundle: folder of a bundle; it stays as it is.
+        items: table of new items, CSV with names in its first line or Parquet, a file or a folder of them;
+            the columns of `data.items` that a model reads, and the id.
+        folder: of the new bundle; null is `BUNDLE-with-ITEMS` beside the old one.
+    """
+
+    bundle: Path
+    items: Path
+    folder: Path | None = None
+
+    @property
+    def target(self) -> Path:
+        """Folder of the new bundle."""
+        name = f"{self.bundle.absolute().name}-with-{self.items.stem}"
+        return self.folder or self.bundle.absolute().with_name(name)
+
+
+def extend_bundle(config: AddItemsConfig) -> Path:
+    """Writes the new bundle and returns its folder; see the commands' `AddItemsConfig`.
+
+    Raises:
+        ValueError: the bundle is damaged or can't be extended; the table can't be read, has items that are
+            known, or none; the folder is taken. Nothing is written then.
+        ParityError: the new bundle answers the old one's requests otherwise, new items excluded.
+    """
+    manifest, program = load_bundle(config.bundle)
+    _check(config, manifest)
+    parts = _parts(program)
+    before = [_num_items(part) for part in parts]
+    id_fields = [field.removeprefix(f"{TABLE_OF_ROLE['item']}.") for field in parts[0].known.item_fields]
+    table = read_items(config.items, id_fields=id_fields, columns=_columns(manifest))
+    ids = _add(program, table, id_fields, config)
+    with writing_station(
+        config.target, "bundle", config=manifest["config"], source=manifest["fingerprint"]
+    ) as (temporary, extra):
+        file = temporary / manifest["file"]
+        save_loaded(program, file)
+        program = load_scripted(file)
+        parts = _parts(program)
+        if INDEX_FILE in manifest["files"]:
+            extend_index(config.bundle / INDEX_FILE, parts[0].candidates, temporary / INDEX_FILE)
+        tolerance = manifest["parity"]["tolerance"]
+        compared = _check_recorded(config.bundle, program, ids, before=before, tolerance=tolerance)
+        requests = json.loads((config.bundle / REQUESTS).read_text())
+        record(program, [*requests, _about(ids[0], manifest["task"])], temporary)
+        check_in_fresh_process(file, tolerance=tolerance)
+        extra.update({name: value for name, value in manifest.items() if name not in _OF_STATION})
+        extra.update(_counts(manifest, program))
+        entry = {"items": len(ids), "table": str(config.items), "recorded_requests_compared": compared}
+        extra["additions"] = [*manifest.get("additions", []), entry]
+    LOGGER.info("%d items added; the catalogue holds %d", len(ids), _num_items(parts[0]))
+    return config.target
+
+
+def extend_index(file: Path, candidates: torch.Tensor, new_file: Path) -> None:
+    """Writes an index with the rows of the catalogue beyond those that it has; row 0 is in no index.
+
+    Args:
+        file: FAISS index of the old bundle.
+        candidates: [I, D] vectors of the catalogue, with the new items.
+        new_file: where the extended index goes.
+
+    Raises:
+        ValueError: FAISS is not installed.
+    """
+    try:
+        import faiss  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError as error:
+        raise ValueError(
+            f"`{file}` is an index that needs FAISS to be extended, which can't be imported ({error}); "
+            "install it with `pip install faiss-cpu`"
+        ) from error
+    index = faiss.read_index(str(file))
+    index.add(candidates[1 + index.ntotal :].contiguous().numpy())
+    faiss.write_index(index, str(new_file))
+
+
+def read_items(path: Path, *, id_fields: Sequence[str], columns: Collection[str]) -> pa.Table:
+    """The id and the given columns of a table of items; those of a CSV file as text, null where empty.
+
+    Args:
+        path: a file, or a folder of files of one kind.
+        id_fields: names that the id may go by, in order of precedence.
+        columns: that are wanted; what is not there is said, and left out.
+
+    Raises:
+        ValueError: the table can't be read, has no column of ids, a row of too few or too many columns, or no
+            row.
+    """
+    files = raw_files(path, key="items")
+    parts = [_read(file, id_fields=id_fields, columns=columns) for file in files]
+    table = pa.concat_tables(parts, promote_options="permissive")
+    if not table.num_rows:
+        raise ValueError(f"`items={path}`: expected rows, found none; give a table of new items")
+    missing = sorted(set(columns) - set(table.column_names))
+    if missing:
+        LOGGER.warning(
+            "`items=%s` lacks the columns %s; of all new items they count as missing", path, missing
+        )
+    return table
+
+
+def _read(file: Path, *, id_fields: Sequence[str], columns: Collection[str]) -> pa.Table:
+    try:
+        header = None if is_parquet(file) else read_header(file, required=[*id_fields, *columns])
+        found = pq.read_schema(file).names if header is None else list(header.columns)
+        id_field = next((field for field in id_fields if field in found), None)
+        if id_field is None:
+            raise ValueError(
+                f"`items={file}` must have a column of ids, named {' or '.join(f'`{f}`' for f in id_fields)}"
+                f"{nearest(id_fields[0], found)}; it has: {', '.join(found)}"
+            )
+        chosen = [name for name in found if name == id_field or name in columns]
+        unread = [name for name in found if name not in chosen]
+        if unread:
+            LOGGER.info("`items=%s`: no feature reads the columns %s", file, unread)
+        if header is None:
+            return pq.read_table(file, columns=chosen)
+        with tempfile.TemporaryDirectory() as scratch:
+            target = Path(scratch) / "items.parquet"
+            _, malformed = stage_csv(file, target, header, columns=chosen, sequence=_SEQUENCE, offset=0)
+            _refuse_malformed(file, malformed)
+            return pq.read_table(target, memory_map=False).drop_columns([_SEQUENCE])
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"`items={file}` cannot be read: {error}") from error
+
+
+def _refuse_malformed(file: Path, malformed: Sequence[MalformedRow]) -> None:
+    if malformed:
+        first = malformed[0]
+        raise ValueError(
+            f"`items={file}`: row {first.sequence}: {first.reason} ({len(malformed)} such rows); mend the file"
+        )
+
+
+def _check(config: AddItemsConfig, manifest: Mapping[str, Any]) -> None:
+    """Raises where a bundle can't be extended, or the new one has no place.
+
+    Raises:
+        ValueError: see `extend_bundle`.
+    """
+    others = sorted(set(manifest["files"]) - {manifest["file"], INDEX_FILE, *_RECORDINGS})
+    if others:
+        raise ValueError(
+            f"`{config.bundle}` must hold nothing but a TorchScript file, its index and recorded requests to be "
+            f"extended, but {', '.join(f'`{name}`' for name in others)} would not know the new items; export "
+            "without them, or train anew on a table of items that has the new ones"
+        )
+    if config.target.absolute().resolve() == config.bundle.absolute().resolve():
+        raise ValueError(
+            f"`folder` must not be the bundle itself, which stays as it is, got `{config.target}`; name another"
+        )
+    if config.target.exists() and not (config.target / MANIFEST).is_file():
+        raise ValueError(
+            f"`folder={config.target}` must be a new folder or an earlier bundle, which is replaced; found "
+            "something else there; name another"
+        )
+
+
+def _parts(program: Any) -> list[Any]:
+    """The models in a file, the retrieval model first."""
+    return [program.retrieval, program.ranking] if hasattr(program, "ranking") else [program]
+
+
+def _columns(manifest: Mapping[str, Any]) -> set[str]:
+    """Raw columns of the items that a model reads."""
+    parts = manifest["stages"].values() if "stages" in manifest else [manifest]
+    features = [feature for part in parts for feature in part["features"]]
+    return {f["column"] for f in features if f["role"] == "item" and f["name"] != ITEM_ID}
+
+
+def _add(program: Any, table: pa.Table, id_fields: Sequence[str], config: AddItemsConfig) -> list[Any]:
+    """Adds the items to a loaded file, in memory; their raw ids."""
+    ids: list[Any] = []
+    for first in range(0, table.num_rows, _ADDED_AT_ONCE):
+        part = table.slice(first, _ADDED_AT_ONCE)
+        columns = {name: raw_values(part[name]) for name in part.column_names}
+        records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        try:
+            program.add_items(records)
+        except torch.jit.Error as error:
+            message = str(error).rpartition("ValueError: ")
+            if not message[1]:
+                raise
+            raise ValueError(
+                f"`items={config.items}` (item 0 is row {first + 1}): {message[2].strip()}"
+            ) from error
+        ids += columns[next(field for field in id_fields if field in columns)]
+    return ids
+
+
+def _check_recorded(
+    bundle: Path, program: Any, ids: Sequence[Any], *, before: Sequence[int], tolerance: float
+) -> int:
+    """Compares what was recorded with what a file answers now, new items excluded; how many there were.
+
+    Requests that name one of the new items, known now and unknown then, are left out.
+
+    Args:
+        bundle: the old one.
+        program: the file with the new items.
+        ids: of the new items.
+        before: how many items each model of the file knew without them.
+        tolerance: largest difference of a number.
+
+    Raises:
+        ParityError: at the first difference.
+    """
+    requests, responses = (json.loads((bundle / name).read_text()) for name in _RECORDINGS)
+    parts = _parts(program)
+    compared = 0
+    for request, expected in zip(requests, responses, strict=True):
+        arguments = request["arguments"]
+        named = [*_items_in(arguments)]
+        if any(
+            bool((part.known.rows_of_items(named) > known).any())
+            for part, known in zip(parts, before, strict=True)
+        ):
+            continue
+        if request["method"].endswith("recommend"):
+            arguments = {**arguments, "exclude": [*(arguments.get("exclude") or []), *ids]}
+        found = answer_of(program, {**request, "arguments": arguments})
+        compared += 1
+        if not _is_same(expected, found, tolerance):
+            raise ParityError(
+                f"the new bundle must answer as `{bundle}` where no new item is concerned; but to the request "
+                f"{request} it answers {found}, recorded was {expected}; nothing was written"
+            )
+    return compared
+
+
+def _items_in(arguments: Mapping[str, Any]) -> Iterator[Any]:
+    """The ids of items in a recorded request."""
+    for name in (HISTORY, "exclude", "item_ids"):
+        yield from arguments.get(name) or []
+    for one in [*arguments.get("rows", []), arguments.get("item", {})]:
+        yield from one.get(HISTORY) or []
+        yield one.get(ITEM_ID)
+
+
+def _is_same(expected: Any, found: Any, tolerance: float) -> bool:
+    if isinstance(expected, dict):
+        ids, scores = list(expected)[:2]
+        lists = [(answer[ids], answer[scores]) for answer in (expected, found)]
+        return first_difference(*lists, tolerance=tolerance) is None
+    pair = torch.tensor(expected), torch.tensor(found)
+    return pair[0].shape == pair[1].shape and torch.allclose(*pair, rtol=tolerance, atol=tolerance)
+
+
+def _about(item_id: Any, task: str) -> Record:
+    """A recorded request that only a file which knows this item answers as recorded."""
+    if task == "ranking":
+        return {"method": "predict", "arguments": {"rows": [{ITEM_ID: item_id}]}}
+    prefix = "retrieval." if task == "two_stage" else ""
+    return {"method": f"{prefix}encode_item", "arguments": {"item": {ITEM_ID: item_id}}}
+
+
+def _counts(manifest: Mapping[str, Any], program: Any) -> dict[str, Any]:
+    """What a manifest says of the catalogue of each model, as it is now."""
+    parts = _parts(program)
+    if "stages" not in manifest:
+        return {"catalogue": {**manifest["catalogue"], "items": _num_items(program)}}
+    stages = {
+        name: {**stage, "catalogue": {**stage["catalogue"], "items": _num_items(part)}}
+        for (name, stage), part in zip(manifest["stages"].items(), parts, strict=True)
+    }
+    known = int((program.ranker_rows > 0).sum())
+    catalogue = {
+        "items": _num_items(parts[0]),
+        "known_to_ranking_model": known,
+        "unknown_to_ranking_model": _num_items(parts[0]) - known,
+    }
+    return {"catalogue": catalogue, "stages": stages}
+
+
+def _num_items(part: Any) -> int:
+    return int(part.known.histories.item_id_rows.numel()) - 1
