@@ -191,8 +191,15 @@ class Filters(nn.Module):
             self.available = torch.cat([self.available, torch.ones(missing, dtype=torch.bool)])
 
     @torch.jit.export
+    def check(self, items: List[Dict[str, Any]]) -> None:
+        """Raises where an attribute of items that are to be added can't be read."""
+        for place, name in enumerate(self.names):
+            attribute: AttributeIndex = self.attributes[place]  # type: ignore[assignment]
+            attribute.rows_of_any(pick(items, [name])[0])
+
+    @torch.jit.export
     def add(self, items: List[Dict[str, Any]], first_row: int) -> None:
-        """Takes up the attributes of items [N] that were added to the catalogue from `first_row` on."""
+        """Takes up the attributes of items [N] that are added to the catalogue from `first_row` on; see `check`."""
         for place, name in enumerate(self.names):
             attribute: AttributeIndex = self.attributes[place]  # type: ignore[assignment]
             given, positions = pick(items, [name])

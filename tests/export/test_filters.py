@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from recsys.export.filters import Attribute, Filters
+from recsys.export.options import ExportOptions
 from recsys.schema.features import Feature
 
 USER = {"user_id": 5}
@@ -136,5 +137,21 @@ def test_items_that_were_added_are_filtered_like_the_others():
     assert filters.allowed({"shelf": ["new", "c"]}, 7).nonzero().flatten().tolist() == [2, 4]
     assert filters.allowed({"shelf": ["a"]}, 7).nonzero().flatten().tolist() == [1, 6]
     assert filters.allowed(None, 7) is None
+    filters.check([{"shelf": 3}, {}])
+    with pytest.raises(torch.jit.Error, match="`shelf` must be one value: text, a number or None"):
+        filters.check([{"shelf": {"a": 1}}])
     assert filters.set_available(torch.tensor([0, 5]), False, 7) == 1
     assert filters.allowed(None, 7).nonzero().flatten().tolist() == [1, 2, 3, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"index": "flat"}, r"`export.index` must be one of .*'ivf_pq'\), got 'flat'"),
+        ({"min_recall": 0.0}, r"`export.min_recall` must lie above 0 and at most at 1, got 0\.0"),
+        ({"min_recall": 1.01}, r"`export.min_recall` must lie above 0 and at most at 1, got 1\.01"),
+    ],
+)
+def test_an_index_that_makes_no_sense_is_refused(keys, message):
+    with pytest.raises(ValueError, match=message):
+        ExportOptions(**keys)
