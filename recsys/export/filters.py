@@ -199,7 +199,7 @@ class Filters(nn.Module):
 
     @torch.jit.export
     def add(self, items: List[Dict[str, Any]], first_row: int) -> None:
-        """Takes up the attributes of items [N] that are added to the catalogue from `first_row` on; see `check`."""
+        """Takes up the attributes of items [N] whose catalogue rows begin at `first_row`; see `check`."""
         for place, name in enumerate(self.names):
             attribute: AttributeIndex = self.attributes[place]  # type: ignore[assignment]
             given, positions = pick(items, [name])

@@ -69,7 +69,7 @@ def ship_index(
         asked.users, asked.histories, asked.contexts, None, asked.times, asked.liked
     )
     kinds = _KINDS if options.index == "auto" else (cast(IndexKind, options.index),)
-    tried = [_measured(program, kind, questions, options, k=min(k, num_items)) for kind in kinds]
+    tried = [_measured(program, kind, questions, options, k=min(k, max(1, num_items // 2))) for kind in kinds]
     index, entry = min(tried, key=lambda one: (one[1]["recall"] < options.min_recall, one[1]["ms_a_query"]))
     if options.index == "auto" and not _serves(entry, options):
         entries = [entry for _, entry in tried]

@@ -217,7 +217,7 @@ def recall(
     """Share of the k best items that an index finds, of all queries together; 1 when there is none to find.
 
     A found item counts when its exact score is that of the k-th best or higher, so that of items that score
-    alike any will do.
+    alike any will do. A query that had better be answered by exact search has found nothing by the index.
 
     Args:
         index: what is measured, at its settings.
@@ -231,9 +231,7 @@ def recall(
         expected = best_K[best_K > -math.inf]
         total += len(expected)
         rows = index.near(query_D, index.k, excluded=gone)
-        if rows is None:
-            hits += len(expected)  # searched exactly
-        elif len(expected):
+        if rows is not None and len(expected):
             least = expected[-1] - _NEAR * expected[-1].abs().clamp(min=1.0)
             hits += min(int((vectors_ID[rows] @ query_D >= least).sum()), len(expected))
     return hits / total if total else 1.0
