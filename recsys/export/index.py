@@ -1,7 +1,7 @@
-"""ship_index: an index of the catalogue beside the file, where it finds enough and is quicker than exact search.
+"""ship_index: an index of the catalogue beside the file, where it finds enough, and sooner than exact search.
 
-The file by itself searches exactly. A process that has FAISS (`recsys.serving.bundle`) finds candidates by the
-index and leaves all else to the file.
+The file by itself searches exactly. A process that has FAISS (`recsys.serving.bundle`) finds candidates by
+the index and leaves all else to the file.
 
 Legend: B queries.
 """
@@ -175,8 +175,8 @@ def _one_thread() -> Iterator[None]:
 def _refusal(options: ExportOptions, entry: dict[str, Any]) -> str:
     return (
         f"`export.index={options.index}` must find {options.min_recall:g} of the {entry['k']} best items "
-        f"(`export.min_recall`); with {entry['settings']} it finds {entry['recall']:.4f} on {entry['queries']} "
-        "test requests; take another kind, `export.index=auto`, or ask for less"
+        f"(`export.min_recall`); with {entry['settings']} it finds {entry['recall']:.4f} on "
+        f"{entry['queries']} test requests; take another kind, `export.index=auto`, or ask for less"
     )
 
 
@@ -186,7 +186,6 @@ def _why_none(entries: list[dict[str, Any]], options: ExportOptions) -> str:
         if entry["recall"] < options.min_recall:
             parts.append(f"`{entry['kind']}` finds {entry['recall']:.4f} of {options.min_recall:g}")
         else:
-            parts.append(
-                f"`{entry['kind']}` takes {entry['ms_a_query']:g} ms, exact search {entry['exact_ms_a_query']:g}"
-            )
+            ms, exact_ms = entry["ms_a_query"], entry["exact_ms_a_query"]
+            parts.append(f"`{entry['kind']}` takes {ms:g} ms, exact search {exact_ms:g}")
     return "; ".join(parts)

@@ -22,8 +22,8 @@ class ExportOptions:
             `recsys.export.diverse`.
         quantize: how embedding tables are stored, `float32`, `float16` or `int8`; the manifest says how many
             bytes they take and what it costs on the test split.
-        index: how the catalogue is searched where FAISS is there: `exact`; `hnsw` or `ivf_pq`, an index beside
-            the file; `auto`, what is measured to be quickest. The file itself searches exactly.
+        index: how the catalogue is searched where FAISS is there: `exact`; `hnsw` or `ivf_pq`, an index
+            beside the file; `auto`, what is measured to be quickest. The file itself searches exactly.
         min_recall: share of the best items that an index must find, on test requests; see
             `recsys.export.index`.
     """

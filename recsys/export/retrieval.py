@@ -241,7 +241,7 @@ class RetrievalProgram(nn.Module):
                 )
             both: List[torch.Tensor] = []
             for position, ids in enumerate(excludes):
-                both.append(torch.cat([excluded[position], self.known.rows_of_items(ids)]))  # noqa: PERF401
+                both.append(torch.cat([excluded[position], self.known.rows_of_items(ids)]))
             excluded = both
         return vectors, excluded
 

@@ -1,4 +1,4 @@
-"""Approximate top-k over a candidate matrix: a FAISS index, its settings, and its recall against exact search.
+"""Approximate top-k over a candidate matrix: a FAISS index, its settings, its recall against exact search.
 
 Finds catalogue rows that are likely among the best; whoever searches then scores these rows exactly, which
 settles their order and makes up for what a compressed index rounds off. Row 0 stands for the unknown item and
@@ -50,8 +50,8 @@ class Index:
         k: length of the lists that the settings are for; longer ones are searched for longer.
         settings: `ef_search`, how many candidates a search in a graph keeps; or `num_probes`, how many lists
             it reads, and `refine`, how many times k rows it finds to be scored exactly.
-        time_share: of a search, in that of an exact search for the same list; while it is 0, not yet measured,
-            every search that can be is by the index.
+        time_share: of a search, in that of an exact search for the same list; while it is 0, not yet
+            measured, every search that can be is by the index.
     """
 
     kind: IndexKind
@@ -68,7 +68,7 @@ class Index:
     def near(
         self, query_D: torch.Tensor, k: int, *, excluded: torch.Tensor, allowed: torch.Tensor | None = None
     ) -> torch.Tensor | None:
-        """Catalogue rows [N], ascending, that are likely to hold the k best; None where one had better look at all.
+        """Catalogue rows [N], ascending, that are likely to hold the k best; None where to search exactly.
 
         That is where few rows are allowed, where k is near the size of the catalogue, or where a search came
         back with fewer than k. A list from these rows is never shorter than it has to be.
@@ -146,7 +146,7 @@ def build(vectors_ID: torch.Tensor, kind: IndexKind, *, k: int) -> Index:
         num_lists = min(int(4 * math.sqrt(num_items)), num_items // _TRAINED_ON)
         if num_lists < 1 or num_items < _TRAINED_ON * 2**num_bits:
             raise ValueError(
-                f"an index of kind `ivf_pq` needs at least {_TRAINED_ON * 2**4} items to learn its codes from, "
+                f"an index of kind `ivf_pq` needs at least {_TRAINED_ON * 2**4} items to learn codes from, "
                 f"got {num_items}; take `hnsw` or `exact`"
             )
         parts = dim // 2 if dim % 2 == 0 else dim
@@ -176,7 +176,7 @@ def settle(
     *,
     min_recall: float,
 ) -> float:
-    """Raises the settings of an index until it finds enough; the recall that it then has, or the best there is.
+    """Raises the settings of an index until it finds enough; the recall that it has then, or at best.
 
     Args:
         index: its settings are changed.

@@ -98,8 +98,8 @@ class Bundle:
         """
         if self.manifest["task"] == "ranking":
             raise ValueError(
-                f"`{self.folder}` must hold a retrieval model to recommend from a catalogue, it holds a ranking "
-                f"model alone; export both: `{MADE_BY['bundle']} ranker=DIR`"
+                f"`{self.folder}` must hold a retrieval model to recommend, it holds a ranking model "
+                f"alone; export both: `{MADE_BY['bundle']} ranker=DIR`"
             )
         return self.program.retrieval if self.has_two_stages else self.program
 
@@ -173,8 +173,8 @@ class Bundle:
         """
         if self.manifest["task"] == "retrieval":
             raise ValueError(
-                f"`{self.folder}` must hold a ranking model to predict, it holds a retrieval model alone; export "
-                f"both: `{MADE_BY['bundle']} ranker=DIR`"
+                f"`{self.folder}` must hold a ranking model to predict, it holds a retrieval model alone; "
+                f"export both: `{MADE_BY['bundle']} ranker=DIR`"
             )
         ranking = self.program.ranking if self.has_two_stages else self.program
         probabilities: torch.Tensor = ranking.predict(rows)
@@ -206,12 +206,13 @@ class Bundle:
         return found
 
     def _check_known(self, more: AskedOfMany) -> None:
-        known = {name for name in AskedOfMany.__annotations__ if self.has_two_stages or name not in _OF_RANKING}
+        all_names = AskedOfMany.__annotations__
+        known = [name for name in all_names if self.has_two_stages or name not in _OF_RANKING]
         unknown = ", ".join(f"`{name}`" for name in more if name not in known)
         if unknown:
             raise TypeError(
-                f"a bundle of task {self.manifest['task']} takes {', '.join(sorted(known))} beside user, history, "
-                f"k, context and exclude; got {unknown}"
+                f"a bundle of task {self.manifest['task']} takes {', '.join(known)} beside user, history, k, "
+                f"context and exclude; got {unknown}"
             )
 
 

@@ -47,7 +47,7 @@ def listed(retrieval, where, k=34, **more):
 )
 def test_a_list_holds_all_items_with_one_of_the_values_of_each_attribute(retrieval, rows, where, holds):
     expected = {item_id for item_id, row in rows.items() if holds(row)}
-    assert 2 < len(expected) < 30
+    assert 1 < len(expected) < 30
     found = listed(retrieval, where)
     assert set(found) == expected
     best = [item_id for item_id in listed(retrieval, None) if item_id in expected]
@@ -83,8 +83,8 @@ def test_a_filter_leaves_as_many_as_there_are_beside_what_was_seen(retrieval, ro
 def test_an_unknown_attribute_is_refused_with_those_there_are(retrieval, newcomer_retrieval):
     with pytest.raises(
         torch.jit.Error,
-        match="`where` must name attributes of the items: `genres`, `tags`, `colours`, `year`, `maker`, `city`; "
-        "got `price`",
+        match="`where` must name attributes of the items: `genres`, `tags`, `colours`, `year`, `maker`, "
+        "`city`; got `price`",
     ):
         listed(retrieval, {"city": ["Bonn"], "price": [3.0]})
     with pytest.raises(torch.jit.Error, match="attributes of the items: there are none; got `genres`"):
@@ -130,7 +130,7 @@ def test_the_signature_names_the_attributes(retrieval):
 
 def test_items_that_were_added_are_filtered_like_the_others():
     kind = Feature("shelf", "multi_id", "item")
-    filters = torch.jit.script(Filters({"shelf": Attribute(kind, [None, ["a", "b"], "b|c", []])}, 4))
+    filters = torch.jit.script(Filters({"shelf": Attribute(kind, [None, ["a", "b"], "b|c", None])}, 4))
     filters.add([{"shelf": "b|new"}, {"other": 1}, {"shelf": ["a"]}], 4)
     assert filters.holding({"shelf": ["b"]}).tolist() == [False, True, True, False]
     assert filters.allowed({"shelf": ["b"]}, 7).nonzero().flatten().tolist() == [1, 2, 4]

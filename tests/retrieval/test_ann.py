@@ -28,7 +28,7 @@ def queries():
 @pytest.fixture(scope="module", params=["hnsw", "ivf_pq"])
 def index(request, vectors, queries):
     found = ann.build(vectors, request.param, k=K)
-    found.reached = ann.settle(found, vectors, queries, [NOTHING] * len(queries), min_recall=0.97)
+    found.reached = ann.settle(found, vectors, queries, [NOTHING] * len(queries), min_recall=0.995)
     return found
 
 
@@ -48,7 +48,7 @@ def test_settings_are_raised_until_enough_is_found(index, vectors, queries):
         assert 0 not in rows
         hits += len(best_rows(vectors, query, K) & set(rows.tolist()))
     assert hits / (K * len(queries)) == pytest.approx(index.reached, abs=0.002)
-    assert 0.97 <= index.reached
+    assert index.reached >= 0.995
     assert index.settings != ann.build(vectors, index.kind, k=K).settings
 
 
@@ -138,11 +138,11 @@ def test_of_items_that_score_alike_any_will_do(queries):
 
 
 def test_an_index_of_codes_needs_items_to_learn_from(vectors):
-    with pytest.raises(ValueError, match="`ivf_pq` needs at least 624 items to learn its codes from, got 100"):
+    with pytest.raises(ValueError, match="`ivf_pq` needs at least 624 items to learn codes from, got 100"):
         ann.build(vectors[:101], "ivf_pq", k=K)
 
 
 def test_without_faiss_the_error_says_how_to_install_it(monkeypatch, vectors):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ValueError, match="needs FAISS, which can't be imported .*`pip install faiss-cpu`"):
+    with pytest.raises(ValueError, match=r"needs FAISS, which can't be imported .*`pip install faiss-cpu`"):
         ann.build(vectors, "hnsw", k=K)

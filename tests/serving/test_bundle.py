@@ -151,8 +151,7 @@ def test_the_manifest_says_what_the_index_finds_and_takes(exported):
     assert (entry["kind"], entry["file"], entry["k"], entry["queries"]) == ("hnsw", "index.faiss", 50, 15)
     assert set(entry["settings"]) == {"ef_search"}
     assert 0.99 <= entry["recall"] <= 1
-    assert 0 < entry["ms_a_query"]
-    assert 0 < entry["exact_ms_a_query"]
+    assert min(entry["ms_a_query"], entry["exact_ms_a_query"]) > 0
     assert "index.faiss" in exported.manifest["files"]
     bundle = Bundle.open(exported.folder)
     assert bundle.index.settings == entry["settings"]
@@ -203,7 +202,7 @@ def test_an_index_that_finds_too_little_is_refused_with_what_it_found(exported, 
     )
     with pytest.raises(
         ValueError,
-        match=r"`export.index=ivf_pq` must find 0.99 of the 50 best .* with .*'num_probes': 1.* it finds 0\.\d+ on 4",
+        match=r"`export.index=ivf_pq` must find 0.99 of the 50 best .*'num_probes': 1.* it finds 0\.\d+ on 4",
     ):
         ship(exported, tmp_path, index="ivf_pq")
     # The choice is open: exact search is shipped.
@@ -238,12 +237,12 @@ def test_what_a_bundle_does_not_have_is_named(exported):
     program = exported.program
     ranking = Bundle(exported.folder, {"task": "ranking"}, program.ranking)
     assert ranking.predict([{}]).shape == (1,)
-    with pytest.raises(ValueError, match="must hold a retrieval model to recommend .* a ranking model alone"):
+    with pytest.raises(ValueError, match=r"must hold a retrieval model to recommend, .* ranking model"):
         ranking.recommend({}, [], 3)
     retrieval = Bundle(exported.folder, {"task": "retrieval"}, program.retrieval)
     with pytest.raises(ValueError, match="must hold a ranking model to predict, it holds a retrieval model"):
         retrieval.predict([{}])
-    with pytest.raises(TypeError, match="takes history_liked, history_times, where beside .* got `diversity`"):
+    with pytest.raises(TypeError, match=r"takes history_times, history_liked, where beside .* `diversity`"):
         retrieval.recommend({}, [], 3, diversity=0.1)
 
 
@@ -274,4 +273,3 @@ def test_items_that_are_added_are_recommended_at_once(exported, tmp_path):
     assert bundle.index.num_items == NUM_ITEMS + 1
     assert bundle.recommend(USERS[0], [], 5, where={"shelf": ["brand new"]})[0] == ["new"]
     same(bundle.recommend(USERS[0], [], 50), bundle.program.recommend(USERS[0], [], 50))
-
