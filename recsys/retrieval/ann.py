@@ -29,11 +29,14 @@ IndexKind = Literal["hnsw", "ivf_pq"]
 # Links of an item in a graph, and how many neighbours are looked at when they are chosen.
 _LINKS = 32
 _BUILD_EFFORT = 80
-# FAISS wants so many vectors to train each centroid of a code; with fewer, codes are of 4 bits.
+# FAISS wants so many vectors at least to train a centroid; with fewer, codes are of 4 bits. More, and more
+# rounds, cost minutes and find no more.
 _TRAINED_ON = 39
+_TRAINED_ON_MOST = 64
+_TRAINING_ROUNDS = 10
 # Settings are tried in this order; the first is for lists of k.
 _EFFORTS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
-_REFINED = (1, 2, 4, 8, 16)
+_REFINED = (1, 2, 3, 4, 6, 8, 12, 16)
 # To score rows here and there takes about so many times as long as to score as many in a row.
 _GATHERING = 3.0
 # Scores this near, relative to their size, count as equal.
@@ -152,6 +155,7 @@ def build(vectors_ID: torch.Tensor, kind: IndexKind, *, k: int) -> Index:
         parts = dim // 2 if dim % 2 == 0 else dim
         lists = faiss.IndexFlatIP(dim)
         searched = faiss.IndexIVFPQ(lists, dim, num_lists, parts, num_bits, faiss.METRIC_INNER_PRODUCT)
+        searched.cp.niter, searched.cp.max_points_per_centroid = _TRAINING_ROUNDS, _TRAINED_ON_MOST
         searched.train(vectors)
     searched.add(vectors)
     index = Index(kind, searched, k=k)
@@ -187,13 +191,14 @@ def settle(
     """
     best_BK = best_scores(vectors_ID, queries_BD, excluded, k=index.k)
     if index.kind == "ivf_pq":
-        # How much must be scored exactly shows when all lists are read; then as few are read as will do.
+        # How much must be scored exactly shows when all lists are read: half of what may be missed is left to
+        # codes, the rest to lists that are not read.
+        by_codes = (1 + min_recall) / 2
         every = {"num_probes": index.searched.nlist}
         for refine in _REFINED:
             index.settings = {**every, "refine": refine}
-            if recall(index, vectors_ID, queries_BD, excluded, best_BK=best_BK) >= min_recall:
+            if recall(index, vectors_ID, queries_BD, excluded, best_BK=best_BK) >= by_codes:
                 break
-        index.settings["refine"] = min(2 * index.settings["refine"], _REFINED[-1])
     reached, best = 0.0, index.settings
     for settings in _settings(index):
         index.settings = settings
@@ -269,8 +274,9 @@ def _settings(index: Index) -> list[dict[str, int]]:
         return [{"ef_search": effort} for effort in efforts]
     refine = index.settings.get("refine", _REFINED[0])
     num_lists = index.searched.nlist
-    probes = [2**power for power in range(num_lists.bit_length()) if 2**power < num_lists]
-    return [{"num_probes": number, "refine": refine} for number in (*probes, num_lists)]
+    steps = range(math.ceil(2 * math.log2(num_lists)))
+    probes = dict.fromkeys([*(round(2 ** (step / 2)) for step in steps), num_lists])
+    return [{"num_probes": number, "refine": refine} for number in probes]
 
 
 def _floats(vectors: torch.Tensor) -> Any:
