@@ -86,9 +86,7 @@ class CrossLookup(nn.Module):
     weight: torch.Tensor
     scales: torch.Tensor
 
-    def __init__(
-        self, parts: Sequence[str], weight: torch.Tensor, scales: torch.Tensor, width: int
-    ) -> None:
+    def __init__(self, parts: Sequence[str], weight: torch.Tensor, scales: torch.Tensor, width: int) -> None:
         super().__init__()
         self.parts = list(parts)
         self.register_buffer("weight", weight)

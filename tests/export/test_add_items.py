@@ -209,9 +209,15 @@ def test_ids_that_are_whole_numbers_may_be_written_as_they_like(newcomer_retriev
         ([{"title": "Toy story"}], "`item_id` of item 0: a new item needs an id, text; nothing was added"),
         ([{"item_id": "a"}, {"item_id": "  "}], "`item_id` of item 1: a new item needs an id"),
         ([{"item_id": None, "sku": "a"}], "`item_id` of item 0: a new item needs an id"),
-        ([{"item_id": "sku-3é"}], "`item_id` of item 0 is `sku-3é`, which is known already; leave such items"),
+        (
+            [{"item_id": "sku-3é"}],
+            "`item_id` of item 0 is `sku-3é`, which is known already; leave such items",
+        ),
         ([{"item_id": " sku-3é "}], "which is known already"),
-        ([{"sku": "a"}, {"sku": "b"}, {"sku": " a"}], "item 2 is `a`, as that of item 0; give every new item"),
+        (
+            [{"sku": "a"}, {"sku": "b"}, {"sku": " a"}],
+            "item 2 is `a`, as that of item 0; give every new item",
+        ),
         ([{"item_id": ["a"]}], "`item_id` must be one value"),
         ([{"item_id": "a"}, {"item_id": "b", "price": [3.5]}], "`price` must be one value"),
     ],

@@ -84,7 +84,10 @@ def test_a_new_bundle_recommends_the_items_of_a_table_and_the_old_one_stays(reco
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([["id", "title"], ["a", "b"]], "must have a column of ids, named `item_id` or `sku`.*it has: id, title"),
+        (
+            [["id", "title"], ["a", "b"]],
+            "must have a column of ids, named `item_id` or `sku`.*it has: id, title",
+        ),
         ([["sku", "title"]], "expected rows, found none"),
         ([["sku", "title"], ["a", "b"], ["c"]], "row 2: expected 2 columns, found 1"),
         (
@@ -93,7 +96,9 @@ def test_a_new_bundle_recommends_the_items_of_a_table_and_the_old_one_stays(reco
         ),
     ],
 )
-def test_a_table_that_can_t_be_added_is_refused_and_nothing_is_written(retrieval, run, tmp_path, rows, message):
+def test_a_table_that_can_t_be_added_is_refused_and_nothing_is_written(
+    retrieval, run, tmp_path, rows, message
+):
     table = write_csv(tmp_path / "fresh.csv", rows)
     folder = tmp_path / "grown"
     status, out, err = run(f"bundle={retrieval.folder}", f"items={table}", f"folder={folder}")
@@ -118,7 +123,9 @@ def test_a_bundle_with_files_that_would_not_know_the_items_is_refused(retrieval,
     manifest["files"]["model.pt2"] = {}
     monkeypatch.setattr(additions, "load_bundle", lambda folder: (manifest, program))
     config = additions.AddItemsConfig(retrieval.folder, write_csv(tmp_path / "fresh.csv"), tmp_path / "grown")
-    with pytest.raises(ValueError, match="must hold nothing but .* but `model.pt2` would not know the new items"):
+    with pytest.raises(
+        ValueError, match="must hold nothing but .* but `model.pt2` would not know the new items"
+    ):
         additions.extend_bundle(config)
     assert not (tmp_path / "grown").exists()
 

@@ -79,7 +79,12 @@ def test_bags_of_a_rounded_table_are_means_of_what_is_read_back(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "bytes_a_row"), [pytest.param("float16", 64, marks=pytest.mark.slow), pytest.param("int8", 36, marks=pytest.mark.slow), ("int4", 20)]
+    ("kind", "bytes_a_row"),
+    [
+        pytest.param("float16", 64, marks=pytest.mark.slow),
+        pytest.param("int8", 36, marks=pytest.mark.slow),
+        ("int4", 20),
+    ],
 )
 def test_a_bundle_of_fewer_bits_is_smaller_and_says_what_it_costs(shop, tmp_path, kind, bytes_a_row):
     model = lively(TwoTower(shop.schema, embedding_dim=32, hidden=(8,)))
