@@ -24,13 +24,14 @@ from recsys.data.preparing.read_tables import is_parquet, raw_files
 from recsys.export.bundle import load_bundle, load_scripted, save_loaded
 from recsys.export.differences import ParityError
 from recsys.export.fields import TABLE_OF_ROLE
+from recsys.export.index import INDEX_FILE
 from recsys.export.lists import first_difference
 from recsys.export.recorded import Record, raw_values
 from recsys.export.replay import REQUESTS, RESPONSES, answer_of, check_in_fresh_process, record
+from recsys.retrieval.ann import load
 from recsys.schema.features import HISTORY, ITEM_ID
 from recsys.schema.manifest import MANIFEST, writing_station
 
-INDEX_FILE = "index.faiss"
 _ADDED_AT_ONCE = 65_536
 _SEQUENCE = "_sequence"
 _RECORDINGS = (REQUESTS, RESPONSES)
@@ -84,8 +85,8 @@ def extend_bundle(config: AddItemsConfig) -> Path:
         save_loaded(program, file)
         program = load_scripted(file)
         parts = _parts(program)
-        if INDEX_FILE in manifest["files"]:
-            extend_index(config.bundle / INDEX_FILE, parts[0].candidates, temporary / INDEX_FILE)
+        if "file" in (manifest.get("index") or {}):
+            extend_index(manifest["index"], config.bundle, temporary, candidates=parts[0].candidates)
         tolerance = manifest["parity"]["tolerance"]
         compared = _check_recorded(config.bundle, program, ids, before=before, tolerance=tolerance)
         requests = json.loads((config.bundle / REQUESTS).read_text())
@@ -99,27 +100,23 @@ def extend_bundle(config: AddItemsConfig) -> Path:
     return config.target
 
 
-def extend_index(file: Path, candidates: torch.Tensor, new_file: Path) -> None:
-    """Writes an index with the rows of the catalogue beyond those that it has; row 0 is in no index.
+def extend_index(entry: Mapping[str, Any], old: Path, new: Path, *, candidates: torch.Tensor) -> None:
+    """Writes the index of a bundle with the rows of the catalogue beyond those that it has.
+
+    Its settings and what was measured of it stay as they are.
 
     Args:
-        file: FAISS index of the old bundle.
+        entry: what the manifest says of the index.
+        old: folder of the old bundle.
+        new: folder of the new one.
         candidates: [I, D] vectors of the catalogue, with the new items.
-        new_file: where the extended index goes.
 
     Raises:
         ValueError: FAISS is not installed.
     """
-    try:
-        import faiss  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    except ImportError as error:
-        raise ValueError(
-            f"`{file}` is an index that needs FAISS to be extended, which can't be imported ({error}); "
-            "install it with `pip install faiss-cpu`"
-        ) from error
-    index = faiss.read_index(str(file))
-    index.add(candidates[1 + index.ntotal :].contiguous().numpy())
-    faiss.write_index(index, str(new_file))
+    index = load(old / entry["file"], entry["kind"], k=entry["k"], settings=entry["settings"], time_share=0.0)
+    index.add(candidates)
+    index.save(new / entry["file"])
 
 
 def read_items(path: Path, *, id_fields: Sequence[str], columns: Collection[str]) -> pa.Table:

@@ -105,8 +105,14 @@ def test_a_saved_file_still_knows_what_was_added(grown, tmp_path):
     save_loaded(grown, tmp_path / "retrieval.pt")
     again = load_scripted(tmp_path / "retrieval.pt")
     assert again.recommend(USER, [NEW[0]], 100) == grown.recommend(USER, [NEW[0]], 100)
-    assert again.add_items([{"item_id": "third"}]) == 1
+    assert again.add_items([{"item_id": "third", "maker": 77}]) == 1
     assert "third" in again.recommend(USER, [], 100)[0]
+    assert again.recommend(USER, [], 100, where={"maker": [77]})[0] == ["third"]
+    towns = again.recommend(USER, [], 100, where={"city": ["Bonn", "Köln"]})[0]
+    assert set(NEW) < set(towns)
+    assert "third" not in towns
+    assert again.set_available(["third"], False) == 1
+    assert "third" not in again.recommend(USER, [], 100)[0]
 
 
 def test_a_new_item_is_ranked_by_its_content(ranking, grown_ranking):

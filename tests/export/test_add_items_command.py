@@ -14,6 +14,7 @@ from recsys.export.add_items import main
 from recsys.export.additions import extend_index
 from recsys.export.bundle import load_bundle, load_scripted
 from recsys.export.lists import first_difference
+from recsys.retrieval.ann import build, load
 from tests.export.test_add_items import NEW, USER, new_items
 
 ROWS = [
@@ -157,16 +158,20 @@ def test_parquet_is_read_with_its_types(retrieval, tmp_path):
 
 
 def test_an_index_takes_up_the_rows_that_it_lacks(tmp_path):
-    faiss = pytest.importorskip("faiss")
     vectors = torch.randn(30, 8, generator=torch.Generator().manual_seed(1))
     vectors = torch.nn.functional.normalize(vectors, dim=1)
-    index = faiss.IndexFlatIP(8)
-    index.add(vectors[1:25].numpy())
-    faiss.write_index(index, str(tmp_path / "old"))
-    extend_index(tmp_path / "old", vectors, tmp_path / "new")
-    grown = faiss.read_index(str(tmp_path / "new"))
-    assert (faiss.read_index(str(tmp_path / "old")).ntotal, grown.ntotal) == (24, 29)
-    assert grown.search(vectors[29:].numpy(), 1)[1].tolist() == [[28]]
+    (tmp_path / "new").mkdir()
+    index = build(vectors[:25], "hnsw", k=5)
+    index.save(tmp_path / "index.faiss")
+    entry = {"file": "index.faiss", "kind": "hnsw", "k": 5, "settings": index.settings}
+    extend_index(entry, tmp_path, tmp_path / "new", candidates=vectors)
+    old, grown = (
+        load(folder / "index.faiss", "hnsw", k=5, settings=index.settings, time_share=0.0)
+        for folder in (tmp_path, tmp_path / "new")
+    )
+    assert (old.num_items, grown.num_items) == (24, 29)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    assert 29 in grown.near(vectors[29], 5, excluded=nothing).tolist()
 
 
 A, B, C = "abc"
