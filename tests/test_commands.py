@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import pyarrow.parquet as pq
 import pytest
 
 import evaluate
@@ -20,6 +21,7 @@ from recsys.config.runs import unique_folder
 from recsys.config.trained import open_ranker
 from recsys.data import __main__ as prepare
 from recsys.doctor import PROJECT
+from recsys.export.bundle import load_bundle
 from recsys.schema.manifest import read_station
 from recsys.schema.tables import check_columns
 
@@ -249,6 +251,25 @@ def test_run_is_evaluated_exported_resumed_and_evaluated_again(there, capsys, da
     assert end(evaluate.main, "run=a") == 0
     assert "ndcg@10" in (there / "a" / "evaluation" / "metrics.json").read_text()
     assert end(export.main, "run=a", "export.parity_rows=20") == 0
+    check_lists(there / "a", next(word.split("=")[1] for word in data if ".path=" in word))
+
+
+def check_lists(run, events):
+    """The bundle, asked with what stands in the raw table, gives the lists that `evaluate.py` has written."""
+    recommended = pq.read_table(run / "evaluation" / "recommendations.parquet").to_pylist()
+    program = load_bundle(run / "bundle")[1]
+    with open(events) as file:
+        liked = [row for row in csv.DictReader(file) if int(row["stars"]) >= 4]
+    users = {row["user_id"] for row in recommended}
+    assert len(users) == 30
+    for user in users:
+        *past, asked = sorted((row for row in liked if row["user"] == user), key=lambda row: int(row["when"]))
+        expected = [row for row in recommended if row["user_id"] == user]
+        context = {"timestamp": int(asked["when"])}
+        history = [row["product"] for row in past]
+        ids, scores = program.recommend({"user_id": user}, history, len(expected), context)
+        assert ids == [row["item_id"] for row in expected]
+        assert scores == pytest.approx([row["score"] for row in expected], abs=1e-5)
 
 
 @pytest.fixture(scope="module")
