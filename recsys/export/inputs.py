@@ -49,7 +49,10 @@ class Lookup(nn.Module):
     def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
         """[size, D]; one bag stands for all `size` examples."""
         values, lengths = bags[self.feature]
-        embedded = looked_up(self.weight, self.scales, self.width, values, lengths)
+        if are_single(values, lengths):
+            embedded = restored(self.weight, self.scales, self.width, values)
+        else:
+            embedded = mean_of_bags(self.weight, self.scales, self.width, values, lengths)
         return embedded if embedded.size(0) == size else embedded.expand(size, -1)
 
 
@@ -107,7 +110,7 @@ class CrossLookup(nn.Module):
                 values, lengths = values.repeat(size), lengths.repeat(size)
             crossed.append((values, lengths))
         values, lengths = cross_ids(crossed, self.weight.size(0))
-        return looked_up(self.weight, self.scales, self.width, values, lengths)
+        return mean_of_bags(self.weight, self.scales, self.width, values, lengths)
 
 
 class Inputs(nn.Module):
@@ -207,13 +210,9 @@ class Network(nn.Module):
         return self.head.forward(self.inputs.embed(bags, dense.size(0)), dense)
 
 
-def looked_up(
-    weight: torch.Tensor, scales: torch.Tensor, width: int, values: torch.Tensor, lengths: torch.Tensor
-) -> torch.Tensor:
-    """The same as `mean_of_bags`, quicker where every bag has one row, as bags of single values do."""
-    if values.numel() == lengths.numel() and bool((lengths == 1).all()):
-        return restored(weight, scales, width, values)
-    return mean_of_bags(weight, scales, width, values, lengths)
+def are_single(values: torch.Tensor, lengths: torch.Tensor) -> bool:
+    """Whether every bag holds one row, which then is its mean."""
+    return values.numel() == lengths.numel() and bool((lengths == 1).all())
 
 
 def mean_of_bags(
