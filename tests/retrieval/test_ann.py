@@ -97,7 +97,7 @@ def test_few_allowed_rows_are_left_to_exact_search(index, vectors, queries, left
     allowed[5 : 5 + left] = True
     index.time_share = 0.1
     try:
-        # A share s of the rows: the index takes .1 / s of an exact search of all, exact search of them 3 s.
+        # A share s of the rows: the index takes .1 / s of an exact search of all, exact search of them 8 s.
         assert index.near(queries[0], K, excluded=NOTHING, allowed=allowed) is None
         allowed[:] = True
         assert index.near(queries[0], K, excluded=NOTHING, allowed=allowed) is not None
