@@ -21,7 +21,7 @@ from recsys.export.known import Known, first_of, unread
 from recsys.export.search import best_items, best_left
 
 # Of more of the catalogue than this share, scoring all and masking is quicker than picking rows to score.
-_FEW = 0.3
+_FEW = 0.1
 
 
 class RetrievalProgram(nn.Module):
@@ -276,8 +276,11 @@ class RetrievalProgram(nn.Module):
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """The same among some catalogue rows alone [N], ascending and without row 0."""
         check_k(k)
-        scores = torch.mv(self.candidates[rows], vector)
-        scores.masked_fill_(torch.isin(rows, excluded), -math.inf)
+        # Many times as fast as `candidates[rows]`, and a look-up in order as `isin`, which sorts.
+        scores = torch.mv(self.candidates.index_select(0, rows), vector)
+        if rows.numel() > 0:
+            places = torch.searchsorted(rows, excluded).clamp(max=rows.numel() - 1)
+            scores[places[rows[places] == excluded]] = -math.inf
         positions, best_scores = best_left(scores, k)
         return rows[positions], best_scores
 

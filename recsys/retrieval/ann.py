@@ -38,7 +38,7 @@ _TRAINING_ROUNDS = 10
 _EFFORTS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 _REFINED = (1, 2, 3, 4, 6, 8, 12, 16)
 # To score rows here and there takes about so many times as long as to score as many in a row.
-_GATHERING = 3.0
+_GATHERING = 8.0
 # Scores this near, relative to their size, count as equal.
 _NEAR = 1e-5
 
