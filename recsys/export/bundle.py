@@ -45,6 +45,8 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.export.build import build_program, scripted, statistics_before
+from recsys.export.compiled import package_of
+from recsys.export.compiled_gate import PackageGate
 from recsys.export.fields import fields_of
 from recsys.export.observed import Log, statistics_of
 from recsys.export.observing import check_observing
@@ -87,7 +89,7 @@ def export_run(
 
     Raises:
         ParityError: the file answers otherwise than the model, or needs more than torch; nothing is written.
-        ValueError: the dataset has no test rows to check on.
+        ValueError: the dataset has no test rows to check on, or the model does not compile.
     """
     options = options or ExportOptions()
     given = dict(provenance or {})
@@ -98,13 +100,17 @@ def export_run(
     recorder = recorder_of(model, dataset, file=name, history_length=history_length)
     with writing_station(folder, "bundle", config=config, source=source) as (temporary, extra):
         file = temporary / name
-        save_scripted(
-            build_program(model, dataset, history_length=history_length, tables=options.quantize), file
-        )
+        built = build_program(model, dataset, history_length=history_length, tables=options.quantize)
+        package = package_of(built, model, dataset.schema) if options.format == "aoti" else None
+        save_scripted(built, file)
         program = load_scripted(file)
         asked = recorder.ask(options.parity_rows)
         parity = check_part(model, program, recorder, asked, options)
-        record(program, requests_of(recorder, asked, options), temporary)
+        requests = requests_of(recorder, asked, options)
+        if package is not None:
+            gate = PackageGate(package, temporary, model, program, recorder, options.tolerance)
+            requests += gate.passed(asked, extra, options)
+        record(program, requests, temporary)
         check_in_fresh_process(file, tolerance=options.tolerance)
         extra["file"] = name
         extra.update(describe_part(model, dataset, history_length=history_length))

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal, get_args
 
 TableType = Literal["float32", "float16", "int8"]
+Format = Literal["torchscript", "aoti"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,7 @@ class ExportOptions:
             `recsys.export.diverse`.
         quantize: how embedding tables are stored, `float32`, `float16` or `int8`; the manifest says how many
             bytes they take and what it costs on the test split.
+        format: `torchscript`, or `aoti` for compiled packages beside it; see `recsys.export.compiled`.
     """
 
     parity_rows: int = 300
@@ -30,6 +32,7 @@ class ExportOptions:
     num_candidates: int = 500
     diversity: float = 0.0
     quantize: TableType = "float32"
+    format: Format = "torchscript"
 
     def __post_init__(self) -> None:
         for name in ("parity_rows", "k", "recorded_requests", "num_candidates"):
@@ -41,3 +44,5 @@ class ExportOptions:
             raise ValueError(f"`export.diversity` must lie between 0 and 1, got {self.diversity}")
         if self.quantize not in get_args(TableType):
             raise ValueError(f"`export.quantize` must be one of {get_args(TableType)}, got {self.quantize!r}")
+        if self.format not in get_args(Format):
+            raise ValueError(f"`export.format` must be one of {get_args(Format)}, got {self.format!r}")

@@ -33,6 +33,8 @@ from recsys.export.bundle import (
     save_scripted,
     versions,
 )
+from recsys.export.compiled import package_of
+from recsys.export.compiled_gate import PackageGate
 from recsys.export.composed import RECOMMENDER_FILE, ask_both, check_two_stage
 from recsys.export.options import ExportOptions
 from recsys.export.parity import Parity
@@ -71,7 +73,7 @@ def export_two_stage(
 
     Raises:
         ParityError: the file answers otherwise than the models, or needs more than torch; nothing is written.
-        ValueError: the two can't work together, or there is nothing to check them on.
+        ValueError: the two can't work together, a model does not compile, or there is nothing to check on.
     """
     options = options or ExportOptions()
     trained = {"retrieval": retrieval, "ranking": ranking}
@@ -82,6 +84,11 @@ def export_two_stage(
     with writing_station(folder, "bundle", config=config or {}, source=source) as (temporary, extra):
         file = temporary / RECOMMENDER_FILE
         built = build_two_stage(stages["retrieval"], stages["ranking"], options)
+        packages = {
+            name: package_of(getattr(built, name), stage.model, stage.dataset.schema)
+            for name, stage in stages.items()
+            if options.format == "aoti"
+        }
         save_scripted(built, file)
         program = load_scripted(file)
         requests: list[Record] = []
@@ -91,8 +98,13 @@ def export_two_stage(
                 stage.model, stage.dataset, file=RECOMMENDER_FILE, history_length=stage.history_length
             )
             asked = recorder.ask(options.parity_rows)
-            parities[name] = check_part(stage.model, getattr(program, name), recorder, asked, options)
-            requests += of_stage(name, requests_of(recorder, asked, options))
+            part = getattr(program, name)
+            parities[name] = check_part(stage.model, part, recorder, asked, options)
+            asked_again = requests_of(recorder, asked, options)
+            if name in packages:
+                gate = PackageGate(packages[name], temporary, stage.model, part, recorder, options.tolerance)
+                asked_again += gate.passed(asked, extra, options)
+            requests += of_stage(name, asked_again)
         both = ask_both(*stages.values(), num_rows=options.parity_rows)
         parities["two_stage"] = check_two_stage(
             stages["retrieval"], stages["ranking"], program, both, options
