@@ -80,14 +80,20 @@ def _of_requests(items: int, rounds: Sequence[dict[str, list[float]]], notes: di
     rates = notes["requests_per_second"]
     return [
         *figures,
-        Figure(f"requests a second of 2 processes to 1, {items:,} items", ratios(rates["2 processes"], rates["1 process"])),
+        Figure(
+            f"requests a second of 2 processes to 1, {items:,} items",
+            ratios(rates["2 processes"], rates["1 process"]),
+        ),
     ]
 
 
 def _of_rankers(items: int, rounds: Sequence[dict[str, list[float]]]) -> list[Figure]:
     p50 = {name: [statistics.median(one[name]) for one in rounds] for name in _RANKERS}
     return [
-        Figure(f"p50 of ranking 500 in {name} to TorchScript, {items:,} items", ratios(p50[name], p50["TorchScript"]))
+        Figure(
+            f"p50 of ranking 500 in {name} to TorchScript, {items:,} items",
+            ratios(p50[name], p50["TorchScript"]),
+        )
         for name in _RANKERS[1:]
     ]
 

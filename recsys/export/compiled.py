@@ -277,9 +277,7 @@ class EmbeddedTensors(nn.Module):
         return found
 
 
-def _embed(
-    held: tuple[torch.Tensor, torch.Tensor], form: str, given: Sequence[torch.Tensor]
-) -> torch.Tensor:
+def _embed(held: tuple[torch.Tensor, torch.Tensor], form: str, given: Sequence[torch.Tensor]) -> torch.Tensor:
     if form == "rows":
         return restored(*held, given[0])
     values, lengths = given
@@ -339,14 +337,10 @@ def _compile(package: Package, file: Path) -> None:
         {at: torch.export.Dim.DYNAMIC for at, size in enumerate(tensor.shape) if isinstance(size, str)}
         for tensor in package.inputs
     ]
-    exported = torch.export.export(
-        package.module.eval(), (tensors,), dynamic_shapes=(shapes,), strict=False
-    )
+    exported = torch.export.export(package.module.eval(), (tensors,), dynamic_shapes=(shapes,), strict=False)
     # As many threads as the server has, not as many as were here.
     settings = {"cpp.dynamic_threads": True}
-    torch._inductor.aoti_compile_and_package(
-        exported, package_path=str(file), inductor_configs=settings
-    )
+    torch._inductor.aoti_compile_and_package(exported, package_path=str(file), inductor_configs=settings)
 
 
 def examples(inputs: Sequence[TensorOf]) -> list[torch.Tensor]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recsys.export.compiled import EmbeddedTensors, Package, RankingArithmetic, load_package
+from recsys.export.compiled import Package, load_package
 from recsys.export.differences import Comparison, Features, ParityError
 from recsys.export.options import ExportOptions
 from recsys.export.recorded import Asked, Record, Recorder
@@ -52,6 +52,10 @@ class PackageGate:
         """The package, loaded."""
         return load_package(self.folder / self.package.file)
 
+    @property
+    def _arithmetic(self) -> Any:
+        return self.package.module
+
     @torch.no_grad()
     def check(self, asked: Sequence[Asked]) -> float:
         """The largest difference of what the package answers to what the trained model does.
@@ -64,6 +68,8 @@ class PackageGate:
             tensors = self.tensors(requests)
             comparison = self._comparison(requests, tensors)
             comparison.check_inputs()
+            # Only now: what was encoded otherwise may lie beyond its table.
+            comparison.found.embedded = self._arithmetic.embedded(tensors)
             expected, found = self.expected(requests), self.scores(self.run(tensors))
             largest = max(largest, comparison.check_scores(expected, found, tolerance=self.tolerance))
             for row in range(min(_SINGLE, len(requests))):
@@ -87,10 +93,12 @@ class PackageGate:
         batch = requests.batch
         if not self.recorder.is_ranking:
             return self.scores(cast(RetrievalModel, self.model).encode_queries(batch))
-        answers = cast(RankingArithmetic, self.package.module).answers
+        answers = self._arithmetic.answers
         if isinstance(self.model, MultiTaskModel):
-            return answers(self.model.every_head(batch))
-        return answers(cast(RankingModel, self.model).forward(batch))
+            found: torch.Tensor = answers(self.model.every_head(batch))
+        else:
+            found = answers(cast(RankingModel, self.model).forward(batch))
+        return found
 
     def scores(self, answers: torch.Tensor) -> torch.Tensor:
         """Answers of a ranking model as they are; of vectors [B, D], the scores [B, N] of some items."""
@@ -102,7 +110,9 @@ class PackageGate:
         catalogue: torch.Tensor = self.program.candidates
         return catalogue[torch.linspace(0, len(catalogue) - 1, min(_FEW_ITEMS, len(catalogue))).long()]
 
-    def passed(self, asked: Sequence[Asked], manifest: dict[str, Any], options: ExportOptions) -> list[Record]:
+    def passed(
+        self, asked: Sequence[Asked], manifest: dict[str, Any], options: ExportOptions
+    ) -> list[Record]:
         """Compiles and checks the package and describes it in the manifest; requests to record for it.
 
         Raises:
@@ -165,7 +175,7 @@ class PackageGate:
 
     def _comparison(self, requests: Asked, tensors: list[torch.Tensor]) -> Comparison:
         is_ranking = self.recorder.is_ranking
-        embedded = cast(EmbeddedTensors, self.package.module.embedded)
+        embedded = self._arithmetic.embedded
         bags = {
             entry.name: _bag(entry.form, given)
             for entry, given in zip(embedded.entries, embedded.given(tensors), strict=True)
@@ -178,7 +188,7 @@ class PackageGate:
             requests=requests.rows() if is_ranking else requests.queries(),
             batch=requests.batch,
             embedded=embed(self.model, requests.batch),
-            found=Features(bags, tensors[0], embedded(tensors)),
+            found=Features(bags, tensors[0], {}),
             schema=self.recorder.dataset.schema,
             roles=roles,
         )

@@ -82,9 +82,9 @@ class PackageTensors(nn.Module):
         return found
 
 
-def padded(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+def padded(values: torch.Tensor, lengths: torch.Tensor, shortest: int = _SHORTEST) -> torch.Tensor:
     """Rows [G, L] of G bags, zeros behind their ends."""
-    longest = _SHORTEST
+    longest = shortest
     if lengths.numel() > 0:
         longest = max(longest, int(lengths.max()))
     rows = torch.zeros(lengths.numel(), longest, dtype=torch.int64)
@@ -92,14 +92,14 @@ def padded(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     return rows
 
 
-def padded_events(tensors: List[torch.Tensor]) -> List[torch.Tensor]:
+def padded_events(tensors: List[torch.Tensor], shortest: int = _SHORTEST) -> List[torch.Tensor]:
     """What a query tower reads of histories (`recsys.export.queries`), each as long as a package wants it.
 
     Nothing before the end of a history can see what stands behind it.
     """
     if len(tensors) == 0:
         return tensors
-    lacking = max(_SHORTEST - tensors[0].size(1), 0)
+    lacking = max(shortest - tensors[0].size(1), 0)
     return [
         torch.nn.functional.pad(tensors[0], [0, 0, 0, lacking]),
         torch.nn.functional.pad(tensors[1], [0, lacking]),
