@@ -1,4 +1,4 @@
-"""Latency of a bundle: raw request in, raw item ids out, one core, one request at a time, by size of catalogue.
+"""Latency of a bundle, raw request in, raw item ids out, one at a time on one core, by size of catalogue.
 
 500 candidates of a two-tower model, ranked by Wide & Deep, for a user with a history of 50. Beside it the
 trained models in Python doing the same; the ranker's arithmetic alone in TorchScript, AOTInductor and ONNX
@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,7 +98,7 @@ def _of_rankers(items: int, rounds: Sequence[dict[str, list[float]]]) -> list[Fi
 
 
 def _load(asked: Sequence[str], seconds: float) -> tuple[float, float, float]:
-    """Requests a second of one process and of two at once, and the 99 % quantile of the two's milliseconds."""
+    """Requests a second of one process and of two at once, and the 99 % quantile of milliseconds of both."""
     alone, both = (_answered(asked, seconds, processes) for processes in (1, 2))
     return len(alone) / seconds, len(both) / seconds, float(np.quantile(both, 0.99))
 

@@ -10,6 +10,7 @@ Legend: N candidates.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -108,7 +109,7 @@ class Bundle:
         best = torch.sort(probabilities, stable=True, descending=True)[1][:LISTED]
         retrieval.item_ids.ids_of(rows[best])
         times.append(clock())
-        return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
 class Rankers:

@@ -1,7 +1,7 @@
 """A shop of any size, its two models and their bundle: what `benchmarks.serve` asks for recommendations.
 
-Run as `python -m benchmarks.serve_world PREPARED FOLDER`, it makes the models, exports them into FOLDER by the
-real export, and prints FOLDER. Latency does not ask whether a model has learnt: the weights are drawn, those
+Run as `python -m benchmarks.serve_world PREPARED FOLDER`, it makes the models, exports them into FOLDER as
+any export does, and prints FOLDER. Latency does not ask whether a model has learnt: the weights are drawn, those
 of the large tables smaller, as training leaves them, so that what an item is like outweighs which one it is.
 """
 
@@ -138,7 +138,8 @@ def _skus(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
 def _lists(random: np.random.Generator, count: int, words: npt.NDArray[np.str_]) -> pa.Array:
     """One to four of the words for each."""
     ends = np.concatenate([[0], np.cumsum(random.integers(1, 5, count))]).astype(np.int32)
-    return pa.ListArray.from_arrays(ends, pa.array(words[random.integers(0, len(words), ends[-1])]))
+    chosen = pa.array(words).take(pa.array(random.integers(0, len(words), ends[-1])))
+    return pa.ListArray.from_arrays(ends, chosen)
 
 
 def stages(dataset: PreparedDataset) -> tuple[Stage, Stage]:

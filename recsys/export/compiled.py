@@ -1,4 +1,4 @@
-"""Package: the arithmetic of a bundle compiled ahead of time, `export.format=aoti`; a `.pt2` file for each model.
+"""Package: a model's arithmetic compiled ahead of time, `export.format=aoti`, a `.pt2` file of the bundle.
 
 The TorchScript file keeps what strings and dictionaries need: it makes the tensors that a package takes, raw
 values read and looked up. A newcomer's whole program, in a Python that has torch and nothing else:
@@ -38,7 +38,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch._inductor
 from torch import nn
+from torch._inductor.utils import fresh_cache
 
 from recsys.export.build import frozen
 from recsys.export.inputs import CrossLookup, EachLookup, Inputs, Lookup, mean_of_bags, restored
@@ -95,14 +97,15 @@ class Package:
             ValueError: torch can't trace the model, or there is no C++ compiler.
         """
         try:
-            with warnings.catch_warnings(), torch.no_grad():
+            # What it compiles from, the weights among it, shall not stay behind.
+            with warnings.catch_warnings(), fresh_cache(), torch.no_grad():
                 warnings.simplefilter("ignore")
                 _compile(self, folder / self.file)
         except Exception as error:
             said = str(error).strip().splitlines() or [""]
             raise ValueError(
-                f"`export.format=aoti` needs a model that torch.export can trace and a C++ compiler (g++), but "
-                f"torch {torch.__version__} did not compile `{self.file}`: {type(error).__name__}: {said[0]}; "
+                f"`export.format=aoti` needs a model that torch.export can trace, and a C++ compiler; torch "
+                f"{torch.__version__} did not compile `{self.file}`: {type(error).__name__}: {said[0]}; "
                 "export with `export.format=torchscript`, which serves the same answers"
             ) from error
 
