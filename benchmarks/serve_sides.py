@@ -70,18 +70,33 @@ class Eager:
         return [self.item_ids[row] for row in rows[0][best].tolist()]
 
 
-class Bundle:
+class Served:
     """The bundle as a server calls it, and its parts one after the other."""
 
     def __init__(self, folder: Path) -> None:
-        self.program = torch.jit.load(str(folder / "recommender.pt"))
+        from recsys.serving.bundle import Bundle
+
+        self.bundle = Bundle.open(folder, threads=1)
+        self.program = self.bundle.program
 
     def recommend(self, request: Request) -> list[Any]:
         """Raw ids of the items to show."""
-        ids: list[Any] = self.program.recommend(
-            request["user"], request["history"], LISTED, request["context"]
-        )[0]
+        user, history, context = request["user"], request["history"], request["context"]
+        ids: list[Any] = self.bundle.recommend(user, history, LISTED, context)[0]
         return ids
+
+    def nearest(self, vector: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Catalogue rows of the candidates, best first."""
+        rows = None
+        if self.bundle.index is not None:
+            rows = self.bundle.index.near(vector, CANDIDATES, excluded=seen)
+        retrieval = self.program.retrieval
+        found: torch.Tensor = (
+            retrieval.best(vector, seen, CANDIDATES, None)
+            if rows is None
+            else retrieval.best_among(vector, rows, seen, CANDIDATES)
+        )[0]
+        return found
 
     def parts(self, request: Request) -> list[float]:
         """Seconds of each of `PARTS`; what they leave of a request is its overhead."""
@@ -96,7 +111,7 @@ class Bundle:
             embedded, dense, past, None, None, [request["context"]], retrieval.candidates
         )[0]
         times.append(clock())
-        rows, _ = retrieval.best(vector, past[0], CANDIDATES)
+        rows = self.nearest(vector, past[0])
         times.append(clock())
         bags, dense = self.program.ranker_features(
             request["user"], request["context"], request["history"], rows
@@ -115,7 +130,7 @@ class Bundle:
 class Rankers:
     """The ranking model's arithmetic for the candidates of one request, by everything that can run it."""
 
-    def __init__(self, bundle: Bundle, folder: Path, prepared: Path) -> None:
+    def __init__(self, served: Served, folder: Path, prepared: Path) -> None:
         from recsys.data.dataset import PreparedDataset
         from recsys.export.build import build_program
         from recsys.export.compiled import load_package, package_of
@@ -124,7 +139,8 @@ class Rankers:
         model = stages(dataset)[1].model
         program = build_program(model, dataset, history_length=HISTORY)
         package = package_of(program, model, dataset.schema)
-        self.program = bundle.program
+        self.served = served
+        self.program = served.program
         self.arithmetic = package.module.eval()
         self.compiled = load_package(folder / package.file)
         self.session = onnx_session(package, folder / "ranking.onnx")
@@ -134,7 +150,7 @@ class Rankers:
         user, context, history = request["user"], request["context"], request["history"]
         past = self.program.retrieval.known.history_rows([history])
         vector = self.program.retrieval.encode_user(user, history, context)
-        rows, _ = self.program.retrieval.best(vector, past[0], CANDIDATES)
+        rows = self.served.nearest(vector, past[0])
         bags, dense = self.program.ranker_features(user, context, history, rows)
         tensors = self.program.inputs_of_candidates(user, context, history, rows)
         names = [one.name for one in self.session.get_inputs()]
@@ -186,14 +202,14 @@ def timed_rankers(rankers: Rankers, asked: Sequence[Request]) -> dict[str, list[
     return found
 
 
-def measured(bundle: Bundle, asked: argparse.Namespace, made: list[Request]) -> dict[str, Any]:
+def measured(served: Served, asked: argparse.Namespace, made: list[Request]) -> dict[str, Any]:
     """Milliseconds by side and round, of the rankers, and of the parts of a request."""
-    eager, rankers = Eager(asked.prepared), Rankers(bundle, asked.bundle, asked.prepared)
-    sides = {"bundle": bundle.recommend, "eager": eager.recommend}
+    eager, rankers = Eager(asked.prepared), Rankers(served, asked.bundle, asked.prepared)
+    sides = {"bundle": served.recommend, "eager": eager.recommend}
     for request in made[:_WARMUP]:
         for recommend in sides.values():
             recommend(request)
-        bundle.parts(request)
+        served.parts(request)
     timed_rankers(rankers, made[:_WARMUP])
     rounds = []
     for _ in range(asked.rounds):
@@ -207,16 +223,16 @@ def measured(bundle: Bundle, asked: argparse.Namespace, made: list[Request]) -> 
     }
 
 
-def load(bundle: Bundle, seconds: float, made: list[Request]) -> dict[str, Any]:
+def load(served: Served, seconds: float, made: list[Request]) -> dict[str, Any]:
     """Milliseconds of every request that was answered in `seconds`, from a line on stdin on."""
     for request in made[:_WARMUP]:
-        bundle.recommend(request)
+        served.recommend(request)
     print("ready", flush=True)
     sys.stdin.readline()
     found: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        found += timed(bundle.recommend, [made[len(found) % len(made)]])
+        found += timed(served.recommend, [made[len(found) % len(made)]])
     return {"milliseconds": found}
 
 
@@ -234,8 +250,8 @@ def main() -> None:
     os.sched_setaffinity(0, {cores[asked.core % len(cores)]})
     torch.set_num_threads(1)
     made = requests(asked.folder, items=asked.items, users=asked.users)[: asked.requests]
-    bundle = Bundle(asked.bundle)
-    found = load(bundle, asked.load, made) if asked.load else measured(bundle, asked, made)
+    served = Served(asked.bundle)
+    found = load(served, asked.load, made) if asked.load else measured(served, asked, made)
     print(json.dumps(found))
 
 

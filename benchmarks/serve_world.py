@@ -1,8 +1,9 @@
 """A shop of any size, its two models and their bundle: what `benchmarks.serve` asks for recommendations.
 
 Run as `python -m benchmarks.serve_world PREPARED FOLDER`, it makes the models, exports them into FOLDER as
-any export does, and prints FOLDER. Latency does not ask whether a model has learnt: the weights are drawn, those
-of the large tables smaller, as training leaves them, so that what an item is like outweighs which one it is.
+any export does, and prints FOLDER. Latency does not ask whether a model has learnt: the weights are drawn,
+those of the large tables smaller, as training leaves them, so that what an item is like outweighs which one it
+is.
 """
 
 from __future__ import annotations

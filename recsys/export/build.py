@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
+from recsys.export.attributes import filters_of
 from recsys.export.columns import AlwaysStored, DenseColumn, GivenOrStored, StoredBags
 from recsys.export.encoders import bag_encoder, number_encoder
 from recsys.export.fields import PER_SECOND, Fields, fields_of
@@ -97,6 +98,7 @@ def _retrieval_program(
         query=query,
         candidate=Network(builder.inputs(CANDIDATE_ROLES), _trained(model.candidate_tower)),
         candidates=catalogue_vectors(model, dataset),
+        filters=filters_of(dataset, fields),
         read_fields=fields.read(dataset.schema),
     )
 

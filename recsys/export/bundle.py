@@ -28,6 +28,8 @@ What holds for both:
   stands for an empty list: torch can't hand over an empty list there.
 - Strings of digits do for integer ids, integers for string ids.
 - A list where one value belongs is an error that names the field.
+- `where={"genres": ["Drama", "War"], "year": [1994]}` lists items of that year that are drama or war; after
+  `model.set_available([242], False)` item 242 is not recommended. Lists are shorter only where less is left.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ from recsys.export.build import build_program, scripted, statistics_before
 from recsys.export.compiled import package_of
 from recsys.export.compiled_gate import PackageGate
 from recsys.export.fields import fields_of
+from recsys.export.index import check_index, ship_index
 from recsys.export.observed import Log, statistics_of
 from recsys.export.observing import check_observing
 from recsys.export.options import ExportOptions
@@ -89,9 +92,11 @@ def export_run(
 
     Raises:
         ParityError: the file answers otherwise than the model, or needs more than torch; nothing is written.
-        ValueError: the dataset has no test rows to check on, or the model does not compile.
+        ValueError: the dataset has no test rows to check on; the model does not compile; or the index can't be
+            had, see `ship_index`.
     """
     options = options or ExportOptions()
+    check_index(options)
     given = dict(provenance or {})
     config, source = given.pop("config", {}), given.pop("source", None)
     trained = model.eval()
@@ -113,6 +118,8 @@ def export_run(
         record(program, requests, temporary)
         check_in_fresh_process(file, tolerance=options.tolerance)
         extra["file"] = name
+        if not recorder.is_ranking:
+            extra["index"] = ship_index(program, asked[0], temporary, options)
         extra.update(describe_part(model, dataset, history_length=history_length))
         extra["quantize"] = describe_rounding(
             trained, model, dataset, options.quantize, history_length=history_length

@@ -116,6 +116,19 @@ class SequenceHead(nn.Module):
 
 
 @torch.jit.interface
+class AttributeIndex(nn.Module):
+    """Raw values of an item attribute -> the items that hold them; see `recsys.export.filters`."""
+
+    def rows_of_any(self, given: List[Any]) -> torch.Tensor:  # type: ignore[empty-body]
+        """Catalogue rows of the items that hold any of the values."""
+        pass
+
+    def add(self, given: List[Any], rows: List[int]) -> None:
+        """Takes up the values of items that were not there before."""
+        pass
+
+
+@torch.jit.interface
 class QueryNetwork(nn.Module):
     """A query tower; see `recsys.export.queries`."""
 

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 TableType = Literal["float32", "float16", "int8"]
 Format = Literal["torchscript", "aoti"]
+IndexChoice = Literal["auto", "exact", "hnsw", "ivf_pq"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,10 @@ class ExportOptions:
         quantize: how embedding tables are stored, `float32`, `float16` or `int8`; the manifest says how many
             bytes they take and what it costs on the test split.
         format: `torchscript`, or `aoti` for compiled packages beside it; see `recsys.export.compiled`.
+        index: how the catalogue is searched where FAISS is there: `exact`; `hnsw` or `ivf_pq`, an index
+            beside the file; `auto`, what is measured to be quickest. The file itself searches exactly.
+        min_recall: share of the best items that an index must find, on test requests; see
+            `recsys.export.index`.
     """
 
     parity_rows: int = 300
@@ -33,6 +38,8 @@ class ExportOptions:
     diversity: float = 0.0
     quantize: TableType = "float32"
     format: Format = "torchscript"
+    index: IndexChoice = "auto"
+    min_recall: float = 0.99
 
     def __post_init__(self) -> None:
         for name in ("parity_rows", "k", "recorded_requests", "num_candidates"):
@@ -46,3 +53,7 @@ class ExportOptions:
             raise ValueError(f"`export.quantize` must be one of {get_args(TableType)}, got {self.quantize!r}")
         if self.format not in get_args(Format):
             raise ValueError(f"`export.format` must be one of {get_args(Format)}, got {self.format!r}")
+        if self.index not in get_args(IndexChoice):
+            raise ValueError(f"`export.index` must be one of {get_args(IndexChoice)}, got {self.index!r}")
+        if not 0 < self.min_recall <= 1:
+            raise ValueError(f"`export.min_recall` must lie above 0 and at most at 1, got {self.min_recall}")

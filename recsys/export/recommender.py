@@ -36,6 +36,7 @@ from recsys.export.bundle import (
 from recsys.export.compiled import package_of
 from recsys.export.compiled_gate import PackageGate
 from recsys.export.composed import RECOMMENDER_FILE, ask_both, check_two_stage
+from recsys.export.index import check_index, ship_index
 from recsys.export.options import ExportOptions
 from recsys.export.parity import Parity
 from recsys.export.recorded import Record
@@ -73,9 +74,11 @@ def export_two_stage(
 
     Raises:
         ParityError: the file answers otherwise than the models, or needs more than torch; nothing is written.
-        ValueError: the two can't work together, a model does not compile, or there is nothing to check on.
+        ValueError: the two can't work together, a model does not compile, there is nothing to check them on,
+            or the index can't be had.
     """
     options = options or ExportOptions()
+    check_index(options)
     trained = {"retrieval": retrieval, "ranking": ranking}
     stages = {
         name: dataclasses.replace(one, model=with_rounded_tables(one.model.eval(), options.quantize))
@@ -105,6 +108,10 @@ def export_two_stage(
                 gate = PackageGate(packages[name], temporary, stage.model, part, recorder, options.tolerance)
                 asked_again += gate.passed(asked, extra, options)
             requests += of_stage(name, asked_again)
+            if name == "retrieval":
+                extra["index"] = ship_index(
+                    program.retrieval, asked[0], temporary, options, k=options.num_candidates
+                )
         both = ask_both(*stages.values(), num_rows=options.parity_rows)
         parities["two_stage"] = check_two_stage(
             stages["retrieval"], stages["ranking"], program, both, options

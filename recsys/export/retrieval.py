@@ -8,16 +8,21 @@ Legend: B queries, N items, D dimension of the vectors, I catalogue rows, K cut-
 # ruff: noqa: UP006, UP035, UP045 (scripted)
 # mypy: no-warn-return-any
 
+import math
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, cast
 
 import torch
 from torch import nn
 
+from recsys.export.filters import Filters
 from recsys.export.inputs import Inputs, Network
 from recsys.export.interfaces import QueryNetwork
 from recsys.export.known import Known, unread
-from recsys.export.search import best_items
+from recsys.export.search import best_items, best_left
 from recsys.export.tensors import PackageTensors, no_package, padded_events
+
+# Of more of the catalogue than this share, scoring all and masking is quicker than picking rows to score.
+_FEW = 0.3
 
 
 class RetrievalProgram(nn.Module):
@@ -30,6 +35,7 @@ class RetrievalProgram(nn.Module):
         query: a `QueryNetwork`.
         candidate: the tower behind its inputs.
         candidates: [I, D] vectors of the catalogue.
+        filters: what of it may be recommended.
         read_fields: fields that any record may hold to some effect.
     """
 
@@ -48,6 +54,7 @@ class RetrievalProgram(nn.Module):
         query: nn.Module,
         candidate: Network,
         candidates: torch.Tensor,
+        filters: Filters,
         read_fields: List[str],
     ) -> None:
         super().__init__()
@@ -57,6 +64,8 @@ class RetrievalProgram(nn.Module):
         self.query = cast(QueryNetwork, query)
         self.candidate = candidate
         self.register_buffer("candidates", candidates)
+        self.filters = filters
+        self.few = _FEW
         self.read_fields = read_fields
         # Where there is one; see `recsys.export.compiled`.
         self.package: PackageTensors | None = None
@@ -140,6 +149,7 @@ class RetrievalProgram(nn.Module):
         exclude: Optional[List[Any]] = None,
         history_times: Optional[List[Any]] = None,
         history_liked: Optional[List[bool]] = None,
+        where: Optional[Dict[str, List[Any]]] = None,
     ):
         """Raw ids of the k best items and their scores, best first; fewer where fewer are left.
 
@@ -151,6 +161,7 @@ class RetrievalProgram(nn.Module):
             exclude: raw ids of further items that must not be recommended.
             history_times: see `encode_user`.
             history_liked: see `encode_user`.
+            where: raw values by attribute of the items; of each attribute, an item must hold one of them.
         """
         found, scores = self.nearest(
             [user],
@@ -160,6 +171,7 @@ class RetrievalProgram(nn.Module):
             [exclude] if exclude is not None else None,
             [history_times] if history_times is not None else None,
             [history_liked] if history_liked is not None else None,
+            where,
         )
         listed: List[float] = scores[0].tolist()
         return self.item_ids.ids_of(found[0]), listed
@@ -174,10 +186,34 @@ class RetrievalProgram(nn.Module):
         excludes: Optional[List[List[Any]]] = None,
         history_times: Optional[List[List[Any]]] = None,
         history_liked: Optional[List[List[bool]]] = None,
+        where: Optional[Dict[str, List[Any]]] = None,
     ):
-        """Lists of raw item ids and of scores, one for each user; arguments as of `recommend`."""
+        """Lists of raw item ids and of scores, one for each user; arguments as of `recommend`.
+
+        `where` holds for all of them.
+        """
         given = self.each_or_nothing(contexts, len(users))
-        found, scores = self.nearest(users, histories, k, given, excludes, history_times, history_liked)
+        found, scores = self.nearest(
+            users, histories, k, given, excludes, history_times, history_liked, where
+        )
+        return self.listed(found, scores)
+
+    @torch.jit.export
+    def set_available(self, item_ids: List[Any], available: bool) -> int:
+        """Says whether items may be recommended from now on; all may at first. Not safe among threads.
+
+        Args:
+            item_ids: raw ids; those that the catalogue does not know do nothing.
+            available: whether they may.
+
+        Returns:
+            How many of them the catalogue knows.
+        """
+        rows = self.known.rows_of_items(item_ids)
+        return self.filters.set_available(rows, available, self.candidates.size(0))
+
+    def listed(self, found: List[torch.Tensor], scores: List[torch.Tensor]):  # type: ignore[no-untyped-def]
+        """Lists of raw item ids and of scores, of lists of catalogue rows and of scores."""
         listed: List[List[float]] = []
         for one in scores:
             numbers: List[float] = one.tolist()
@@ -193,31 +229,75 @@ class RetrievalProgram(nn.Module):
         excludes: Optional[List[List[Any]]],
         times: Optional[List[List[Any]]],
         liked: Optional[List[List[bool]]],
+        where: Optional[Dict[str, List[Any]]],
     ) -> Tuple[List[torch.Tensor], List[torch.Tensor]]:
         """Catalogue rows and scores of the k best items for each user, best first."""
-        past = self.known.history_rows(histories)
-        vectors = self.encode_queries(users, past, contexts, times, liked)
-        seen = torch.split_with_sizes(past[0], [len(history) for history in histories])
-        if excludes is not None and len(excludes) != len(users):
-            raise ValueError(
-                f"`excludes` must have a list for each of the {len(users)} users, got {len(excludes)}"
-            )
+        vectors, excluded = self.questions(users, histories, contexts, excludes, times, liked)
+        allowed = self.allowed(where)
         found: List[torch.Tensor] = []
         scores: List[torch.Tensor] = []
         for position in range(len(users)):
-            excluded = seen[position]
-            if excludes is not None:
-                excluded = torch.cat([excluded, self.known.rows_of_items(excludes[position])])
-            best, best_scores = self.best(vectors[position], excluded, k)
+            best, best_scores = self.best(vectors[position], excluded[position], k, allowed)
             found.append(best)
             scores.append(best_scores)
         return found, scores
 
-    def best(self, vector: torch.Tensor, excluded: torch.Tensor, k: int) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Catalogue rows and scores of the k best items."""
-        if k < 1:
-            raise ValueError(f"`k` must be at least 1, got {k}")
-        return best_items(torch.mv(self.candidates, vector), excluded, k)
+    def questions(
+        self,
+        users: List[Dict[str, Any]],
+        histories: List[List[Any]],
+        contexts: List[Dict[str, Any]],
+        excludes: Optional[List[List[Any]]],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+    ) -> Tuple[torch.Tensor, List[torch.Tensor]]:
+        """What is searched for: vectors [B, D], and the catalogue rows that each list must not hold."""
+        past = self.known.history_rows(histories)
+        vectors = self.encode_queries(users, past, contexts, times, liked)
+        excluded = list(torch.split_with_sizes(past[0], [len(history) for history in histories]))
+        if excludes is not None:
+            if len(excludes) != len(users):
+                raise ValueError(
+                    f"`excludes` must have a list for each of the {len(users)} users, got {len(excludes)}"
+                )
+            both: List[torch.Tensor] = []
+            for position, ids in enumerate(excludes):
+                both.append(torch.cat([excluded[position], self.known.rows_of_items(ids)]))
+            excluded = both
+        return vectors, excluded
+
+    def allowed(self, where: Optional[Dict[str, List[Any]]]) -> Optional[torch.Tensor]:
+        """[I] whether each item may be recommended; None when all of them may."""
+        return self.filters.allowed(where, self.candidates.size(0))
+
+    def best(
+        self, vector: torch.Tensor, excluded: torch.Tensor, k: int, allowed: Optional[torch.Tensor]
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Catalogue rows and scores of the k best items.
+
+        Args:
+            vector: [D] of a user.
+            excluded: catalogue rows that must not be among them, repeats allowed.
+            k: at least 1.
+            allowed: see `allowed`.
+        """
+        check_k(k)
+        if allowed is not None and int(allowed.sum()) <= self.few * allowed.numel():
+            return self.best_among(vector, torch.nonzero(allowed).flatten(), excluded, k)
+        scores = torch.mv(self.candidates, vector)
+        if allowed is not None:
+            scores.masked_fill_(torch.logical_not(allowed), -math.inf)
+        return best_items(scores, excluded, k)
+
+    def best_among(
+        self, vector: torch.Tensor, rows: torch.Tensor, excluded: torch.Tensor, k: int
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """The same among some catalogue rows alone [N], ascending and without row 0."""
+        check_k(k)
+        scores = torch.mv(self.candidates[rows], vector)
+        scores.masked_fill_(torch.isin(rows, excluded), -math.inf)
+        positions, best_scores = best_left(scores, k)
+        return rows[positions], best_scores
 
     @torch.jit.export
     def unread_fields(self, record: Dict[str, Any]) -> List[str]:
@@ -277,3 +357,9 @@ class RetrievalProgram(nn.Module):
             return records
         nothing: Dict[str, Any] = {}
         return [nothing for _ in range(count)]
+
+
+def check_k(k: int) -> None:
+    """Raises when a list of so many items makes no sense."""
+    if k < 1:
+        raise ValueError(f"`k` must be at least 1, got {k}")

@@ -2,7 +2,7 @@
 
 Gives what `recsys.retrieval.exact` gives: row 0 and excluded rows never, ties by the lower row.
 
-Legend: I catalogue rows, K cut-off.
+Legend: I catalogue rows, N positions, K cut-off.
 """
 # ruff: noqa: UP006, UP035 (scripted)
 
@@ -25,18 +25,25 @@ def best_items(scores_I: torch.Tensor, excluded: torch.Tensor, k: int) -> Tuple[
     """
     scores_I[0] = -math.inf
     scores_I[excluded] = -math.inf
-    group = int(math.sqrt(scores_I.numel() / k))
+    return best_left(scores_I, k)
+
+
+def best_left(scores_N: torch.Tensor, k: int) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Positions and scores [K] of the k best, best first, but for what has a score of minus infinity."""
+    if scores_N.numel() == 0:
+        return torch.zeros(0, dtype=torch.int64), scores_N
+    group = int(math.sqrt(scores_N.numel() / k))
     # The k groups of neighbours with the highest maxima hold the k best: a fast pass and two small searches.
-    if scores_I.numel() >= 4096 and group >= 4:
-        num_groups = scores_I.numel() // group
-        maxima = scores_I[: num_groups * group].view(num_groups, group).amax(dim=1)
+    if scores_N.numel() >= 4096 and group >= 4:
+        num_groups = scores_N.numel() // group
+        maxima = scores_N[: num_groups * group].view(num_groups, group).amax(dim=1)
         chosen = torch.sort(best_positions(maxima, k))[0]
         searched = (chosen.unsqueeze(1) * group + torch.arange(group)).flatten()
-        searched = torch.cat([searched, torch.arange(num_groups * group, scores_I.numel())])
-        positions = searched[best_positions(scores_I[searched], k)]
+        searched = torch.cat([searched, torch.arange(num_groups * group, scores_N.numel())])
+        positions = searched[best_positions(scores_N[searched], k)]
     else:
-        positions = best_positions(scores_I, k)
-    scores = scores_I[positions]
+        positions = best_positions(scores_N, k)
+    scores = scores_N[positions]
     left = scores > -math.inf
     return positions[left], scores[left]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recsys.data.dataset import PreparedDataset
+from recsys.export.attributes import attributes_of
 from recsys.export.fields import Fields, fields_of
 from recsys.schema.features import ALL_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID, Feature, Role
 from recsys.schema.labels import MAIN, AuxiliaryLabel
@@ -57,7 +58,8 @@ def signature(
             HISTORY: history,
         }
         return {"methods": _ranking_methods(labels), "row": row}
-    return {"methods": _retrieval_methods(_id_type(dataset, ITEM_ID)), HISTORY: history} | records
+    methods = _retrieval_methods(_id_type(dataset, ITEM_ID), list(attributes_of(dataset, fields)))
+    return {"methods": methods, HISTORY: history} | records
 
 
 def _fields(dataset: PreparedDataset, fields: Fields, role: Role) -> dict[str, Any]:
@@ -148,7 +150,9 @@ def two_stage_signature(
         "meaning": f"what the user liked before; the models see the latest {seen}",
         "when_missing": "no history",
     }
-    return {"methods": _two_stage_methods(_id_type(retrieval, ITEM_ID), defaults), HISTORY: history} | records
+    filtered = attributes_of(retrieval, fields_of(retrieval.schema, retrieval.manifest["config"], flat=False))
+    methods = _two_stage_methods(_id_type(retrieval, ITEM_ID), defaults, list(filtered))
+    return {"methods": methods, HISTORY: history} | records
 
 
 def _of_either(described: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -198,9 +202,15 @@ def _query_arguments() -> dict[str, dict[str, Any]]:
     return {argument["name"]: argument for argument in arguments}
 
 
-def _retrieval_methods(item_id: str) -> dict[str, Any]:
+def _where(attributes: Sequence[str]) -> dict[str, Any]:
+    meaning = "raw values by attribute of the items; of each attribute, an item must hold one of them"
+    kind = "Optional[Dict[str, List[Any]]]"
+    return {**_argument("where", kind, meaning, default=None), "attributes": list(attributes)}
+
+
+def _retrieval_methods(item_id: str, attributes: Sequence[str]) -> dict[str, Any]:
     asked = _query_arguments()
-    listing = list(asked.values())
+    listing = [*asked.values(), _where(attributes)]
     encoding = [argument for name, argument in asked.items() if name not in ("k", "exclude")]
     item = _argument("item", "Dict[str, Any]", _RECORD["item"])
     listed = _listed(item_id)
@@ -217,11 +227,14 @@ def _retrieval_methods(item_id: str) -> dict[str, Any]:
         },
         "encode_users": {"arguments": _batched(encoding), "returns": "Tensor [B, D]"},
         "encode_items": {"arguments": _batched([item]), "returns": "Tensor [B, D]"},
+        "set_available": _set_available(),
         "unread_fields": _unread_fields("record"),
     }
 
 
-def _two_stage_methods(item_id: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _two_stage_methods(
+    item_id: str, defaults: Mapping[str, Any], attributes: Sequence[str]
+) -> dict[str, Any]:
     limits = {
         "num_candidates": ("Optional[int]", "how many of what is left are ranked, k at least"),
         "diversity": ("Optional[float]", "weight of variety, 0 to 1; 0 is the order of the probabilities"),
@@ -229,6 +242,7 @@ def _two_stage_methods(item_id: str, defaults: Mapping[str, Any]) -> dict[str, A
     listing = [
         *_query_arguments().values(),
         *(_argument(name, *limits[name], default=defaults[name]) for name in limits),
+        _where(attributes),
     ]
     listed = _listed(item_id)
     return {
@@ -241,6 +255,7 @@ def _two_stage_methods(item_id: str, defaults: Mapping[str, Any]) -> dict[str, A
             "arguments": _batched(listing),
             "returns": f"Tuple[List[{listed}], List[List[float]], List[List[float]], List[List[str]]]",
         },
+        "set_available": _set_available(),
         "observe": _observe(),
         "unread_fields": _unread_fields("record"),
     }
@@ -279,6 +294,16 @@ def _ranking_methods(labels: Sequence[AuxiliaryLabel]) -> dict[str, Any]:
     }
 
 
+def _set_available() -> dict[str, Any]:
+    return {
+        "arguments": [
+            _argument("item_ids", "List[Any]", "raw item ids; unknown ones do nothing", shape=["N"]),
+            _argument("available", "bool", "whether they may be recommended; all may at first"),
+        ],
+        "returns": "int: how many of them the catalogue knows",
+    }
+
+
 def _observe() -> dict[str, Any]:
     meaning = "events in the order of time, with `label`"
     return {
@@ -305,7 +330,7 @@ _PLURALS = {
     "exclude": "excludes",
     "item": "items",
 }
-_OF_ALL = ("k", "num_candidates", "diversity")
+_OF_ALL = ("k", "num_candidates", "diversity", "where")
 
 
 def _batched(arguments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -70,6 +70,7 @@ class TwoStageProgram(nn.Module):
         history_liked: Optional[List[bool]] = None,
         num_candidates: Optional[int] = None,
         diversity: Optional[float] = None,
+        where: Optional[Dict[str, List[Any]]] = None,
     ):
         """Raw ids, probabilities, retrieval scores and sources of the k items to show, best first.
 
@@ -83,6 +84,8 @@ class TwoStageProgram(nn.Module):
             history_liked: whether each of them was; the ranking model is shown those alone.
             num_candidates: how many of what is left are ranked, k at least.
             diversity: see `recsys.export.diverse.choose`.
+            where: raw values by attribute of the items, as the retrieval model's catalogue has them; of each
+                attribute, an item must hold one of them.
         """
         nothing: Dict[str, Any] = {}
         rows, probabilities, scores, sources = self.lists(
@@ -95,6 +98,7 @@ class TwoStageProgram(nn.Module):
             [history_liked] if history_liked is not None else None,
             num_candidates,
             diversity,
+            where,
         )
         return self.retrieval.item_ids.ids_of(rows[0]), probabilities[0], scores[0], sources[0]
 
@@ -110,6 +114,7 @@ class TwoStageProgram(nn.Module):
         history_liked: Optional[List[List[bool]]] = None,
         num_candidates: Optional[int] = None,
         diversity: Optional[float] = None,
+        where: Optional[Dict[str, List[Any]]] = None,
     ):
         """Lists of ids, probabilities, retrieval scores and sources, one for each user; see `recommend`."""
         rows, probabilities, scores, sources = self.lists(
@@ -122,6 +127,7 @@ class TwoStageProgram(nn.Module):
             history_liked,
             num_candidates,
             diversity,
+            where,
         )
         return self.retrieval.item_ids.lists_of(rows), probabilities, scores, sources
 
@@ -136,15 +142,29 @@ class TwoStageProgram(nn.Module):
         liked: Optional[List[List[bool]]],
         num_candidates: Optional[int],
         diversity: Optional[float],
+        where: Optional[Dict[str, List[Any]]],
     ) -> Tuple[List[torch.Tensor], List[List[float]], List[List[float]], List[List[str]]]:
         """Catalogue rows, probabilities, retrieval scores and sources of the items to show, by user."""
-        wanted = self.num_candidates if num_candidates is None else num_candidates
-        weight = self.diversity if diversity is None else diversity
-        check_limits(k, wanted, weight)
+        wanted = self.wanted(k, num_candidates, diversity)
         # What may not be shown is left out before the search, so that it takes no candidate's place.
-        found, found_scores = self.retrieval.nearest(
-            users, histories, max(k, wanted), contexts, excludes, times, liked
+        found, scores = self.retrieval.nearest(
+            users, histories, wanted, contexts, excludes, times, liked, where
         )
+        return self.ranked(users, histories, contexts, liked, found, scores, k, diversity)
+
+    def ranked(
+        self,
+        users: List[Dict[str, Any]],
+        histories: List[List[Any]],
+        contexts: List[Dict[str, Any]],
+        liked: Optional[List[List[bool]]],
+        found: List[torch.Tensor],
+        found_scores: List[torch.Tensor],
+        k: int,
+        diversity: Optional[float],
+    ) -> Tuple[List[torch.Tensor], List[List[float]], List[List[float]], List[List[str]]]:
+        """The same, of candidates that were found, as catalogue rows and retrieval scores by user."""
+        weight = self.diversity if diversity is None else diversity
         if liked is not None and len(liked) != len(users):
             raise ValueError(
                 f"`history_liked` must be about {len(users)} histories, it is about {len(liked)}"
@@ -167,6 +187,12 @@ class TwoStageProgram(nn.Module):
             scores.append(listed_scores)
             sources.append(sources_of(chosen, ranked, k))
         return rows, probabilities, scores, sources
+
+    def wanted(self, k: int, num_candidates: Optional[int], diversity: Optional[float]) -> int:
+        """How many candidates a request for `k` items takes, when what it asks for makes sense."""
+        number = self.num_candidates if num_candidates is None else num_candidates
+        check_limits(k, number, self.diversity if diversity is None else diversity)
+        return max(k, number)
 
     def probabilities(
         self, user: Dict[str, Any], context: Dict[str, Any], history: List[Any], rows: torch.Tensor
@@ -201,6 +227,11 @@ class TwoStageProgram(nn.Module):
         if self.ranking.package is not None:
             return self.ranking.package(bags, dense)
         raise ValueError(no_package())
+
+    @torch.jit.export
+    def set_available(self, item_ids: List[Any], available: bool) -> int:
+        """Says whether items may be recommended from now on; see `recsys.export.retrieval`."""
+        return self.retrieval.set_available(item_ids, available)
 
     @torch.jit.export
     def observe(self, rows: List[Dict[str, Any]]) -> None:

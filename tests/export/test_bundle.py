@@ -274,7 +274,7 @@ def test_the_manifest_says_what_the_bundle_is(retrieval, ranking):
     signature = manifest["signature"]
     assert set(signature["methods"]) == {
         *("recommend", "recommend_batch", "encode_user", "encode_users", "encode_item", "encode_items"),
-        "unread_fields",
+        *("set_available", "unread_fields"),
     }
     assert signature["user"]["user_id"]["accepted_names"] == ["user_id", "uid"]
     assert signature["user"]["age"]["features"] == ["age", "age_group"]

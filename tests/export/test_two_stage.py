@@ -244,7 +244,7 @@ def test_the_signature_has_the_fields_of_either_model(mixed, recommender):
     # The sequence model reads nothing of a context but its time.
     assert signature["context"]["device"]["accepted_names"] == ["device"]
     methods = signature["methods"]
-    assert set(methods) == {"recommend", "recommend_batch", "observe", "unread_fields"}
+    assert set(methods) == {"recommend", "recommend_batch", "set_available", "observe", "unread_fields"}
     single = {argument["name"]: argument for argument in methods["recommend"]["arguments"]}
     assert single["num_candidates"]["default"] == 500
     assert single["diversity"]["default"] == 0.25

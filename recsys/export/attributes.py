@@ -1,0 +1,31 @@
+"""Item attributes that requests may filter by: raw columns of ids, single or several."""
+
+from __future__ import annotations
+
+from recsys.data.dataset import PreparedDataset
+from recsys.export.fields import Fields
+from recsys.export.filters import Attribute, Filters
+from recsys.export.recorded import raw_values
+from recsys.schema.features import ITEM_ID, Feature
+from recsys.schema.tables import RAW_PREFIX
+
+
+def attributes_of(dataset: PreparedDataset, fields: Fields) -> dict[str, Feature]:
+    """The feature that reads each attribute, by the name that requests call it."""
+    there = dataset.raw_items().column_names
+    found: dict[str, Feature] = {}
+    for feature in dataset.schema.features:
+        is_id = feature.role == "item" and feature.kind in ("id", "multi_id") and feature.name != ITEM_ID
+        if is_id and RAW_PREFIX + feature.column in there:
+            found.setdefault(fields.of(feature)[0], feature)
+    return found
+
+
+def filters_of(dataset: PreparedDataset, fields: Fields) -> Filters:
+    """Filters by the attributes of a dataset's catalogue."""
+    table = dataset.raw_items()
+    attributes = {
+        name: Attribute(feature, raw_values(table[RAW_PREFIX + feature.column]))
+        for name, feature in attributes_of(dataset, fields).items()
+    }
+    return Filters(dict(attributes), dataset.num_items)
