@@ -49,7 +49,8 @@ def _figures(settings: Settings, items: int) -> list[Figure]:
     ]
     measured = json.loads(run_command([*asked, "--core=0"], environment=_ONE_THREAD))
     rounds: list[dict[str, list[float]]] = measured["rounds"]
-    peer = serve_peer.milliseconds(settings, items=items, users=users, num_requests=num_requests)
+    raw = settings.cache / f"shop-{users}-{items}"
+    peer = serve_peer.milliseconds(settings, raw, num_requests=num_requests)
     if peer:
         rounds = [{**one, serve_peer.NAME: other} for one, other in zip(rounds, peer, strict=True)]
     loads = [_load(asked, seconds) for _ in range(settings.repeats)]

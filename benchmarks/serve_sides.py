@@ -174,7 +174,12 @@ def onnx_session(package: Any, file: Path) -> Any:
         for tensor in package.inputs
     ]
     torch.onnx.export(
-        package.module.eval(), (examples(package.inputs),), file, dynamo=True, dynamic_shapes=(shapes,)
+        package.module.eval(),
+        (examples(package.inputs),),
+        file,
+        dynamo=True,
+        dynamic_shapes=(shapes,),
+        verbose=False,
     )
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
@@ -216,7 +221,7 @@ def measured(served: Served, asked: argparse.Namespace, made: list[Request]) -> 
         found = {name: timed(recommend, made) for name, recommend in sides.items()}
         found |= timed_rankers(rankers, made[: len(made) // 5])
         rounds.append(found)
-    parts = [bundle.parts(request) for request in made]
+    parts = [served.parts(request) for request in made]
     return {
         "rounds": rounds,
         "parts": {name: [1000 * row[at] for row in parts] for at, name in enumerate(PARTS)},

@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("prepared", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--format", default="torchscript")
+    parser.add_argument("--index", default="auto")
     asked = parser.parse_args()
     from recsys.doctor import importing
 
@@ -176,7 +177,12 @@ def main() -> None:
         from recsys.export.options import ExportOptions
         from recsys.export.recommender import export_two_stage
     options = ExportOptions(
-        parity_rows=3, recorded_requests=6, num_candidates=CANDIDATES, k=LISTED, format=asked.format
+        parity_rows=20,
+        recorded_requests=6,
+        num_candidates=CANDIDATES,
+        k=LISTED,
+        format=asked.format,
+        index=asked.index,
     )
     shutil.rmtree(asked.folder, ignore_errors=True)
     print(export_two_stage(*stages(PreparedDataset.open(asked.prepared)), asked.folder, options=options))

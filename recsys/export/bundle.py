@@ -92,8 +92,8 @@ def export_run(
 
     Raises:
         ParityError: the file answers otherwise than the model, or needs more than torch; nothing is written.
-        ValueError: the dataset has no test rows to check on; the model does not compile; or the index can't be
-            had, see `ship_index`.
+        ValueError: the dataset has no test rows to check on; the model does not compile; or the index
+            can't be had, see `ship_index`.
     """
     options = options or ExportOptions()
     check_index(options)

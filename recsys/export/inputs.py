@@ -41,7 +41,10 @@ class Lookup(nn.Module):
     def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
         """[size, D]; one bag stands for all `size` examples."""
         values, lengths = bags[self.feature]
-        embedded = mean_of_bags(self.weight, self.scales, values, lengths)
+        if are_single(values, lengths):
+            embedded = restored(self.weight, self.scales, values)
+        else:
+            embedded = mean_of_bags(self.weight, self.scales, values, lengths)
         return embedded if embedded.size(0) == size else embedded.expand(size, -1)
 
 
@@ -181,6 +184,11 @@ def crossed(
     return cross_ids(found, num_rows)
 
 
+def are_single(values: torch.Tensor, lengths: torch.Tensor) -> bool:
+    """Whether every bag holds one row, which then is its mean."""
+    return values.numel() == lengths.numel() and bool((lengths == 1).all())
+
+
 def mean_of_bags(
     weight: torch.Tensor, scales: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor
 ) -> torch.Tensor:
@@ -202,7 +210,7 @@ def restored(weight: torch.Tensor, scales: torch.Tensor, rows: torch.Tensor) -> 
         scales: [R, 2] step and least value of each row of steps; empty for the others.
         rows: [V].
     """
-    found = weight[rows].float()
+    found = weight.index_select(0, rows).float()
     if scales.numel() == 0:
         return found
     return found * scales[rows, :1] + scales[rows, 1:]
