@@ -1,4 +1,4 @@
-"""A peer beside the bundle: RecTools, in an environment of its own, since it wants other versions than ours."""
+"""A peer of the bundle: RecTools, in an environment of its own, since it wants other versions than ours."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 
 def milliseconds(settings: Settings, raw: Path, *, num_requests: int) -> list[list[float]] | None:
-    """Milliseconds of every request, round by round; None where RecTools can't be had.
+    """Milliseconds of every request, round by round; None at toy size and where RecTools can't be had.
 
     Args:
         settings: of the benchmark.
         raw: folder of raw tables and requests.
         num_requests: how many.
     """
+    if settings.toy:  # nothing is fetched for it
+        return None
     python = settings.cache / "rectools" / "bin" / "python"
     if not _installed(python):
         return None

@@ -1,4 +1,4 @@
-"""RecTools' way of recommending from a fitted model, timed; run by `benchmarks.serve_peer`, with RecTools alone.
+"""RecTools' way of recommending from a fitted model, timed; run by `benchmarks.serve_peer`, on its own.
 
 A factorization of 64 dimensions by implicit ALS, what a user has seen left out. It fits one sweep, since
 how good the model is does not matter here, and has no second stage.

@@ -2,8 +2,7 @@
 
 Run as `python -m benchmarks.serve_world PREPARED FOLDER`, it makes the models, exports them into FOLDER as
 any export does, and prints FOLDER. Latency does not ask whether a model has learnt: the weights are drawn,
-those of the large tables smaller, as training leaves them, so that what an item is like outweighs which one it
-is.
+those of the large tables smaller, as training leaves them: what an item is like outweighs which one it is.
 """
 
 from __future__ import annotations
