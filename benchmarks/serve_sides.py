@@ -166,7 +166,7 @@ class Rankers:
 
 
 class SumsByOwner(nn.Module):
-    """The arithmetic with bags as sums by owner: ONNX has none, and its loops over them take 20 times as long."""
+    """The arithmetic with bags as sums by owner: ONNX has none, and loops over them are 20 times as slow."""
 
     def __init__(self, arithmetic: Any) -> None:
         super().__init__()
