@@ -76,8 +76,9 @@ def test_excluded_rows_take_no_places(index, vectors, queries):
         assert len(rows & left) >= 0.8 * len(left)
 
 
-def test_only_allowed_rows_are_found_and_as_many_as_without(index, vectors, queries):
-    allowed = torch.rand(len(vectors), generator=torch.Generator().manual_seed(3)) < 0.5
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_only_allowed_rows_are_found_and_as_many_as_without(index, vectors, queries, share):
+    allowed = torch.rand(len(vectors), generator=torch.Generator().manual_seed(3)) < share
     allowed[0] = False
     hits = 0
     for query in queries:
@@ -102,6 +103,13 @@ def test_few_allowed_rows_are_left_to_exact_search(index, vectors, queries, left
         assert index.near(queries[0], K, excluded=NOTHING, allowed=allowed) is not None
     finally:
         index.time_share = 0.0
+
+
+def test_a_search_that_comes_back_with_too_few_is_left_to_exact_search(vectors, queries):
+    coarse = ann.build(vectors, "ivf_pq", k=200)
+    coarse.settings = {"num_probes": 1, "refine": 1}
+    # 3000 items lie in 76 lists of about forty.
+    assert [coarse.near(query, 200, excluded=NOTHING) for query in queries[:5]] == [None] * 5
 
 
 def test_a_list_of_nearly_everything_is_left_to_exact_search(index, queries):
