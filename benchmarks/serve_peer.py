@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+from pyarrow import csv
+
 from benchmarks.harness import PROJECT, Settings, plain_environment
 from benchmarks.serve_world import LISTED
 
 NAME = "RecTools (ALS, no second stage)"
-_PACKAGES = ("RecTools==0.19.0", "pyarrow")
+_PACKAGES = ("RecTools==0.19.0",)
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -30,7 +33,7 @@ def milliseconds(settings: Settings, raw: Path, *, num_requests: int) -> list[li
     if not _installed(python):
         return None
     arguments: list[Any] = [python, PROJECT / "benchmarks" / "serve_rectools.py"]
-    arguments += [raw / "interactions.parquet", raw / "requests.json"]
+    arguments += [_as_csv(raw / "interactions.parquet"), raw / "requests.json"]
     arguments += [f"--rounds={settings.repeats}", f"--number={num_requests}", f"--listed={LISTED}"]
     done = subprocess.run(
         arguments, env=plain_environment() | _ONE_THREAD, capture_output=True, text=True, check=False
@@ -39,6 +42,15 @@ def milliseconds(settings: Settings, raw: Path, *, num_requests: int) -> list[li
         raise RuntimeError(f"RecTools ended with {done.returncode}:\n{done.stderr[-3000:]}")
     found: list[list[float]] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+def _as_csv(file: Path) -> Path:
+    """The interactions as CSV: PyArrow and RecTools want different versions of NumPy."""
+    written = file.with_suffix(".csv")
+    if not written.exists():
+        columns = ["user_id", "item_id", "timestamp"]
+        csv.write_csv(pq.read_table(file, columns=columns), written)
+    return written
 
 
 def _installed(python: Path) -> bool:

@@ -32,7 +32,7 @@ def main() -> None:
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    events = pd.read_parquet(asked.interactions, columns=["user_id", "item_id", "timestamp"])
+    events = pd.read_csv(asked.interactions)
     events.columns = [Columns.User, Columns.Item, Columns.Datetime]
     events[Columns.Datetime] = pd.to_datetime(events[Columns.Datetime], unit="s")
     dataset = Dataset.construct(events.assign(**{Columns.Weight: 1.0}))

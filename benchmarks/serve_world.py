@@ -1,8 +1,9 @@
 """A shop of any size, its two models and their bundle: what `benchmarks.serve` asks for recommendations.
 
 Run as `python -m benchmarks.serve_world PREPARED FOLDER`, it makes the models, exports them into FOLDER as
-any export does, and prints FOLDER. Latency does not ask whether a model has learnt: the weights are drawn,
-those of the large tables smaller, as training leaves them: what an item is like outweighs which one it is.
+any export does, and prints FOLDER. Latency does not ask whether a model has learnt, but an index works
+the better the fewer dimensions vectors really have: the weights are drawn with a variance of 1 / i in coordinate
+i, those of large tables smaller. Training does the like.
 """
 
 from __future__ import annotations
@@ -157,7 +158,8 @@ def stages(dataset: PreparedDataset) -> tuple[Stage, Stage]:
     for model in (retrieval, ranking):
         for tables in filter(lambda child: isinstance(child, FeatureTables), model.children()):
             for weight in tables.parameters():
-                weight.requires_grad_(False).mul_(_SMALL if len(weight) > _LARGE_TABLE else 1.0)
+                spread = torch.arange(1, weight.shape[1] + 1).rsqrt()
+                weight.requires_grad_(False).mul_(_SMALL * spread if len(weight) > _LARGE_TABLE else spread)
     return Stage(retrieval.eval(), dataset, HISTORY), Stage(ranking.eval(), dataset, HISTORY)
 
 
