@@ -1,9 +1,9 @@
 """A shop of any size, its two models and their bundle: what `benchmarks.serve` asks for recommendations.
 
 Run as `python -m benchmarks.serve_world PREPARED FOLDER`, it makes the models, exports them into FOLDER as
-any export does, and prints FOLDER. Latency does not ask whether a model has learnt, but an index works
-the better the fewer dimensions vectors really have: the weights are drawn with a variance of 1 / i in coordinate
-i, those of large tables smaller. Training does the like.
+any export does, and prints FOLDER. Latency does not ask whether a model has learnt; but an index works the
+better the fewer dimensions vectors have: weights are drawn with a variance of 1 / i in coordinate i, those
+of large tables smaller. Training does the like.
 """
 
 from __future__ import annotations
