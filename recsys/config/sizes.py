@@ -61,6 +61,13 @@ def history_length(facts: DataFacts) -> Size:
     return Size(value, f"a tenth of the users have more than {facts.long_history:g} positives")
 
 
+def ranking_history_length(facts: DataFacts) -> Size:
+    """As of retrieval, at most 50: a ranking model reads the mean of it."""
+    value, why = history_length(facts)
+    assert isinstance(value, int)
+    return Size(min(value, 50), why)
+
+
 def max_epochs(facts: DataFacts) -> Size:
     """As many as show 5 million positives, from 20 to 200; patience ends most trainings earlier."""
     value = min(max(math.ceil(5_000_000 / max(facts.num_positives, 1)), 20), 200)
@@ -77,7 +84,11 @@ def patience(facts: DataFacts) -> Size:
 _LASTING: Mapping[str, Rule] = {"trainer.max_epochs": max_epochs, "trainer.patience": patience}
 # Keys for which `auto` may be given, by the class of the model.
 RULES: Mapping[str, Mapping[str, Rule]] = {
-    "MatrixFactorization": {"model.embedding_dim": embedding_dim, **_LASTING},
+    "MatrixFactorization": {
+        "model.embedding_dim": embedding_dim,
+        "data.history_length": history_length,  # which it does not read
+        **_LASTING,
+    },
     "TwoTower": {
         "model.embedding_dim": embedding_dim,
         "data.history_length": history_length,
@@ -92,7 +103,11 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     **dict.fromkeys(
         ("WideDeep", "DCNv2", "DeepFM", "DLRM", "FinalMLP", "DIN"),
-        {"model.embedding_dim": ranking_embedding_dim, "model.hidden": ranking_hidden},
+        {
+            "model.embedding_dim": ranking_embedding_dim,
+            "model.hidden": ranking_hidden,
+            "data.history_length": ranking_history_length,
+        },
     ),
 }
 
