@@ -171,3 +171,24 @@ def test_run_that_starts_from_another_keeps_its_sizes(dataset):
 def test_auto_without_a_rule_is_refused(overrides, message):
     with pytest.raises(ConfigurationError, match=message):
         review(COMMAND, ["data=table", "data.interactions.path=x", *overrides])
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "implicit_sequence",
+        "implicit_unordered",
+        "features_sequence",
+        "large_catalogue",
+        "ranking",
+        "ml1m_sequence_leave_last_out",
+    ],
+)
+def test_recipe_leaves_its_sizes_to_the_data(recipe, dataset):
+    first = review(COMMAND, [f"experiment={recipe}", "data.interactions.path=x"]).first
+    problems: list[Problem] = []
+    config = build(first.plain, TrainConfig, "", problems)
+    assert first.plain["model"]["embedding_dim"] == "auto"
+    config, plain = fitted(config, first.plain, dataset)
+    assert problems == []
+    assert config.model.arguments["embedding_dim"] == plain["model"]["embedding_dim"] in (8, 32)
