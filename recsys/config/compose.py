@@ -22,11 +22,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys.config.build import MISSING, Problem, build
-from recsys.config.keys import known_keys, nearest, spelled_out
+from recsys.config.keys import flattened, known_keys, nearest, spelled_out
 from recsys.config.launchers import check_launcher
 from recsys.config.origins import origin
 from recsys.config.overrides import Groups, check_values, for_hydra, is_hydras, parse, variants
 from recsys.config.runs import read_config
+from recsys.config.sizes import AUTO, has_rule, refusal
+from recsys.config.targets import TARGET
 from recsys.daily import DAILY, forced
 from recsys.doctor import PROJECT
 from recsys.sweeps.options import SweepOptions
@@ -114,9 +116,18 @@ def settle(command: Command[C], composition: Composition) -> tuple[C, dict[str, 
     problems: list[Problem] = []
     plain = _layered(command, composition, problems)
     options: C = build(plain, command.options, "", problems)
+    problems += _without_rule(plain)
     if problems:
         raise ConfigurationError("\n".join(_described(problems, command, composition, plain)))
     return options, spelled_out(plain, command.options)
+
+
+def _without_rule(plain: Mapping[str, Any]) -> list[Problem]:
+    """Keys left to the data for which the model has no rule."""
+    target = str((plain.get("model") or {}).get(TARGET))
+    left = [key for key, value in flattened(plain).items() if value == AUTO and has_rule(key)]
+    refused = [(key, refusal(key, target)) for key in left if "model" in plain]
+    return [Problem(key, text) for key, text in refused if text]
 
 
 def review(

@@ -40,6 +40,11 @@ class Initial:
     dataset: PreparedDataset
     model: Mapping[str, Any]
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """Composed configuration of the run."""
+        return read_config(self.run.path)
+
     def start(self, model: nn.Module, dataset: PreparedDataset) -> None:
         """Puts the run's best weights into the model of a newer dataset, its tables grown.
 
@@ -57,7 +62,7 @@ class Initial:
 
     def _other_settings(self) -> str:
         """Keys of the model that the run had otherwise, which may be why its weights do not fit."""
-        before, now = (flattened({"model": one}) for one in (read_config(self.run.path)["model"], self.model))
+        before, now = (flattened({"model": one}) for one in (self.config["model"], self.model))
         keys = [f"{key}={before.get(key)}" for key in {**before, **now} if before.get(key) != now.get(key)]
         return f"; the run had {', '.join(keys)}" if keys else ""
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from recsys.config.fitted import fitted
 from recsys.config.initial import initialised_from, open_initial
 from recsys.config.keys import flattened
 from recsys.config.options import TrainConfig
@@ -49,6 +50,9 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
         )
         with one_machine_rank_first(processes):
             schema = data.dataset.schema
+        earlier = initial.config if initial else None
+        config, composed = fitted(config, composed, data.dataset, earlier=earlier)
+        data.options = config.data
         with deferred_tables(config.optimizer.is_fused and initial is None):
             task = config.task(model=config.model(schema=schema), optimizers=config.optimizer)
         if initial:

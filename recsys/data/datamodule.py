@@ -97,6 +97,7 @@ class RecDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> BatchLoader | WindowLoader:
         """Shuffled training batches; always the same loader, so that its position can be saved."""
         if self._train is None:
+            self._check_histories()
             self._train = self._windows() if self.timelines_of else self.loader("train", shuffle=True)
             if not len(self._train):
                 raise ValueError(
@@ -148,6 +149,14 @@ class RecDataModule(pl.LightningDataModule):
             prefetch_batches=self._prefetch_batches if shuffle else 0,
         )
 
+    def _check_histories(self) -> None:
+        if self.options.train_histories == "others" and (self.timelines_of or self.task == "ranking"):
+            reader = "a ranking model" if self.task == "ranking" else "this model, event by event"
+            raise ValueError(
+                f"`data.train_histories=others` is for retrieval models that read histories as bags, and it is read by "
+                f"{reader}; leave it `before`"
+            )
+
     def _windows(self) -> WindowLoader:
         return WindowLoader(
             self._train_timelines,
@@ -193,6 +202,7 @@ class _ToBatch:
     def __init__(self, dataset: PreparedDataset, split: Split, *, task: Task, options: DataOptions) -> None:
         self.collator = dataset.collator(options.history_length)
         self.histories = dataset.histories(split) if self.collator.needs_history else None
+        self.has_order = split != "train" or options.train_histories == "before"
         self.task = task
         self.num_items = dataset.num_items
         only_positives = bool(dataset.manifest["label"]["only_positives"])
@@ -208,8 +218,11 @@ class _ToBatch:
             )
             events = _with_negatives(events, drawn[part.begin : part.end])
         history = None
-        if self.histories is not None:
+        if self.histories is not None and self.has_order:
             history = self.histories.before(events, at_most=self.collator.history_length)
+        elif self.histories is not None:
+            drawn = torch.rand(part.whole, self.collator.history_length, generator=generator)
+            history = self.histories.others(events, drawn[part.begin : part.end])
         if self.task == "ranking":
             return self.collator.rows(events, history)
         return self.collator.queries(events, history)

@@ -88,6 +88,28 @@ class Histories:
         """Positives strictly before each event, oldest first; with `at_most`, only the latest so many."""
         return self.spans(events).bags(at_most=at_most)
 
+    def others(self, events: Events, drawn: torch.Tensor) -> Bags:
+        """Other positives of each event's user, earlier and later ones: what is known of it where order means nothing.
+
+        Args:
+            events: N events.
+            drawn: [N, H] from 0 to 1; of users with more than H positives as many are drawn, with repetition.
+        """
+        rows = events.history_rows
+        starts = self.items.offsets.index_select(0, rows)
+        sizes = self.items.offsets.index_select(0, rows + 1) - starts
+        counts = sizes.clamp(max=drawn.shape[1])
+        event_V = torch.repeat_interleave(torch.arange(len(rows)), counts)
+        place_V = torch.arange(len(event_V)) - (counts.cumsum(0) - counts)[event_V]
+        is_drawn_V = (sizes > counts)[event_V]
+        chance_V = drawn[event_V, place_V].double() * sizes[event_V]
+        place_V = torch.where(is_drawn_V, chance_V.long(), place_V)
+        values = self.items.values[starts[event_V] + place_V].long()
+        kept_V = values != events.item_rows[event_V]
+        offsets = torch.zeros(len(rows) + 1, dtype=torch.int64)
+        torch.cumsum(torch.bincount(event_V[kept_V], minlength=len(rows)), 0, out=offsets[1:])
+        return Bags(values=values[kept_V], offsets=offsets)
+
     def before_split(self, history_rows: torch.Tensor, split: int) -> Spans:
         """Positives of the splits before `split`, for queries that are users and not events."""
         earlier = self.split_of_positives < split

@@ -67,6 +67,22 @@ def test_history_of_a_train_event_is_the_positives_strictly_before_it(dataset):
     assert found == [[], [], ["a"], ["a"], ["b"]]
 
 
+def test_without_an_order_a_train_event_sees_all_other_train_positives_of_its_user(dataset):
+    events, histories = dataset.events("train"), dataset.histories("train")
+    found = histories.others(events, torch.zeros(5, 9))
+    # u likes a and c, v likes b and a; in time order: u-a, v-b, u-b (disliked), u-c, v-a.
+    assert [names(dataset, found.select(torch.tensor([i]))) for i in range(5)] == [
+        ["c"], ["a"], ["a", "c"], ["a"], ["b"],
+    ]  # fmt: skip
+
+
+def test_of_more_positives_than_fit_some_are_drawn_and_never_the_answer(dataset):
+    events, histories = dataset.events("train"), dataset.histories("train")
+    # Two positives each and room for one: below a half the first is drawn.
+    found = histories.others(events, torch.tensor([[0.9], [0.6], [0.4], [0.7], [0.3]]))
+    assert [names(dataset, found.select(torch.tensor([i]))) for i in range(5)] == [["c"], ["a"], ["a"], [], ["b"]]
+
+
 def test_event_queries_see_earlier_test_events_and_nothing_of_the_same_instant(dataset):
     validation = dataset.queries("validation", mode="event")
     assert validation.user_ids.tolist() == ["u", "u"]
@@ -192,6 +208,24 @@ def test_history_length_of_nothing_leaves_the_history_empty(options, task):
     assert sum(batch.seen.values().numel() for batch in data.val_dataloader() if batch.seen) == (
         4 if task == "retrieval" else 0
     )
+
+
+def test_histories_without_an_order_reach_the_training_batches(options):
+    keys = {"before": [0, 0, 1, 1], "others": [1, 1, 1, 1]}  # u likes a and c, v likes b and a
+    for key, expected in keys.items():
+        data = RecDataModule(dataclasses.replace(options, train_histories=key, batch_size=8))
+        [batch] = list(data.train_dataloader())
+        assert sorted(batch.ids["history"].lengths().tolist()) == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "events", "reader"), [("ranking", None, "a ranking model"), ("retrieval", "all", "event by event")]
+)
+def test_histories_without_an_order_are_for_bags_alone(options, task, events, reader):
+    data = RecDataModule(dataclasses.replace(options, train_histories="others"), task=task)
+    data.show_timelines(events)
+    with pytest.raises(ValueError, match=f"`data.train_histories=others` is for .* bags.*{reader}"):
+        data.train_dataloader()
 
 
 def test_missing_station_is_refused(tmp_path):

@@ -1,0 +1,68 @@
+"""fitted: a training's configuration with every `auto` that stands for a size replaced by its number."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from recsys.config.build import Problem, build
+from recsys.config.keys import flattened
+from recsys.config.options import TrainConfig
+from recsys.config.sizes import AUTO, has_rule, rules_of
+from recsys.config.targets import TARGET
+from recsys.data.dataset import PreparedDataset
+from recsys.data.facts import facts_of
+
+logger = logging.getLogger(__name__)
+
+
+def fitted(
+    config: TrainConfig,
+    composed: dict[str, Any],
+    dataset: PreparedDataset,
+    *,
+    earlier: Mapping[str, Any] | None = None,
+) -> tuple[TrainConfig, dict[str, Any]]:
+    """The configuration with sizes for this dataset, each of which is logged with what it follows from.
+
+    Args:
+        config: every key.
+        composed: the plain configuration that it was made from.
+        dataset: what is trained on.
+        earlier: plain configuration of the run whose weights a new one starts from, which keeps its sizes.
+
+    Returns:
+        Both as they are where nothing is `auto`.
+
+    Raises:
+        ValueError: the sizes do not go with the rest of the configuration.
+    """
+    asked = [key for key, value in flattened(composed).items() if value == AUTO and has_rule(key)]
+    if not asked:
+        return config, composed
+    facts = facts_of(dataset)
+    logger.info("train split: %s", facts)
+    rules = rules_of(composed["model"][TARGET])
+    kept = {key: value for key, value in flattened(earlier or {}).items() if not key.startswith("trainer.")}
+    sized = copy.deepcopy(composed)
+    for key in asked:
+        if key in kept:
+            value, why = kept[key], "as in the run whose weights it starts from"
+        else:
+            value, why = rules[key](facts)
+        logger.info("`%s` is %s: %s", key, value, why)
+        _put(sized, key, value)
+    problems: list[Problem] = []
+    made: TrainConfig = build(sized, TrainConfig, "", problems)
+    if problems:
+        raise ValueError("\n".join(problem.text for problem in problems))
+    return made, sized
+
+
+def _put(plain: dict[str, Any], key: str, value: Any) -> None:
+    *parents, name = key.split(".")
+    for parent in parents:
+        plain = plain[parent]
+    plain[name] = value

@@ -1,0 +1,66 @@
+"""DataFacts: how large a train split is, for what is sized by it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.data.dataset import PreparedDataset
+from recsys.schema.tables import POSITIVE, USER_ROW
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFacts:
+    """Numbers of a prepared dataset's train split.
+
+    Args:
+        num_users: that have a positive.
+        num_items: of the catalogue.
+        num_rows: all of them.
+        num_positives: rows that are positives.
+        median_history, long_history: positives of the user in the middle, and of the one whom a tenth of the
+            users exceed.
+        has_timestamps: whether the interactions say when.
+    """
+
+    num_users: int
+    num_items: int
+    num_rows: int
+    num_positives: int
+    median_history: float
+    long_history: float
+    has_timestamps: bool = True
+
+    @property
+    def density(self) -> float:
+        """Share of all pairs of user and item that are positives."""
+        return self.num_positives / max(self.num_users * self.num_items, 1)
+
+    def __str__(self) -> str:
+        """One line for a log."""
+        return (
+            f"{self.num_positives:,} positives of {self.num_rows:,} rows, {self.num_users:,} users "
+            f"(half of them with {self.median_history:g} positives or more, a tenth with more than "
+            f"{self.long_history:g}), {self.num_items:,} items, density {self.density:.2%}"
+        )
+
+
+def facts_of(dataset: PreparedDataset) -> DataFacts:
+    """The facts of a dataset's train split."""
+    rows = [pq.read_table(file, columns=[USER_ROW, POSITIVE]) for file in dataset.files("train")]
+    table = pa.concat_tables(rows)
+    counts_U = np.bincount(table.filter(table[POSITIVE])[USER_ROW].to_numpy(), minlength=1)
+    lengths = counts_U[counts_U > 0]
+    median, long = np.quantile(lengths, [0.5, 0.9], method="lower") if len(lengths) else (0, 0)
+    return DataFacts(
+        num_users=len(lengths),
+        num_items=dataset.num_items - 1,
+        num_rows=table.num_rows,
+        num_positives=int(counts_U.sum()),
+        median_history=float(median),
+        long_history=float(long),
+        has_timestamps=dataset.has_timestamps,
+    )

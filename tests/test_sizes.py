@@ -1,0 +1,194 @@
+"""`auto`: facts of a train split -> sizes, and where they end up."""
+
+import dataclasses
+import logging
+
+import pytest
+
+from recsys.config.build import Problem, build
+from recsys.config.compose import Command, ConfigurationError, review
+from recsys.config.fitted import fitted
+from recsys.config.options import TrainConfig
+from recsys.config.sizes import RULES, rules_of
+from recsys.data.dataset import PreparedDataset
+from recsys.data.facts import DataFacts, facts_of
+from tests.data.preparing import STARS, prepared
+
+COMMAND = Command("train", TrainConfig, continues="resume", repeats=True)
+# Positives, users, items, median and long history of sets that people publish figures on, roughly.
+SETS = {
+    "a thousand clicks": (1_000, 100, 50, 8, 20),
+    "movielens_100k": (53_000, 942, 1_682, 33, 130),
+    "amazon beauty": (131_000, 22_363, 12_101, 4, 10),
+    "movielens_1m": (988_000, 6_040, 3_706, 94, 397),
+    "gowalla": (810_000, 29_858, 40_981, 15, 58),
+    "a shop": (500_000_000, 20_000_000, 5_000_000, 5, 60),
+}
+
+
+def facts(name) -> DataFacts:
+    positives, users, items, median, long = SETS[name]
+    return DataFacts(
+        num_users=users,
+        num_items=items,
+        num_rows=positives,
+        num_positives=positives,
+        median_history=median,
+        long_history=long,
+    )
+
+
+def sizes(model, name):
+    return {key: rule(facts(name)).value for key, rule in rules_of(model).items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a thousand clicks", (32, 0.5, 20, 200, 10)),
+        ("movielens_100k", (64, 0.3, 130, 95, 9)),
+        ("amazon beauty", (64, 0.5, 20, 39, 3)),
+        ("movielens_1m", (64, 0.3, 200, 20, 3)),
+        ("a shop", (16, 0.5, 60, 20, 3)),
+    ],
+)
+def test_sequence_model_grows_with_what_is_known(name, expected):
+    found = sizes("recsys.models.sequence_two_tower.SequenceTwoTower", name)
+    keys = ("model.embedding_dim", "model.dropout", "data.history_length", *_LASTING)
+    assert tuple(found[key] for key in keys) == expected
+    assert found["model.max_length"] == found["data.history_length"]
+
+
+_LASTING = ("trainer.max_epochs", "trainer.patience")
+
+
+@pytest.mark.parametrize("model", RULES)
+@pytest.mark.parametrize("fact", ["num_positives", "num_rows", "num_items", "median_history", "long_history"])
+def test_every_rule_is_monotone_and_bounded(model, fact):
+    """More of one fact moves a size in one direction, and no size leaves the range of the model's config."""
+    for key, rule in rules_of(model).items():
+        grown = [
+            rule(dataclasses.replace(facts("movielens_100k"), **{fact: 10**power})).value
+            for power in range(10)
+        ]
+        numbers = [sum(one) if isinstance(one, list) else one for one in grown]
+        assert numbers in (sorted(numbers), sorted(numbers, reverse=True)), key
+        assert 0 < min(numbers) <= max(numbers) <= 400, key
+
+
+def test_reasons_name_the_fact():
+    rule = rules_of("SequenceTwoTower")["data.history_length"]
+    assert rule(facts("gowalla")) == (60, "a tenth of the users have more than 58 positives")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> PreparedDataset:
+    """User n has n likes and one dislike, n from 1 to 20; the last row of each is the test split."""
+    rows = [
+        (f"u{user}", f"i{item}", item, 5 if item < user else 1, "train")
+        for user in range(1, 21)
+        for item in range(user + 1)
+    ]
+    rows += [(f"u{user}", "i0", 99, 5, "test") for user in range(1, 21)]
+    names = ("user_id", "item_id", "timestamp", "stars", "part")
+    table = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    return PreparedDataset.open(
+        prepared(
+            tmp_path_factory.mktemp("sized"),
+            table,
+            label=STARS,
+            split="predefined",
+            columns={"split": "part"},
+            max_rejected_share=1.0,
+        )
+    )
+
+
+def test_facts_are_counted_on_positives_of_train(dataset):
+    found = facts_of(dataset)
+    # 1 + 2 + ... + 20 likes and 20 dislikes; of the 20 numbers of likes the 10th is 10 and the 18th is 18.
+    assert found == DataFacts(
+        num_users=20,
+        num_items=21,
+        num_rows=230,
+        num_positives=210,
+        median_history=10,
+        long_history=18,
+    )
+    assert found.density == 210 / (20 * 21)
+
+
+def composed(*overrides):
+    first = review(COMMAND, ["data=table", "data.interactions.path=x", *overrides]).first
+    problems: list[Problem] = []
+    config = build(first.plain, TrainConfig, "", problems)
+    assert problems == []
+    return config, first.plain
+
+
+def test_numbers_are_left_as_they_are(dataset):
+    config, plain = composed("model=sequence_two_tower", "model.embedding_dim=32", *GIVEN)
+    assert fitted(config, plain, dataset) == (config, plain)
+
+
+GIVEN = (
+    "model.dropout=0.1",
+    "data.history_length=50",
+    "trainer.max_epochs=3",
+    "trainer.patience=2",
+)
+
+
+def test_auto_becomes_a_number_in_options_configuration_and_log(dataset, caplog):
+    config, plain = composed("model=sequence_two_tower", "model.embedding_dim=auto", *GIVEN)
+    with caplog.at_level(logging.INFO):
+        config, plain = fitted(config, plain, dataset)
+    assert config.model.arguments["embedding_dim"] == plain["model"]["embedding_dim"] == 32
+    assert "`model.embedding_dim` is 32: 210 positives" in caplog.text
+    assert (plain["data"]["history_length"], plain["model"]["max_length"]) == (50, 50)
+
+
+def test_history_and_positions_get_the_same_length(dataset):
+    config, plain = composed("model=sequence_two_tower", "data.history_length=auto")
+    config, plain = fitted(config, plain, dataset)
+    assert config.data.history_length == config.model.arguments["max_length"] == 20
+
+
+def test_run_that_starts_from_another_keeps_its_sizes(dataset):
+    config, plain = composed("model=sequence_two_tower", "model.embedding_dim=auto")
+    _, plain = fitted(config, plain, dataset, earlier={"model": {"embedding_dim": 128}})
+    assert plain["model"]["embedding_dim"] == 128
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=mmoe", "model.embedding_dim=auto"], "no rule what `model.embedding_dim=auto` is for .*MMoE"),
+        (["model=two_tower", "model.dropout=auto"], "`model.dropout=auto`.* it is known for .*embedding_dim"),
+        (["model=two_tower", "model.id_dropout=auto"], "expected float for `model.id_dropout`, got 'auto'"),
+    ],
+)
+def test_auto_without_a_rule_is_refused(overrides, message):
+    with pytest.raises(ConfigurationError, match=message):
+        review(COMMAND, ["data=table", "data.interactions.path=x", *overrides])
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "implicit_sequence",
+        "implicit_unordered",
+        "features_sequence",
+        "large_catalogue",
+        "ranking",
+        "ml1m_sequence_leave_last_out",
+    ],
+)
+def test_recipe_leaves_its_sizes_to_the_data(recipe, dataset):
+    first = review(COMMAND, [f"experiment={recipe}", "data.interactions.path=x"]).first
+    problems: list[Problem] = []
+    config = build(first.plain, TrainConfig, "", problems)
+    assert first.plain["model"]["embedding_dim"] == "auto"
+    config, plain = fitted(config, first.plain, dataset)
+    assert problems == []
+    assert config.model.arguments["embedding_dim"] == plain["model"]["embedding_dim"] in (8, 32)
