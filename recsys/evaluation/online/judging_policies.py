@@ -35,6 +35,8 @@ NAMES: dict[str, str] = {
 FOLDER = "off_policy"
 # With fewer equally weighted rows than this, the interval itself is not to be trusted.
 _FEW_ROWS = 100
+# Confidence from which on a reward model is called wrong.
+_SURE_OF_MODEL = 0.999
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,18 +149,17 @@ def _estimates(
     made["inverse_propensity"] = estimators.inverse_propensity(feedback, weights_N)
     made["self_normalised"] = estimators.self_normalised(feedback, weights_N)
     made["clipped"] = estimators.clipped(feedback, weights_N, ceiling=ceiling)
-    if target.policy is None or config.examination is not None or feedback.num_clusters < 2:
+    if target.policy is None or feedback.num_clusters < 2:
         reason = (
             "the target's probabilities of all items are not known"
             if target.policy is None
-            else "they are not built for the position-based model"
-            if config.examination is not None
             else "the log has a single user"
         )
         return made, left_out | dict.fromkeys(("direct_method", "doubly_robust", "switch"), reason)
     model = fit_reward_model(feedback, num_folds=config.num_folds, seed=config.seed)
-    expected_N, predicted_N = model.expected(target.policy), model.predicted(feedback)
-    made["direct_method"] = estimators.direct_method(feedback, expected_N)
+    expected_N, predicted_N = model.expected(target.policy), model.predicted()
+    moved_U = model.moved_by_unit(target.policy)
+    made["direct_method"] = estimators.direct_method(feedback, expected_N, moved_U=moved_U)
     robust: Callable[..., Estimate] = estimators.doubly_robust
     beside = {"expected_N": expected_N, "predicted_N": predicted_N}
     made["doubly_robust"] = robust(feedback, weights_N, **beside)
@@ -179,6 +180,7 @@ def _findings(
     gain = difference(made[main], logged)
     effective = estimators.effective_sample_size(weights_N)
     rows = {name: _row(made[name], logged, config.confidence) for name in NAMES if name in made}
+    off = difference(made["direct_method"], made["doubly_robust"]) if "doubly_robust" in made else None
     figures: dict[str, Any] = {
         "log": str(config.log),
         "policy": target.description,
@@ -195,6 +197,8 @@ def _findings(
         "effective_sample_size": effective,
         "largest_weight": float(weights_N.max()),
         "matched_mass": {"value": mass.value, "interval": mass.interval(config.confidence)},
+        "direct_beyond_robust": off and {"value": off.value, "interval": off.interval(_SURE_OF_MODEL)},
+        "examination": config.examination and str(config.examination),
         "estimates": rows,
         "left_out": left_out,
     }
@@ -269,6 +273,13 @@ def _warnings(figures: Mapping[str, Any]) -> list[str]:
             f"The weights average {mass['value']:.4g} where 1 is expected: the propensities, or the target's "
             "probabilities, are not those of their policies."
         )
+    off = figures["direct_beyond_robust"]
+    if off and off["interval"] and not off["interval"][0] <= 0 <= off["interval"][1]:
+        warnings.append(
+            f"The reward model is wrong for this policy: the direct method is {off['value']:+.4g} off doubly "
+            f"robust ({_SURE_OF_MODEL:.1%} interval {bounds_text(off['interval'])}), which its own interval "
+            "does not hold. Leave it out."
+        )
     return warnings
 
 
@@ -298,5 +309,23 @@ def _parts(figures: Mapping[str, Any]) -> list[str]:
     return [
         f'<div class="charts">{dot_chart("Reward a request", dots, from_zero=False)}</div>',
         html_table(headings, lines),
+        f'<p class="under">{" ".join(_notes(figures))}</p>',
         html_table(["", ""], [[name, str(value)] for name, value in facts.items()]),
     ]
+
+
+def _notes(figures: Mapping[str, Any]) -> list[str]:
+    """What an interval does not hold."""
+    users = figures["counts"]["users"] < figures["counts"]["requests"]
+    notes = [f"Intervals of {figures['confidence']:.0%} over {'users' if users else 'requests'}."]
+    if "direct_method" in figures["estimates"]:
+        notes.append(
+            "That of the direct method holds what its model would say, had it learnt from endless logs like "
+            "this one; how far the model itself is wrong is not in it, and shows in its distance to doubly "
+            "robust."
+        )
+    if figures["examination"]:
+        notes.append(
+            "The examination of positions is taken as given: what is uncertain about it is in none of them."
+        )
+    return notes
