@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import resources
-from string import Template
 from typing import Any
 
 from recsys.evaluation.backtest import system_name
 from recsys.evaluation.charts import Series, line_chart
+from recsys.evaluation.report_html import fill_page, row, section, table
 from recsys.evaluation.results import metric_name
 from recsys.evaluation.systems import MODEL
 
@@ -26,9 +25,9 @@ def render_backtest(results: Mapping[str, Any]) -> str:
         HTML that needs no other file and no network.
     """
     name = str(results["name"])
-    title = escape(f"Backtest of {name}")
+    title = f"Backtest of {name}"
     parts = [
-        f"<h1>{title}</h1>",
+        f"<h1>{escape(title)}</h1>",
         f'<p class="under">{escape(_about(results))}</p>',
         *(f'<p class="warning">{escape(text)}</p>' for text in _failures(results)),
         f'<p class="verdict">{escape(results["verdict"])}</p>',
@@ -37,8 +36,7 @@ def render_backtest(results: Mapping[str, Any]) -> str:
         _cells(results),
         _how(results),
     ]
-    page = resources.files("recsys.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    return Template(page).substitute(title=title, body="\n".join(parts))
+    return fill_page(title, "\n".join(parts))
 
 
 def _about(results: Mapping[str, Any]) -> str:
@@ -111,7 +109,7 @@ def _ages(results: Mapping[str, Any]) -> str:
         "All columns of a row are about the same queries: those of the periods that were judged with a model "
         "of that age. What is trained or fitted anew is so at the beginning of each period, as its fold was."
     )
-    return f'<h2>By age of the model</h2>{_table(heads, rows)}<p class="under">{note}</p>'
+    return section("ages", "By age of the model", f'{_table(heads, rows)}<p class="under">{note}</p>')
 
 
 def _cells(results: Mapping[str, Any]) -> str:
@@ -125,7 +123,7 @@ def _cells(results: Mapping[str, Any]) -> str:
         for period in results["periods"]
     ]
     heads = ["model cut at", *(f"from {period['cut'][:10]}" for period in results["periods"])]
-    return f"<h2>Every model on every period</h2>{_table(heads, rows)}"
+    return section("periods", "Every model on every period", _table(heads, rows))
 
 
 def _cell(one: Mapping[str, Any] | None) -> str:
@@ -155,6 +153,4 @@ def _figure(block: Mapping[str, Any], *, signed: bool) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(one)}</th>" for one in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return table(heads, [row(first, rest) for first, *rest in rows])

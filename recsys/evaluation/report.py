@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from recsys.evaluation.findings import less_is_better
 from recsys.evaluation.report_charts import charts
 from recsys.evaluation.report_examples import examples_section
-from recsys.evaluation.report_html import facts, figure_of, row, section, table
+from recsys.evaluation.report_html import facts, figure_of, fill_page, row, section, table
 from recsys.evaluation.report_slices import slices_section
 from recsys.evaluation.report_systems import name_of, systems
 from recsys.evaluation.results import metric_name
@@ -64,17 +62,6 @@ def render_report(results: dict[str, Any], examples: list[dict[str, Any]]) -> st
         f'<a href="#{name}">{title}</a>' for name, title in _CONTENTS if f'<section id="{name}">' in body
     )
     return fill_page(_title(results), f'<nav aria-label="Parts of this report">{contents}</nav>{body}')
-
-
-def fill_page(title: str, body: str) -> str:
-    """A page of its own in the look of the reports.
-
-    Args:
-        title: plain text.
-        body: HTML.
-    """
-    page = resources.files("recsys.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    return Template(page).substitute(title=escape(title), body=body)
 
 
 def _title(results: dict[str, Any]) -> str:

@@ -5,7 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib import resources
+from string import Template
 from typing import Any
+
+
+def fill_page(title: str, body: str) -> str:
+    """A page of its own in the look of the reports.
+
+    Args:
+        title: plain text.
+        body: HTML.
+    """
+    page = resources.files("recsys.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+    return Template(page).substitute(title=escape(title), body=body)
 
 
 def table(headings: Sequence[str], rows: Iterable[str]) -> str:

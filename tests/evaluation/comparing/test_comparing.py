@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from sklearn.metrics import roc_auc_score
 
 from recsys.evaluation.comparing.compare import compare
@@ -24,39 +23,13 @@ from recsys.evaluation.comparing.stations import (
     named,
 )
 from recsys.evaluation.comparing.verdict import verdict_of, written_p
-from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval
+from recsys.evaluation.evaluate import evaluate_ranking
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.station import EvaluatedRun
-from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
+from tests.evaluation.conftest import COMPARED
 
-OPTIONS = EvaluationOptions(k=(3, 5), resamples=60, num_examples=0, small_slice=5, ease_l2=(100.0,))
 QUICK = ComparisonOptions(permutations=200)
-
-
-@pytest.fixture(scope="module")
-def retrieved(rated, tmp_path_factory):
-    """Two evaluations of the same queries."""
-    stations = []
-    for seed in range(2):
-        torch.manual_seed(seed)
-        folder = tmp_path_factory.mktemp(f"run{seed} <b>")
-        model = TwoTower(rated.schema, embedding_dim=8, hidden=[8])
-        run = EvaluatedRun(folder)
-        stations.append(evaluate_retrieval(model, rated, OPTIONS, run=run, history_length=10))
-    return [Evaluated.open(station) for station in stations]
-
-
-@pytest.fixture(scope="module")
-def ranked(rated, tmp_path_factory):
-    """Two evaluations of the same rows."""
-    stations = []
-    for seed in range(2):
-        torch.manual_seed(seed)
-        model = WideDeep(rated.schema, embedding_dim=4, hidden=[8], init_std=0.3)
-        run = EvaluatedRun(tmp_path_factory.mktemp("ranked"))
-        stations.append(evaluate_ranking(model, rated, OPTIONS, run=run, history_length=10))
-    return [Evaluated.open(station) for station in stations]
 
 
 def shuffled(evaluated):
@@ -133,7 +106,7 @@ def test_probabilities_kept_on_disk_are_those_of_the_evaluation(ranked):
 def test_drawn_negatives_are_kept_with_their_items(clicked, tmp_path):
     model = WideDeep(clicked.schema, embedding_dim=4, hidden=[8])
     run = EvaluatedRun(tmp_path)
-    path = evaluate_ranking(model, clicked, OPTIONS, run=run, history_length=5, negatives_per_positive=2)
+    path = evaluate_ranking(model, clicked, COMPARED, run=run, history_length=5, negatives_per_positive=2)
     rows = pq.read_table(path / "probabilities.parquet")
     real = pq.read_table(path / "predictions.parquet")
     assert len(rows) == 3 * len(real)

@@ -6,16 +6,7 @@ import pytest
 
 from recsys.evaluation.interleave import main
 from recsys.evaluation.online.drafting import MakeConfig, ReadConfig, make, read
-
-
-def lists_of(path, order, users=200):
-    rows = [
-        {"user_id": f"u{user}", "rank": n + 1, "item_id": item}
-        for user in range(users)
-        for n, item in enumerate(order)
-    ]
-    pd.DataFrame(rows).assign(timestamp=7).to_parquet(path)
-    return path
+from tests.evaluation.online.logs import lists_of
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from recsys.evaluation.off_policy import main
 from recsys.evaluation.online.feedback import FeedbackColumns
 from recsys.evaluation.online.judging_policies import OffPolicyConfig, judge_policy
 from recsys.schema.manifest import read_station
-
-RATES = {"tea": 0.2, "coffee": 0.5, "water": 0.1}
+from tests.evaluation.online.logs import RATES, drinks_log
 
 
 def judge(log, policy, **keys):
@@ -23,21 +22,7 @@ def judge(log, policy, **keys):
 
 @pytest.fixture
 def log(tmp_path):
-    """1,500 requests of 300 users, one drink each, logged with known probabilities."""
-    rng = np.random.default_rng(0)
-    items = rng.choice(list(RATES), p=[0.5, 0.2, 0.3], size=1500)
-    table = pd.DataFrame(
-        {
-            "request_id": [f"r{n}" for n in range(1500)],
-            "user_id": np.arange(1500) % 300,
-            "item_id": items,
-            "propensity": pd.Series(items).map({"tea": 0.5, "coffee": 0.2, "water": 0.3}),
-            "reward": (rng.random(1500) < pd.Series(items).map(RATES)).astype(int),
-            "new_model": pd.Series(items).map({"tea": 0.1, "coffee": 0.8, "water": 0.1}),
-        }
-    )
-    table.to_csv(tmp_path / "log.csv", index=False)
-    return tmp_path / "log.csv"
+    return drinks_log(tmp_path)
 
 
 def figures_of(log):
