@@ -8,7 +8,7 @@ from typing import Any
 
 from recsys.evaluation.backtest import system_name
 from recsys.evaluation.charts import Series, line_chart
-from recsys.evaluation.report_html import fill_page, row, section, table
+from recsys.evaluation.report_html import facts, fill_page, row, section, table
 from recsys.evaluation.results import metric_name
 from recsys.evaluation.systems import MODEL
 
@@ -134,15 +134,18 @@ def _cell(one: Mapping[str, Any] | None) -> str:
 
 
 def _how(results: Mapping[str, Any]) -> str:
-    confidence, resamples = 100 * results["options"]["confidence"], results["options"]["resamples"]
-    return (
-        "<h2>How it was measured</h2><p>"
+    options, dataset = results["options"], results["dataset"]
+    confidence, resamples = 100 * options["confidence"], options["resamples"]
+    text = (
         f"Intervals cover {confidence:g} % of {resamples:,} resamples of users, each drawn with all queries "
         "in all periods; the chance in training and in the choice of cuts is not in them. The decay is the "
         "slope of a straight line through models of several ages on the same period, each period with a "
         "level of its own. Age counts from the cut; what a model has learned from ends where its validation "
-        "begins. Histories go on up to each query, as they would in use.</p>"
+        "begins. Histories go on up to each query, as they would in use."
     )
+    asked = {"run": results["run"], "dataset": f"{dataset['name']}, {dataset['fingerprint']}"}
+    asked |= {key: options[key] for key in ("k", "queries", "seed")} | (options["backtest"] or {})
+    return section("how", "How it was measured", f"<p>{text}</p>{facts(asked)}")
 
 
 def _figure(block: Mapping[str, Any], *, signed: bool) -> str:

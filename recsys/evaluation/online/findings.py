@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.evaluation.report_html import fill_page, row, table
+from recsys.evaluation.protocol import environment
+from recsys.evaluation.report_html import facts, fill_page, row, section, table
 from recsys.schema.manifest import MANIFEST, StationKind, read_station, write_json, writing_station
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ def write_findings(path: Path, kind: StationKind, findings: Findings, *, config:
         write_json(folder / f"{kind}.json", figures)
         for name, columns in findings.tables.items():
             pq.write_table(columns, folder / f"{name}.parquet", compression="zstd")
-        (folder / f"{kind}.html").write_text(_page(findings), encoding="utf-8")
+        (folder / f"{kind}.html").write_text(_page(findings, config), encoding="utf-8")
+    logger.info("report: %s", path / f"{kind}.html")
     return path
 
 
@@ -77,10 +79,11 @@ def bounds_text(interval: Sequence[float] | None, digits: int = 4) -> str:
     return "-" if interval is None else f"{interval[0]:.{digits}g} to {interval[1]:.{digits}g}"
 
 
-def _page(findings: Findings) -> str:
+def _page(findings: Findings, config: Mapping[str, Any]) -> str:
     warnings = "".join(f'<p class="warning">{escape(text)}</p>' for text in findings.warnings)
     body = (
         f"<h1>{escape(findings.title)}</h1>{warnings}"
         f'<p class="verdict {findings.outcome}">{escape(findings.sentence)}</p>{"".join(findings.parts)}'
+        f"{section('how', 'How it was asked, and where', facts({**config, **environment()}))}"
     )
     return fill_page(findings.title, body)
