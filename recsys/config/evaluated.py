@@ -147,7 +147,7 @@ def judge_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]) -
 
 
 def trials_of(folder: Path, *, further: int = 0) -> list[_Other]:
-    """The winner of a sweep, or the best of several runs, then the best other trials, 8 in all with `further`.
+    """The winner of a sweep, or the best of several runs, then the best others; 8 with `further` systems.
 
     Raises:
         ValueError: it is no sweep, has not come to its end, or fewer than two of its trials have.
