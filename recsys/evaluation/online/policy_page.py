@@ -99,7 +99,8 @@ def parts_of(figures: Mapping[str, Any]) -> list[str]:
         ]
         for name, row in rows.items()
     ]
-    facts = {**figures["counts"], "effective rows": f"{figures['effective_sample_size']:,.0f}"}
+    facts = {name: f"{count:,}" for name, count in figures["counts"].items()}
+    facts |= {"effective rows": f"{figures['effective_sample_size']:,.0f}"}
     facts |= {"largest weight": f"{figures['largest_weight']:,.4g}"}
     facts |= {"mean weight (1 is right)": f"{figures['matched_mass']['value']:.4g}"}
     facts |= {f"{NAMES[name]} is left out": reason for name, reason in figures["left_out"].items()}
