@@ -76,8 +76,8 @@ class RewardModel:
     def moved_by_unit(self, policy: TargetPolicy) -> Floats:
         """[U] how far each unit, by way of the fit alone, moves the sum of `expected`.
 
-        It is the derivative of that sum with respect to the unit's weight in the fit; those of all units add
-        up to zero. Costs about three fits.
+        It is the derivative of that sum with respect to the unit's weight in the fit, the others giving way
+        so that the weights add up to U. Costs about three fits.
         """
         log = self.feedback
         weights_U = torch.ones(log.num_clusters, dtype=torch.float64, requires_grad=True)
@@ -88,7 +88,7 @@ class RewardModel:
             total = total + (fit.items_I * torch.tensor(items_I)).sum()
             [gradient_U] = torch.autograd.grad(total, weights_U)
             moved_U += gradient_U.numpy()
-        return moved_U
+        return moved_U - moved_U.mean()
 
     def _counted(self, policy: TargetPolicy) -> tuple[Floats, Floats]:
         """[F, P] and [F, I]: how often the sum of `expected` contains each level and each item's effect."""
@@ -198,6 +198,6 @@ def _strength(num_rows: Tensor, squares: Tensor, *, shown_I: Tensor, sums_I: Ten
     within = (squares - spread) / (num_rows - num_seen).clamp(min=1)
     unevenness = total - (shown_I**2).sum() / total
     between = (spread - within * (num_seen - 1)) / unevenness.clamp(min=_TINY)
-    if float(between) > _TINY * max(float(within), _TINY):
+    if between.item() > _TINY * max(within.item(), _TINY):
         return within / between
     return torch.full_like(within, _ALL_ALIKE)

@@ -128,7 +128,7 @@ def test_mean_weight_is_one_where_the_policies_overlap():
 
 def estimates_of(log, policy, *, probabilities=None):
     weights = importance_weights(log, probabilities_of(policy, log) if probabilities is None else probabilities)
-    model = fit_reward_model(log)
+    model = fit_reward_model(log, num_folds=3)
     beside = {"expected_N": model.expected(policy), "predicted_N": model.predicted()}
     moved = model.moved_by_unit(policy)
     return {
@@ -180,7 +180,7 @@ def test_over_200_logs_of_examined_lists_estimates_are_unbiased_and_intervals_co
     truths["direct_method"] = world.modelled
     drawn = []
     for seed in range(200):
-        log, policy = world.draw(500, seed)
+        log, policy = world.draw(2000, seed)
         seen, probabilities = examined_items(policy, log, world.looks)
         drawn.append(estimates_of(seen, policy, probabilities=probabilities))
     check_unbiased_and_covered(drawn, truths)
@@ -203,7 +203,7 @@ def test_error_of_the_direct_method_is_that_of_fitting_anew_to_resampled_users()
     made = estimates_of(log, policy)["direct_method"]
     # The spread of 150 draws is known to 6 %.
     assert made.standard_error == pytest.approx(np.std(refitted), rel=0.2)
-    model = fit_reward_model(log)
+    model = fit_reward_model(log, num_folds=3)
     as_if_known = ratio_estimate(log.by_cluster(model.expected(policy)), log.requests_by_cluster)
     assert as_if_known.standard_error < 0.7 * made.standard_error
     assert model.moved_by_unit(policy).sum() == pytest.approx(0, abs=1e-9)

@@ -71,7 +71,7 @@ class ListWorld:
     target = np.array([[3, 1, 0, 2], [0, 3, 2, 1]])
 
     def __init__(self, *, alike):
-        attraction = np.array([[0.7, 0.5, 0.3, 0.2], [0.1, 0.3, 0.6, 0.8]])
+        attraction = np.array([[0.8, 0.6, 0.2, 0.1], [0.05, 0.1, 0.3, 0.9]])
         self.attraction = attraction[[0, 0]] if alike else attraction
         examined = np.zeros((2, 4))  # by kind and item, in the log
         for kind in range(2):
