@@ -166,9 +166,7 @@ def clipped(feedback: LoggedFeedback, weights_N: Floats, *, ceiling: float) -> E
     return inverse_propensity(feedback, np.minimum(weights_N, ceiling))
 
 
-def direct_method(
-    feedback: LoggedFeedback, expected_N: Floats, *, moved_U: Floats | None = None
-) -> Estimate:
+def direct_method(feedback: LoggedFeedback, expected_N: Floats, *, moved_U: Floats | None = None) -> Estimate:
     """Sum of what a model expects of the target / number of requests.
 
     Steady, and as good as the model. With `moved_U` the interval covers chance in who asked and in what the

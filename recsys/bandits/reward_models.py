@@ -1,4 +1,4 @@
-"""What an item earns in a position, learnt from the log itself: the model of direct and doubly robust estimates.
+"""What an item earns in a position, learnt from the log itself: the model of direct and robust estimates.
 
     q(item, position) = mean of the position + shrunken mean of what the item earned above that
     q(item, position) = examination of the position * (mean a look + shrunken mean of the item above that)
@@ -16,8 +16,8 @@ Legend: N rows, U independent units, F folds, I items, P positions, T entries an
 policy.
 
 Reference:
-    Jaeckel, "The infinitesimal jackknife", 1972; Giordano, Stephenson, Liu, Jordan and Broderick, "A Swiss Army
-    infinitesimal jackknife", 2019, arXiv:1806.00550.
+    Jaeckel, "The infinitesimal jackknife", 1972; Giordano et al., "A Swiss Army infinitesimal jackknife",
+    2019, arXiv:1806.00550.
 """
 
 from __future__ import annotations

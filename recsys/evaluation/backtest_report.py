@@ -69,7 +69,7 @@ def _charts(results: Mapping[str, Any]) -> Iterable[str]:
     if len(ages) > 1:
         lines = [_by_age("this model", 0, ages, "model"), _by_age("trained anew", 5, ages, "fresh")]
         if results["best_baseline"] is not None:
-            named = f"{system_name(results['best_baseline'])}, fitted anew"
+            named = f"{system_name(results['best_baseline'])}, anew"
             lines.append(_by_age(named, systems.index(results["best_baseline"]), ages, "baseline"))
         title = f"{metric_name(metric)} by age of the model"
         days = [f"{row['age_days']:.0f}" for row in ages]

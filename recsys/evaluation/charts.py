@@ -220,13 +220,13 @@ def _place_names(places: Sequence[str], *, x: Callable[[int], float], base: floa
     anchor = "end" if slanted else "middle"
     parts = []
     for index, place in named:
-        turn = f' transform="rotate(-35 {x(index):.1f} {base + 16:g})"' if slanted else ""
+        turn = f' transform="rotate(-60 {x(index):.1f} {base + 16:g})"' if slanted else ""
         parts.append(
             f'<text x="{x(index):.1f}" y="{base + 16:g}" text-anchor="{anchor}"{turn}>'
             f"{escape(fitting(place, 100))}</text>"
         )
     longest = max((min(len(place), 15) for _, place in named), default=0)
-    return parts, 30 + 4 * longest if slanted else 38
+    return parts, 30 + 6.5 * longest if slanted else 38
 
 
 def _line(one: Series, *, x: Callable[[int], float], y: Callable[[float], float]) -> list[str]:

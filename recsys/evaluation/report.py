@@ -11,7 +11,7 @@ from recsys.evaluation.report_charts import charts
 from recsys.evaluation.report_examples import examples_section
 from recsys.evaluation.report_html import facts, figure_of, fill_page, row, section, table
 from recsys.evaluation.report_slices import slices_section
-from recsys.evaluation.report_systems import name_of, systems
+from recsys.evaluation.report_systems import counted, name_of, systems
 from recsys.evaluation.results import metric_name
 
 # The five that matter are the first five of these that were measured: whether it is right, and whether it is
@@ -75,24 +75,10 @@ def _opening(results: dict[str, Any]) -> str:
     verdict = results["verdict"]
     return (
         f"<header><h1>{escape(_title(results))}</h1>"
-        f'<p class="under">{escape(dataset)}, test part of the split {escape(split)}: {_counts(results)}.</p>'
+        f'<p class="under">{escape(dataset)}, test part of the split {escape(split)}: {counted(results)}.</p>'
         f"{warnings}"
         f'<p class="verdict {verdict["outcome"]}">{escape(verdict["text"])}</p>'
         f"{_five_numbers(results)}</header>"
-    )
-
-
-def _counts(results: dict[str, Any]) -> str:
-    counts = results["counts"]
-    if results["task"] == "ranking":
-        return (
-            f"{counts['rows']:,} rows of {counts['users']:,} users, {counts['positives']:,} of them positive"
-        )
-    outside = counts["relevant_outside_catalogue"]
-    beyond = f"; {outside:,} of the relevant are not among them" if outside else ""
-    return (
-        f"{counts['queries']:,} queries of {counts['users']:,} users with {counts['relevant']:,} relevant "
-        f"items, {counts['catalogue']:,} candidates{beyond}"
     )
 
 

@@ -78,7 +78,9 @@ def section(name: str, title: str, body: str) -> str:
 
 def _heading(text: str) -> str:
     first, _, rest = text.partition("\n")
-    return escape(first) + (f"<small>{escape(rest)}</small>" if rest else "")
+    # Names of runs may break behind an underscore, or eight of them do not fit on paper.
+    breakable = escape(first).replace("_", "_\u200b")
+    return breakable + (f"<small>{escape(rest)}</small>" if rest else "")
 
 
 def _plain(value: Any) -> str:

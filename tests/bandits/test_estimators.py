@@ -127,7 +127,9 @@ def test_mean_weight_is_one_where_the_policies_overlap():
 
 
 def estimates_of(log, policy, *, probabilities=None):
-    weights = importance_weights(log, probabilities_of(policy, log) if probabilities is None else probabilities)
+    weights = importance_weights(
+        log, probabilities_of(policy, log) if probabilities is None else probabilities
+    )
     model = fit_reward_model(log, num_folds=3)
     beside = {"expected_N": model.expected(policy), "predicted_N": model.predicted()}
     moved = model.moved_by_unit(policy)

@@ -62,7 +62,7 @@ class BanditWorld:
 class ListWorld:
     """Two kinds of user who are always shown the same four items; the target shows each kind its own order.
 
-    A click is a look, by position, and an attraction, which kinds share if they are `alike`. The log draws one
+    A click is a look, by position, and an attraction, shared by kinds that are `alike`. The log draws one
     of two orders for each kind, and knows what the kinds like.
     """
 

@@ -139,7 +139,9 @@ class Browser:
         """Writes a picture of the page as shown."""
         size = self._ask("Page.getLayoutMetrics")["cssContentSize"]
         area = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], _TALLEST), "scale": 1}
-        answer = self._ask("Page.captureScreenshot", clip=area, captureBeyondViewport=True)
+        answer = self._ask(
+            "Page.captureScreenshot", clip=area, captureBeyondViewport=True, optimizeForSpeed=True
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(answer["data"]))
 

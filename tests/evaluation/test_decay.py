@@ -10,7 +10,6 @@ from recsys.evaluation.decay import Decay, Judgement
 from tests.evaluation.ageing_world import NUM_FOLDS, OPTIONS, decay_of, folds, judgement
 
 
-
 def test_decay_is_found_whatever_the_periods_are_like():
     slope = decay_of(per_day=0.004).slope("ndcg@10")
     assert slope["value"] == pytest.approx(-0.004)

@@ -10,12 +10,15 @@ from recsys.evaluation.comparing.differences import BETTER, WORSE
 from recsys.evaluation.comparing.forest import forest_plot
 from recsys.evaluation.comparing.verdict import written_p
 from recsys.evaluation.report_html import facts, figure, figure_of, fill_page, row, section, table
+from recsys.evaluation.report_systems import counted
 from recsys.evaluation.results import LESS_IS_BETTER, metric_name
 
 _HEADLINE = ("ndcg", "hit_rate", "mrr", "coverage", "novelty")
 _HEADLINE_RANKING = ("auc", "gauc", "log_loss")
 # Slices that a plot shows: those that differ most.
 _MOST_SLICES = 12
+# More are counted in the title, and their sentences folded away below the summary.
+_MOST_NAMED = 4
 _COLOURS = {BETTER: "lead", WORSE: "lag"}
 
 
@@ -32,7 +35,8 @@ def render_comparison(content: Mapping[str, Any]) -> str:
     sources = {one["name"]: one["source"] for one in content["systems"]}
     protocol = {"protocol hash": content["protocol_hash"], **content["protocol"]}
     above = _differences(content["differences"])
-    title = f"{names[0]} against {', '.join(names[1:])}"
+    others = ", ".join(names[1:]) if len(names) <= _MOST_NAMED else f"{len(names) - 1} others"
+    title = f"{names[0]} against {others}"
     parts = [
         _opening(content, title),
         f'<div class="charts">{"".join(_plots(content))}</div>',
@@ -52,14 +56,16 @@ def render_comparison(content: Mapping[str, Any]) -> str:
 def _opening(content: Mapping[str, Any], title: str) -> str:
     verdict = content["verdict"]
     several = [f'<p class="verdict {one["outcome"]}">{escape(one["text"])}</p>' for one in verdict["against"]]
-    counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in content["counts"].items())
+    each = "".join(several)
+    if len(several) >= _MOST_NAMED:
+        each = f"<details><summary>Against each of the {len(several)}</summary>{each}</details>"
     return (
         f"<h1>{escape(title)}</h1>"
         f'<p class="under">{escape(content["dataset"]["name"])}, test part of the split '
-        f"{escape(content['protocol']['split']['kind'])}: {counts}.</p>"
+        f"{escape(content['protocol']['split']['kind'])}: {counted(content)}.</p>"
         + "".join(f'<p class="warning">{escape(text)}</p>' for text in content["warnings"])
         + (f'<p class="verdict">{escape(verdict["text"])}</p>' if len(several) > 1 else "")
-        + "".join(several)
+        + each
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -80,10 +81,15 @@ def bounds_text(interval: Sequence[float] | None, digits: int = 4) -> str:
 
 
 def _page(findings: Findings, config: Mapping[str, Any]) -> str:
-    warnings = "".join(f'<p class="warning">{escape(text)}</p>' for text in findings.warnings)
+    warnings = "".join(f'<p class="warning">{_marked(text)}</p>' for text in findings.warnings)
     body = (
         f"<h1>{escape(findings.title)}</h1>{warnings}"
-        f'<p class="verdict {findings.outcome}">{escape(findings.sentence)}</p>{"".join(findings.parts)}'
+        f'<p class="verdict {findings.outcome}">{_marked(findings.sentence)}</p>{"".join(findings.parts)}'
         f"{section('how', 'How it was asked, and where', facts({**config, **environment()}))}"
     )
     return fill_page(findings.title, body)
+
+
+def _marked(text: str) -> str:
+    """What stands between backticks in the words for a terminal, as a page shows it."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))

@@ -10,6 +10,7 @@ from typing import Any
 
 from recsys.evaluation.charts import Series, dot_chart
 from recsys.evaluation.online.findings import bounds_text, html_table
+from recsys.evaluation.report_html import facts
 
 NAMES: dict[str, str] = {
     "replay": "Replay",
@@ -109,17 +110,17 @@ def parts_of(figures: Mapping[str, Any]) -> list[str]:
         ]
         for name, row in rows.items()
     ]
-    facts = {name: f"{count:,}" for name, count in figures["counts"].items()}
-    facts |= {"effective rows": f"{figures['effective_sample_size']:,.0f}"}
-    facts |= {"largest weight": f"{figures['largest_weight']:,.4g}"}
-    facts |= {"mean weight (1 is right)": f"{figures['matched_mass']['value']:.4g}"}
-    facts |= {f"{NAMES[name]} is left out": reason for name, reason in figures["left_out"].items()}
+    told = {name: f"{count:,}" for name, count in figures["counts"].items()}
+    told |= {"effective rows": f"{figures['effective_sample_size']:,.0f}"}
+    told |= {"largest weight": f"{figures['largest_weight']:,.4g}"}
+    told |= {"mean weight (1 is right)": f"{figures['matched_mass']['value']:.4g}"}
+    told |= {f"{NAMES[name]} is left out": reason for name, reason in figures["left_out"].items()}
     headings = ["", "reward a request", "interval", "over the log", "interval"]
     return [
         f'<div class="charts">{dot_chart("Reward a request", dots, from_zero=False)}</div>',
         html_table(headings, lines),
         f'<p class="under">{" ".join(_notes(figures))}</p>',
-        html_table(["", ""], [[name, str(value)] for name, value in facts.items()]),
+        facts(told),
     ]
 
 

@@ -9,6 +9,7 @@ from recsys.evaluation.online.planning import PlanConfig, plan
 from recsys.evaluation.pilot import main
 from tests.evaluation.online.logs import pilot_log, traffic_log
 
+
 def figures_of(folder):
     return json.loads((folder / "pilot" / "pilot.json").read_text())
 
@@ -27,7 +28,10 @@ def test_plan_says_how_long(before, capsys):
     # 2 (1.96 + .8416)^2 .25 .75 / .075^2 = 523 users in each arm: on the sixth day 600 are.
     assert figures["needed"][5] == pytest.approx(523.3, abs=2)
     assert (figures["duration_days"], figures["weeks"]) == (6, 1)
-    assert "Run for 7 days (6 would do, as seen in the log" in figures["sentence"]
+    assert (
+        "Run for 7 days (6 would do, as seen in the log; whole weeks, as weekdays differ): finding a"
+        in figures["sentence"]
+    )
 
 
 def test_plan_beyond_the_log_says_so(before):
