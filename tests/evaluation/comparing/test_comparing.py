@@ -45,6 +45,14 @@ def test_answers_to_shuffled_questions_are_joined_by_their_keys(retrieved, ranke
         assert shuffled(other).model("b").values.keys() == joined.values.keys()
 
 
+def test_models_of_different_tasks_are_refused_in_a_sentence(retrieved, ranked):
+    with pytest.raises(
+        ValueError, match=r"expected another retrieval model .* of a ranking model"
+    ) as refused:
+        check_same_protocol(retrieved[0], ranked[0])
+    assert "protocol." not in str(refused.value)
+
+
 def test_questions_that_were_not_asked_are_named(retrieved):
     first, other = retrieved
     fewer = dataclasses.replace(other, asked=other.asked.slice(1))

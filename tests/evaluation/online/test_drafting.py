@@ -58,6 +58,14 @@ def test_lists_for_nobody_in_common_are_refused(runs, tmp_path):
         make(MakeConfig(runs[0], tmp_path / "x.csv"), {})
 
 
+def test_a_run_without_lists_is_refused(runs, tmp_path):
+    (tmp_path / "ranker" / "evaluation").mkdir(parents=True)
+    (tmp_path / "ranker" / "config.yaml").touch()
+    lists_of(tmp_path / "ranker" / "evaluation" / "predictions.parquet", ["c"])
+    with pytest.raises(ValueError, match=r"for `b`, found no `evaluation/rec.*ranking models make none"):
+        make(MakeConfig(runs[0], tmp_path / "ranker"), {})
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

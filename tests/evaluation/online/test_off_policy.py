@@ -113,6 +113,7 @@ def test_probabilities_by_request_and_recommended_lists_are_read(log):
             {"policy": "P"},
             r"80.0% of the target's probability is on items",
         ),
+        (lambda t: t, {"log": Path("nowhere.csv")}, r"^`log` must be .*; there is no `nowhere.csv`"),
         (lambda t: t, {"policy": "nowhere"}, "found no such column in .* and no such file"),
         (lambda t: t, {"main": "replay"}, "`main=replay` cannot be had: the log did not choose uniformly"),
         (lambda t: t, {"policy": "P", "examination": Path("P")}, "lacks `position`.*, `examination`"),
@@ -133,7 +134,7 @@ def test_a_users_mistake_is_named(log, monkeypatch, edit, keys, message):
     edit(pd.read_csv(log)).to_csv(log, index=False)
     Path("P").write_text("item_id,probability\ntea,0.1\ncoffee,0.8\nwater,0.1\n")
     with pytest.raises(ValueError, match=message):
-        judge(log, **({"policy": "new_model"} | keys))
+        judge(**({"log": log, "policy": "new_model"} | keys))
     assert not Path("off_policy").exists()
 
 
