@@ -71,7 +71,8 @@ class RewardModel:
             [policy.expectation(np.where(known_T, items_I[items_T], 0.0)) for items_I in self.items_FI]
         )
         level_N = self.levels_FP[self.folds_N, _places(self.feedback)]
-        return self.feedback.looks * (level_N + above_FK[self.folds_N, policy.contexts_N])
+        above_N = above_FK[self.folds_N, policy.contexts_N]
+        return np.asarray(self.feedback.looks * (level_N + above_N), dtype=np.float64)
 
     def moved_by_unit(self, policy: TargetPolicy) -> Floats:
         """[U] how far each unit, by way of the fit alone, moves the sum of `expected`.
@@ -88,7 +89,7 @@ class RewardModel:
             total = total + (fit.items_I * torch.tensor(items_I)).sum()
             [gradient_U] = torch.autograd.grad(total, weights_U)
             moved_U += gradient_U.numpy()
-        return moved_U - moved_U.mean()
+        return np.asarray(moved_U - moved_U.mean(), dtype=np.float64)
 
     def _counted(self, policy: TargetPolicy) -> tuple[Floats, Floats]:
         """[F, P] and [F, I]: how often the sum of `expected` contains each level and each item's effect."""
@@ -106,7 +107,8 @@ class RewardModel:
             )
             for contexts_K in contexts.reshape(num_folds, num_contexts)
         ]
-        return levels.reshape(num_folds, num_places), np.stack(items_FI)
+        levels_FP = levels.reshape(num_folds, num_places).astype(np.float64)
+        return levels_FP, np.stack(items_FI).astype(np.float64)
 
     def _known(self, policy: TargetPolicy) -> tuple[NDArray[np.bool_], Codes]:
         """[T] which entries are of an item of the log, and its code, 0 for the others."""

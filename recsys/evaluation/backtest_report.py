@@ -93,17 +93,15 @@ def _by_age(name: str, style: int, ages: Sequence[Mapping[str, Any]], key: str) 
 
 def _ages(results: Mapping[str, Any]) -> str:
     best = results["best_baseline"]
-    heads = ["age in days", "periods", "queries", "this model", "trained anew", "difference"]
+    heads = ["age of the model", "this model", "trained anew", "difference"]
     heads += [system_name(best), "lead"] if best is not None else []
     keys = ["model", "fresh", "loss", *(["baseline", "lead"] if best is not None else [])]
     rows = [
         [
-            f"{row['age_days']:.1f}",
-            f"{row['periods']}",
-            f"{row['queries']:,}",
-            *(_figure(row[key], signed=key in ("loss", "lead")) for key in keys),
+            f"{one['age_days']:.1f} days<small>{one['periods']} periods, {one['queries']:,} queries</small>",
+            *(_figure(one[key], signed=key in ("loss", "lead")) for key in keys),
         ]
-        for row in results["by_age"]
+        for one in results["by_age"]
     ]
     note = (
         "All columns of a row are about the same queries: those of the periods that were judged with a model "

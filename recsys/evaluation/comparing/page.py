@@ -120,7 +120,7 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> str:
             against = one["against"]
             lines.append(f'<tr class="group"><th scope="rowgroup" colspan="4">to {escape(against)}</th></tr>')
         lines.append(row(escape(metric_name(one["metric"])), _tested(one)))
-    return table(["", "difference", "p", "corrected"], lines) + (
+    return table(["", "difference", "p, corrected", "p"], lines) + (
         '<p class="under">Coloured where it is sure which is better after the correction. A metric that '
         "does not say which is better has no colour. Metrics of the whole set of lists, like coverage, have "
         "no value per user to be tested.</p>"
@@ -141,7 +141,7 @@ def _slices(content: Mapping[str, Any]) -> str:
     first = content["systems"][0]["name"]
     return (
         f"<details><summary>Every slice: {metric_name(metric)}</summary>"
-        + table(["", "users", first, "other", "difference", "p", "corrected"], rows)
+        + table(["", "users", first, "other", "difference", "p, corrected", "p"], rows)
         + f'<p class="under">* fewer than {small} users: not tested. A slice of items holds the queries that '
         "have a relevant item of that kind.</p></details>"
     )
@@ -152,9 +152,9 @@ def _called(one: Mapping[str, Any]) -> str:
 
 
 def _tested(one: Mapping[str, Any]) -> list[str]:
-    """Cells of a difference with its interval, its p and its corrected p."""
+    """Cells of a difference with its interval, its corrected p and its p."""
     interval = one["interval"]
     bounds = f"<small>{interval[0]:+.4f} to {interval[1]:+.4f}</small>" if interval else ""
     colour = _COLOURS.get(one["outcome"], "")
-    p = ["-" if one[key] is None else written_p(one[key]) for key in ("p", "p_corrected")]
+    p = ["-" if one[key] is None else written_p(one[key]) for key in ("p_corrected", "p")]
     return [f'<span class="{colour}">{one["difference"]:+.4f}</span>{bounds}', *p]

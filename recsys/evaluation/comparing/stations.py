@@ -191,8 +191,8 @@ def check_same_protocol(first: Evaluated, other: Evaluated) -> None:
     tasks = [one.results["task"] for one in (first, other)]
     if tasks[0] != tasks[1]:
         raise ValueError(
-            f"expected another {tasks[0]} model to compare `{first.folder}` with, but `{other.folder}` is the "
-            f"evaluation of a {tasks[1]} model, of which other things are asked; compare models of one task"
+            f"expected another {tasks[0]} model to compare `{first.folder}` with, but `{other.folder}` is "
+            f"that of a {tasks[1]} model, which was asked other things; compare models of one task"
         )
     here, there = (dict(_flat(one.results["protocol"])) for one in (first, other))
     differing = [

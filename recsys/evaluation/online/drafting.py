@@ -211,7 +211,7 @@ def _lists(path: Path, key: str) -> pa.Table:
     if (path / "config.yaml").is_file() and not inside.is_file():
         raise ValueError(
             f"expected a run with recommended lists for `{key}`, found no `{inside.relative_to(path)}` in "
-            f"`{path}`; `python evaluate.py run={path}` makes one of a retrieval model, ranking models make none"
+            f"`{path}`; `python evaluate.py run={path}` makes one; ranking models make none"
         )
     return read_table(
         inside if inside.is_file() else path, required=[USER_ID, RANK, ITEM_ID], optional=[TIMESTAMP], key=key

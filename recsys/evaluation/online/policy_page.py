@@ -111,6 +111,8 @@ def parts_of(figures: Mapping[str, Any]) -> list[str]:
         for name, row in rows.items()
     ]
     told = {name: f"{count:,}" for name, count in figures["counts"].items()}
+    if figures["counts"]["users"] == figures["counts"]["requests"]:
+        del told["users"]  # nobody is known to have asked twice
     told |= {"effective rows": f"{figures['effective_sample_size']:,.0f}"}
     told |= {"largest weight": f"{figures['largest_weight']:,.4g}"}
     told |= {"mean weight (1 is right)": f"{figures['matched_mass']['value']:.4g}"}
