@@ -60,43 +60,49 @@ class BanditWorld:
 
 
 class ListWorld:
-    """Two kinds of user who are always shown the same four items; the target shows each kind its own order.
+    """Two kinds of user who are shown three of four items; the target shows each kind other ones.
 
-    A click is a look, by position, and an attraction, shared by kinds that are `alike`. The log draws one
-    of two orders for each kind, and knows what the kinds like.
+    A click is a look, by position, and an attraction, shared by kinds that are `alike`. The log draws one of
+    two lists for each kind, so that an item is in all of them or in half, and knows what the kinds like.
     """
 
-    looks = np.array([1.0, 0.6, 0.4, 0.2])
-    orders = np.array([[[0, 1, 2, 3], [1, 0, 3, 2]], [[3, 2, 1, 0], [2, 3, 0, 1]]])
-    target = np.array([[3, 1, 0, 2], [0, 3, 2, 1]])
+    looks = np.array([1.0, 0.6, 0.3])
+    lists = np.array([[[0, 1, 2], [1, 0, 3]], [[3, 2, 1], [2, 3, 0]]])
+    shown = np.array([[1.0, 1.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]])  # by kind and item
+    target = np.array([[3, 1, 0], [0, 3, 2]])
 
     def __init__(self, *, alike):
         attraction = np.array([[0.8, 0.6, 0.2, 0.1], [0.05, 0.1, 0.3, 0.9]])
         self.attraction = attraction[[0, 0]] if alike else attraction
         examined = np.zeros((2, 4))  # by kind and item, in the log
         for kind in range(2):
-            for order in self.orders[kind]:
-                examined[kind, order] += self.looks / 2
+            for items in self.lists[kind]:
+                examined[kind, items] += self.looks / 2
         of_items = (examined * self.attraction).sum(axis=0) / examined.sum(axis=0)
-        shown = [self.attraction[kind, self.target[kind]] for kind in range(2)]
-        self.value = float((np.array(shown) * self.looks).sum(axis=1).mean())
+        attractions = np.array([self.attraction[kind, self.target[kind]] for kind in range(2)])
+        self.value = float((attractions * self.looks).sum(axis=1).mean())
         self.modelled = float((of_items[self.target] * self.looks).sum(axis=1).mean())
 
     def draw(self, num_requests, seed):
         rng = np.random.default_rng(seed)
         kinds, drawn = rng.integers(2, size=(2, num_requests))
-        items = self.orders[kinds, drawn].ravel()
-        requests, places = np.repeat(np.arange(num_requests), 4), np.tile(np.arange(4), num_requests)
+        items = self.lists[kinds, drawn].ravel()
+        requests, places = np.repeat(np.arange(num_requests), 3), np.tile(np.arange(3), num_requests)
         of_rows = kinds[requests]
         rewards = rng.random(len(items)) < self.looks[places] * self.attraction[of_rows, items]
         log = log_of(
-            rewards, np.ones(len(items)), items, positions=places + 1, requests=requests, clusters=requests
+            rewards,
+            self.shown[of_rows, items],
+            items,
+            positions=places + 1,
+            requests=requests,
+            clusters=requests,
         )
         policy = TargetPolicy(
-            contexts_N=4 * of_rows + places,
-            positions_K=np.tile(np.arange(1, 5), 2),
-            contexts_T=np.arange(8),
+            contexts_N=3 * of_rows + places,
+            positions_K=np.tile(np.arange(1, 4), 2),
+            contexts_T=np.arange(6),
             items_T=self.target.ravel(),
-            probabilities_T=np.ones(8),
+            probabilities_T=np.ones(6),
         )
         return log, policy
