@@ -348,6 +348,18 @@ def test_page_is_whole_and_shows_verdict_systems_tests_and_slices(retrieved, ran
     assert max(numbers) <= 400
 
 
+def test_sentences_on_many_are_folded_below_their_summary(retrieved, tmp_path):
+    first = retrieved[0]
+    systems = [first.model("a"), *(first.baseline(name) for name in first.baselines)]
+    assert len(systems) == 5
+    page = (
+        compare(first, systems, folder=tmp_path, options=QUICK, config={}) / "comparison.html"
+    ).read_text()
+    assert "<h1>a against 4 others</h1>" in page
+    assert page.index("chance of one mistake among all tests") < page.index("Against each of the 4</summary>")
+    assert f"{len(first.asked)} queries of " in page
+
+
 def test_comparison_of_one_or_of_nine_is_refused(retrieved, tmp_path):
     model = retrieved[0].model("a")
     for number in (1, 9):

@@ -65,6 +65,9 @@ def test_read_says_what_came_of_it(tmp_path, capsys):
     assert figures["users"] == {"new": 1000, "old": 1000}
     assert figures["warnings"] == []
     assert "`new` is better than `old`" in figures["sentence"]
+    page = (tmp_path / "pilot" / "pilot.html").read_text()
+    assert "<code>new</code> is better than <code>old</code>" in page
+    assert "column: latency_ms; good: lower; margin: 0.02" in page  # as it was asked
 
 
 @pytest.mark.parametrize(
