@@ -205,7 +205,10 @@ def test_fold_that_fails_is_named_and_the_others_count(there, capsys):
         ("evaluation.backtest.min_queries=5000", "fewer than `evaluation.backtest.min_queries=5000`"),
         ("evaluation.queries=user", "`evaluation.queries=user` asks once a user, at no instant"),
         ("data.prepared=somewhere", "`data.prepared=somewhere` is one cut of the data"),
-        ("evaluation.backtest.training={trainer.epochs: 3}", "there is no key `trainer.epochs`"),
+        (
+            "evaluation.backtest.training={trainer.epochs: 3}",
+            "there is no key `trainer.epochs`; did you mean `trainer.max_epochs`?",
+        ),
     ],
 )
 def test_what_cannot_be_backtested_is_said_before_any_training(world, monkeypatch, capsys, changed, message):

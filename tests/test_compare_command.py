@@ -124,6 +124,7 @@ def test_runs_of_other_protocols_are_refused_by_the_keys_that_differ(there, caps
         ((), "one of run=DIR, .* must be given, got none of them"),
         (("run=a", "sweep=several"), "got `run` and `sweep`"),
         (("runs=[a]",), "`runs` must name 2 runs or more"),
+        (("run=a", "against=[b,c,d,e,f,g,h,i]"), "at most 8 systems, got 9 in `runs` and `against`"),
         (("recommendations=x.csv",), "`recommendations` needs the data"),
         (("sweep=a",), r"expected the folder of a finished sweep for `sweep`, got `a`: no results.csv"),
         (("run=a", "data=movielens_1m"), "`data=` cannot be chosen anew"),

@@ -35,7 +35,7 @@ class Estimate:
 
     Args:
         value: the figure.
-        influence_U: [U] by how much each unit moves it; None where its error is not one of sampling alone.
+        influence_U: [U] by how much each unit moves it; None where it is not known how much.
     """
 
     value: float

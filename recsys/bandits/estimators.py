@@ -166,17 +166,28 @@ def clipped(feedback: LoggedFeedback, weights_N: Floats, *, ceiling: float) -> E
     return inverse_propensity(feedback, np.minimum(weights_N, ceiling))
 
 
-def direct_method(feedback: LoggedFeedback, expected_N: Floats) -> Estimate:
+def direct_method(feedback: LoggedFeedback, expected_N: Floats, *, moved_U: Floats | None = None) -> Estimate:
     """Sum of what a model expects of the target / number of requests.
 
-    As good as the model: its error is not one of sampling, so that there is no interval.
+    Steady, and as good as the model. With `moved_U` the interval covers chance in who asked and in what the
+    model learnt from them: it holds what the model would say, had it seen endless logs like this one. Where
+    the model is wrong (an item is worth more to some, and the log knew to whom), that is not the truth, and
+    no interval says so: compare with the other estimators.
 
     Args:
         feedback: the log.
         expected_N: [N] predicted reward in each row's place, expected over what the target shows there.
+        moved_U: [U] how far each unit moves the sum of `expected_N` by way of the model, see
+            `RewardModel.moved_by_unit`; without it there is no interval.
+
+    Reference:
+        Dudik, Langford and Li, "Doubly robust policy evaluation and learning", 2011, arXiv:1103.4601,
+        section 2.
     """
     made = ratio_estimate(feedback.by_cluster(expected_N), feedback.requests_by_cluster)
-    return Estimate(made.value, None)
+    if moved_U is None or made.influence_U is None:
+        return Estimate(made.value, None)
+    return Estimate(made.value, made.influence_U + moved_U / feedback.num_requests)
 
 
 def doubly_robust(
@@ -190,6 +201,8 @@ def doubly_robust(
     """The direct method and its mean weighted error: sum of (expected q + w (r - q)) / number of requests.
 
     Unbiased where the propensities are right, whatever the model; the better the model, the less variance.
+    So too in the position-based model, in which nobody saw who looked: q and what corrects it are of the
+    expected looks, and the examination of positions has to be right for either.
     With a finite `ceiling` rows of a greater weight are left to the model (Switch-DR).
 
     Args:
@@ -203,7 +216,8 @@ def doubly_robust(
     Reference:
         Dudik, Langford and Li, "Doubly robust policy evaluation and learning", 2011, arXiv:1103.4601; Wang,
         Agarwal and Dudik, "Optimal and adaptive off-policy evaluation in contextual bandits", 2017,
-        arXiv:1612.01205, equation 7.
+        arXiv:1612.01205, equation 7; for expected looks, Oosterhuis, "Doubly-robust estimation for correcting
+        position-bias in click feedback for unbiased learning to rank", 2023, arXiv:2203.17118.
     """
     corrections_N = np.where(weights_N <= ceiling, weights_N * (feedback.rewards_N - predicted_N), 0.0)
     return ratio_estimate(feedback.by_cluster(expected_N + corrections_N), feedback.requests_by_cluster)

@@ -23,6 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.config.build import Problem, build
+from recsys.config.compose import advice
+from recsys.config.keys import known_keys
 from recsys.config.options import EvaluateConfig, TrainConfig
 from recsys.config.runs import Run, open_run, progress, read_config
 from recsys.config.trained import config_of
@@ -173,7 +175,8 @@ def _trials(
             problems: list[Problem] = []
             config = build(plain, TrainConfig, "", problems)
             if problems:
-                said = "; ".join(problem.text for problem in problems)
+                known = known_keys(TrainConfig, plain)
+                said = "; ".join(problem.text + advice(problem, known) for problem in problems)
                 raise ValueError(f"a fold of the backtest cannot be configured: {said}")
             folder = run.path / FOLDS / f"{fold.number:02d}-seed{seed}"
             trials.append(_Trial(fold, seed, folder, plain, config))

@@ -295,11 +295,11 @@ def _described(
             root=command.configs / f"{command.name}.yaml",
             run=run,
         )
-        lines.append(problem.text + (f" ({where})" if where else "") + _advice(problem, known))
+        lines.append(problem.text + (f" ({where})" if where else "") + advice(problem, known))
     return lines
 
 
-def _advice(problem: Problem, known: Sequence[str]) -> str:
+def advice(problem: Problem, known: Sequence[str]) -> str:
     """The nearest right key, or those there are beside the wrong one."""
     if not problem.unknown:
         return ""

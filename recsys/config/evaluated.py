@@ -59,6 +59,7 @@ def evaluated(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
     Raises:
         ValueError: a run, table or name is not what it should be, or protocols differ.
     """
+    _check_number(config)
     if config.recommendations:
         folder = judge_recommendations(config, composed).parent
         return (
@@ -73,7 +74,7 @@ def evaluated(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
         _judge_again(folder, config, composed)
         return _compared(config, composed, folder=folder, others=_others(config.against))
     runs = (
-        trials_of(Path(config.sweep.folder))
+        trials_of(Path(config.sweep.folder), further=len(config.against))
         if config.sweep
         else [
             _Other(name, Path(text))
@@ -87,6 +88,19 @@ def evaluated(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
     into = Path(config.sweep.folder) if config.sweep else first.folder
     config = dataclasses.replace(config, run_dir=config.run_dir or str(into))
     return _compared(config, composed, folder=first.folder, others=others, name=first.name)
+
+
+def _check_number(config: EvaluateConfig) -> None:
+    """Raises before anything is judged where more is named than one page can compare.
+
+    Raises:
+        ValueError: more than eight systems.
+    """
+    given = len(config.against) + (len(config.runs) or 1)
+    if given > MOST:
+        raise ValueError(
+            f"a comparison takes at most {MOST} systems, got {given} in `runs` and `against`; name fewer"
+        )
 
 
 def judge_run(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
@@ -132,8 +146,8 @@ def judge_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]) -
     return evaluate_lists(lists, dataset, queries=queries, options=options, run=run, findings=findings)
 
 
-def trials_of(folder: Path) -> list[_Other]:
-    """The winner of a sweep, or the best of several runs, then the best other trials, 8 in all.
+def trials_of(folder: Path, *, further: int = 0) -> list[_Other]:
+    """The winner of a sweep, or the best of several runs, then the best others; 8 with `further` systems.
 
     Raises:
         ValueError: it is no sweep, has not come to its end, or fewer than two of its trials have.
@@ -157,7 +171,7 @@ def trials_of(folder: Path) -> list[_Other]:
         )
     return [
         _Other(f"trial {number}{' (winner)' if number == winner else ''}", folder / number)
-        for number in numbers[:MOST]
+        for number in numbers[: MOST - further]
     ]
 
 

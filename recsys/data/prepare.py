@@ -95,7 +95,7 @@ def _key(config: Mapping[str, Any], tables: RawTables) -> str:
     files = []
     for table in ("interactions", "users", "items"):
         path = getattr(tables, table)
-        for file in raw_files(path, key=f"data.{table}") if path else []:
+        for file in raw_files(path, key=f"data.{table}.path") if path else []:
             status = file.stat()
             files.append([table, str(file.resolve()), status.st_size, status.st_mtime_ns])
     identity = [config, files, tables.licence, VERSIONS["prepared"], _version()]

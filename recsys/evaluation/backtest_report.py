@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import resources
-from string import Template
 from typing import Any
 
 from recsys.evaluation.backtest import system_name
 from recsys.evaluation.charts import Series, line_chart
+from recsys.evaluation.report_html import facts, fill_page, row, section, table
 from recsys.evaluation.results import metric_name
 from recsys.evaluation.systems import MODEL
 
@@ -26,9 +25,9 @@ def render_backtest(results: Mapping[str, Any]) -> str:
         HTML that needs no other file and no network.
     """
     name = str(results["name"])
-    title = escape(f"Backtest of {name}")
+    title = f"Backtest of {name}"
     parts = [
-        f"<h1>{title}</h1>",
+        f"<h1>{escape(title)}</h1>",
         f'<p class="under">{escape(_about(results))}</p>',
         *(f'<p class="warning">{escape(text)}</p>' for text in _failures(results)),
         f'<p class="verdict">{escape(results["verdict"])}</p>',
@@ -37,8 +36,7 @@ def render_backtest(results: Mapping[str, Any]) -> str:
         _cells(results),
         _how(results),
     ]
-    page = resources.files("recsys.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    return Template(page).substitute(title=title, body="\n".join(parts))
+    return fill_page(title, "\n".join(parts))
 
 
 def _about(results: Mapping[str, Any]) -> str:
@@ -71,7 +69,7 @@ def _charts(results: Mapping[str, Any]) -> Iterable[str]:
     if len(ages) > 1:
         lines = [_by_age("this model", 0, ages, "model"), _by_age("trained anew", 5, ages, "fresh")]
         if results["best_baseline"] is not None:
-            named = f"{system_name(results['best_baseline'])}, fitted anew"
+            named = f"{system_name(results['best_baseline'])}, anew"
             lines.append(_by_age(named, systems.index(results["best_baseline"]), ages, "baseline"))
         title = f"{metric_name(metric)} by age of the model"
         days = [f"{row['age_days']:.0f}" for row in ages]
@@ -95,23 +93,21 @@ def _by_age(name: str, style: int, ages: Sequence[Mapping[str, Any]], key: str) 
 
 def _ages(results: Mapping[str, Any]) -> str:
     best = results["best_baseline"]
-    heads = ["age in days", "periods", "queries", "this model", "trained anew", "difference"]
+    heads = ["age of the model", "this model", "trained anew", "difference"]
     heads += [system_name(best), "lead"] if best is not None else []
     keys = ["model", "fresh", "loss", *(["baseline", "lead"] if best is not None else [])]
     rows = [
         [
-            f"{row['age_days']:.1f}",
-            f"{row['periods']}",
-            f"{row['queries']:,}",
-            *(_figure(row[key], signed=key in ("loss", "lead")) for key in keys),
+            f"{one['age_days']:.1f} days<small>{one['periods']} periods, {one['queries']:,} queries</small>",
+            *(_figure(one[key], signed=key in ("loss", "lead")) for key in keys),
         ]
-        for row in results["by_age"]
+        for one in results["by_age"]
     ]
     note = (
         "All columns of a row are about the same queries: those of the periods that were judged with a model "
         "of that age. What is trained or fitted anew is so at the beginning of each period, as its fold was."
     )
-    return f'<h2>By age of the model</h2>{_table(heads, rows)}<p class="under">{note}</p>'
+    return section("ages", "By age of the model", f'{_table(heads, rows)}<p class="under">{note}</p>')
 
 
 def _cells(results: Mapping[str, Any]) -> str:
@@ -125,7 +121,7 @@ def _cells(results: Mapping[str, Any]) -> str:
         for period in results["periods"]
     ]
     heads = ["model cut at", *(f"from {period['cut'][:10]}" for period in results["periods"])]
-    return f"<h2>Every model on every period</h2>{_table(heads, rows)}"
+    return section("periods", "Every model on every period", _table(heads, rows))
 
 
 def _cell(one: Mapping[str, Any] | None) -> str:
@@ -136,15 +132,18 @@ def _cell(one: Mapping[str, Any] | None) -> str:
 
 
 def _how(results: Mapping[str, Any]) -> str:
-    confidence, resamples = 100 * results["options"]["confidence"], results["options"]["resamples"]
-    return (
-        "<h2>How it was measured</h2><p>"
+    options, dataset = results["options"], results["dataset"]
+    confidence, resamples = 100 * options["confidence"], options["resamples"]
+    text = (
         f"Intervals cover {confidence:g} % of {resamples:,} resamples of users, each drawn with all queries "
         "in all periods; the chance in training and in the choice of cuts is not in them. The decay is the "
         "slope of a straight line through models of several ages on the same period, each period with a "
         "level of its own. Age counts from the cut; what a model has learned from ends where its validation "
-        "begins. Histories go on up to each query, as they would in use.</p>"
+        "begins. Histories go on up to each query, as they would in use."
     )
+    asked = {"run": results["run"], "dataset": f"{dataset['name']}, {dataset['fingerprint']}"}
+    asked |= {key: options[key] for key in ("k", "queries", "seed")} | (options["backtest"] or {})
+    return section("how", "How it was measured", f"<p>{text}</p>{facts(asked)}")
 
 
 def _figure(block: Mapping[str, Any], *, signed: bool) -> str:
@@ -155,6 +154,4 @@ def _figure(block: Mapping[str, Any], *, signed: bool) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(one)}</th>" for one in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return table(heads, [row(first, rest) for first, *rest in rows])

@@ -8,6 +8,7 @@ from html import escape
 
 from recsys.evaluation.charts_drawing import (
     AXIS_WIDTH,
+    LETTER,
     MARGIN,
     PLOT_HEIGHT,
     WIDTH,
@@ -220,13 +221,15 @@ def _place_names(places: Sequence[str], *, x: Callable[[int], float], base: floa
     anchor = "end" if slanted else "middle"
     parts = []
     for index, place in named:
-        turn = f' transform="rotate(-35 {x(index):.1f} {base + 16:g})"' if slanted else ""
+        beyond = not slanted and x(index) + len(place) * LETTER / 2 > WIDTH
+        turn = f' transform="rotate(-60 {x(index):.1f} {base + 16:g})"' if slanted else ""
         parts.append(
-            f'<text x="{x(index):.1f}" y="{base + 16:g}" text-anchor="{anchor}"{turn}>'
+            f'<text x="{WIDTH if beyond else x(index):.1f}" y="{base + 16:g}" '
+            f'text-anchor="{"end" if beyond else anchor}"{turn}>'
             f"{escape(fitting(place, 100))}</text>"
         )
     longest = max((min(len(place), 15) for _, place in named), default=0)
-    return parts, 30 + 4 * longest if slanted else 38
+    return parts, 30 + 6.5 * longest if slanted else 38
 
 
 def _line(one: Series, *, x: Callable[[int], float], y: Callable[[float], float]) -> list[str]:

@@ -19,7 +19,7 @@ MARGIN = 14
 AXIS_WIDTH = 46
 PLOT_HEIGHT = 190
 _TICKS = 4
-_LETTER = 6.3  # pixels, of the mean letter
+LETTER = 6.3  # pixels, of the mean letter
 
 Interval = Sequence[float] | None
 
@@ -172,7 +172,7 @@ def legend(entries: Sequence[tuple[int, str]], top: float) -> tuple[list[str], f
 
 def fitting(name: str, width: float) -> str:
     """As much of a name as fits into so many pixels."""
-    letters = int(width / _LETTER)
+    letters = int(width / LETTER)
     return name if len(name) <= letters else name[: letters - 1].rstrip() + "…"
 
 

@@ -22,6 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from recsys.data.dataset import PreparedDataset
+from recsys.data.preparing.csv_files import read_header
 from recsys.data.queries import Queries
 from recsys.evaluation.recommendations import Lists, asked_of
 from recsys.schema import tables
@@ -123,8 +124,12 @@ def _read(path: Path) -> pd.DataFrame:
             table = pq.read_table(path)
         else:
             text = {name: pa.string() for name in (tables.USER_ID, tables.ITEM_ID, tables.TIMESTAMP)}
+            header = read_header(path, required=_REQUIRED)
             table = pyarrow.csv.read_csv(
-                path, convert_options=pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=True)
+                path,
+                read_options=pyarrow.csv.ReadOptions(encoding=header.encoding),
+                parse_options=pyarrow.csv.ParseOptions(delimiter=header.delimiter),
+                convert_options=pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=True),
             )
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
@@ -247,6 +252,8 @@ def _ranked(rows: pd.DataFrame, reading: _Reading, keys: list[str]) -> pd.DataFr
     by_score = [-rows[tables.SCORE].astype(float).fillna(-np.inf)] if tables.SCORE in rows else []
     order = np.lexsort([rows[_ROW], *by_score, rows[tables.RANK]])
     rows = rows.iloc[order]
+    # A list that answers several queries of one instant may be written once for each, as those of a run are.
+    rows = rows[~rows.duplicated([*keys, tables.RANK, tables.ITEM_ID])]
     again = rows.duplicated([*keys, tables.ITEM_ID])
     reading.found(
         "duplicates",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from recsys.evaluation.findings import less_is_better
 from recsys.evaluation.report_charts import charts
 from recsys.evaluation.report_examples import examples_section
-from recsys.evaluation.report_html import facts, figure_of, row, section, table
+from recsys.evaluation.report_html import facts, figure_of, fill_page, row, section, table
 from recsys.evaluation.report_slices import slices_section
-from recsys.evaluation.report_systems import name_of, systems
+from recsys.evaluation.report_systems import counted, name_of, systems
 from recsys.evaluation.results import metric_name
 
 # The five that matter are the first five of these that were measured: whether it is right, and whether it is
@@ -66,17 +64,6 @@ def render_report(results: dict[str, Any], examples: list[dict[str, Any]]) -> st
     return fill_page(_title(results), f'<nav aria-label="Parts of this report">{contents}</nav>{body}')
 
 
-def fill_page(title: str, body: str) -> str:
-    """A page of its own in the look of the reports.
-
-    Args:
-        title: plain text.
-        body: HTML.
-    """
-    page = resources.files("recsys.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    return Template(page).substitute(title=escape(title), body=body)
-
-
 def _title(results: dict[str, Any]) -> str:
     return f"Evaluation of {Path(results['run']).name}"
 
@@ -88,24 +75,10 @@ def _opening(results: dict[str, Any]) -> str:
     verdict = results["verdict"]
     return (
         f"<header><h1>{escape(_title(results))}</h1>"
-        f'<p class="under">{escape(dataset)}, test part of the split {escape(split)}: {_counts(results)}.</p>'
+        f'<p class="under">{escape(dataset)}, test part of the split {escape(split)}: {counted(results)}.</p>'
         f"{warnings}"
         f'<p class="verdict {verdict["outcome"]}">{escape(verdict["text"])}</p>'
         f"{_five_numbers(results)}</header>"
-    )
-
-
-def _counts(results: dict[str, Any]) -> str:
-    counts = results["counts"]
-    if results["task"] == "ranking":
-        return (
-            f"{counts['rows']:,} rows of {counts['users']:,} users, {counts['positives']:,} of them positive"
-        )
-    outside = counts["relevant_outside_catalogue"]
-    beyond = f"; {outside:,} of the relevant are not among them" if outside else ""
-    return (
-        f"{counts['queries']:,} queries of {counts['users']:,} users with {counts['relevant']:,} relevant "
-        f"items, {counts['catalogue']:,} candidates{beyond}"
     )
 
 

@@ -5,7 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib import resources
+from string import Template
 from typing import Any
+
+
+def fill_page(title: str, body: str) -> str:
+    """A page of its own in the look of the reports.
+
+    Args:
+        title: plain text.
+        body: HTML.
+    """
+    page = resources.files("recsys.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+    return Template(page).substitute(title=escape(title), body=body)
 
 
 def table(headings: Sequence[str], rows: Iterable[str]) -> str:
@@ -65,7 +78,9 @@ def section(name: str, title: str, body: str) -> str:
 
 def _heading(text: str) -> str:
     first, _, rest = text.partition("\n")
-    return escape(first) + (f"<small>{escape(rest)}</small>" if rest else "")
+    # Names of runs may break behind an underscore, or eight of them do not fit on paper.
+    breakable = escape(first).replace("_", "_\u200b")
+    return breakable + (f"<small>{escape(rest)}</small>" if rest else "")
 
 
 def _plain(value: Any) -> str:

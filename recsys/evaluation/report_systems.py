@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from recsys.evaluation.charts import Series
@@ -64,3 +64,18 @@ def axis_of(results: dict[str, Any], group: str, otherwise: str) -> str:
     """What the places of a group are, along an axis."""
     told = {one["group"]: one["axis"] for one in results.get("slice_groups", [])}
     return told.get(group) or otherwise
+
+
+def counted(results: Mapping[str, Any]) -> str:
+    """How much was asked of how many, of `metrics.json` or of `comparison.json`."""
+    counts = results["counts"]
+    if results["task"] == "ranking":
+        return (
+            f"{counts['rows']:,} rows of {counts['users']:,} users, {counts['positives']:,} of them positive"
+        )
+    outside = counts["relevant_outside_catalogue"]
+    beyond = f"; {outside:,} of the relevant are not among them" if outside else ""
+    return (
+        f"{counts['queries']:,} queries of {counts['users']:,} users with {counts['relevant']:,} relevant "
+        f"items, {counts['catalogue']:,} candidates{beyond}"
+    )

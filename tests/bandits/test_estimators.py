@@ -1,6 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
+from recsys.bandits.estimates import ratio_estimate
 from recsys.bandits.estimators import (
     check_overlap,
     clipped,
@@ -15,9 +18,9 @@ from recsys.bandits.estimators import (
     replay,
     self_normalised,
 )
-from recsys.bandits.policies import probabilities_of
+from recsys.bandits.policies import examined_items, probabilities_of
 from recsys.bandits.reward_models import fit_reward_model
-from tests.bandits.worlds import BanditWorld, log_of
+from tests.bandits.worlds import BanditWorld, ListWorld, log_of
 
 
 @pytest.fixture
@@ -123,34 +126,89 @@ def test_mean_weight_is_one_where_the_policies_overlap():
     assert check_overlap(log, weights, max_unsupported=0.01).value == pytest.approx(1, abs=0.05)
 
 
-def estimates_of(log, policy):
-    weights = importance_weights(log, probabilities_of(policy, log))
-    model = fit_reward_model(log)
-    beside = {"expected_N": model.expected(policy), "predicted_N": model.predicted(log)}
+def estimates_of(log, policy, *, probabilities=None):
+    weights = importance_weights(
+        log, probabilities_of(policy, log) if probabilities is None else probabilities
+    )
+    model = fit_reward_model(log, num_folds=3)
+    beside = {"expected_N": model.expected(policy), "predicted_N": model.predicted()}
+    moved = model.moved_by_unit(policy)
     return {
         "ips": inverse_propensity(log, weights),
         "self_normalised": self_normalised(log, weights),
+        "direct_method": direct_method(log, beside["expected_N"], moved_U=moved),
         "doubly_robust": doubly_robust(log, weights, **beside),
         "on_policy": on_policy(log),
     }
 
 
-@pytest.mark.parametrize("requests_a_user", [1, 10])
-def test_over_200_logs_estimates_are_unbiased_and_intervals_cover_the_truth(requests_a_user):
-    world = BanditWorld(seed=3)
-    truths = dict.fromkeys(("ips", "self_normalised", "doubly_robust"), world.value)
-    truths["on_policy"] = float((world.logging * world.rates).sum(axis=1).mean())
-    drawn = [estimates_of(*world.draw(3000, seed, requests_a_user)) for seed in range(200)]
+def covered_by(drawn, name, truth):
+    """In how many of the drawn logs the 95 % interval holds the truth."""
+    bounds = np.array([one[name].interval(0.95) for one in drawn])
+    return int(((bounds[:, 0] < truth) & (truth < bounds[:, 1])).sum())
+
+
+def check_unbiased_and_covered(drawn, truths):
+    assert len(drawn) == 200
     for name, truth in truths.items():
         errors = np.array([one[name].value for one in drawn]) - truth
         bias, noise = errors.mean(), errors.std() / np.sqrt(200)
         assert abs(bias) < 4 * noise, name
-        bounds = np.array([one[name].interval(0.95) for one in drawn])
-        covered = ((bounds[:, 0] < truth) & (truth < bounds[:, 1])).mean()
         # 200 intervals of 95 % cover 181 to 198 times with probability .998.
-        assert 0.905 <= covered <= 0.99, (name, covered)
-    spread = {name: np.std([one[name].value for one in drawn]) for name in truths}
-    assert spread["doubly_robust"] < spread["ips"]
+        assert 181 <= covered_by(drawn, name, truth) <= 198, name
+
+
+def spread_of(drawn, name):
+    return np.std([one[name].value for one in drawn])
+
+
+@pytest.mark.parametrize(("alike", "requests_a_user"), [(False, 1), (False, 10), (True, 10)])
+def test_over_200_logs_estimates_are_unbiased_and_intervals_cover_the_truth(alike, requests_a_user):
+    world = BanditWorld(seed=3, alike=alike)
+    truths = dict.fromkeys(("ips", "self_normalised", "doubly_robust"), world.value)
+    truths["on_policy"] = float((world.logging * world.rates).sum(axis=1).mean())
+    # Where kinds of user differ, the model of items is wrong, and what it converges to is not the truth.
+    truths["direct_method"] = world.modelled
+    drawn = [estimates_of(*world.draw(3000, seed, requests_a_user)) for seed in range(200)]
+    check_unbiased_and_covered(drawn, truths)
+    assert (covered_by(drawn, "direct_method", world.value) < 100) == (not alike)
+    assert spread_of(drawn, "direct_method") < spread_of(drawn, "doubly_robust") < spread_of(drawn, "ips")
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_over_200_logs_of_examined_lists_estimates_are_unbiased_and_intervals_cover(alike):
+    world = ListWorld(alike=alike)
+    truths = dict.fromkeys(("ips", "self_normalised", "doubly_robust"), world.value)
+    truths["direct_method"] = world.modelled
+    drawn = []
+    for seed in range(200):
+        log, policy = world.draw(2000, seed)
+        seen, probabilities = examined_items(policy, log, world.looks)
+        drawn.append(estimates_of(seen, policy, probabilities=probabilities))
+    check_unbiased_and_covered(drawn, truths)
+    assert (covered_by(drawn, "direct_method", world.value) < 100) == (not alike)
+    assert spread_of(drawn, "direct_method") < spread_of(drawn, "ips")
+
+
+def test_error_of_the_direct_method_is_that_of_fitting_anew_to_resampled_users():
+    log, policy = BanditWorld(seed=1, alike=True).draw(2000, seed=0, requests_a_user=10)
+    rng = np.random.default_rng(0)
+    refitted = []
+    for _ in range(150):
+        users = rng.integers(200, size=200)
+        rows = (10 * users[:, None] + np.arange(10)).ravel()
+        again = log_of(
+            log.rewards_N[rows], log.propensities_N[rows], log.items_N[rows], clusters=np.arange(2000) // 10
+        )
+        asked = dataclasses.replace(policy, contexts_N=policy.contexts_N[rows])
+        refitted.append(direct_method(again, fit_reward_model(again).expected(asked)).value)
+    made = estimates_of(log, policy)["direct_method"]
+    # The spread of 150 draws is known to 6 %.
+    assert made.standard_error == pytest.approx(np.std(refitted), rel=0.2)
+    model = fit_reward_model(log, num_folds=3)
+    as_if_known = ratio_estimate(log.by_cluster(model.expected(policy)), log.requests_by_cluster)
+    assert as_if_known.standard_error < 0.7 * made.standard_error
+    assert model.moved_by_unit(policy).sum() == pytest.approx(0, abs=1e-9)
 
 
 def test_rows_of_one_user_are_not_taken_for_independent():

@@ -56,8 +56,8 @@ def test_model_does_not_predict_a_row_from_itself():
     model = fit_reward_model(log, num_folds=4)
     others = log.clusters_N[model.folds_N != model.folds_N[0]]
     assert 0 not in others
-    assert model.predicted(log)[0] == 0.0
-    assert model.predicted(log)[others].max() > 1
+    assert model.predicted()[0] == 0.0
+    assert model.predicted()[others].max() > 1
 
 
 def test_model_finds_what_items_and_positions_earn():
@@ -65,7 +65,7 @@ def test_model_finds_what_items_and_positions_earn():
     items, positions = rng.integers(5, size=20_000), rng.integers(1, 3, size=20_000)
     means = np.array([1.0, 2.0, 3.0, 4.0, 5.0])[items] - 2.0 * (positions == 2)
     log = log_of(means + rng.normal(size=20_000), [1] * 20_000, items, positions=positions)
-    assert fit_reward_model(log).predicted(log) == pytest.approx(means, abs=0.15)
+    assert fit_reward_model(log).predicted() == pytest.approx(means, abs=0.15)
 
 
 def test_a_single_user_is_too_few_for_a_model():
@@ -105,3 +105,12 @@ def test_positions_of_unknown_examination_are_refused():
     log, policy = reordered(np.array([1.0, 0.5, 0.2]), np.array([0.1, 0.3, 0.6]), 5, seed=0)
     with pytest.raises(ValueError, match=r"expected the examination of positions 1 to 3, found that of 2"):
         examined_items(policy, log, np.array([1.0, 0.5]))
+
+
+def test_model_of_looks_finds_how_attractive_an_item_is_wherever_it_stood():
+    rng = np.random.default_rng(0)
+    looks, attraction = np.array([1.0, 0.5, 0.2]), np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+    items, places = rng.integers(5, size=40_000), rng.integers(3, size=40_000)
+    clicks = rng.random(40_000) < looks[places] * attraction[items]
+    log = log_of(clicks, [1] * 40_000, items, positions=places + 1, exposures_N=looks[places])
+    assert fit_reward_model(log).predicted() == pytest.approx(looks[places] * attraction[items], abs=0.02)

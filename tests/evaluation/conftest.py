@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.prepare import prepare
+from recsys.evaluation.comparing import stations
 from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.station import EvaluatedRun
@@ -23,6 +24,7 @@ from tests.data.preparing import STARS, options_for, prepared
 NUM_USERS, NUM_ITEMS, NUM_EVENTS = 50, 30, 1500
 START = 1_600_000_000
 DAY = 86_400
+COMPARED = EvaluationOptions(k=(3, 5), resamples=60, num_examples=0, small_slice=5, ease_l2=(100.0,))
 
 
 @pytest.fixture(scope="session")
@@ -128,3 +130,27 @@ def write_curves(run: Path, *, monitor: str) -> None:
                 board.add_scalar(tag, number, step)
         board.add_scalar(f"val/{monitor}", 0.3, 0)  # as the table of hyperparameters does
     (run / "metrics.json").write_text(json.dumps({"monitor": f"val/{monitor}", "best_epoch": 1}))
+
+
+@pytest.fixture(scope="session")
+def retrieved(rated, tmp_path_factory) -> list[stations.Evaluated]:
+    """Two evaluations of the same queries."""
+    paths = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = TwoTower(rated.schema, embedding_dim=8, hidden=[8])
+        run = EvaluatedRun(tmp_path_factory.mktemp(f"run{seed} <b>"))
+        paths.append(evaluate_retrieval(model, rated, COMPARED, run=run, history_length=10))
+    return [stations.Evaluated.open(path) for path in paths]
+
+
+@pytest.fixture(scope="session")
+def ranked(rated, tmp_path_factory) -> list[stations.Evaluated]:
+    """Two evaluations of the same rows."""
+    paths = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = WideDeep(rated.schema, embedding_dim=4, hidden=[8], init_std=0.3)
+        run = EvaluatedRun(tmp_path_factory.mktemp("ranked"))
+        paths.append(evaluate_ranking(model, rated, COMPARED, run=run, history_length=10))
+    return [stations.Evaluated.open(path) for path in paths]

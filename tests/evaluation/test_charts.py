@@ -89,6 +89,21 @@ def test_many_places_are_not_all_named():
     assert len(marks(chart, "circle", "cx")) == 1  # only where the line begins
 
 
+@pytest.mark.parametrize("places", [["1997-12-22", "1998-02-01", "1998-03-13"], ["1998-03-13"] * 8])
+def test_dates_of_few_and_of_many_periods_stay_inside_the_drawing(places):
+    series = [Series("model", 0, [0.1] * len(places))]
+    page = line_chart("over time", places, series, axis="period", from_zero=True)
+    ends = re.findall(
+        r'<text x="([\d.]+)" y="[\d.]+" text-anchor="(\w+)"( transform="rotate[^"]+")?>199', page
+    )
+    assert ends
+    for x, anchor, turned in ends:
+        # A date is some 80 wide; turned by 60 degrees, half of that, and its height.
+        wide = 50 if turned else 80
+        left = float(x) - {"middle": wide / 2, "end": wide}[anchor]
+        assert 0 <= left <= 400 - (0 if turned else wide)
+
+
 def test_focus_stands_at_its_place():
     series = [Series("s", 0, [1.0, 3.0, 2.0])]
     chart = line_chart("t", ["1", "2", "3"], series, axis="x", from_zero=True, focus=1)

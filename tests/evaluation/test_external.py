@@ -68,6 +68,23 @@ def test_list_without_a_timestamp_answers_every_query_of_its_user(rated, queries
     assert 0 in answered
 
 
+def test_list_written_once_for_each_of_several_queries_is_not_found_fault_with(rated, queries, tmp_path):
+    user, when = query(queries, 7)
+    items = unseen(rated, queries, 7, 2)
+    rows = [(user, when, rank, item) for rank, item in enumerate(items, start=1)]
+    lists, findings = read_lists(written(tmp_path / "x.csv", [*rows, *rows]), rated, queries, k=K)
+    assert titles(rated, lists, 7)[:2] == items
+    assert problems(findings) == {"missing queries": len(queries) - 1}
+
+
+def test_any_delimiter_will_do(rated, queries, tmp_path):
+    user, when = query(queries, 7)
+    [item] = unseen(rated, queries, 7, 1)
+    (tmp_path / "x.csv").write_text(f"user_id;timestamp;rank;item_id\n{user};{when};1;{item}\n")
+    lists, _ = read_lists(tmp_path / "x.csv", rated, queries, k=K)
+    assert titles(rated, lists, 7)[0] == item
+
+
 def test_parquet_with_scores_orders_ties_by_them(rated, queries, tmp_path):
     user, when = query(queries, 3)
     items = unseen(rated, queries, 3, 2)

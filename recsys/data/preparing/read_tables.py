@@ -84,7 +84,7 @@ def read_table(
     Raises:
         ValueError: nothing to read at `path`, or a required column is missing.
     """
-    files = raw_files(path, key=key)
+    files = raw_files(path, key=f"{key}.path")
     if is_parquet(files[0]):
         return _read_parquet(engine, files, required=required, wanted=wanted)
     return _read_csv(
@@ -95,25 +95,27 @@ def read_table(
 def raw_files(path: Path, *, key: str) -> list[Path]:
     """The files of a raw table, in the order of their names.
 
+    Args:
+        path: a file or a folder.
+        key: that named it, for messages.
+
     Raises:
         ValueError: there are none, or they are of both kinds.
     """
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise ValueError(
-            f"`{key}.path` must be a CSV or Parquet file, or a folder of them; there is no `{path}`"
-        )
+        raise ValueError(f"`{key}` must be a CSV or Parquet file, or a folder of them; there is no `{path}`")
     visible = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith((".", "_")))
     parquet = [p for p in visible if is_parquet(p)]
     csv = [p for p in visible if p.name.removesuffix(".gz").endswith(_CSV_SUFFIXES)]
     if parquet and csv:
         raise ValueError(
-            f"`{key}.path`: the folder `{path}` must hold CSV or Parquet files, found both "
+            f"`{key}`: the folder `{path}` must hold CSV or Parquet files, found both "
             f"(`{csv[0].name}`, `{parquet[0].name}`); name one file or separate them"
         )
     if not parquet and not csv:
-        raise ValueError(f"`{key}.path`: found no CSV or Parquet file in the folder `{path}`")
+        raise ValueError(f"`{key}`: found no CSV or Parquet file in the folder `{path}`")
     return parquet or csv
 
 

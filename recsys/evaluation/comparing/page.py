@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import resources
-from string import Template
 from typing import Any
 
 from recsys.evaluation.comparing.differences import BETTER, WORSE
 from recsys.evaluation.comparing.forest import forest_plot
 from recsys.evaluation.comparing.verdict import written_p
+from recsys.evaluation.report_html import facts, figure, figure_of, fill_page, row, section, table
+from recsys.evaluation.report_systems import counted
 from recsys.evaluation.results import LESS_IS_BETTER, metric_name
 
 _HEADLINE = ("ndcg", "hit_rate", "mrr", "coverage", "novelty")
 _HEADLINE_RANKING = ("auc", "gauc", "log_loss")
 # Slices that a plot shows: those that differ most.
 _MOST_SLICES = 12
+# More are counted in the title, and their sentences folded away below the summary.
+_MOST_NAMED = 4
 _COLOURS = {BETTER: "lead", WORSE: "lag"}
 
 
@@ -31,50 +32,53 @@ def render_comparison(content: Mapping[str, Any]) -> str:
         HTML that needs no other file and no network.
     """
     names = [one["name"] for one in content["systems"]]
-    title = f"{names[0]} against {', '.join(names[1:])}"
+    sources = {one["name"]: one["source"] for one in content["systems"]}
+    protocol = {"protocol hash": content["protocol_hash"], **content["protocol"]}
+    above = _differences(content["differences"])
+    others = ", ".join(names[1:]) if len(names) <= _MOST_NAMED else f"{len(names) - 1} others"
+    title = f"{names[0]} against {others}"
     parts = [
         _opening(content, title),
         f'<div class="charts">{"".join(_plots(content))}</div>',
-        "<h2>Side by side</h2>",
-        _side_by_side(content, _headline(content)),
-        f"<h2>How far {escape(names[0])} is above the others</h2>",
-        _differences(content["differences"]),
+        section("systems", "Side by side", _side_by_side(content, _headline(content))),
+        section("differences", f"How far {names[0]} is above the others", above),
         _slices(content),
         "<details><summary>Every metric</summary>",
         _side_by_side(content, list(content["systems"][0]["metrics"])),
         "</details>",
-        _facts("How it was compared", {**content["method"], **content["options"]}),
-        _facts("How it was measured", {**content["protocol"], "protocol hash": content["protocol_hash"]}),
-        _facts("Where", {one["name"]: one["source"] for one in content["systems"]} | content["environment"]),
+        section("method", "How it was compared", facts({**content["method"], **content["options"]})),
+        section("protocol", "How it was measured", facts(protocol)),
+        section("where", "Where", facts(sources | content["environment"])),
     ]
-    page = resources.files("recsys.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    return Template(page).substitute(title=escape(title), body="\n".join(parts))
+    return fill_page(title, "\n".join(parts))
 
 
 def _opening(content: Mapping[str, Any], title: str) -> str:
     verdict = content["verdict"]
     several = [f'<p class="verdict {one["outcome"]}">{escape(one["text"])}</p>' for one in verdict["against"]]
-    counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in content["counts"].items())
+    each = "".join(several)
+    if len(several) >= _MOST_NAMED:
+        each = f"<details><summary>Against each of the {len(several)}</summary>{each}</details>"
     return (
         f"<h1>{escape(title)}</h1>"
         f'<p class="under">{escape(content["dataset"]["name"])}, test part of the split '
-        f"{escape(content['protocol']['split']['kind'])}: {counts}.</p>"
+        f"{escape(content['protocol']['split']['kind'])}: {counted(content)}.</p>"
         + "".join(f'<p class="warning">{escape(text)}</p>' for text in content["warnings"])
         + (f'<p class="verdict">{escape(verdict["text"])}</p>' if len(several) > 1 else "")
-        + "".join(several)
+        + each
     )
 
 
 def _plots(content: Mapping[str, Any]) -> Iterable[str]:
     first, main = content["systems"][0]["name"], content["main_metric"]
-    rows = [(f"to {row['against']}", row) for row in content["differences"] if row["metric"] == main]
+    rows = [(f"to {one['against']}", one) for one in content["differences"] if one["metric"] == main]
     if rows:
         yield forest_plot(f"Difference in {metric_name(main)}", rows, axis=_axis(first, main))
     metric = content["slice_metric"]
     several = len(content["systems"]) > 2
     slices = [
-        (_called(row) + (f", to {row['against']}" if several else ""), row)
-        for row in _most_different(content["slices"])
+        (_called(one) + (f", to {one['against']}" if several else ""), one)
+        for one in _most_different(content["slices"])
     ]
     if slices:
         title = f"Difference in {metric_name(metric)}: the slices where it is largest"
@@ -89,8 +93,8 @@ def _axis(first: str, metric: str) -> str:
 
 def _most_different(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Slices that are not small, the surest first, among equally sure ones the largest difference."""
-    large = [row for row in rows if not row["small"] and row["interval"] is not None]
-    large.sort(key=lambda row: (row["p_corrected"], -abs(row["difference"])))
+    large = [one for one in rows if not one["small"] and one["interval"] is not None]
+    large.sort(key=lambda one: (one["p_corrected"], -abs(one["difference"])))
     return large[:_MOST_SLICES]
 
 
@@ -104,26 +108,19 @@ def _headline(content: Mapping[str, Any]) -> list[str]:
 def _side_by_side(content: Mapping[str, Any], keys: Sequence[str]) -> str:
     """Metrics downwards, systems sidewards, so that a phone scrolls where there are many systems."""
     systems = content["systems"]
-    rows = [
-        f"<tr>{_head(metric_name(key))}"
-        + "".join(
-            f"<td>{_figure(one['metrics'].get(key), one['intervals'].get(key))}</td>" for one in systems
-        )
-        + "</tr>"
-        for key in keys
-    ]
-    return _table(["", *(one["name"] for one in systems)], rows)
+    rows = [row(escape(metric_name(key)), (figure_of(one, key) for one in systems)) for key in keys]
+    return table(["", *(one["name"] for one in systems)], rows)
 
 
 def _differences(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     against = None
-    for row in rows:
-        if row["against"] != against:
-            against = row["against"]
-            lines.append(f'<tr class="group"><td colspan="4">to {escape(against)}</td></tr>')
-        lines.append(f"<tr>{_head(metric_name(row['metric']))}{_tested(row)}</tr>")
-    return _table(["", "difference", "p", "corrected"], lines) + (
+    for one in rows:
+        if one["against"] != against:
+            against = one["against"]
+            lines.append(f'<tr class="group"><th scope="rowgroup" colspan="4">to {escape(against)}</th></tr>')
+        lines.append(row(escape(metric_name(one["metric"])), _tested(one)))
+    return table(["", "difference", "p, corrected", "p"], lines) + (
         '<p class="under">Coloured where it is sure which is better after the correction. A metric that '
         "does not say which is better has no colour. Metrics of the whole set of lists, like coverage, have "
         "no value per user to be tested.</p>"
@@ -134,66 +131,30 @@ def _slices(content: Mapping[str, Any]) -> str:
     metric = content["slice_metric"]
     several = len(content["systems"]) > 2
     rows = []
-    ordered = sorted(content["slices"], key=lambda row: (row["group"], row["name"]))
-    for row in ordered:
-        style, star = (' class="small-slice"', " *") if row["small"] else ("", "")
-        beside = f"<small>to {escape(row['against'])}</small>" if several else ""
-        rows.append(
-            f"<tr{style}>{_head(_called(row) + star, title=row['description'], below=beside)}"
-            f"<td>{row['users']:,}</td><td>{row['value']:.4f}</td><td>{row['other_value']:.4f}</td>"
-            f"{_tested(row)}</tr>"
-        )
+    for one in sorted(content["slices"], key=lambda it: (it["group"], it["name"])):
+        star = " *" if one["small"] else ""
+        beside = f"<small>to {escape(one['against'])}</small>" if several else ""
+        name = f'<span title="{escape(one["description"])}">{escape(_called(one) + star)}</span>{beside}'
+        cells = [f"{one['users']:,}", figure(one["value"]), figure(one["other_value"]), *_tested(one)]
+        rows.append(row(name, cells, style="small-slice" if one["small"] else ""))
     small = content["options"]["small_slice"]
     first = content["systems"][0]["name"]
     return (
         f"<details><summary>Every slice: {metric_name(metric)}</summary>"
-        + _table(["", "users", first, "other", "difference", "p", "corrected"], rows)
+        + table(["", "users", first, "other", "difference", "p, corrected", "p"], rows)
         + f'<p class="under">* fewer than {small} users: not tested. A slice of items holds the queries that '
         "have a relevant item of that kind.</p></details>"
     )
 
 
-def _called(row: Mapping[str, Any]) -> str:
-    return f"{row['group'].replace('_', ' ').replace('.', ' ')}: {row['name']}"
+def _called(one: Mapping[str, Any]) -> str:
+    return f"{one['group'].replace('_', ' ').replace('.', ' ')}: {one['name']}"
 
 
-def _tested(row: Mapping[str, Any]) -> str:
-    interval = row["interval"]
+def _tested(one: Mapping[str, Any]) -> list[str]:
+    """Cells of a difference with its interval, its corrected p and its p."""
+    interval = one["interval"]
     bounds = f"<small>{interval[0]:+.4f} to {interval[1]:+.4f}</small>" if interval else ""
-    colour = _COLOURS.get(row["outcome"], "")
-    p = ["-" if row[key] is None else written_p(row[key]) for key in ("p", "p_corrected")]
-    return (
-        f'<td><span class="{colour}">{row["difference"]:+.4f}</span>{bounds}</td>'
-        f"<td>{p[0]}</td><td>{p[1]}</td>"
-    )
-
-
-def _head(text: str, *, title: str = "", below: str = "") -> str:
-    told = f' title="{escape(title)}"' if title else ""
-    return f"<td{told}>{escape(text)}{below}</td>"
-
-
-def _figure(value: float | None, interval: Sequence[float] | None) -> str:
-    if value is None:
-        return "-"
-    bounds = f"<small>{interval[0]:.4f} to {interval[1]:.4f}</small>" if interval else ""
-    return f"{value:.4f}{bounds}"
-
-
-def _facts(title: str, facts: Mapping[str, Any]) -> str:
-    lines = "".join(
-        f"<dt>{escape(str(name).replace('_', ' '))}</dt><dd>{escape(_plain(value))}</dd>"
-        for name, value in facts.items()
-    )
-    return f"<h2>{title}</h2><dl>{lines}</dl>"
-
-
-def _table(headings: Sequence[str], rows: Iterable[str]) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join(rows)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll" tabindex="0">{table}</div>'
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    colour = _COLOURS.get(one["outcome"], "")
+    p = ["-" if one[key] is None else written_p(one[key]) for key in ("p_corrected", "p")]
+    return [f'<span class="{colour}">{one["difference"]:+.4f}</span>{bounds}', *p]

@@ -188,6 +188,12 @@ def check_same_protocol(first: Evaluated, other: Evaluated) -> None:
     """
     if first.results["protocol_hash"] == other.results["protocol_hash"]:
         return
+    tasks = [one.results["task"] for one in (first, other)]
+    if tasks[0] != tasks[1]:
+        raise ValueError(
+            f"expected another {tasks[0]} model to compare `{first.folder}` with, but `{other.folder}` is "
+            f"that of a {tasks[1]} model, which was asked other things; compare models of one task"
+        )
     here, there = (dict(_flat(one.results["protocol"])) for one in (first, other))
     differing = [
         f"`{key}` is {_short(here.get(key))} here and {_short(there.get(key))} there"

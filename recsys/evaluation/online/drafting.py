@@ -13,8 +13,9 @@ import pyarrow as pa
 from recsys.bandits.feedback import Codes
 from recsys.bandits.interleaving import NO_ITEM, preference, team_draft
 from recsys.evaluation.charts import Series, dot_chart
-from recsys.evaluation.online.findings import Findings, bounds_text, html_table, write_findings
+from recsys.evaluation.online.findings import Findings, bounds_text, write_findings
 from recsys.evaluation.online.tables import codes_of, ids_of, numbers_of, read_table
+from recsys.evaluation.report_html import facts
 from recsys.schema.tables import ITEM_ID, RANK, REQUEST_ID, REWARD, TEAM, TIMESTAMP, USER_ID
 
 FOLDER = "interleaving"
@@ -133,7 +134,7 @@ def _write_made(
             "left_out": left,
         },
         tables={"interleaved": interleaved},
-        parts=[html_table(["", ""], [["a", str(config.a)], ["b", str(config.b)]])],
+        parts=[facts({"a": str(config.a), "b": str(config.b)})],
     )
     near = config.a if config.a.is_dir() else config.a.parent
     return write_findings(config.folder or near / FOLDER, "interleaving", findings, config=composed)
@@ -207,6 +208,11 @@ def _write_read(
 
 def _lists(path: Path, key: str) -> pa.Table:
     inside = path / "evaluation" / "recommendations.parquet"
+    if (path / "config.yaml").is_file() and not inside.is_file():
+        raise ValueError(
+            f"expected a run with recommended lists for `{key}`, found no `{inside.relative_to(path)}` in "
+            f"`{path}`; `python evaluate.py run={path}` makes one; ranking models make none"
+        )
     return read_table(
         inside if inside.is_file() else path, required=[USER_ID, RANK, ITEM_ID], optional=[TIMESTAMP], key=key
     )

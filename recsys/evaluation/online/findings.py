@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.evaluation.protocol import environment
+from recsys.evaluation.report_html import facts, fill_page, row, section, table
 from recsys.schema.manifest import MANIFEST, StationKind, read_station, write_json, writing_station
 
 logger = logging.getLogger(__name__)
@@ -62,17 +63,16 @@ def write_findings(path: Path, kind: StationKind, findings: Findings, *, config:
     figures = {"sentence": findings.sentence, "warnings": list(findings.warnings), **findings.figures}
     with writing_station(path, kind, config=config) as (folder, _):
         write_json(folder / f"{kind}.json", figures)
-        for name, table in findings.tables.items():
-            pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
-        (folder / f"{kind}.html").write_text(_page(findings), encoding="utf-8")
+        for name, columns in findings.tables.items():
+            pq.write_table(columns, folder / f"{name}.parquet", compression="zstd")
+        (folder / f"{kind}.html").write_text(_page(findings, config), encoding="utf-8")
+    logger.info("report: %s", path / f"{kind}.html")
     return path
 
 
 def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of text, escaped."""
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return table(headings, [row(escape(first), map(escape, rest)) for first, *rest in rows])
 
 
 def bounds_text(interval: Sequence[float] | None, digits: int = 4) -> str:
@@ -80,11 +80,16 @@ def bounds_text(interval: Sequence[float] | None, digits: int = 4) -> str:
     return "-" if interval is None else f"{interval[0]:.{digits}g} to {interval[1]:.{digits}g}"
 
 
-def _page(findings: Findings) -> str:
-    warnings = "".join(f'<p class="warning">{escape(text)}</p>' for text in findings.warnings)
+def _page(findings: Findings, config: Mapping[str, Any]) -> str:
+    warnings = "".join(f'<p class="warning">{_marked(text)}</p>' for text in findings.warnings)
     body = (
         f"<h1>{escape(findings.title)}</h1>{warnings}"
-        f'<p class="verdict {findings.outcome}">{escape(findings.sentence)}</p>{"".join(findings.parts)}'
+        f'<p class="verdict {findings.outcome}">{_marked(findings.sentence)}</p>{"".join(findings.parts)}'
+        f"{section('how', 'How it was asked, and where', facts({**config, **environment()}))}"
     )
-    page = resources.files("recsys.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    return Template(page).substitute(title=escape(findings.title), body=body)
+    return fill_page(findings.title, body)
+
+
+def _marked(text: str) -> str:
+    """What stands between backticks in the words for a terminal, as a page shows it."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))

@@ -14,27 +14,23 @@ from recsys.bandits.estimates import Estimate, Floats, difference
 from recsys.bandits.feedback import LoggedFeedback
 from recsys.bandits.policies import examined_items, never_logged_share
 from recsys.bandits.reward_models import fit_reward_model
-from recsys.evaluation.charts import Series, dot_chart
 from recsys.evaluation.online.feedback import FeedbackColumns, read_feedback
-from recsys.evaluation.online.findings import Findings, bounds_text, html_table, write_findings
+from recsys.evaluation.online.findings import Findings, write_findings
+from recsys.evaluation.online.policy_page import (
+    NAMES,
+    SURE_OF_MODEL,
+    outcome_of,
+    parts_of,
+    sentence_of,
+    warnings_of,
+)
 from recsys.evaluation.online.position_curves import read_examination
 from recsys.evaluation.online.targets import Target, read_target
 
 Estimator = Literal[
     "replay", "inverse_propensity", "self_normalised", "clipped", "direct_method", "doubly_robust", "switch"
 ]
-NAMES: dict[str, str] = {
-    "replay": "Replay",
-    "inverse_propensity": "Inverse propensity",
-    "self_normalised": "Self-normalised",
-    "clipped": "Clipped",
-    "direct_method": "Direct method",
-    "doubly_robust": "Doubly robust",
-    "switch": "Switch, doubly robust",
-}
 FOLDER = "off_policy"
-# With fewer equally weighted rows than this, the interval itself is not to be trusted.
-_FEW_ROWS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,18 +143,17 @@ def _estimates(
     made["inverse_propensity"] = estimators.inverse_propensity(feedback, weights_N)
     made["self_normalised"] = estimators.self_normalised(feedback, weights_N)
     made["clipped"] = estimators.clipped(feedback, weights_N, ceiling=ceiling)
-    if target.policy is None or config.examination is not None or feedback.num_clusters < 2:
+    if target.policy is None or feedback.num_clusters < 2:
         reason = (
             "the target's probabilities of all items are not known"
             if target.policy is None
-            else "they are not built for the position-based model"
-            if config.examination is not None
             else "the log has a single user"
         )
         return made, left_out | dict.fromkeys(("direct_method", "doubly_robust", "switch"), reason)
     model = fit_reward_model(feedback, num_folds=config.num_folds, seed=config.seed)
-    expected_N, predicted_N = model.expected(target.policy), model.predicted(feedback)
-    made["direct_method"] = estimators.direct_method(feedback, expected_N)
+    expected_N, predicted_N = model.expected(target.policy), model.predicted()
+    moved_U = model.moved_by_unit(target.policy)
+    made["direct_method"] = estimators.direct_method(feedback, expected_N, moved_U=moved_U)
     robust: Callable[..., Estimate] = estimators.doubly_robust
     beside = {"expected_N": expected_N, "predicted_N": predicted_N}
     made["doubly_robust"] = robust(feedback, weights_N, **beside)
@@ -179,6 +174,7 @@ def _findings(
     gain = difference(made[main], logged)
     effective = estimators.effective_sample_size(weights_N)
     rows = {name: _row(made[name], logged, config.confidence) for name in NAMES if name in made}
+    off = difference(made["direct_method"], made["doubly_robust"]) if "doubly_robust" in made else None
     figures: dict[str, Any] = {
         "log": str(config.log),
         "policy": target.description,
@@ -195,6 +191,8 @@ def _findings(
         "effective_sample_size": effective,
         "largest_weight": float(weights_N.max()),
         "matched_mass": {"value": mass.value, "interval": mass.interval(config.confidence)},
+        "direct_beyond_robust": off and {"value": off.value, "interval": off.interval(SURE_OF_MODEL)},
+        "examination": config.examination and str(config.examination),
         "estimates": rows,
         "left_out": left_out,
     }
@@ -208,12 +206,12 @@ def _findings(
     )
     return Findings(
         title=f"Off-policy estimate: {target.description}",
-        sentence=_sentence(figures),
-        outcome=_outcome(figures["difference"]["interval"]),
-        warnings=_warnings(figures),
+        sentence=sentence_of(figures),
+        outcome=outcome_of(figures["difference"]["interval"]),
+        warnings=warnings_of(figures),
         figures=figures,
         tables={"estimates": table},
-        parts=_parts(figures),
+        parts=parts_of(figures),
     )
 
 
@@ -226,77 +224,3 @@ def _row(estimate: Estimate, logged: Estimate, confidence: float) -> dict[str, A
         "difference": gain.value,
         "difference_interval": gain.interval(confidence),
     }
-
-
-def _outcome(interval: tuple[float, float] | None) -> str:
-    if interval is None:
-        return "open"
-    return "better" if interval[0] > 0 else "worse" if interval[1] < 0 else "open"
-
-
-def _sentence(figures: Mapping[str, Any]) -> str:
-    main, gain, confidence = (
-        figures["estimates"][figures["main"]],
-        figures["difference"],
-        figures["confidence"],
-    )
-    verdict = {
-        "better": "more than the log's policy",
-        "worse": "less than the log's policy",
-        "open": "not told apart from the log's policy",
-    }[_outcome(gain["interval"])]
-    return (
-        f"The target policy ({figures['policy']}) would have earned {main['value']:.4g} a request "
-        f"({confidence:.0%} interval {bounds_text(main['interval'])}) where the log earned "
-        f"{figures['logged']['value']:.4g}: {gain['value']:+.4g} ({bounds_text(gain['interval'])}), "
-        f"{verdict}; by "
-        f"{NAMES[figures['main']].lower()}, from {figures['counts']['requests']:,} requests worth "
-        f"{figures['effective_sample_size']:,.0f} equally weighted rows."
-    )
-
-
-def _warnings(figures: Mapping[str, Any]) -> list[str]:
-    warnings = []
-    effective, mass = figures["effective_sample_size"], figures["matched_mass"]
-    if effective < _FEW_ROWS:
-        warnings.append(
-            f"The weights leave {effective:,.1f} effective rows of {figures['counts']['rows']:,} (largest "
-            "weight "
-            f"{figures['largest_weight']:,.4g}): neither figure nor interval can be relied on."
-        )
-    if mass["interval"] and mass["interval"][0] > 1:
-        warnings.append(
-            f"The weights average {mass['value']:.4g} where 1 is expected: the propensities, or the target's "
-            "probabilities, are not those of their policies."
-        )
-    return warnings
-
-
-def _parts(figures: Mapping[str, Any]) -> list[str]:
-    logged, rows = figures["logged"], figures["estimates"]
-    dots = [Series("The log", 4, [logged["value"]], [logged["interval"]])]
-    dots += [
-        Series(NAMES[name], 0 if name == figures["main"] else 1, [row["value"]], [row["interval"]])
-        for name, row in rows.items()
-    ]
-    lines = [["The log", f"{logged['value']:.5g}", bounds_text(logged["interval"]), "", ""]]
-    lines += [
-        [
-            NAMES[name],
-            f"{row['value']:.5g}",
-            bounds_text(row["interval"]),
-            f"{row['difference']:+.4g}",
-            bounds_text(row["difference_interval"]),
-        ]
-        for name, row in rows.items()
-    ]
-    facts = {**figures["counts"], "effective rows": f"{figures['effective_sample_size']:,.0f}"}
-    facts |= {"largest weight": f"{figures['largest_weight']:,.4g}"}
-    facts |= {"mean weight (1 is right)": f"{figures['matched_mass']['value']:.4g}"}
-    facts |= {f"{NAMES[name]} is left out": reason for name, reason in figures["left_out"].items()}
-    headings = ["", "reward a request", "interval", "over the log", "interval"]
-    return [
-        f'<div class="charts">{dot_chart("Reward a request", dots, from_zero=False)}</div>',
-        html_table(headings, lines),
-        html_table(["", ""], [[name, str(value)] for name, value in facts.items()]),
-    ]

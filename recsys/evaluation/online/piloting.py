@@ -224,13 +224,13 @@ def _reading_parts(figures: Mapping[str, Any]) -> list[str]:
         measured = [("reward a request", one["lift"], "")]
         measured += [(f"guardrail {name}", rail, rail["verdict"]) for name, rail in one["guardrails"].items()]
         rows += [
-            [arm, name, percent_text(it["value"]), _percents(it["interval"]), said]
+            [name, arm, percent_text(it["value"]), _percents(it["interval"]), said]
             for name, it, said in measured
         ]
     users = [[arm, f"{count:,}"] for arm, count in figures["users"].items()]
     users.append(["probability under the planned shares", f"{figures['sample_ratio_p_value']:.3g}"])
     return [
-        html_table(["arm", "", "change", "interval", ""], rows),
+        html_table(["", "arm", "change", "interval", "verdict"], rows),
         f'<div class="charts">{"".join(charts)}</div>',
         html_table(["arm", "users"], users),
     ]

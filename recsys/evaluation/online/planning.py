@@ -96,8 +96,10 @@ def _planned(config: PlanConfig, made: PilotPlan) -> Findings:
         answer = "The log's traffic never brings enough users: new ones have stopped coming"
     else:
         how = "as seen in the log" if made.in_log else "if users go on coming as at the log's end"
-        answer = f"Run for {weeks * _WEEK} days ({made.duration_days} would do, {how}; whole weeks, as "
-        "weekdays differ)"
+        whole = weeks * _WEEK
+        answer = (
+            f"Run for {whole} days ({made.duration_days} would do, {how}; whole weeks, as weekdays differ)"
+        )
     sentence = (
         f"{answer}: finding a lift of {config.lift:+.2%} of a reward of {made.rewards[at]:.4g} a request "
         "with power "

@@ -133,7 +133,7 @@ def _findings(config: PositionBiasConfig, table: pa.Table) -> Findings:
             "A position seems to be looked at more than the first; as propensities, such values count as 1."
         )
     lines = [
-        [place, f"{row[EXAMINATION]:.4f}", bounds_text([row["low"], row["high"]]), f"{row['rows']:,}"]
+        [place, f"{row[EXAMINATION]:.4f}", _bounds(row), f"{row['rows']:,}"]
         for place, row in zip(places, rows, strict=True)
     ]
     return Findings(
@@ -157,3 +157,8 @@ def _findings(config: PositionBiasConfig, table: pa.Table) -> Findings:
             html_table(["position", "examination", "interval", "rows"], lines),
         ],
     )
+
+
+def _bounds(row: Mapping[str, Any]) -> str:
+    """The first position is what the others are measured by: nothing about it is uncertain."""
+    return "1 by definition" if row[POSITION] == 1 else bounds_text([row["low"], row["high"]])

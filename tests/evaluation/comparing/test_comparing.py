@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from sklearn.metrics import roc_auc_score
 
 from recsys.evaluation.comparing.compare import compare
@@ -24,39 +23,13 @@ from recsys.evaluation.comparing.stations import (
     named,
 )
 from recsys.evaluation.comparing.verdict import verdict_of, written_p
-from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval
+from recsys.evaluation.evaluate import evaluate_ranking
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.station import EvaluatedRun
-from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
+from tests.evaluation.conftest import COMPARED
 
-OPTIONS = EvaluationOptions(k=(3, 5), resamples=60, num_examples=0, small_slice=5, ease_l2=(100.0,))
 QUICK = ComparisonOptions(permutations=200)
-
-
-@pytest.fixture(scope="module")
-def retrieved(rated, tmp_path_factory):
-    """Two evaluations of the same queries."""
-    stations = []
-    for seed in range(2):
-        torch.manual_seed(seed)
-        folder = tmp_path_factory.mktemp(f"run{seed} <b>")
-        model = TwoTower(rated.schema, embedding_dim=8, hidden=[8])
-        run = EvaluatedRun(folder)
-        stations.append(evaluate_retrieval(model, rated, OPTIONS, run=run, history_length=10))
-    return [Evaluated.open(station) for station in stations]
-
-
-@pytest.fixture(scope="module")
-def ranked(rated, tmp_path_factory):
-    """Two evaluations of the same rows."""
-    stations = []
-    for seed in range(2):
-        torch.manual_seed(seed)
-        model = WideDeep(rated.schema, embedding_dim=4, hidden=[8], init_std=0.3)
-        run = EvaluatedRun(tmp_path_factory.mktemp("ranked"))
-        stations.append(evaluate_ranking(model, rated, OPTIONS, run=run, history_length=10))
-    return [Evaluated.open(station) for station in stations]
 
 
 def shuffled(evaluated):
@@ -70,6 +43,14 @@ def test_answers_to_shuffled_questions_are_joined_by_their_keys(retrieved, ranke
         for key, values in straight.values.items():
             assert joined.values[key].tolist() == values.tolist()
         assert shuffled(other).model("b").values.keys() == joined.values.keys()
+
+
+def test_models_of_different_tasks_are_refused_in_a_sentence(retrieved, ranked):
+    with pytest.raises(
+        ValueError, match=r"expected another retrieval model .* of a ranking model"
+    ) as refused:
+        check_same_protocol(retrieved[0], ranked[0])
+    assert "protocol." not in str(refused.value)
 
 
 def test_questions_that_were_not_asked_are_named(retrieved):
@@ -133,7 +114,7 @@ def test_probabilities_kept_on_disk_are_those_of_the_evaluation(ranked):
 def test_drawn_negatives_are_kept_with_their_items(clicked, tmp_path):
     model = WideDeep(clicked.schema, embedding_dim=4, hidden=[8])
     run = EvaluatedRun(tmp_path)
-    path = evaluate_ranking(model, clicked, OPTIONS, run=run, history_length=5, negatives_per_positive=2)
+    path = evaluate_ranking(model, clicked, COMPARED, run=run, history_length=5, negatives_per_positive=2)
     rows = pq.read_table(path / "probabilities.parquet")
     real = pq.read_table(path / "predictions.parquet")
     assert len(rows) == 3 * len(real)
@@ -365,6 +346,18 @@ def test_page_is_whole_and_shows_verdict_systems_tests_and_slices(retrieved, ran
     assert len(numbers) > 10
     assert min(numbers) >= 0
     assert max(numbers) <= 400
+
+
+def test_sentences_on_many_are_folded_below_their_summary(retrieved, tmp_path):
+    first = retrieved[0]
+    systems = [first.model("a"), *(first.baseline(name) for name in first.baselines)]
+    assert len(systems) == 5
+    page = (
+        compare(first, systems, folder=tmp_path, options=QUICK, config={}) / "comparison.html"
+    ).read_text()
+    assert "<h1>a against 4 others</h1>" in page
+    assert page.index("chance of one mistake among all tests") < page.index("Against each of the 4</summary>")
+    assert f"{len(first.asked)} queries of " in page
 
 
 def test_comparison_of_one_or_of_nine_is_refused(retrieved, tmp_path):

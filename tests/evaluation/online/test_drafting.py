@@ -6,16 +6,7 @@ import pytest
 
 from recsys.evaluation.interleave import main
 from recsys.evaluation.online.drafting import MakeConfig, ReadConfig, make, read
-
-
-def lists_of(path, order, users=200):
-    rows = [
-        {"user_id": f"u{user}", "rank": n + 1, "item_id": item}
-        for user in range(users)
-        for n, item in enumerate(order)
-    ]
-    pd.DataFrame(rows).assign(timestamp=7).to_parquet(path)
-    return path
+from tests.evaluation.online.logs import lists_of
 
 
 @pytest.fixture
@@ -65,6 +56,14 @@ def test_lists_for_nobody_in_common_are_refused(runs, tmp_path):
     (tmp_path / "x.csv").write_text("user_id,rank,item_id\nu1,0,c\n")
     with pytest.raises(ValueError, match="`rank` of `b`: expected ranks from 1, found 0 in row 1"):
         make(MakeConfig(runs[0], tmp_path / "x.csv"), {})
+
+
+def test_a_run_without_lists_is_refused(runs, tmp_path):
+    (tmp_path / "ranker" / "evaluation").mkdir(parents=True)
+    (tmp_path / "ranker" / "config.yaml").touch()
+    lists_of(tmp_path / "ranker" / "evaluation" / "predictions.parquet", ["c"])
+    with pytest.raises(ValueError, match=r"for `b`, found no `evaluation/rec.*ranking models make none"):
+        make(MakeConfig(runs[0], tmp_path / "ranker"), {})
 
 
 @pytest.mark.parametrize(

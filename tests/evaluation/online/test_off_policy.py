@@ -13,8 +13,7 @@ from recsys.evaluation.off_policy import main
 from recsys.evaluation.online.feedback import FeedbackColumns
 from recsys.evaluation.online.judging_policies import OffPolicyConfig, judge_policy
 from recsys.schema.manifest import read_station
-
-RATES = {"tea": 0.2, "coffee": 0.5, "water": 0.1}
+from tests.evaluation.online.logs import RATES, drinks_log
 
 
 def judge(log, policy, **keys):
@@ -23,21 +22,7 @@ def judge(log, policy, **keys):
 
 @pytest.fixture
 def log(tmp_path):
-    """1,500 requests of 300 users, one drink each, logged with known probabilities."""
-    rng = np.random.default_rng(0)
-    items = rng.choice(list(RATES), p=[0.5, 0.2, 0.3], size=1500)
-    table = pd.DataFrame(
-        {
-            "request_id": [f"r{n}" for n in range(1500)],
-            "user_id": np.arange(1500) % 300,
-            "item_id": items,
-            "propensity": pd.Series(items).map({"tea": 0.5, "coffee": 0.2, "water": 0.3}),
-            "reward": (rng.random(1500) < pd.Series(items).map(RATES)).astype(int),
-            "new_model": pd.Series(items).map({"tea": 0.1, "coffee": 0.8, "water": 0.1}),
-        }
-    )
-    table.to_csv(tmp_path / "log.csv", index=False)
-    return tmp_path / "log.csv"
+    return drinks_log(tmp_path)
 
 
 def figures_of(log):
@@ -58,6 +43,9 @@ def test_station_says_what_the_target_would_have_earned(log, capsys):
     low, high = figures["estimates"]["doubly_robust"]["interval"]
     assert figures["main"] == "doubly_robust"
     assert low < truth < high
+    low, high = figures["estimates"]["direct_method"]["interval"]
+    assert low < truth < high
+    assert figures["warnings"] == []
     table = pd.read_csv(log)
     assert figures["logged"]["value"] == pytest.approx(table["reward"].mean())
     weights = table["new_model"] / table["propensity"]
@@ -125,6 +113,7 @@ def test_probabilities_by_request_and_recommended_lists_are_read(log):
             {"policy": "P"},
             r"80.0% of the target's probability is on items",
         ),
+        (lambda t: t, {"log": Path("nowhere.csv")}, r"^`log` must be .*; there is no `nowhere.csv`"),
         (lambda t: t, {"policy": "nowhere"}, "found no such column in .* and no such file"),
         (lambda t: t, {"main": "replay"}, "`main=replay` cannot be had: the log did not choose uniformly"),
         (lambda t: t, {"policy": "P", "examination": Path("P")}, "lacks `position`.*, `examination`"),
@@ -145,7 +134,7 @@ def test_a_users_mistake_is_named(log, monkeypatch, edit, keys, message):
     edit(pd.read_csv(log)).to_csv(log, index=False)
     Path("P").write_text("item_id,probability\ntea,0.1\ncoffee,0.8\nwater,0.1\n")
     with pytest.raises(ValueError, match=message):
-        judge(log, **({"policy": "new_model"} | keys))
+        judge(**({"log": log, "policy": "new_model"} | keys))
     assert not Path("off_policy").exists()
 
 
@@ -232,5 +221,40 @@ def test_examined_positions_judge_another_order(tmp_path):
     turned = pd.DataFrame({"item_id": [3, 2, 1], "position": [1, 2, 3], "probability": 1.0})
     turned.to_csv(tmp_path / "turned.csv", index=False)
     judge(tmp_path / "log.parquet", tmp_path / "turned.csv", examination=tmp_path / "looks.csv")
-    row = figures_of(tmp_path / "log.parquet")["estimates"]["inverse_propensity"]
-    assert row["value"] == pytest.approx(1.0 * 0.6 + 0.5 * 0.3 + 0.2 * 0.1, rel=0.05)
+    figures = figures_of(tmp_path / "log.parquet")
+    truth = 1.0 * 0.6 + 0.5 * 0.3 + 0.2 * 0.1
+    for name in ("inverse_propensity", "direct_method", "doubly_robust"):
+        assert figures["estimates"][name]["value"] == pytest.approx(truth, rel=0.05), name
+    low, high = figures["estimates"]["doubly_robust"]["interval"]
+    assert low < truth < high
+    assert figures["main"] == "doubly_robust"
+    page = (tmp_path / "off_policy" / "off_policy.html").read_text()
+    assert "examination of positions is taken as given" in page
+
+
+def test_a_reward_model_that_is_wrong_for_the_target_is_called_so(tmp_path):
+    """Half of the users like tea and were mostly given it, half coffee; the target gives each the other."""
+    rng = np.random.default_rng(0)
+    likes_tea = np.arange(4000) % 2 == 0
+    gets_tea = rng.random(4000) < np.where(likes_tea, 0.8, 0.2)
+    liked = likes_tea == gets_tea
+    pd.DataFrame(
+        {
+            "user_id": np.arange(4000),
+            "item_id": np.where(gets_tea, "tea", "coffee"),
+            "propensity": np.where(liked, 0.8, 0.2),
+            "reward": (rng.random(4000) < np.where(liked, 0.6, 0.1)).astype(int),
+        }
+    ).to_csv(tmp_path / "log.csv", index=False)
+    other = pd.DataFrame({"user_id": np.arange(4000), "item_id": np.where(likes_tea, "coffee", "tea")})
+    other.assign(probability=1.0).to_csv(tmp_path / "other.csv", index=False)
+    judge(tmp_path / "log.csv", tmp_path / "other.csv")
+    figures = figures_of(tmp_path / "log.csv")
+    low, high = figures["estimates"]["doubly_robust"]["interval"]
+    assert low < 0.1 < high
+    # What the model learns of tea is what those who like it said: .8 x .6 + .2 x .1.
+    assert figures["estimates"]["direct_method"]["value"] == pytest.approx(0.5, abs=0.03)
+    [warning] = figures["warnings"]
+    assert "The reward model is wrong for this policy: the direct method is +0." in warning
+    page = (tmp_path / "off_policy" / "off_policy.html").read_text()
+    assert "how far the model itself is wrong is not in it" in page

@@ -7,8 +7,7 @@ import pytest
 from recsys.evaluation.online.piloting import Guardrail, ReadConfig, read
 from recsys.evaluation.online.planning import PlanConfig, plan
 from recsys.evaluation.pilot import main
-
-START = pd.Timestamp("2026-01-05T08:00:00Z")
+from tests.evaluation.online.logs import pilot_log, traffic_log
 
 
 def figures_of(folder):
@@ -17,30 +16,7 @@ def figures_of(folder):
 
 @pytest.fixture
 def before(tmp_path):
-    """Ten days with 200 new users each, who ask once."""
-    table = pd.DataFrame({"user_id": range(2000), "reward": [1, 0, 0, 0] * 500})
-    table["timestamp"] = [(START + pd.Timedelta(days=n // 200)).isoformat() for n in range(2000)]
-    table.to_csv(tmp_path / "before.csv", index=False)
-    return tmp_path / "before.csv"
-
-
-def pilot_of(path, *, lift=0.5, harm=0.0, wearing=0.0, treated_share=0.5):
-    """A week of 2,000 users who ask once a day; the treated ones are rewarded more often."""
-    rng = np.random.default_rng(0)
-    users, days = np.tile(np.arange(2000), 7), np.repeat(np.arange(7), 2000)
-    treated = users < 2000 * treated_share
-    rate = 0.2 * (1 + treated * (lift - wearing * days))
-    table = pd.DataFrame(
-        {
-            "user_id": users,
-            "timestamp": (START.timestamp() + 86_400 * days).astype(int),
-            "arm": np.where(treated, "new", "old"),
-            "reward": (rng.random(14_000) < rate).astype(int),
-            "latency_ms": 100 * (1 + harm * treated) + rng.normal(size=14_000),
-        }
-    )
-    table.to_parquet(path / "pilot.parquet")
-    return path / "pilot.parquet"
+    return traffic_log(tmp_path)
 
 
 def test_plan_says_how_long(before, capsys):
@@ -52,7 +28,10 @@ def test_plan_says_how_long(before, capsys):
     # 2 (1.96 + .8416)^2 .25 .75 / .075^2 = 523 users in each arm: on the sixth day 600 are.
     assert figures["needed"][5] == pytest.approx(523.3, abs=2)
     assert (figures["duration_days"], figures["weeks"]) == (6, 1)
-    assert "Run for 7 days (6 would do, as seen in the log" in figures["sentence"]
+    assert (
+        "Run for 7 days (6 would do, as seen in the log; whole weeks, as weekdays differ): finding a"
+        in figures["sentence"]
+    )
 
 
 def test_plan_beyond_the_log_says_so(before):
@@ -63,7 +42,7 @@ def test_plan_beyond_the_log_says_so(before):
 
 
 def test_read_says_what_came_of_it(tmp_path, capsys):
-    log = pilot_of(tmp_path)
+    log = pilot_log(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(
             [
@@ -86,6 +65,9 @@ def test_read_says_what_came_of_it(tmp_path, capsys):
     assert figures["users"] == {"new": 1000, "old": 1000}
     assert figures["warnings"] == []
     assert "`new` is better than `old`" in figures["sentence"]
+    page = (tmp_path / "pilot" / "pilot.html").read_text()
+    assert "<code>new</code> is better than <code>old</code>" in page
+    assert "column: latency_ms; good: lower; margin: 0.02" in page  # as it was asked
 
 
 @pytest.mark.parametrize(
@@ -101,13 +83,13 @@ def test_read_says_what_came_of_it(tmp_path, capsys):
     ],
 )
 def test_what_a_pilot_must_not_hide_is_a_warning(tmp_path, world, keys, warning):
-    read(ReadConfig(pilot_of(tmp_path, **world), control="old", **keys), {})
+    read(ReadConfig(pilot_log(tmp_path, **world), control="old", **keys), {})
     [said] = figures_of(tmp_path)["warnings"]
     assert warning in said
 
 
 def test_planned_shares_are_those_that_count(tmp_path):
-    log = pilot_of(tmp_path, treated_share=0.55)
+    log = pilot_log(tmp_path, treated_share=0.55)
     read(ReadConfig(log, control="old", shares={"new": 55, "old": 45}), {})
     assert figures_of(tmp_path)["sample_ratio_p_value"] == 1
 
@@ -128,7 +110,7 @@ def test_planned_shares_are_those_that_count(tmp_path):
     ],
 )
 def test_a_pilot_that_cannot_be_read_is_refused(tmp_path, edit, keys, message):
-    log = pilot_of(tmp_path)
+    log = pilot_log(tmp_path)
     edit(pd.read_parquet(log)).to_parquet(log)
     with pytest.raises(ValueError, match=message):
         read(ReadConfig(log, **({"control": "old"} | keys)), {})

@@ -1,31 +1,15 @@
 import json
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from recsys.evaluation.online.position_curves import PositionBiasConfig, estimate_curve, read_examination
 from recsys.evaluation.position_bias import main
-
-LOOKS = np.array([1.0, 0.6, 0.3])
+from tests.evaluation.online.logs import LOOKS, positions_log
 
 
 @pytest.fixture
 def log(tmp_path):
-    """Items at random positions, the same ones shown to each of 500 users again and again."""
-    rng = np.random.default_rng(0)
-    positions, items = rng.integers(1, 4, size=30_000), rng.integers(20, size=30_000)
-    clicks = rng.random(30_000) < LOOKS[positions - 1] * np.linspace(0.1, 0.9, 20)[items]
-    pd.DataFrame(
-        {
-            "user_id": rng.integers(500, size=30_000),
-            "item_id": items,
-            "position": positions,
-            "propensity": 1 / 3,
-            "reward": clicks.astype(int),
-        }
-    ).to_csv(tmp_path / "log.csv", index=False)
-    return tmp_path / "log.csv"
+    return positions_log(tmp_path)
 
 
 @pytest.mark.parametrize("method", ["randomised", "harvested"])
