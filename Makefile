@@ -4,6 +4,7 @@
 #   make test             the tests                                      (ARGS="tests/data -x" for some)
 #   make test-slow        those that take longer: killed runs, several processes, launchers
 #   make bench            how fast it is, beside bounds and peers  (ARGS="train data" for some)
+#   make bench-serve      how long a bundle takes to answer, by size of catalogue
 #   make reproduce        the experiments of the README's results, and whether their figures come again
 #   make check            what CI runs: lint, types, imports, test
 #   EXTRA=cuda            on a machine with a GPU, in the first call
@@ -19,7 +20,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed-$(EXTRA)
 
-.PHONY: install train test test-slow bench reproduce lint types imports check clean
+.PHONY: install train test test-slow bench bench-serve reproduce lint types imports check clean
 
 install: $(INSTALLED)
 
@@ -44,6 +45,9 @@ test-slow: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(RUN) -m benchmarks $(ARGS)
+
+bench-serve: $(INSTALLED)
+	@$(RUN) -m benchmarks serve $(ARGS)
 
 reproduce: $(INSTALLED)
 	@$(RUN) -m benchmarks.reproduce $(ARGS)

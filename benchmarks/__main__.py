@@ -9,7 +9,10 @@ from pathlib import Path
 
 from benchmarks.harness import PRECISIONS, SPINNING, Settings, report
 
-NAMES = ("train", "peak", "peers", "two_tower", "top_k", "data", "memory", "prepare", "evaluation")
+NAMES = (
+    *("train", "peak", "peers", "two_tower", "top_k", "data", "memory", "prepare", "evaluation"),
+    "serve",
+)
 
 
 def main() -> None:
@@ -24,7 +27,7 @@ def main() -> None:
         type=int,
         nargs="+",
         default=[],
-        help="rows a table, for train and peers; interactions, for prepare",
+        help="rows a table, for train and peers; interactions, for prepare; items, for serve",
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="for train: this one alone")
     asked = parser.parse_args()

@@ -45,7 +45,8 @@ class Settings:
         repeats: rounds, in each of which every side is measured once.
         cache: folder of generated and prepared data and of runs.
         toy: sizes at which a benchmark ends in seconds and its figures mean nothing.
-        rows: of every table, for `train` and `peers`; interactions, for `prepare`; theirs where left empty.
+        rows: of every table, for `train` and `peers`; interactions, for `prepare`; items, for `serve`;
+            theirs where left empty.
         precisions: of `train`.
     """
 

@@ -84,7 +84,7 @@ def _retrieval_program(
         if events_read(model) is None
         else SequenceQuery(
             # NOTE: scripting a module for an interface wants a forward of all its parts, which lists lack.
-            scripted(_frozen(model.query_tower)),
+            scripted(frozen(model.query_tower)),
             length=history_length,
             width=cast(Any, model.query_tower).width,
             time_fields=fields.timestamp,
@@ -276,7 +276,7 @@ def _trained(module: nn.Module) -> TrainedHead:
     NOTE: scripted by itself, because behind an interface torch 2.13 compiles `forward` of every module below,
     and a ModuleList has none (`torch.jit._recursive`, `infer_interface_methods_to_compile`).
     """
-    return TrainedHead(scripted(_frozen(module)))
+    return TrainedHead(scripted(frozen(module)))
 
 
 def scripted(module: nn.Module) -> nn.Module:
@@ -287,5 +287,6 @@ def scripted(module: nn.Module) -> nn.Module:
         return cast(nn.Module, torch.jit.script(module))
 
 
-def _frozen(module: nn.Module) -> nn.Module:
+def frozen(module: nn.Module) -> nn.Module:
+    """A copy of a tower or head in float32 that learns no more."""
     return copy.deepcopy(module).cpu().float().eval().requires_grad_(False)

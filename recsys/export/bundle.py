@@ -49,6 +49,8 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.export.build import build_program, scripted, statistics_before
+from recsys.export.compiled import package_of
+from recsys.export.compiled_gate import PackageGate
 from recsys.export.evaluated_lists import check_evaluated_lists
 from recsys.export.fields import fields_of
 from recsys.export.index import check_index, ship_index
@@ -93,7 +95,8 @@ def export_run(
 
     Raises:
         ParityError: the file answers otherwise than the model, or needs more than torch; nothing is written.
-        ValueError: the dataset has no test rows to check on; or the index can't be had, see `ship_index`.
+        ValueError: the dataset has no test rows to check on; the model does not compile; or the index
+            can't be had, see `ship_index`.
     """
     options = options or ExportOptions()
     check_index(options)
@@ -105,13 +108,17 @@ def export_run(
     recorder = recorder_of(model, dataset, file=name, history_length=history_length)
     with writing_station(folder, "bundle", config=config, source=source) as (temporary, extra):
         file = temporary / name
-        save_scripted(
-            build_program(model, dataset, history_length=history_length, tables=options.quantize), file
-        )
+        built = build_program(model, dataset, history_length=history_length, tables=options.quantize)
+        package = package_of(built, model, dataset.schema) if options.format == "aoti" else None
+        save_scripted(built, file)
         program = load_scripted(file)
         asked = recorder.ask(options.parity_rows)
         parity = check_part(model, program, recorder, asked, options)
-        record(program, requests_of(recorder, asked, options), temporary)
+        requests = requests_of(recorder, asked, options)
+        if package is not None:
+            gate = PackageGate(package, temporary, model, program, recorder, options.tolerance)
+            requests += gate.passed(asked, extra, options)
+        record(program, requests, temporary)
         check_in_fresh_process(file, tolerance=options.tolerance)
         extra["file"] = name
         if not recorder.is_ranking:

@@ -38,7 +38,7 @@ class StoredBags(nn.Module):
     def forward(self, rows: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Values and lengths [B] of the bags of users or items [B]."""
         if self.is_single:
-            return self.values[rows].long(), torch.ones_like(rows)
+            return self.values.index_select(0, rows).long(), torch.ones_like(rows)
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
         return gather(self.values, starts, lengths).long(), lengths
@@ -126,7 +126,7 @@ class DenseColumn(nn.Module):
 
     def forward(self, records: List[Dict[str, Any]], rows: torch.Tensor) -> torch.Tensor:
         """[B] float32."""
-        result = self.stored[rows]
+        result = self.stored.index_select(0, rows)
         given, positions = pick(records, self.fields)
         if len(given) > 0:
             result[torch.tensor(positions, dtype=torch.int64)] = self.encoder.forward(given)

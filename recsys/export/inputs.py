@@ -103,13 +103,7 @@ class CrossLookup(nn.Module):
 
     def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
         """[size, D]; one bag stands for all `size` examples."""
-        crossed: List[Tuple[torch.Tensor, torch.Tensor]] = []
-        for part in self.parts:
-            values, lengths = bags[part]
-            if lengths.numel() != size:
-                values, lengths = values.repeat(size), lengths.repeat(size)
-            crossed.append((values, lengths))
-        values, lengths = cross_ids(crossed, self.weight.size(0))
+        values, lengths = crossed(bags, self.parts, size, self.weight.size(0))
         return mean_of_bags(self.weight, self.scales, self.width, values, lengths)
 
 
@@ -208,6 +202,19 @@ class Network(nn.Module):
     ) -> torch.Tensor:
         """What the trained model makes of B examples; bags of one example stand for all of them."""
         return self.head.forward(self.inputs.embed(bags, dense.size(0)), dense)
+
+
+def crossed(
+    bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], parts: List[str], size: int, num_rows: int
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Values and lengths [size] of the cross of several features, in a table of `num_rows`."""
+    found: List[Tuple[torch.Tensor, torch.Tensor]] = []
+    for part in parts:
+        values, lengths = bags[part]
+        if lengths.numel() != size:
+            values, lengths = values.repeat(size), lengths.repeat(size)
+        found.append((values, lengths))
+    return cross_ids(found, num_rows)
 
 
 def are_single(values: torch.Tensor, lengths: torch.Tensor) -> bool:

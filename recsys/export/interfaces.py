@@ -170,6 +170,17 @@ class QueryNetwork(nn.Module):
         """Vectors [B, D]."""
         pass
 
+    def events(  # type: ignore[empty-body]
+        self,
+        history: Tuple[torch.Tensor, torch.Tensor],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+        contexts: List[Dict[str, Any]],
+        candidates: torch.Tensor,
+    ) -> List[torch.Tensor]:
+        """What is read of histories item by item; nothing where they are bags."""
+        pass
+
 
 class TrainedHead(nn.Module):
     """A tower or head, whatever it calls its arguments."""

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal, get_args
 
 TableType = Literal["float32", "float16", "int8", "int4"]
+Format = Literal["torchscript", "aoti"]
 IndexChoice = Literal["auto", "exact", "hnsw", "ivf_pq"]
 
 
@@ -22,6 +23,7 @@ class ExportOptions:
             `recsys.export.diverse`.
         quantize: how embedding tables are stored, `float32`, `float16`, `int8` or `int4`; the manifest says
             how many bytes they take and what it costs on the test split.
+        format: `torchscript`, or `aoti` for compiled packages beside it; see `recsys.export.compiled`.
         index: how the catalogue is searched where FAISS is there: `exact`; `hnsw` or `ivf_pq`, an index
             beside the file; `auto`, what is measured to be quickest. The file itself searches exactly.
         min_recall: share of the best items that an index must find, on test requests; see
@@ -35,6 +37,7 @@ class ExportOptions:
     num_candidates: int = 500
     diversity: float = 0.0
     quantize: TableType = "float32"
+    format: Format = "torchscript"
     index: IndexChoice = "auto"
     min_recall: float = 0.99
 
@@ -48,6 +51,8 @@ class ExportOptions:
             raise ValueError(f"`export.diversity` must lie between 0 and 1, got {self.diversity}")
         if self.quantize not in get_args(TableType):
             raise ValueError(f"`export.quantize` must be one of {get_args(TableType)}, got {self.quantize!r}")
+        if self.format not in get_args(Format):
+            raise ValueError(f"`export.format` must be one of {get_args(Format)}, got {self.format!r}")
         if self.index not in get_args(IndexChoice):
             raise ValueError(f"`export.index` must be one of {get_args(IndexChoice)}, got {self.index!r}")
         if not 0 < self.min_recall <= 1:

@@ -38,6 +38,17 @@ class PooledQuery(nn.Module):
         """Vectors [B, D]; see `SequenceQuery`."""
         return self.head.forward(embedded, dense)
 
+    def events(
+        self,
+        history: Tuple[torch.Tensor, torch.Tensor],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+        contexts: List[Dict[str, Any]],
+        candidates: torch.Tensor,
+    ) -> List[torch.Tensor]:
+        """Nothing beyond the bags."""
+        return []
+
 
 class SequenceQuery(nn.Module):
     """A tower that reads the history item by item, with the times between them.
@@ -91,6 +102,23 @@ class SequenceQuery(nn.Module):
             contexts: of the requests, for their times.
             candidates: [I, D] vectors of the catalogue.
         """
+        events = self.events(history, times, liked, contexts, candidates)
+        kept = events[4]
+        states_BSD = self.head.forward(embedded, dense, events[0], events[1], events[2], events[3])
+        return states_BSD[torch.arange(kept.numel()), kept]
+
+    def events(
+        self,
+        history: Tuple[torch.Tensor, torch.Tensor],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+        contexts: List[Dict[str, Any]],
+        candidates: torch.Tensor,
+    ) -> List[torch.Tensor]:
+        """Of the items that are seen, vectors [B, L, D], whether they were liked [B, L], instants [B, S].
+
+        Then whether the instants are known [B], and how many items are seen [B]; arguments as of `forward`.
+        """
         rows, lengths = history
         kept = lengths.clamp(max=self.length)
         ends = torch.cumsum(lengths, 0)
@@ -101,8 +129,7 @@ class SequenceQuery(nn.Module):
         items_BLD[mask_BL] = candidates[rows[latest], : self.width]
         positives_BL = self.positives(mask_BL, lengths, liked)
         instants_BS, known_B = self.instants(lengths, kept, times, contexts, longest)
-        states_BSD = self.head.forward(embedded, dense, items_BLD, positives_BL, instants_BS, known_B)
-        return states_BSD[torch.arange(kept.numel()), kept]
+        return [items_BLD, positives_BL, instants_BS, known_B, kept]
 
     def positives(
         self, mask_BL: torch.Tensor, lengths: torch.Tensor, liked: Optional[List[List[bool]]]

@@ -14,6 +14,7 @@ from recsys.export.fields import TABLE_OF_ROLE
 from recsys.export.inputs import Network
 from recsys.export.known import Known, first_of, renamed, unread
 from recsys.export.statistics import Statistics, with_values
+from recsys.export.tensors import PackageTensors, no_package
 from recsys.export.values import elements, is_list
 from recsys.schema.labels import AuxiliaryLabel
 
@@ -61,6 +62,8 @@ class RankingProgram(nn.Module):
         self.head_kinds = ["log" if label.transform == "log" else label.kind for label in labels]
         self.head_means = [label.mean for label in labels]
         self.head_stds = [label.std for label in labels]
+        # Where there is one; see `recsys.export.compiled`.
+        self.package: PackageTensors | None = None
 
     def forward(self, rows: List[Dict[str, Any]]) -> torch.Tensor:
         """Probabilities [B] that each row is a positive.
@@ -84,13 +87,12 @@ class RankingProgram(nn.Module):
             return {"main": torch.sigmoid(outputs)}
         found = {"main": torch.sigmoid(outputs[:, 0])}
         for position, name in enumerate(self.heads):
-            values = outputs[:, position + 1]
-            kind = self.head_kinds[position]
-            if kind == "binary":
-                found[name] = torch.sigmoid(values)
-            else:
-                numbers = self.head_means[position] + self.head_stds[position] * values
-                found[name] = torch.expm1(numbers) if kind == "log" else numbers
+            found[name] = answer_of(
+                outputs[:, position + 1],
+                self.head_kinds[position],
+                self.head_means[position],
+                self.head_stds[position],
+            )
         return found
 
     def main_logits(
@@ -114,15 +116,30 @@ class RankingProgram(nn.Module):
         context: Optional[Dict[str, Any]] = None,
     ) -> torch.Tensor:
         """Probabilities [N] of many items for one user, whose features are read once."""
-        given: Dict[str, Any] = {}
-        if context is not None:
-            given = context
-        for name in self.ambiguous:
-            if name in user or name in given:
-                raise ValueError(ambiguous_field(name))
-        item_rows = self.known.rows_of_items(item_ids)
-        bags, dense = self.candidate_features(user, given, history, item_rows, item_ids)
+        bags, dense = self.features_of_items(user, item_ids, history, context)
         return torch.sigmoid(self.main_logits(bags, dense))
+
+    @torch.jit.export
+    def inputs_of_rows(self, rows: List[Dict[str, Any]]) -> List[torch.Tensor]:
+        """What a compiled package takes for `predict`."""
+        bags, dense = self.features(rows)
+        if self.package is not None:
+            return self.package(bags, dense)
+        raise ValueError(no_package())
+
+    @torch.jit.export
+    def inputs_of_items(
+        self,
+        user: Dict[str, Any],
+        item_ids: List[Any],
+        history: List[Any],
+        context: Optional[Dict[str, Any]] = None,
+    ) -> List[torch.Tensor]:
+        """What a compiled package takes for `predict_items`."""
+        bags, dense = self.features_of_items(user, item_ids, history, context)
+        if self.package is not None:
+            return self.package(bags, dense)
+        raise ValueError(no_package())
 
     @torch.jit.export
     def observe(self, rows: List[Dict[str, Any]]) -> None:
@@ -179,6 +196,23 @@ class RankingProgram(nn.Module):
         item_ids = first_of(rows, self.known.item_fields)
         places = self.rows_of(rows, self.known.rows_of_items(item_ids))
         return self.features_of(records, places, item_ids, self.known.history_rows(histories))
+
+    def features_of_items(
+        self,
+        user: Dict[str, Any],
+        item_ids: List[Any],
+        history: List[Any],
+        context: Optional[Dict[str, Any]],
+    ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
+        """Bags and dense values [N, ...] of items, given by raw id, for one user."""
+        given: Dict[str, Any] = {}
+        if context is not None:
+            given = context
+        for name in self.ambiguous:
+            if name in user or name in given:
+                raise ValueError(ambiguous_field(name))
+        item_rows = self.known.rows_of_items(item_ids)
+        return self.candidate_features(user, given, history, item_rows, item_ids)
 
     def candidate_features(
         self,
@@ -284,6 +318,14 @@ class RankingProgram(nn.Module):
             for name in self.ambiguous:
                 if name in row:
                     raise ValueError(ambiguous_field(name))
+
+
+def answer_of(values: torch.Tensor, kind: str, mean: float, std: float) -> torch.Tensor:
+    """What the outputs [B] of a head mean: probabilities, or numbers as they stand in the raw table."""
+    if kind == "binary":
+        return torch.sigmoid(values)
+    numbers = mean + std * values
+    return torch.expm1(numbers) if kind == "log" else numbers
 
 
 def as_history(value: Any) -> List[Any]:

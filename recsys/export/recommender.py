@@ -33,6 +33,8 @@ from recsys.export.bundle import (
     save_scripted,
     versions,
 )
+from recsys.export.compiled import package_of
+from recsys.export.compiled_gate import PackageGate
 from recsys.export.composed import RECOMMENDER_FILE, ask_both, check_two_stage
 from recsys.export.index import check_index, ship_index
 from recsys.export.options import ExportOptions
@@ -72,7 +74,8 @@ def export_two_stage(
 
     Raises:
         ParityError: the file answers otherwise than the models, or needs more than torch; nothing is written.
-        ValueError: the two can't work together, there is nothing to check them on, or the index can't be had.
+        ValueError: the two can't work together, a model does not compile, there is nothing to check them on,
+            or the index can't be had.
     """
     options = options or ExportOptions()
     check_index(options)
@@ -84,6 +87,11 @@ def export_two_stage(
     with writing_station(folder, "bundle", config=config or {}, source=source) as (temporary, extra):
         file = temporary / RECOMMENDER_FILE
         built = build_two_stage(stages["retrieval"], stages["ranking"], options)
+        packages = {
+            name: package_of(getattr(built, name), stage.model, stage.dataset.schema)
+            for name, stage in stages.items()
+            if options.format == "aoti"
+        }
         save_scripted(built, file)
         program = load_scripted(file)
         requests: list[Record] = []
@@ -93,8 +101,13 @@ def export_two_stage(
                 stage.model, stage.dataset, file=RECOMMENDER_FILE, history_length=stage.history_length
             )
             asked = recorder.ask(options.parity_rows)
-            parities[name] = check_part(stage.model, getattr(program, name), recorder, asked, options)
-            requests += of_stage(name, requests_of(recorder, asked, options))
+            part = getattr(program, name)
+            parities[name] = check_part(stage.model, part, recorder, asked, options)
+            asked_again = requests_of(recorder, asked, options)
+            if name in packages:
+                gate = PackageGate(packages[name], temporary, stage.model, part, recorder, options.tolerance)
+                asked_again += gate.passed(asked, extra, options)
+            requests += of_stage(name, asked_again)
             if name == "retrieval":
                 extra["index"] = ship_index(
                     program.retrieval, asked[0], temporary, options, k=options.num_candidates

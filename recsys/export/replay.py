@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from recsys.export.compiled import load_package
 from recsys.export.differences import ParityError
 from recsys.export.recorded import Asked, Record
 
@@ -26,7 +27,7 @@ _NAMES = {
 # Replays a bundle: arguments are the .pt file, the recordings and the tolerance. Plain Python with torch and
 # nothing else, and a meta path that refuses what a server would not have.
 _REPLAY = """
-import functools, json, sys
+import functools, json, os, sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("recsys", "torchrec", "fbgemm_gpu", "fbgemm", "pytorch_lightning"):
@@ -49,9 +50,16 @@ def method_of(program, name):
     return functools.reduce(getattr, name.split("."), program)
 file, requests, responses, tolerance = sys.argv[1:]
 program = torch.jit.load(file)
+@functools.cache
+def package(name):
+    import torch._inductor
+    return torch._inductor.aoti_load_package(os.path.join(os.path.dirname(file), name))
+def answer(request):
+    given = method_of(program, request["method"])(**request["arguments"])
+    return package(request["package"])(given) if "package" in request else given
 pairs = zip(json.load(open(requests)), json.load(open(responses)), strict=True)
 for number, (request, response) in enumerate(pairs):
-    given, expected = flat(method_of(program, request["method"])(**request["arguments"])), flat(response)
+    given, expected = flat(answer(request)), flat(response)
     if len(given) != len(expected) or not all(same(a, b, float(tolerance)) for a, b in zip(expected, given)):
         sys.exit(f"request {number} ({request}) gives {given}, recorded was {expected}")
 """
@@ -95,15 +103,18 @@ def of_stage(stage: str, requests: list[Record]) -> list[Record]:
 
 def record(program: Any, requests: list[Record], folder: Path) -> None:
     """Writes the requests and what `program` answers to them."""
-    answers = [answer_of(program, request) for request in requests]
+    answers = [answer_of(program, request, folder) for request in requests]
     for name, content in ((REQUESTS, requests), (RESPONSES, answers)):
         (folder / name).write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def answer_of(program: Any, request: Record) -> Any:
-    """What `program` answers to a request, as it is recorded."""
+def answer_of(program: Any, request: Record, folder: Path) -> Any:
+    """What `program`, or a package in `folder`, answers to a request, as it is recorded."""
     method = functools.reduce(getattr, request["method"].split("."), program)
-    return _plain(method(**request["arguments"]))
+    answer = method(**request["arguments"])
+    if "package" in request:
+        answer = load_package(folder / request["package"])(answer)
+    return _plain(answer)
 
 
 def check_in_fresh_process(file: Path, *, tolerance: float) -> None:

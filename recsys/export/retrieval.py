@@ -19,6 +19,7 @@ from recsys.export.inputs import Inputs, Network
 from recsys.export.interfaces import QueryNetwork
 from recsys.export.known import Known, first_of, unread
 from recsys.export.search import best_items, best_left
+from recsys.export.tensors import PackageTensors, no_package, padded_events
 
 # Of more of the catalogue than this share, scoring all and masking is quicker than picking rows to score.
 _FEW = 0.3
@@ -69,6 +70,8 @@ class RetrievalProgram(nn.Module):
         self.few = _FEW
         self.read_fields = read_fields
         self.popularity_windows = popularity_windows
+        # Where there is one; see `recsys.export.compiled`.
+        self.package: PackageTensors | None = None
 
     @torch.jit.export
     def encode_user(
@@ -109,6 +112,24 @@ class RetrievalProgram(nn.Module):
         return self.encode_queries(
             users, past, self.each_or_nothing(contexts, len(users)), history_times, history_liked
         )
+
+    @torch.jit.export
+    def inputs_of_users(
+        self,
+        users: List[Dict[str, Any]],
+        histories: List[List[Any]],
+        contexts: Optional[List[Dict[str, Any]]] = None,
+        history_times: Optional[List[List[Any]]] = None,
+        history_liked: Optional[List[List[bool]]] = None,
+    ) -> List[torch.Tensor]:
+        """What a compiled package takes for `encode_users`."""
+        past = self.known.history_rows(histories)
+        given = self.each_or_nothing(contexts, len(users))
+        bags, dense = self.query_features(users, past[0], past[1], given)
+        events = self.query.events(past, history_times, history_liked, given, self.candidates)
+        if self.package is not None:
+            return self.package(bags, dense) + padded_events(events)
+        raise ValueError(no_package())
 
     @torch.jit.export
     def encode_item(self, item: Dict[str, Any]) -> torch.Tensor:

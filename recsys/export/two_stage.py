@@ -18,6 +18,7 @@ from recsys.export.diverse import choose, sources_of
 from recsys.export.known import renamed
 from recsys.export.ranking import RankingProgram
 from recsys.export.retrieval import RetrievalProgram
+from recsys.export.tensors import no_package
 
 
 class TwoStageProgram(nn.Module):
@@ -218,6 +219,16 @@ class TwoStageProgram(nn.Module):
             self.ranker_rows[rows],
             ids,
         )
+
+    @torch.jit.export
+    def inputs_of_candidates(
+        self, user: Dict[str, Any], context: Dict[str, Any], history: List[Any], rows: torch.Tensor
+    ) -> List[torch.Tensor]:
+        """What the ranking model's compiled package takes for `probabilities`."""
+        bags, dense = self.ranker_features(user, context, history, rows)
+        if self.ranking.package is not None:
+            return self.ranking.package(bags, dense)
+        raise ValueError(no_package())
 
     @torch.jit.export
     def set_available(self, item_ids: List[Any], available: bool) -> int:

@@ -10,7 +10,8 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
 from recsys.data.options import Auxiliary, DataOptions, InteractionsTable, Label
 from recsys.data.prepare import prepare
-from recsys.export.bundle import export_run
+from recsys.export.bundle import export_run, load_bundle
+from recsys.export.options import ExportOptions
 from recsys.export.parity import ParityError
 from recsys.schema.manifest import read_station
 from tests.export.conftest import HISTORY_LENGTH, export, mmoe, wide_deep
@@ -103,3 +104,18 @@ def test_a_wrong_auxiliary_head_stops_the_export(dataset, tmp_path):
     with pytest.raises(ParityError, match="must answer like the trained model"):
         export_run(model, dataset, tmp_path / "bundle", history_length=HISTORY_LENGTH)
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.slow
+def test_a_compiled_package_answers_for_every_head(dataset, tmp_path):
+    options = ExportOptions(parity_rows=12, recorded_requests=7, format="aoti")
+    folder = export_run(
+        mmoe(dataset), dataset, tmp_path / "bundle", history_length=HISTORY_LENGTH, options=options
+    )
+    manifest, program = load_bundle(folder)
+    package = torch._inductor.aoti_load_package(str(folder / "ranking.pt2"))
+    assert manifest["packages"]["ranking.pt2"]["output"]["name"] == "main, shared, dwell, stars"
+    rows, _ = asked(dataset)
+    found, expected = package(program.inputs_of_rows(rows)), program.predict_heads(rows)
+    for column, head in enumerate(("main", "shared", "dwell", "stars")):
+        torch.testing.assert_close(found[:, column], expected[head], rtol=1e-5, atol=1e-5)

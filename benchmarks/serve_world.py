@@ -1,0 +1,191 @@
+"""A shop of any size, its two models and their bundle: what `benchmarks.serve` asks for recommendations.
+
+Run as `python -m benchmarks.serve_world PREPARED FOLDER`, it makes the models, exports them into FOLDER as
+any export does, and prints FOLDER. Latency does not ask whether a model has learnt: the weights are drawn,
+those of the large tables smaller, as training leaves them: what an item is like outweighs which one it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.criteo import zipf
+from benchmarks.harness import run_command
+
+if TYPE_CHECKING:
+    from recsys.data.dataset import PreparedDataset
+    from recsys.export.stages import Stage
+
+HISTORY, CANDIDATES, LISTED = 50, 500, 10
+_EVENTS_OF_USER = HISTORY + 10
+_BEGIN = 1_700_000_000
+_SMALL, _LARGE_TABLE = 0.3, 10_000
+_NUM_REQUESTS = 1000
+
+
+def prepared(folder: Path, *, items: int, users: int) -> Path:
+    """The prepared dataset, generated and prepared when it is missing.
+
+    Args:
+        folder: where benchmarks keep their data.
+        items: of the catalogue.
+        users: each with a history that is long enough.
+    """
+    raw = folder / f"shop-{users}-{items}"
+    if not (raw / "requests.json").exists():
+        _write(raw, items=items, users=users)
+    buckets = "{{encoder:hash,num_buckets:{}}}"  # every id has a row of its own, however few occur
+    overrides = [
+        "data=table",
+        f"data.name=shop-{items}",
+        f"data.cache_dir={folder}",
+        f"data.interactions.path={raw / 'interactions.parquet'}",
+        "data.interactions.features={device:{kind:id},hour:{kind:time,part:hour},weekday:{kind:time,part:weekday}}",
+        f"data.users.path={raw / 'users.parquet'}",
+        "data.users.features={age:{kind:numeric},country:{kind:id},interests:{kind:multi_id}}",
+        f"data.items.path={raw / 'items.parquet'}",
+        "data.items.features={category:{kind:id},brand:{kind:id},tags:{kind:multi_id},price:{kind:numeric,transform:log}}",
+        f"data.ids={{user_id:{buckets.format(users)},item_id:{buckets.format(items)}}}",
+        "data.split=predefined",
+        "data.interactions.columns.split=split",
+        f"data.history_length={HISTORY}",
+    ]
+    return Path(run_command(["-m", "recsys.data", *overrides]))
+
+
+def requests(folder: Path, *, items: int, users: int) -> list[dict[str, Any]]:
+    """Arguments of `recommend` for users of the shop, written with its raw tables."""
+    found: list[dict[str, Any]] = json.loads((folder / f"shop-{users}-{items}" / "requests.json").read_text())
+    return found
+
+
+def _write(raw: Path, *, items: int, users: int) -> None:
+    random = np.random.default_rng(0)
+    raw.mkdir(parents=True, exist_ok=True)
+    pq.write_table(_items(random, items), raw / "items.parquet")
+    pq.write_table(_users(random, users), raw / "users.parquet")
+    events = _interactions(random, users=users, items=items)
+    pq.write_table(events, raw / "interactions.parquet")
+    asked = _requests(random, events, users=users)
+    (raw / "requests.json").write_text(json.dumps(asked))
+
+
+def _items(random: np.random.Generator, count: int) -> pa.Table:
+    return pa.table(
+        {
+            "item_id": _skus(np.arange(count)),
+            "category": random.integers(0, 200, count),
+            "brand": np.char.add("brand ", zipf(random, count, 5000, 0).astype(str)),
+            "tags": _lists(random, count, np.char.add("tag ", np.arange(500).astype(str))),
+            "price": np.round(random.lognormal(3, 1, count), 2),
+        }
+    )
+
+
+def _users(random: np.random.Generator, count: int) -> pa.Table:
+    return pa.table(
+        {
+            "user_id": np.arange(count),
+            "age": random.integers(15, 80, count).astype(np.float64),
+            "country": np.array(["CH", "DE", "FR", "IT", "US"])[random.integers(0, 5, count)],
+            "interests": _lists(random, count, np.array(["sport", "music", "books", "garden", "games"])),
+        }
+    )
+
+
+def _interactions(random: np.random.Generator, *, users: int, items: int) -> pa.Table:
+    """The same number of events for every user, the last two of each held out."""
+    number = users * _EVENTS_OF_USER
+    place = np.arange(number) % _EVENTS_OF_USER
+    split = np.full(number, "train")
+    split[place == _EVENTS_OF_USER - 2], split[place == _EVENTS_OF_USER - 1] = "validation", "test"
+    return pa.table(
+        {
+            "user_id": np.arange(number) // _EVENTS_OF_USER,
+            "item_id": _skus(zipf(random, number, items, 1)),
+            "timestamp": _BEGIN + place * 86_400 + random.integers(0, 86_400, number),
+            "device": np.array(["phone", "laptop", "tv"])[random.integers(0, 3, number)],
+            "split": split,
+        }
+    )
+
+
+def _requests(random: np.random.Generator, events: pa.Table, *, users: int) -> list[dict[str, Any]]:
+    skus = events["item_id"].to_numpy().reshape(users, _EVENTS_OF_USER)
+    return [
+        {
+            "user": {"user_id": int(user), "country": "CH"},
+            "history": skus[user, -HISTORY:].tolist(),
+            "context": {"timestamp": _BEGIN + int(random.integers(0, 10**7)), "device": "phone"},
+        }
+        for user in random.permutation(users)[:_NUM_REQUESTS]
+    ]
+
+
+def _skus(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
+    return np.char.add("sku-", numbers.astype(str))
+
+
+def _lists(random: np.random.Generator, count: int, words: npt.NDArray[np.str_]) -> pa.Array:
+    """One to four of the words for each."""
+    ends = np.concatenate([[0], np.cumsum(random.integers(1, 5, count))]).astype(np.int32)
+    chosen = pa.array(words).take(pa.array(random.integers(0, len(words), ends[-1])))
+    return pa.ListArray.from_arrays(ends, chosen)
+
+
+def stages(dataset: PreparedDataset) -> tuple[Stage, Stage]:
+    """A two-tower and a Wide & Deep model of the shop; the same ones for the same dataset."""
+    import torch
+
+    from recsys.export.stages import Stage
+    from recsys.models.two_tower import TwoTower
+    from recsys.models.wide_deep import WideDeep
+    from recsys.nn.embeddings import FeatureTables
+
+    torch.manual_seed(0)
+    retrieval = TwoTower(dataset.schema, embedding_dim=64)
+    ranking = WideDeep(dataset.schema, embedding_dim=16, hidden=(256, 128), init_std=0.1)
+    for model in (retrieval, ranking):
+        for tables in filter(lambda child: isinstance(child, FeatureTables), model.children()):
+            for weight in tables.parameters():
+                weight.requires_grad_(False).mul_(_SMALL if len(weight) > _LARGE_TABLE else 1.0)
+    return Stage(retrieval.eval(), dataset, HISTORY), Stage(ranking.eval(), dataset, HISTORY)
+
+
+def main() -> None:
+    """Exports the models and prints the folder of the bundle."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve_world")
+    parser.add_argument("prepared", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--format", default="torchscript")
+    parser.add_argument("--index", default="auto")
+    asked = parser.parse_args()
+    from recsys.doctor import importing
+
+    with importing():
+        from recsys.data.dataset import PreparedDataset
+        from recsys.export.options import ExportOptions
+        from recsys.export.recommender import export_two_stage
+    options = ExportOptions(
+        parity_rows=20,
+        recorded_requests=6,
+        num_candidates=CANDIDATES,
+        k=LISTED,
+        format=asked.format,
+        index=asked.index,
+    )
+    shutil.rmtree(asked.folder, ignore_errors=True)
+    print(export_two_stage(*stages(PreparedDataset.open(asked.prepared)), asked.folder, options=options))
+
+
+if __name__ == "__main__":
+    main()
