@@ -192,8 +192,8 @@ def _check(config: AddItemsConfig, manifest: Mapping[str, Any]) -> None:
     if others:
         raise ValueError(
             f"`{config.bundle}` must hold nothing but a TorchScript file, packages, an index and recorded "
-            f"requests to be extended, but {', '.join(f'`{name}`' for name in others)} would not know the new items; "
-            "export without them, or train anew on a table of items that has the new ones"
+            f"requests to be extended, but {', '.join(f'`{name}`' for name in others)} would not know the "
+            "new items; export without them, or train anew on a table of items that has the new ones"
         )
     if config.target.absolute().resolve() == config.bundle.absolute().resolve():
         raise ValueError(
