@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -83,6 +84,8 @@ def extend_bundle(config: AddItemsConfig) -> Path:
     ) as (temporary, extra):
         file = temporary / manifest["file"]
         save_loaded(program, file)
+        for name in manifest.get("packages", {}):  # arithmetic alone, which no item changes
+            shutil.copyfile(config.bundle / name, temporary / name)
         program = load_scripted(file)
         parts = _parts(program)
         if "file" in (manifest.get("index") or {}):
@@ -184,12 +187,13 @@ def _check(config: AddItemsConfig, manifest: Mapping[str, Any]) -> None:
     Raises:
         ValueError: see `extend_bundle`.
     """
-    others = sorted(set(manifest["files"]) - {manifest["file"], INDEX_FILE, *_RECORDINGS})
+    known = {manifest["file"], INDEX_FILE, *_RECORDINGS, *manifest.get("packages", {})}
+    others = sorted(set(manifest["files"]) - known)
     if others:
         raise ValueError(
-            f"`{config.bundle}` must hold nothing but a TorchScript file, its index and recorded requests "
-            f"to be extended, but {', '.join(f'`{name}`' for name in others)} would not know the new items; "
-            "export without them, or train anew on a table of items that has the new ones"
+            f"`{config.bundle}` must hold nothing but a TorchScript file, packages, an index and recorded "
+            f"requests to be extended, but {', '.join(f'`{name}`' for name in others)} would not know the "
+            "new items; export without them, or train anew on a table of items that has the new ones"
         )
     if config.target.absolute().resolve() == config.bundle.absolute().resolve():
         raise ValueError(
@@ -265,7 +269,7 @@ def _check_recorded(
             continue
         if request["method"].endswith("recommend"):
             arguments = {**arguments, "exclude": [*(arguments.get("exclude") or []), *ids]}
-        found = answer_of(program, {**request, "arguments": arguments})
+        found = answer_of(program, {**request, "arguments": arguments}, bundle)
         compared += 1
         if not _is_same(expected, found, tolerance):
             raise ParityError(
@@ -279,6 +283,8 @@ def _items_in(arguments: Mapping[str, Any]) -> Iterator[Any]:
     """The ids of items in a recorded request."""
     for name in (HISTORY, "exclude", "item_ids"):
         yield from arguments.get(name) or []
+    for history in arguments.get("histories", []):
+        yield from history
     for one in [*arguments.get("rows", []), arguments.get("item", {})]:
         yield from one.get(HISTORY) or []
         yield one.get(ITEM_ID)

@@ -248,6 +248,7 @@ class EmbeddedTensors(nn.Module):
         self.has_requests = has_requests
         self.entries = list(entries)
         self.lookups: list[tuple[str, int, int]] = []
+        self.widths: dict[int, int] = {}
         # Every table once, whoever reads it.
         tables: dict[int, int] = {}
         for name, lookup in zip(inputs.lookup_names, inputs.lookups, strict=True):
@@ -255,6 +256,7 @@ class EmbeddedTensors(nn.Module):
             table = tables.setdefault(id(lookup.weight), len(tables))
             self.register_buffer(f"weight_{table}", lookup.weight)
             self.register_buffer(f"scales_{table}", lookup.scales)
+            self.widths[table] = lookup.width
             self.lookups.append((name, self.entries.index(_entry(lookup, schema)), table))
 
     def forward(self, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -262,7 +264,7 @@ class EmbeddedTensors(nn.Module):
         given = self.given(tensors)
         embedded = {}
         for name, at, table in self.lookups:
-            held = getattr(self, f"weight_{table}"), getattr(self, f"scales_{table}")
+            held = getattr(self, f"weight_{table}"), getattr(self, f"scales_{table}"), self.widths[table]
             found = _embed(held, self.entries[at].form, given[at])
             if self.has_requests and self.entries[at].is_of_request:
                 found = found[tensors[1]]
@@ -280,14 +282,16 @@ class EmbeddedTensors(nn.Module):
         return found
 
 
-def _embed(held: tuple[torch.Tensor, torch.Tensor], form: str, given: Sequence[torch.Tensor]) -> torch.Tensor:
+def _embed(
+    held: tuple[torch.Tensor, torch.Tensor, int], form: str, given: Sequence[torch.Tensor]
+) -> torch.Tensor:
     if form == "rows":
         return restored(*held, given[0])
     values, lengths = given
     if form != "padded":
         return mean_of_bags(*held, values, lengths)
     mask = torch.arange(values.size(1)) < lengths[:, None]
-    each = restored(*held, values.flatten()).unflatten(0, values.shape)
+    each = restored(*held, values.flatten()).reshape(*values.shape, held[2])
     return each * mask[:, :, None].to(each.dtype)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from recsys.export.additions import AddItemsConfig, extend_bundle
 from recsys.export.build import build_program, scripted
 from recsys.export.bundle import export_run, load_bundle, recorder_of
 from recsys.export.compiled import Package, TensorOf, examples, package_of
@@ -129,7 +130,7 @@ def compiled(build, dataset, folder, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quantize", ["float32", "int8"])
+@pytest.mark.parametrize("quantize", ["float32", "int8", "int4"])
 def test_a_compiled_ranking_model_answers_as_the_file_does(shop, tmp_path, quantize):
     manifest, program, package = compiled(wide_deep, shop, tmp_path / "bundle", quantize=quantize)
     rows = [
@@ -152,6 +153,21 @@ def test_a_compiled_ranking_model_answers_as_the_file_does(shop, tmp_path, quant
     assert described["output"] == {"name": "main", "type": "float32", "shape": ["rows"]}
     assert described["compiled_for"]["torch"] == torch.__version__
     assert described["parity"]["max_difference"] < 1e-5
+
+
+@pytest.mark.slow
+def test_a_package_goes_along_when_new_items_join_the_bundle(shop, tmp_path):
+    compiled(wide_deep, shop, tmp_path / "bundle")
+    (tmp_path / "fresh.csv").write_text("sku,title,genres,price\nnew,Toy story,Drama|Kids,12.5\n")
+    folder = extend_bundle(AddItemsConfig(tmp_path / "bundle", tmp_path / "fresh.csv"))
+    manifest, program = load_bundle(folder)
+    assert set(manifest["packages"]) == {"ranking.pt2"} < set(manifest["files"])
+    package = torch._inductor.aoti_load_package(str(folder / "ranking.pt2"))
+    ids = ["new", "sku-3é", "nobody's"]
+    expected = program.predict_items({"user_id": 7}, ids, ["new"])
+    found = package(program.inputs_of_items({"user_id": 7}, ids, ["new"]))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert expected[0] != expected[2]
 
 
 @pytest.mark.slow
