@@ -130,7 +130,7 @@ def estimates_of(log, policy, *, probabilities=None):
     weights = importance_weights(
         log, probabilities_of(policy, log) if probabilities is None else probabilities
     )
-    model = fit_reward_model(log, num_folds=3)
+    model = fit_reward_model(log, num_folds=2)
     beside = {"expected_N": model.expected(policy), "predicted_N": model.predicted()}
     moved = model.moved_by_unit(policy)
     return {
@@ -162,7 +162,7 @@ def spread_of(drawn, name):
     return np.std([one[name].value for one in drawn])
 
 
-@pytest.mark.parametrize(("alike", "requests_a_user"), [(False, 1), (False, 10), (True, 10)])
+@pytest.mark.parametrize(("alike", "requests_a_user"), [(False, 10), (True, 1)])
 def test_over_200_logs_estimates_are_unbiased_and_intervals_cover_the_truth(alike, requests_a_user):
     world = BanditWorld(seed=3, alike=alike)
     truths = dict.fromkeys(("ips", "self_normalised", "doubly_robust"), world.value)
@@ -182,7 +182,7 @@ def test_over_200_logs_of_examined_lists_estimates_are_unbiased_and_intervals_co
     truths["direct_method"] = world.modelled
     drawn = []
     for seed in range(200):
-        log, policy = world.draw(2000, seed)
+        log, policy = world.draw(1500, seed)
         seen, probabilities = examined_items(policy, log, world.looks)
         drawn.append(estimates_of(seen, policy, probabilities=probabilities))
     check_unbiased_and_covered(drawn, truths)
@@ -205,7 +205,7 @@ def test_error_of_the_direct_method_is_that_of_fitting_anew_to_resampled_users()
     made = estimates_of(log, policy)["direct_method"]
     # The spread of 150 draws is known to 6 %.
     assert made.standard_error == pytest.approx(np.std(refitted), rel=0.2)
-    model = fit_reward_model(log, num_folds=3)
+    model = fit_reward_model(log, num_folds=2)
     as_if_known = ratio_estimate(log.by_cluster(model.expected(policy)), log.requests_by_cluster)
     assert as_if_known.standard_error < 0.7 * made.standard_error
     assert model.moved_by_unit(policy).sum() == pytest.approx(0, abs=1e-9)
