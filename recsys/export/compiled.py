@@ -287,8 +287,8 @@ def _embed(held: tuple[torch.Tensor, torch.Tensor], form: str, given: Sequence[t
     if form != "padded":
         return mean_of_bags(*held, values, lengths)
     mask = torch.arange(values.size(1)) < lengths[:, None]
-    each = restored(*held, values.flatten()).unflatten(0, values.shape)
-    return each * mask[:, :, None].to(each.dtype)
+    each: torch.Tensor = restored(*held, values.flatten()).view(values.size(0), values.size(1), -1)
+    return each * mask[:, :, None]
 
 
 class RankingArithmetic(nn.Module):
