@@ -57,6 +57,7 @@ def _figures(settings: Settings, items: int) -> list[Figure]:
     notes = {
         "items": items,
         "milliseconds": {name: _quantiles([one[name] for one in rounds]) for name in rounds[0]},
+        "processor_milliseconds": _quantiles([measured["processor"]]),
         "parts_milliseconds": {name: statistics.median(found) for name, found in measured["parts"].items()},
         "requests_per_second": {"1 process": [x[0] for x in loads], "2 processes": [x[1] for x in loads]},
         "p99_milliseconds_under_load": [x[2] for x in loads],
@@ -88,13 +89,14 @@ def _of_requests(items: int, rounds: Sequence[dict[str, list[float]]], notes: di
 
 
 def _of_rankers(items: int, rounds: Sequence[dict[str, list[float]]]) -> list[Figure]:
-    p50 = {name: [statistics.median(one[name]) for one in rounds] for name in _RANKERS}
+    there = [name for name in _RANKERS if name in rounds[0]]
+    p50 = {name: [statistics.median(one[name]) for one in rounds] for name in there}
     return [
         Figure(
             f"p50 of ranking 500 in {name} to TorchScript, {items:,} items",
             ratios(p50[name], p50["TorchScript"]),
         )
-        for name in _RANKERS[1:]
+        for name in there[1:]
     ]
 
 
@@ -139,6 +141,8 @@ def _show(items: int, notes: dict[str, Any]) -> None:
         table.add_column(column, justify="right" if column else "left")
     for name, found in notes["milliseconds"].items():
         table.add_row(name, *(f"{statistics.median(found[q]):.2f}" for q in ("p50", "p99")))
+    found = notes["processor_milliseconds"]
+    table.add_row("bundle, of the processor", *(f"{found[q][0]:.2f}" for q in ("p50", "p99")))
     for name, median in notes["parts_milliseconds"].items():
         table.add_row(f"  of the bundle: {name}", f"{median:.2f}", "")
     Console().print(table)

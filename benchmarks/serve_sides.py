@@ -10,6 +10,7 @@ Legend: N candidates.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import itertools
 import json
 import os
@@ -154,15 +155,17 @@ class Rankers:
         rows = self.served.nearest(vector, past[0])
         bags, dense = self.program.ranker_features(user, context, history, rows)
         tensors = self.program.inputs_of_candidates(user, context, history, rows)
-        given = [*tensors, *owners_of(self.arithmetic.embedded, tensors)]
-        names = [one.name for one in self.session.get_inputs()]
-        arrays = {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)}
-        return {
+        sides: dict[str, Callable[[], object]] = {
             "TorchScript": lambda: torch.sigmoid(self.program.ranking.main_logits(bags, dense)),
             "AOTInductor": lambda: self.compiled(tensors),
-            "ONNX Runtime": lambda: self.session.run(None, arrays),
             "eager": lambda: self.arithmetic(tensors),
         }
+        if self.session is not None:
+            given = [*tensors, *owners_of(self.arithmetic.embedded, tensors)]
+            names = [one.name for one in self.session.get_inputs()]
+            arrays = {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)}
+            sides["ONNX Runtime"] = lambda: self.session.run(None, arrays)
+        return sides
 
 
 class SumsByOwner(nn.Module):
@@ -199,7 +202,10 @@ def owners_of(parts: Any, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def onnx_session(package: Any, file: Path) -> Any:
-    """The package's arithmetic in ONNX Runtime, with one thread."""
+    """The package's arithmetic in ONNX Runtime, with one thread; None where it is not installed."""
+    if any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnxscript")):
+        print("  left out: ONNX Runtime; pip install -e '.[bench]'", file=sys.stderr)
+        return None
     import onnxruntime
 
     from recsys.export.compiled import examples
@@ -259,11 +265,20 @@ def measured(served: Served, asked: argparse.Namespace, made: list[Request]) -> 
         found = {name: timed(recommend, made) for name, recommend in sides.items()}
         found |= timed_rankers(rankers, made[: len(made) // 5])
         rounds.append(found)
+    cpu = [_processor_milliseconds(served, request) for request in made]
     parts = [served.parts(request) for request in made]
     return {
         "rounds": rounds,
+        "processor": cpu,
         "parts": {name: [1000 * row[at] for row in parts] for at, name in enumerate(PARTS)},
     }
+
+
+def _processor_milliseconds(served: Served, request: Request) -> float:
+    """What a request takes of the processor, whoever else wants it."""
+    started = time.process_time()
+    served.recommend(request)
+    return 1000 * (time.process_time() - started)
 
 
 def load(served: Served, seconds: float, made: list[Request]) -> dict[str, Any]:

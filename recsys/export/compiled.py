@@ -291,7 +291,7 @@ def _embed(
     if form != "padded":
         return mean_of_bags(*held, values, lengths)
     mask = torch.arange(values.size(1)) < lengths[:, None]
-    each = restored(*held, values.flatten()).reshape(*values.shape, held[2])
+    each: torch.Tensor = restored(*held, values.flatten()).reshape(*values.shape, held[2])
     return each * mask[:, :, None].to(each.dtype)
 
 

@@ -138,7 +138,7 @@ class PackageGate:
     def _call(self, requests: Asked, rows: slice) -> tuple[str, Record]:
         if self.recorder.is_ranking:
             return "inputs_of_rows", {"rows": requests.rows()[rows]}
-        given: dict[str, Any] = {
+        given: dict[str, list[Any] | None] = {
             "users": requests.users,
             "histories": requests.histories,
             "contexts": requests.contexts,
