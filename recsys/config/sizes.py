@@ -106,7 +106,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "data.history_length": history_length,
         **_LASTING,
     },
-    **{name: _RANKING for name in ("WideDeep", "DCNv2", "DeepFM", "DLRM", "FinalMLP", "DIN")},
+    **dict.fromkeys(("WideDeep", "DCNv2", "DeepFM", "DLRM", "FinalMLP", "DIN"), _RANKING),
 }
 
 
