@@ -181,6 +181,7 @@ def test_auto_without_a_rule_is_refused(overrides, message):
         "features_sequence",
         "large_catalogue",
         "ranking",
+        "ranking_neighbours",
         "ml1m_sequence_leave_last_out",
     ],
 )

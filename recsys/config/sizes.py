@@ -82,6 +82,11 @@ def patience(facts: DataFacts) -> Size:
 
 
 _LASTING: Mapping[str, Rule] = {"trainer.max_epochs": max_epochs, "trainer.patience": patience}
+_RANKING: Mapping[str, Rule] = {
+    "model.embedding_dim": ranking_embedding_dim,
+    "model.hidden": ranking_hidden,
+    "data.history_length": ranking_history_length,
+}
 # Keys for which `auto` may be given, by the class of the model.
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "MatrixFactorization": {
@@ -101,14 +106,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "data.history_length": history_length,
         **_LASTING,
     },
-    **dict.fromkeys(
-        ("WideDeep", "DCNv2", "DeepFM", "DLRM", "FinalMLP", "DIN"),
-        {
-            "model.embedding_dim": ranking_embedding_dim,
-            "model.hidden": ranking_hidden,
-            "data.history_length": ranking_history_length,
-        },
-    ),
+    **dict.fromkeys(("WideDeep", "DCNv2", "DeepFM", "DLRM", "FinalMLP", "DIN"), _RANKING),
 }
 
 

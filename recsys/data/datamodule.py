@@ -153,8 +153,8 @@ class RecDataModule(pl.LightningDataModule):
         if self.options.train_histories == "others" and (self.timelines_of or self.task == "ranking"):
             reader = "a ranking model" if self.task == "ranking" else "this model, event by event"
             raise ValueError(
-                f"`data.train_histories=others` is for retrieval models that read histories as bags, and it is read by "
-                f"{reader}; leave it `before`"
+                f"`data.train_histories=others` is for retrieval models that read histories as bags, and it "
+                f"is read by {reader}; leave it `before`"
             )
 
     def _windows(self) -> WindowLoader:

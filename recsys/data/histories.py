@@ -89,7 +89,7 @@ class Histories:
         return self.spans(events).bags(at_most=at_most)
 
     def others(self, events: Events, drawn: torch.Tensor) -> Bags:
-        """Other positives of each event's user, earlier and later ones: what is known of it where order means nothing.
+        """Other positives of each event's user, earlier and later ones, where order means nothing.
 
         Args:
             events: N events.

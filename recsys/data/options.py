@@ -187,8 +187,9 @@ class DataOptions:
         eval_batch_size: examples or queries a step of validation and evaluation, of all processes together.
         history_length: latest positives of the user that a model sees; 0 leaves the history empty and does
             not read it.
-        train_histories: what a retrieval model that reads histories as bags sees of a user in training: `before`,
-            what came before the event, or `others`, all other positives of train, for splits without an order.
+        train_histories: what a retrieval model that reads histories as bags sees of a user in training:
+            `before`, what came before the event, or `others`, all other positives of train, for splits
+            without an order.
         negatives_per_positive: sampled for ranking when only positives are logged.
         shuffle_rows: rows that are shuffled among one another at a time; row groups are shuffled always.
         train_from: an instant, like those of `split_boundaries`; only train rows from then on are learnt

@@ -80,7 +80,13 @@ def test_of_more_positives_than_fit_some_are_drawn_and_never_the_answer(dataset)
     events, histories = dataset.events("train"), dataset.histories("train")
     # Two positives each and room for one: below a half the first is drawn.
     found = histories.others(events, torch.tensor([[0.9], [0.6], [0.4], [0.7], [0.3]]))
-    assert [names(dataset, found.select(torch.tensor([i]))) for i in range(5)] == [["c"], ["a"], ["a"], [], ["b"]]
+    assert [names(dataset, found.select(torch.tensor([i]))) for i in range(5)] == [
+        ["c"],
+        ["a"],
+        ["a"],
+        [],
+        ["b"],
+    ]
 
 
 def test_event_queries_see_earlier_test_events_and_nothing_of_the_same_instant(dataset):
@@ -219,7 +225,8 @@ def test_histories_without_an_order_reach_the_training_batches(options):
 
 
 @pytest.mark.parametrize(
-    ("task", "events", "reader"), [("ranking", None, "a ranking model"), ("retrieval", "all", "event by event")]
+    ("task", "events", "reader"),
+    [("ranking", None, "a ranking model"), ("retrieval", "all", "event by event")],
 )
 def test_histories_without_an_order_are_for_bags_alone(options, task, events, reader):
     data = RecDataModule(dataclasses.replace(options, train_histories="others"), task=task)
