@@ -158,13 +158,24 @@ def run_command(arguments: Sequence[str], *, environment: Mapping[str, str] | No
     return done.stdout.strip().splitlines()[-1]
 
 
-def best_rate(arguments: Sequence[str]) -> float:
+def best_rate(
+    arguments: Sequence[str], *, settled: dict[tuple[str, ...], Mapping[str, str]] | None = None
+) -> float:
     """The rate that `python ARGUMENTS` prints as JSON, the best of the ways in which threads can wait.
 
     A bound is run so, and peers: none is to look slow for how its threads wait.
+
+    Args:
+        arguments: after the interpreter.
+        settled: the best way of what was run before, and then the only one; what is run for the first time is
+            added. All ways every time when None.
     """
-    said = [run_command(arguments, environment=environment) for environment in _ENVIRONMENTS]
-    return max(float(json.loads(line)["rate"]) for line in said)
+    key = tuple(arguments)
+    ways = _ENVIRONMENTS if settled is None or key not in settled else (settled[key],)
+    rates = [float(json.loads(run_command(arguments, environment=way))["rate"]) for way in ways]
+    if settled is not None:
+        settled[key] = ways[rates.index(max(rates))]
+    return max(rates)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import contextlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from benchmarks.criteo import criteo
@@ -57,19 +57,15 @@ def _sides(settings: Settings, rows: int, steps: int, missing: list[str]) -> dic
     batch_size, examples, our_steps = (512, 30_000, 40) if settings.toy else (4096, 2_000_000, 300)
     data = criteo(settings.cache, rows=rows, examples=examples)
     overrides = [*MODEL, *data, f"data.batch_size={batch_size}"]
+    settled: dict[tuple[str, ...], Mapping[str, str]] = {}
     sides: dict[str, Callable[[], float]] = {
         "train.py": partial(train_rate, settings, overrides, steps=our_steps, batch_size=batch_size)
     }
     for name in LOOPS:
         if name not in missing:
-            sides[name] = partial(loop_rate, name, rows=rows, steps=steps, batch_size=batch_size)
+            asked = [name, f"--rows={rows}", f"--steps={steps}", f"--batch-size={batch_size}"]
+            sides[name] = partial(best_rate, ["-m", "benchmarks.peers", *asked], settled=settled)
     return sides
-
-
-def loop_rate(name: str, *, rows: int, steps: int, batch_size: int) -> float:
-    """Examples a second of one loop in a process of its own."""
-    asked = [name, f"--rows={rows}", f"--steps={steps}", f"--batch-size={batch_size}"]
-    return best_rate(["-m", "benchmarks.peers", *asked])
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ class ExportOptions:
         format: `torchscript`, or `aoti` for compiled packages beside it; see `recsys.export.compiled`.
         index: how the catalogue is searched where FAISS is there: `exact`; `hnsw` or `ivf_pq`, an index
             beside the file; `auto`, what is measured to be quickest. The file itself searches exactly.
-        min_recall: share of the best items that an index must find, on test requests; see
+        min_recall: share of the 100 best items that an index must find, on test requests; see
             `recsys.export.index`.
     """
 

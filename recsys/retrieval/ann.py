@@ -179,6 +179,7 @@ def settle(
     excluded: Sequence[torch.Tensor],
     *,
     min_recall: float,
+    at: int | None = None,
 ) -> float:
     """Raises the settings of an index until it finds enough; the recall that it has then, or at best.
 
@@ -187,9 +188,10 @@ def settle(
         vectors_ID: [I, D] that it was built from.
         queries_BD: [B, D] to measure on.
         excluded: of each query, catalogue rows that it must not find.
-        min_recall: what is enough, of `index.k` rows a query.
+        min_recall: what is enough.
+        at: of the best so many, among the `index.k` rows of a search; of as many as it has when None.
     """
-    best_BK = best_scores(vectors_ID, queries_BD, excluded, k=index.k)
+    best_BK = best_scores(vectors_ID, queries_BD, excluded, k=min(at or index.k, index.k))
     if index.kind == "ivf_pq":
         # How much must be scored exactly shows when all lists are read: half of what may be missed is left to
         # codes, the rest to lists that are not read.
@@ -219,9 +221,9 @@ def recall(
     *,
     best_BK: torch.Tensor,
 ) -> float:
-    """Share of the k best items that an index finds, of all queries together; 1 when there is none to find.
+    """Share of the K best items that an index finds among its rows, of all queries; 1 when there are none.
 
-    A found item counts when its exact score is that of the k-th best or higher, so that of items that score
+    A found item counts when its exact score is that of the K-th best or higher, so that of items that score
     alike any will do. A query that had better be answered by exact search has found nothing by the index.
 
     Args:
