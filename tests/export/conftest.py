@@ -114,9 +114,9 @@ def din(dataset: PreparedDataset) -> nn.Module:
 
 
 # All of them together take minutes; `make test-slow` asks these.
-SLOW = (dcn_v2, dcn_v2_mixture, deep_fm, dlrm, mmoe)
+SLOW = (dcn_v2, dcn_v2_mixture, deep_fm, dlrm, final_mlp, mmoe)
 RANKERS = (
-    *(wide_deep, din, final_mlp),
+    *(wide_deep, din),
     *(pytest.param(build, marks=pytest.mark.slow) for build in SLOW),
 )
 

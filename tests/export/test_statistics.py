@@ -203,7 +203,7 @@ def test_an_event_that_lacks_something_is_refused(at_test, event, message):
         at_test.observe([event])
 
 
-@pytest.mark.parametrize("split", ["random", "leave_last_out"])
+@pytest.mark.parametrize("split", ["random", pytest.param("leave_last_out", marks=pytest.mark.slow)])
 def test_the_gate_passes_on_splits_that_do_not_follow_time(tmp_path, split):
     found = world(tmp_path, split=split)
     export(wide_deep(found), found, tmp_path / "bundle")

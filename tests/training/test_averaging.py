@@ -61,8 +61,17 @@ def test_averaging_leaves_training_alone(options, tmp_path):
     assert differences(first, second) != []
 
 
-@pytest.mark.parametrize("model", ["wide_deep", "final_mlp", "two_tower"])
-@pytest.mark.parametrize("tables", ["adamw", "rowwise_adagrad"])
+@pytest.mark.parametrize(
+    ("model", "tables"),
+    [
+        ("final_mlp", "adamw"),
+        ("wide_deep", "rowwise_adagrad"),
+        ("two_tower", "rowwise_adagrad"),
+        pytest.param("wide_deep", "adamw", marks=pytest.mark.slow),
+        pytest.param("two_tower", "adamw", marks=pytest.mark.slow),
+        pytest.param("final_mlp", "rowwise_adagrad", marks=pytest.mark.slow),
+    ],
+)
 def test_stopped_anywhere_and_resumed_equals_not_stopped(options, tmp_path, model, tables):
     case = Case(model=model, tables=tables, dropout=0.2, trainer=TRAINER)
     run(case, options, tmp_path / "whole")
