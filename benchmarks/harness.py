@@ -159,7 +159,7 @@ def run_command(arguments: Sequence[str], *, environment: Mapping[str, str] | No
 
 
 def best_rate(
-    arguments: Sequence[str], *, settled: dict[tuple[str, ...], Mapping[str, str]] | None = None
+    arguments: Sequence[str], *, name: str = "", settled: dict[str, Mapping[str, str]] | None = None
 ) -> float:
     """The rate that `python ARGUMENTS` prints as JSON, the best of the ways in which threads can wait.
 
@@ -167,14 +167,14 @@ def best_rate(
 
     Args:
         arguments: after the interpreter.
+        name: of what is run, in `settled`.
         settled: the best way of what was run before, and then the only one; what is run for the first time is
             added. All ways every time when None.
     """
-    key = tuple(arguments)
-    ways = _ENVIRONMENTS if settled is None or key not in settled else (settled[key],)
+    ways = _ENVIRONMENTS if settled is None or name not in settled else (settled[name],)
     rates = [float(json.loads(run_command(arguments, environment=way))["rate"]) for way in ways]
     if settled is not None:
-        settled[key] = ways[rates.index(max(rates))]
+        settled[name] = ways[rates.index(max(rates))]
     return max(rates)
 
 

@@ -26,21 +26,22 @@ LOOPS = (
     "DeepCTR-Torch",
     "torch-rechub",
 )
-_PACKAGES = {"DeepCTR-Torch": "deepctr_torch", "torch-rechub": "torch_rechub"}
+_PACKAGES = {"DeepCTR-Torch": ("deepctr_torch", "requests"), "torch-rechub": ("torch_rechub",)}
 # Enough for some seconds; what moves whole tables takes seconds a step with large ones.
-_STEPS = {10_000: 60, 100_000: 30, 1_000_000: 6}
+_STEPS = {10_000: 60, 100_000: 30, 1_000_000: 4}
 
 
 def run(settings: Settings) -> list[Figure]:
     """Ratio of our rate to each loop's, by rows a table."""
     figures: list[Figure] = []
-    missing = [name for name, package in _PACKAGES.items() if importlib.util.find_spec(package) is None]
+    missing = [name for name, needed in _PACKAGES.items() if None in map(importlib.util.find_spec, needed)]
+    settled: dict[str, Mapping[str, str]] = {}
     for name in missing:
         print(f"  left out: {name} is not installed; pip install -e '.[bench]'", file=sys.stderr)
     sizes = [1000] if settings.toy else settings.rows or list(_STEPS)
     for rows in sizes:
         steps = 3 if settings.toy else _STEPS.get(rows, min(_STEPS.values()))
-        found = alternate(_sides(settings, rows, steps, missing), repeats=settings.repeats)
+        found = alternate(_sides(settings, rows, steps, missing, settled), repeats=settings.repeats)
         figures += [
             Figure(
                 f"train.py to {name}, {rows:,} rows",
@@ -53,18 +54,20 @@ def run(settings: Settings) -> list[Figure]:
     return figures
 
 
-def _sides(settings: Settings, rows: int, steps: int, missing: list[str]) -> dict[str, Callable[[], float]]:
+def _sides(
+    settings: Settings, rows: int, steps: int, missing: list[str], settled: dict[str, Mapping[str, str]]
+) -> dict[str, Callable[[], float]]:
     batch_size, examples, our_steps = (512, 30_000, 40) if settings.toy else (4096, 2_000_000, 300)
     data = criteo(settings.cache, rows=rows, examples=examples)
     overrides = [*MODEL, *data, f"data.batch_size={batch_size}"]
-    settled: dict[tuple[str, ...], Mapping[str, str]] = {}
     sides: dict[str, Callable[[], float]] = {
         "train.py": partial(train_rate, settings, overrides, steps=our_steps, batch_size=batch_size)
     }
     for name in LOOPS:
         if name not in missing:
             asked = [name, f"--rows={rows}", f"--steps={steps}", f"--batch-size={batch_size}"]
-            sides[name] = partial(best_rate, ["-m", "benchmarks.peers", *asked], settled=settled)
+            command = ["-m", "benchmarks.peers", *asked]
+            sides[name] = partial(best_rate, command, name=name, settled=settled)
     return sides
 
 
