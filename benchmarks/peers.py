@@ -29,6 +29,8 @@ LOOPS = (
 _PACKAGES = {"DeepCTR-Torch": ("deepctr_torch", "requests"), "torch-rechub": ("torch_rechub",)}
 # Enough for some seconds; what moves whole tables takes seconds a step with large ones.
 _STEPS = {10_000: 60, 100_000: 30, 1_000_000: 4}
+_MOVE_ROWS = ("torch, SparseAdam", "torch, sparse Adagrad", "torchrec DMP")
+_STEPS_OF_ROWS = 64
 
 
 def run(settings: Settings) -> list[Figure]:
@@ -65,7 +67,8 @@ def _sides(
     }
     for name in LOOPS:
         if name not in missing:
-            asked = [name, f"--rows={rows}", f"--steps={steps}", f"--batch-size={batch_size}"]
+            number = steps if settings.toy or name not in _MOVE_ROWS else _STEPS_OF_ROWS
+            asked = [name, f"--rows={rows}", f"--steps={number}", f"--batch-size={batch_size}"]
             command = ["-m", "benchmarks.peers", *asked]
             sides[name] = partial(best_rate, command, name=name, settled=settled)
     return sides
