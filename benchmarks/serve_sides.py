@@ -254,7 +254,7 @@ def timed_rankers(rankers: Rankers, asked: Sequence[Request]) -> dict[str, list[
 def measured(served: Served, asked: argparse.Namespace, made: list[Request]) -> dict[str, Any]:
     """Milliseconds by side and round, of the rankers, and of the parts of a request."""
     eager, rankers = Eager(asked.prepared), Rankers(served, asked.bundle, asked.prepared)
-    sides = {"bundle": served.recommend, "eager": eager.recommend}
+    sides = {"bundle": served.recommend, "models in Python": eager.recommend}
     for request in made[:_WARMUP]:
         for recommend in sides.values():
             recommend(request)
