@@ -1,7 +1,8 @@
 """What `auto` stands for: sizes that follow from the train split, one rule a key.
 
 Every rule is a step function of one or two facts, monotone and bounded, so that a little more data changes
-nothing and much more data changes a little. Where the steps lie was measured; see docs/results.md.
+nothing and much more data changes a little. Where the steps lie was tried on MovieLens-100K; beyond its size
+it is judgement, not measurement (docs/results.md).
 """
 
 from __future__ import annotations

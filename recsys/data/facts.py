@@ -23,7 +23,6 @@ class DataFacts:
         num_positives: rows that are positives.
         median_history, long_history: positives of the user in the middle, and of the one whom a tenth of the
             users exceed.
-        has_timestamps: whether the interactions say when.
     """
 
     num_users: int
@@ -32,7 +31,6 @@ class DataFacts:
     num_positives: int
     median_history: float
     long_history: float
-    has_timestamps: bool = True
 
     @property
     def density(self) -> float:
@@ -62,5 +60,4 @@ def facts_of(dataset: PreparedDataset) -> DataFacts:
         num_positives=int(counts_U.sum()),
         median_history=float(median),
         long_history=float(long),
-        has_timestamps=dataset.has_timestamps,
     )

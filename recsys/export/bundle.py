@@ -62,7 +62,7 @@ from recsys.export.recorded import Asked, Record, Recorder
 from recsys.export.replay import check_in_fresh_process, ranking_requests, record, retrieval_requests
 from recsys.export.rounding import describe_rounding, with_rounded_tables
 from recsys.export.signature import signature
-from recsys.models.protocols import MultiTaskModel, RankingModel, events_read
+from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel, events_read
 from recsys.schema.manifest import read_station, writing_station
 
 RETRIEVAL_FILE = "retrieval.pt"
@@ -99,7 +99,7 @@ def export_run(
             can't be had, see `ship_index`.
     """
     options = options or ExportOptions()
-    check_index(options)
+    check_index(options, has_catalogue=isinstance(model, RetrievalModel))
     given = dict(provenance or {})
     config, source = given.pop("config", {}), given.pop("source", None)
     trained = model.eval()

@@ -32,14 +32,24 @@ _TIMED = 50
 _KINDS: tuple[IndexKind, ...] = ("hnsw", "ivf_pq")
 
 
-def check_index(options: ExportOptions) -> None:
+def check_index(options: ExportOptions, *, has_catalogue: bool) -> None:
     """Raises, before any work, when the index that is asked for needs what is not there.
 
+    Args:
+        options: of `export.`.
+        has_catalogue: whether there is a retrieval model, whose catalogue is searched.
+
     Raises:
-        ValueError: FAISS is not installed.
+        ValueError: there is no retrieval model, or FAISS is not installed.
     """
-    if options.index in _KINDS:
-        faiss_module()
+    if options.index not in _KINDS:
+        return
+    if not has_catalogue:
+        raise ValueError(
+            f"`export.index={options.index}` must be `auto` for the bundle of a ranking model, which has no "
+            "catalogue to search; as in `python export.py run=RETRIEVAL ranker=RANKING` it may be an index"
+        )
+    faiss_module()
 
 
 def ship_index(

@@ -78,7 +78,7 @@ def export_two_stage(
             or the index can't be had.
     """
     options = options or ExportOptions()
-    check_index(options)
+    check_index(options, has_catalogue=True)
     trained = {"retrieval": retrieval, "ranking": ranking}
     stages = {
         name: dataclasses.replace(one, model=with_rounded_tables(one.model.eval(), options.quantize))

@@ -10,6 +10,8 @@ import torch
 from torchrec import KeyedJaggedTensor
 
 from recsys.data.events import Bags, Events
+from recsys.export.bundle import export_run
+from recsys.export.options import ExportOptions
 from recsys.models.two_tower import TwoTower
 from recsys.retrieval.exact import top_k
 from recsys.schema.batch import Batch
@@ -352,3 +354,10 @@ def test_exporting_leaves_the_model_as_it_was(shop, tmp_path):
     export(model, shop, tmp_path / "bundle")
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_an_index_is_refused_where_there_is_no_catalogue(shop, tmp_path):
+    message = "`export.index=hnsw` must be `auto` for the bundle of a ranking model, which has no catalogue"
+    with pytest.raises(ValueError, match=message):
+        export_run(wide_deep(shop), shop, tmp_path / "bundle", options=ExportOptions(index="hnsw"))
+    assert list(tmp_path.iterdir()) == []

@@ -52,6 +52,20 @@ def test_settings_are_raised_until_enough_is_found(index, vectors, queries):
     assert index.settings != ann.build(vectors, index.kind, k=K).settings
 
 
+def test_the_best_few_may_be_asked_for_among_more_rows(vectors, queries):
+    index = ann.build(vectors, "hnsw", k=10 * K)
+    reached = ann.settle(index, vectors, queries, [NOTHING] * len(queries), min_recall=0.995, at=K)
+    hits = sum(
+        len(best_rows(vectors, query, K) & set(index.near(query, 10 * K, excluded=NOTHING).tolist()))
+        for query in queries
+    )
+    assert hits / (K * len(queries)) == pytest.approx(reached, abs=0.002)
+    assert reached >= 0.995
+    # Of all rows of a search it finds fewer, with these settings.
+    best = ann.best_scores(vectors, queries, [NOTHING] * len(queries), k=10 * K)
+    assert ann.recall(index, vectors, queries, [NOTHING] * len(queries), best_BK=best) < reached
+
+
 def test_what_cannot_be_found_is_not_said_to_be(vectors, queries):
     coarse = ann.build(vectors, "ivf_pq", k=K)
     coarse.settings = {"num_probes": 1, "refine": 1}

@@ -151,6 +151,8 @@ def test_the_manifest_says_what_the_index_finds_and_takes(exported):
     assert (entry["kind"], entry["file"], entry["k"], entry["queries"]) == ("hnsw", "index.faiss", 50, 15)
     assert set(entry["settings"]) == {"ef_search"}
     assert 0.99 <= entry["recall"] <= 1
+    assert entry["recall_at"] == entry["k"] == 50
+    assert entry["recall_of_k"] == entry["recall"]
     assert min(entry["ms_a_query"], entry["exact_ms_a_query"]) > 0
     assert "index.faiss" in exported.manifest["files"]
     bundle = Bundle.open(exported.folder)
