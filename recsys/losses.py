@@ -2,7 +2,7 @@
 
 Every loss is a weighted mean over examples: the sum of `weights_B * loss_B` over the sum of `weights_B`, and
 0 when all weights are 0. It is computed in float32 at least. Scores are plain dot products or logits; a
-temperature is the model's affair.
+temperature is the model's affair. The softmax over the whole catalogue is in `recsys.full_softmax`.
 
 Legend: B examples, N candidates, I catalogue.
 """
@@ -15,7 +15,6 @@ __all__ = [
     "accidental_hits",
     "bayesian_personalized_ranking",
     "binary_cross_entropy",
-    "full_softmax",
     "generalised_binary_cross_entropy",
     "sampled_softmax",
     "squared_error",
@@ -58,38 +57,6 @@ def squared_error(values_B: Tensor, labels_B: Tensor, *, weights_B: Tensor | Non
     return _weighted_mean(0.5 * (values_B - labels_B.to(values_B.dtype)).square(), weights_B)
 
 
-def full_softmax(
-    scores_BI: Tensor,
-    target_rows_B: Tensor,
-    *,
-    mask_BI: Tensor | None = None,
-    weights_B: Tensor | None = None,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """Weighted mean of log sum_i exp(s_i) - s_target, over the whole catalogue (scalar).
-
-    The cost is B x I: for catalogues of some ten thousand items at most. With smoothing e, a share e of the
-    target is spread evenly over all items (Szegedy et al. 2016, arXiv 1512.00567, section 7).
-
-    Args:
-        scores_BI: [B, I] score of every item.
-        target_rows_B: [B] int64, the column of the positive.
-        mask_BI: bool, broadcast to [B, I]; True leaves an item out (row 0, which is no item). Never a target.
-        weights_B: [B], not negative; 1 when None.
-        label_smoothing: e, from 0 to 1; needs scores without a mask.
-
-    Example:
-        >>> loss = full_softmax(torch.zeros(2, 8), torch.tensor([0, 5]))
-        >>> round(loss.exp().item(), 5)  # log 8
-        8.0
-    """
-    scores_BI = _masked(_at_least_float32(scores_BI), mask_BI)
-    losses_B = functional.cross_entropy(
-        scores_BI, target_rows_B, reduction="none", label_smoothing=label_smoothing
-    )
-    return _weighted_mean(losses_B, weights_B)
-
-
 def sampled_softmax(
     positive_scores_B: Tensor,
     negative_scores_BN: Tensor,
@@ -109,7 +76,7 @@ def sampled_softmax(
     cancels, so that the share of an item among the training positives serves for in-batch candidates; for
     candidates from two places it is the sum of both expectations. A positive that is there by construction,
     whatever is drawn, may be given log q = 0: then, with q = N x probability for the candidates, the sum over
-    candidates estimates that of `full_softmax` without bias.
+    candidates estimates that of `recsys.full_softmax` without bias.
 
     Args:
         positive_scores_B: [B] score of each example's positive.

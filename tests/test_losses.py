@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
+from recsys.full_softmax import full_softmax
 from recsys.losses import (
     accidental_hits,
     bayesian_personalized_ranking,
     binary_cross_entropy,
-    full_softmax,
     generalised_binary_cross_entropy,
     sampled_softmax,
     squared_error,
@@ -66,37 +66,6 @@ def test_squared_error_gradient_is_the_difference() -> None:
     torch.testing.assert_close(values_B.grad, torch.tensor([-2.0 / 2, 1e6 / 2]))
 
 
-# Full softmax
-
-
-def test_full_softmax_is_minus_log_of_the_targets_share() -> None:
-    scores_BI = torch.stack([logs(1, 2, 5), logs(4, 1, 3)])
-    loss = full_softmax(scores_BI, torch.tensor([2, 1]))
-    assert loss.item() == pytest.approx((-LOG(5 / 8) - LOG(1 / 8)) / 2)
-
-
-def test_full_softmax_gradient_is_share_minus_target() -> None:
-    scores_BI = logs(1, 2, 5)[None].requires_grad_()
-    full_softmax(scores_BI, torch.tensor([2])).backward()  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(scores_BI.grad, torch.tensor([[1 / 8, 2 / 8, 5 / 8 - 1]]))
-
-
-def test_full_softmax_masked_item_gets_zero_probability_and_no_gradient() -> None:
-    scores_BI = logs(100, 2, 6)[None].requires_grad_()
-    loss = full_softmax(scores_BI, torch.tensor([2]), mask_BI=torch.tensor([True, False, False]))
-    assert loss.item() == pytest.approx(-LOG(6 / 8))
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(scores_BI.grad, torch.tensor([[0, 2 / 8, 6 / 8 - 1]]))
-
-
-def test_full_softmax_weights_and_extreme_scores() -> None:
-    scores_BI = torch.tensor([[1e4, -1e4], [1e4, -1e4], [0, 0]], requires_grad=True)
-    loss = full_softmax(scores_BI, torch.tensor([0, 1, 0]), weights_B=torch.tensor([2.0, 1.0, 0.0]))
-    assert loss.item() == pytest.approx((2 * 0 + 1 * 2e4 + 0 * LOG(2)) / 3)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(scores_BI.grad, torch.tensor([[0, 0], [1 / 3, -1 / 3], [0, 0]]))
-
-
 # Sampled softmax
 
 
@@ -140,7 +109,7 @@ def test_sampled_softmax_over_all_items_with_equal_q_is_the_full_softmax() -> No
         mask_BN=accidental_hits(rows_B, torch.arange(9)),
         weights_B=weights_B,
     )
-    torch.testing.assert_close(sampled, full_softmax(scores_BI, rows_B, weights_B=weights_B))
+    torch.testing.assert_close(sampled, full_softmax(scores_BI, torch.eye(9), rows_B, weights_B=weights_B))
 
 
 def test_sampled_softmax_of_a_skewed_draw_comes_near_the_full_softmax() -> None:
@@ -158,7 +127,8 @@ def test_sampled_softmax_of_a_skewed_draw_comes_near_the_full_softmax() -> None:
         negative_log_q_N=(num_drawn * probability_I[rows_N]).log(),
         mask_BN=accidental_hits(torch.tensor([40]), rows_N),
     )
-    assert loss.item() == pytest.approx(full_softmax(scores_I[None], torch.tensor([40])).item(), abs=0.02)
+    expected = full_softmax(scores_I[None], torch.eye(50), torch.tensor([40]))
+    assert loss.item() == pytest.approx(expected.item(), abs=0.02)
 
 
 def test_sampled_softmax_masked_candidate_gets_zero_probability_and_no_gradient() -> None:
@@ -249,7 +219,7 @@ def test_all_weights_zero_give_a_loss_of_zero() -> None:
     zero = torch.zeros(2)
     losses = [
         binary_cross_entropy(torch.ones(2), zero, weights_B=zero),
-        full_softmax(torch.ones(2, 3), torch.tensor([0, 1]), weights_B=zero),
+        full_softmax(torch.ones(2, 3), torch.eye(3), torch.tensor([0, 1]), weights_B=zero),
         sampled_softmax(
             torch.ones(2),
             torch.ones(2, 3),
@@ -267,7 +237,7 @@ def test_losses_of_bfloat16_scores_are_summed_in_float32() -> None:
     scores_BI = torch.tensor([[0.0] + [-LOG(4096)] * 4096], dtype=torch.bfloat16)
     target_B = torch.tensor([0])
     losses = [
-        full_softmax(scores_BI, target_B),
+        full_softmax(scores_BI, torch.eye(4097, dtype=torch.bfloat16), target_B),
         sampled_softmax(
             scores_BI[:, 0],
             scores_BI[:, 1:],
@@ -279,17 +249,6 @@ def test_losses_of_bfloat16_scores_are_summed_in_float32() -> None:
     for loss in losses:
         assert loss.dtype == torch.float32
         assert loss.item() == pytest.approx(LOG(1 + 4096 * small), rel=1e-4)
-
-
-# Smoothing
-
-
-def test_smoothed_softmax_spreads_a_share_of_the_target_evenly() -> None:
-    scores_BI = torch.tensor([[1.0, 2.0, 4.0]])
-    logs = scores_BI[0] - math.log(math.e + math.e**2 + math.e**4)
-    expected = -(0.7 * logs[2] + 0.3 * logs.mean())
-    loss = full_softmax(scores_BI, torch.tensor([2]), label_smoothing=0.3)
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 # Generalised binary cross-entropy

@@ -93,26 +93,31 @@ class Popularity:
         """[P] features at the end of the events of an item that has none."""
         return self._unseen_TP[-1]
 
+    def tails(self, instants_B: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Positions [G] of instants and the features [I, P] then, a pair a period: every instant once."""
+        periods_B = self.periods(instants_B)
+        order_B = torch.argsort(periods_B, stable=True)
+        found, counts = torch.unique_consecutive(periods_B[order_B], return_counts=True)
+        positions = torch.split(order_B, counts.tolist())
+        return [(own, self._table_TIP[period]) for own, period in zip(positions, found.tolist(), strict=True)]
+
     def scores(
-        self, weights_BP: torch.Tensor, instants_B: torch.Tensor, rows_N: torch.Tensor | None = None
+        self, weights_BP: torch.Tensor, instants_B: torch.Tensor, rows_N: torch.Tensor
     ) -> torch.Tensor:
         """[B, N] products of each query's weights and the features of the candidates at its instant.
 
         Args:
             weights_BP: of the features.
             instants_B: when is asked.
-            rows_N: candidates; the whole catalogue where None.
+            rows_N: candidates.
         """
-        periods = self.periods(instants_B)
-        order = torch.argsort(periods, stable=True)
-        found, counts = torch.unique_consecutive(periods[order], return_counts=True)
-        parts = torch.split(weights_BP[order], counts.tolist())
-        tables = (self._table_TIP[period] for period in found.tolist())
+        tails = self.tails(instants_B)
+        order_B = torch.cat([positions for positions, _ in tails])
         scores = [
-            part @ (table if rows_N is None else table[rows_N]).T.to(part.dtype)
-            for part, table in zip(parts, tables, strict=True)
+            weights_BP[positions] @ features_IP[rows_N].T.to(weights_BP.dtype)
+            for positions, features_IP in tails
         ]
-        return torch.cat(scores)[torch.argsort(order)]
+        return torch.cat(scores)[torch.argsort(order_B)]
 
     def candidates_at(self, candidates_ID: torch.Tensor, instants: torch.Tensor) -> Iterator[AtPeriod]:
         """The candidates, their last P coordinates filled in, at each period that an instant is in."""

@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from recsys import losses
+from recsys.full_softmax import full_softmax
 from recsys.metrics.ranking import find_hits, ranking_metrics
 from recsys.models.protocols import RetrievalModel, popularity_windows
 from recsys.retrieval.popularity import Popularity, answers
@@ -142,12 +143,16 @@ class RetrievalTask(pl.LightningModule):
     def _full_softmax(self, queries_BD: torch.Tensor, batch: Batch) -> torch.Tensor:
         assert self._catalogue is not None
         assert batch.item_rows is not None
-        scores_BI = queries_BD @ self._encoders.encode_candidates(self._catalogue).T
-        scores_BI = self._with_popularity(scores_BI, queries_BD, batch)
+        tails: list[tuple[torch.Tensor, torch.Tensor]] = []
+        if self._popularity is not None:
+            assert batch.sequences is not None
+            tails = self._popularity.tails(batch.sequences.asked_instants)
         # Row 0 is the unknown item: nothing to be recommended, so no competitor either.
-        return losses.full_softmax(
-            scores_BI[:, 1:],
+        return full_softmax(
+            queries_BD,
+            self._encoders.encode_candidates(self._catalogue)[1:],
             batch.item_rows - 1,
+            tails=[(positions, features_IP[1:]) for positions, features_IP in tails],
             weights_B=batch.weights,
             label_smoothing=self.label_smoothing,
         )
@@ -205,7 +210,7 @@ class RetrievalTask(pl.LightningModule):
         scores_BN: torch.Tensor,
         queries_BD: torch.Tensor,
         batch: Batch,
-        rows_N: torch.Tensor | None = None,
+        rows_N: torch.Tensor,
     ) -> torch.Tensor:
         """The scores, where the model weighs popularity, with that of each query's instant."""
         if self._popularity is None:

@@ -66,15 +66,26 @@ def test_periods_of_several_days_still_know_nothing_of_their_own_events(log, mon
             assert popularity.features(instant[None])[0, :, 0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_tails_are_the_features_of_every_instant_once(log):
+    popularity = Popularity(*log, num_items=NUM_ITEMS, windows=[3, None])
+    instants = torch.tensor([22 * DAY, 6 * DAY, 22 * DAY + 5, 11 * DAY])
+    tails = popularity.tails(instants)
+    assert [positions.tolist() for positions, _ in tails] == [[1], [3], [0, 2]]
+    expected = popularity.features(instants)
+    for positions, features in tails:
+        for position in positions.tolist():
+            assert torch.equal(features, expected[position])
+
+
 def test_scores_are_weights_times_features(log):
     popularity = Popularity(*log, num_items=NUM_ITEMS, windows=[3, None])
     instants = torch.tensor([22 * DAY, 6 * DAY, 22 * DAY + 5, 11 * DAY])
     weights = torch.randn(4, 2, requires_grad=True)
     expected = (popularity.features(instants) * weights[:, None]).sum(-1)
-    torch.testing.assert_close(popularity.scores(weights, instants), expected)
+    torch.testing.assert_close(popularity.scores(weights, instants, torch.arange(NUM_ITEMS)), expected)
     some = torch.tensor([4, 1, 1])
     torch.testing.assert_close(popularity.scores(weights, instants, some), expected[:, some])
-    popularity.scores(weights, instants).square().sum().backward()
+    popularity.scores(weights, instants, some).square().sum().backward()
     assert weights.grad.abs().min() > 0
 
 

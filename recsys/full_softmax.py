@@ -1,0 +1,159 @@
+"""Full softmax of products: the loss over the whole catalogue, and its gradients, without holding all scores.
+
+B x I scores, written and read again by every step of a softmax and of its gradient, cost more time than the
+matrix products. Here a few queries at a time become scores, losses and gradients in place, while their scores
+are in the cache.
+
+Legend: B queries, G of them, C of a part, D dimension, P coordinates of tails, I catalogue without row 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Tails = Sequence[tuple[Tensor, Tensor]]
+
+# Scores held at once: what a processor's cache has room for, or what fills a GPU.
+_AT_ONCE = {"cpu": 2**20, "cuda": 2**27}
+_FEWEST_QUERIES = 32
+
+
+def full_softmax(
+    queries_BD: Tensor,
+    candidates_ID: Tensor,
+    target_rows_B: Tensor,
+    *,
+    tails: Tails = (),
+    weights_B: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Weighted mean of log sum_i exp(s_i) - s_target over the catalogue (scalar), s = queries candidates^T.
+
+    The cost is B x I x D: for catalogues of some ten thousand items at most. With smoothing e, a share e of
+    the target is spread evenly over all items (Szegedy et al. 2016, arXiv 1512.00567, section 7). Sums are
+    of float32 at least; 0 when all weights are 0.
+
+    Args:
+        queries_BD: [B, D].
+        candidates_ID: [I, D], without row 0, which is no item.
+        target_rows_B: [B] int64, the row of each positive among the candidates.
+        tails: positions [G] of queries, and the constants [I, P] that stand in the candidates' last P
+            coordinates for these; together they hold every query once. Empty where nothing differs.
+        weights_B: [B], not negative; 1 when None.
+        label_smoothing: e, from 0 to 1.
+
+    Example:
+        >>> loss = full_softmax(torch.zeros(2, 4), torch.ones(8, 4), torch.tensor([0, 5]))
+        >>> round(loss.exp().item(), 5)  # log 8
+        8.0
+    """
+    if weights_B is None:
+        weights_B = torch.ones(len(target_rows_B), device=queries_BD.device)
+    shares_B = weights_B / weights_B.sum().clamp(min=torch.finfo(weights_B.dtype).tiny)
+    asked = target_rows_B, shares_B, label_smoothing, tuple(tails)
+    return cast(Tensor, _FullSoftmax.apply(queries_BD, candidates_ID, asked))  # type: ignore[no-untyped-call]
+
+
+class _FullSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries_BD: Tensor, candidates_ID: Tensor, asked: Any) -> Tensor:
+        device = queries_BD.device.type
+        dtype = torch.promote_types(queries_BD.dtype, candidates_ID.dtype)
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        with torch.autocast(device, enabled=False):
+            found = _found(queries_BD.to(dtype), candidates_ID.to(dtype), *asked)
+        ctx.save_for_backward(found.of_queries_BD, found.of_candidates_ID)
+        ctx.dtypes = queries_BD.dtype, candidates_ID.dtype
+        return found.loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        by_queries, by_candidates = (
+            (saved * gradient).to(dtype) for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        )
+        return by_queries, by_candidates, None
+
+
+class _Found(NamedTuple):
+    loss: Tensor
+    of_queries_BD: Tensor
+    of_candidates_ID: Tensor
+
+
+def _found(
+    queries_BD: Tensor,
+    candidates_ID: Tensor,
+    target_rows_B: Tensor,
+    shares_B: Tensor,
+    smoothing: float,
+    tails: tuple[tuple[Tensor, Tensor], ...],
+) -> _Found:
+    """The loss and its gradients, in float32 at least."""
+    wide = torch.promote_types(queries_BD.dtype, torch.float32)
+    found = _Found(
+        shares_B.new_zeros((), dtype=wide),
+        torch.empty_like(queries_BD, dtype=wide),
+        torch.zeros_like(candidates_ID, dtype=wide),
+    )
+    number = len(candidates_ID)
+    body = queries_BD.shape[1] - (tails[0][1].shape[1] if tails else 0)
+    candidates_ID = candidates_ID[:, :body]
+    size = max(_AT_ONCE.get(queries_BD.device.type, 2**27) // max(number, 1), _FEWEST_QUERIES)
+    buffer = candidates_ID.new_empty(min(size, len(queries_BD)), number)
+    for rows_C, own_tails in _parts(len(queries_BD), size, tails, queries_BD.device):
+        queries_CD, shares_C1 = queries_BD[rows_C], shares_B[rows_C, None].to(wide)
+        scores_CI = torch.mm(queries_CD[:, :body], candidates_ID.T, out=buffer[: len(rows_C)]).to(wide)
+        for place, tail_IP in own_tails:
+            scores_CI[place].addmm_(queries_CD[place, body:].to(wide), tail_IP.to(wide).T)
+        found.loss.add_(_become_gradients(scores_CI, target_rows_B[rows_C, None], shares_C1, smoothing))
+        gradients_CI = scores_CI.to(queries_CD.dtype)
+        of_queries_CD = torch.empty_like(queries_CD, dtype=wide)
+        of_queries_CD[:, :body] = gradients_CI @ candidates_ID
+        for place, tail_IP in own_tails:
+            of_queries_CD[place, body:] = scores_CI[place] @ tail_IP.to(wide)
+        found.of_queries_BD[rows_C] = of_queries_CD
+        found.of_candidates_ID[:, :body] += gradients_CI.T @ queries_CD[:, :body]
+    return found
+
+
+def _become_gradients(
+    scores_CI: Tensor, target_rows_C1: Tensor, shares_C1: Tensor, smoothing: float
+) -> Tensor:
+    """The sum of the losses times their shares; the scores become its gradients by them."""
+    wanted_C1 = (1 - smoothing) * scores_CI.gather(1, target_rows_C1)
+    if smoothing:
+        wanted_C1 = wanted_C1 + smoothing * scores_CI.mean(dim=1, keepdim=True)
+    highest_C1 = scores_CI.amax(dim=1, keepdim=True)
+    sums_C1 = scores_CI.sub_(highest_C1).exp_().sum(dim=1, keepdim=True)
+    loss = ((sums_C1.log() + highest_C1 - wanted_C1) * shares_C1).sum()
+    scores_CI.mul_(shares_C1 / sums_C1)
+    scores_CI.scatter_add_(1, target_rows_C1, (smoothing - 1) * shares_C1)
+    if smoothing:
+        scores_CI.sub_(smoothing / scores_CI.shape[1] * shares_C1)
+    return loss
+
+
+def _parts(
+    number: int, size: int, tails: Tails, device: torch.device
+) -> Iterator[tuple[Tensor, list[tuple[slice, Tensor]]]]:
+    """Positions of `size` queries at a time, and where in them each tail holds."""
+    order_B = (
+        torch.cat([positions for positions, _ in tails]) if tails else torch.arange(number, device=device)
+    )
+    ends = list(itertools.accumulate(len(positions) for positions, _ in tails))
+    for begin in range(0, number, size):
+        end = min(begin + size, number)
+        own = [
+            (slice(max(last - len(positions), begin) - begin, min(last, end) - begin), tail_IP)
+            for last, (positions, tail_IP) in zip(ends, tails, strict=True)
+            if last > begin and last - len(positions) < end
+        ]
+        yield order_B[begin:end], own
