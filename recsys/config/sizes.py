@@ -70,16 +70,16 @@ def ranking_history_length(facts: DataFacts) -> Size:
 
 
 def max_epochs(facts: DataFacts) -> Size:
-    """As many as show 5 million positives, from 20 to 200; patience ends most trainings earlier."""
-    value = min(max(math.ceil(5_000_000 / max(facts.num_positives, 1)), 20), 200)
+    """As many as show 8 million positives, from 20 to 200; patience ends most trainings earlier."""
+    value = min(max(math.ceil(8_000_000 / max(facts.num_positives, 1)), 20), 200)
     return Size(value, f"{facts.num_positives:,} positives")
 
 
 def patience(facts: DataFacts) -> Size:
-    """A tenth of the epochs, from 3 to 10."""
+    """A tenth of the epochs, from 5 to 10: a sparse catalogue is known by popularity alone for some epochs."""
     epochs = max_epochs(facts).value
     assert isinstance(epochs, int)
-    return Size(min(max(epochs // 10, 3), 10), f"a tenth of {epochs} epochs")
+    return Size(min(max(epochs // 10, 5), 10), f"a tenth of {epochs} epochs")
 
 
 _LASTING: Mapping[str, Rule] = {"trainer.max_epochs": max_epochs, "trainer.patience": patience}

@@ -84,11 +84,12 @@ class RecDataModule(pl.LightningDataModule):
         if self.options.batch_size != "auto":
             return self.options.batch_size
         counts = self.dataset.manifest["counts"]["positives" if self.task == "retrieval" else "rows"]
-        count = counts["train"]
+        count, steps = counts["train"], 64
         if self.timelines_of:
-            # So many windows at least.
+            # So many windows at least, each of several examples.
             count = max(count // max(self.options.history_length, 1), len(self._train_timelines))
-        return int(min(max(2 ** round(math.log2(max(count, 1) / 64)), 32), 1024))
+            steps = 128
+        return int(min(max(2 ** round(math.log2(max(count, 1) / steps)), 32), 1024))
 
     def prepare_data(self) -> None:
         """Prepares the dataset when it is missing; Lightning calls this in one process a machine."""

@@ -175,6 +175,13 @@ def test_automatic_batch_size_makes_some_64_steps_an_epoch(options, dataset, cou
     assert data.batch_size == expected
 
 
+def test_automatic_batch_of_windows_makes_some_128_steps_an_epoch(options):
+    data = RecDataModule(dataclasses.replace(options, batch_size="auto", history_length=10))
+    data.show_timelines("all")
+    data.dataset.manifest["counts"]["positives"]["train"] = 440_000
+    assert data.batch_size == 256  # 440,000 / 10 windows, 344 of them in each of 128 steps
+
+
 def data_of_ranks(options, num_ranks, **keys):
     return [RecDataModule(options, rank=rank, num_ranks=num_ranks, **keys) for rank in range(num_ranks)]
 
