@@ -38,7 +38,7 @@ train: $(INSTALLED)
 	@$(RUN) train.py $(ARGS)
 
 test: $(INSTALLED)
-	$(RUN) -m pytest -q -m "not slow" $(ARGS)
+	$(RUN) -m pytest -q -m "not slow" -n logical --maxprocesses=4 --dist=loadfile $(ARGS)
 
 test-slow: $(INSTALLED)
 	$(RUN) -m pytest -q -m slow $(ARGS)
