@@ -26,6 +26,9 @@ from recsys.schema.features import CANDIDATE_ROLES, ITEM_ID, FeatureSchema
 from recsys.schema.sequences import HistoryEvents
 
 
+_SMALL = 0.02
+
+
 class SequenceTwoTower(nn.Module):
     """Retrieval by the dot product of a history's state and an item's vector, with item biases.
 
@@ -145,6 +148,15 @@ def instants_of(timestamps_BL: torch.Tensor, lengths_B: torch.Tensor, ends_B: to
     return (seconds_BS - seconds_BS[:, :1]).float()
 
 
+def dense_part(num_dense: int, embedding_dim: int) -> nn.Linear | None:
+    """Numbers as vectors as small as embeddings are in the beginning; None where there are no numbers."""
+    if not num_dense:
+        return None
+    dense = nn.Linear(num_dense, embedding_dim, bias=False)
+    nn.init.normal_(dense.weight, std=_SMALL)
+    return dense
+
+
 class SequenceTower(nn.Module):
     """[state, 1, weights of popularity] of every state of a history; state 0 knows the user alone."""
 
@@ -167,12 +179,12 @@ class SequenceTower(nn.Module):
         self.width = embedding_dim
         self.encoder = encoder
         self.start = nn.Parameter(torch.zeros(embedding_dim))
-        self.dense = nn.Linear(num_dense, embedding_dim, bias=False) if num_dense else None
+        self.dense = dense_part(num_dense, embedding_dim)
         self.places = nn.Embedding(max_length + 1, embedding_dim)
         self.gaps = nn.Embedding(NUM_GAPS, embedding_dim)
         self.kinds = nn.Embedding(2, embedding_dim)  # not liked, liked
         for table in (self.places, self.gaps, self.kinds):
-            nn.init.normal_(table.weight, std=0.02)
+            nn.init.normal_(table.weight, std=_SMALL)
         self.weights = nn.Linear(embedding_dim, num_windows)
         nn.init.zeros_(self.weights.weight)
         nn.init.zeros_(self.weights.bias)
@@ -233,7 +245,7 @@ class ItemTower(nn.Module):
         super().__init__()
         self.names = list(names)
         self.num_windows = num_windows
-        self.dense = nn.Linear(num_dense, embedding_dim, bias=False) if num_dense else None
+        self.dense = dense_part(num_dense, embedding_dim)
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """Vectors [U, D + 1 + P]."""

@@ -164,3 +164,16 @@ def test_sequences_move_with_their_batch():
         if field.name != "items"
     )
     assert moved.sequences.items.dense.device.type == "meta"
+
+
+def test_number_moves_an_item_no_more_than_its_id_does_before_training():
+    torch.manual_seed(0)
+    model = SequenceTwoTower(SCHEMA, embedding_dim=64, max_length=SIZE)
+    catalogue = checkerboard().catalogue
+    before = model.encode_candidates(catalogue)
+    by_id = model.get_parameter("tables.collection.embedding_bags.item_id.weight").norm(dim=1)
+    catalogue.dense = catalogue.dense + 1.0  # one standard deviation
+    moved = (model.encode_candidates(catalogue) - before).norm(dim=1)
+    assert moved.min() > 0
+    assert moved.max() < by_id.min()
+    assert torch.allclose(moved, moved[:1])
