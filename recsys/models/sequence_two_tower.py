@@ -25,7 +25,6 @@ from recsys.schema.batch import Batch
 from recsys.schema.features import CANDIDATE_ROLES, ITEM_ID, FeatureSchema
 from recsys.schema.sequences import HistoryEvents
 
-
 _SMALL = 0.02
 
 
