@@ -76,7 +76,7 @@ def max_epochs(facts: DataFacts) -> Size:
 
 
 def patience(facts: DataFacts) -> Size:
-    """A tenth of the epochs, from 5 to 10: a sparse catalogue is known by popularity alone for some epochs."""
+    """A tenth of the epochs, from 5 to 10: sparse data teaches popularity alone for some epochs."""
     epochs = max_epochs(facts).value
     assert isinstance(epochs, int)
     return Size(min(max(epochs // 10, 5), 10), f"a tenth of {epochs} epochs")

@@ -183,8 +183,8 @@ class DataOptions:
         cache_dir: raw and prepared data; null means $RECSYS_CACHE or ~/.cache/recsys.
         prepared: an existing prepared dataset to use as it is; the keys above are then not read.
         batch_size: training examples a step, of all processes together; `auto` takes a power of two, from 32
-            to 1024, that makes some 64 steps an epoch; of windows of timelines, each of several examples, some
-            128.
+            to 1024, that makes some 64 steps an epoch; some 128 of windows of timelines, each of several
+            examples.
         eval_batch_size: examples or queries a step of validation and evaluation, of all processes together.
         history_length: latest positives of the user that a model sees; 0 leaves the history empty and does
             not read it.
