@@ -51,7 +51,7 @@ def _figures(settings: Settings, items: int) -> list[Figure]:
     ]
     measured = json.loads(run_command([*asked, "--core=0"], environment=_ONE_THREAD))
     rounds: list[dict[str, list[float]]] = measured["rounds"]
-    raw = settings.cache / f"shop-{users}-{items}"
+    raw = settings.cache / f"market-{users}-{items}"
     peer = serve_peer.milliseconds(settings, raw, num_requests=min(num_requests, _PEER_REQUESTS))
     if peer:
         rounds = [{**one, serve_peer.NAME: other} for one, other in zip(rounds, peer, strict=True)]
