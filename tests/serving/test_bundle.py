@@ -197,22 +197,19 @@ def test_a_small_catalogue_is_searched_exactly_and_the_manifest_says_why(exporte
 
 
 def test_an_index_that_finds_too_little_is_refused_with_what_it_found(exported, tmp_path, monkeypatch):
-    # Codes of one centroid each, and no search reads more than one list.
-    monkeypatch.setattr("recsys.retrieval.ann._REFINED", (1,))
-    monkeypatch.setattr(
-        "recsys.retrieval.ann._settings", lambda index: [{"num_probes": 1, "refine": 1}], raising=True
-    )
+    # No search reads more than one list.
+    monkeypatch.setattr("recsys.retrieval.ann._settings", lambda index: [{"num_probes": 1}], raising=True)
     with pytest.raises(
         ValueError,
-        match=r"`export.index=ivf_pq` must find 0.99 of the 50 best .*'num_probes': 1.* it finds 0\.\d+ on 4",
+        match=r"`export.index=ivf_sq8` must find 0.99 of the 50 .*'num_probes': 1.* it finds 0\.\d+ on 4",
     ):
-        ship(exported, tmp_path, index="ivf_pq")
+        ship(exported, tmp_path, index="ivf_sq8")
     # The choice is open: exact search is shipped.
     monkeypatch.setattr("recsys.export.index._MEASURED_FROM", 0)
-    monkeypatch.setattr("recsys.export.index._KINDS", ("ivf_pq",))
+    monkeypatch.setattr("recsys.export.index._KINDS", ("ivf_sq8",))
     entry = ship(exported, tmp_path)
     assert entry["kind"] == "exact"
-    assert entry["why"].startswith("`ivf_pq` finds 0.")
+    assert entry["why"].startswith("`ivf_sq8` finds 0.")
     assert entry["tried"][0]["recall"] < 0.99
     assert list(tmp_path.iterdir()) == []
 
@@ -222,10 +219,10 @@ def test_the_quickest_index_that_finds_enough_is_shipped_if_it_is_quicker(export
     times = iter([(0.5, 1.0), (0.4, 1.0), (3.0, 1.0), (2.0, 1.0)])
     monkeypatch.setattr("recsys.export.index._milliseconds", lambda *_: next(times))
     entry = ship(exported, tmp_path)
-    assert (entry["kind"], entry["ms_a_query"]) == ("ivf_pq", 0.4)
+    assert (entry["kind"], entry["ms_a_query"]) == ("ivf_sq8", 0.4)
     (tmp_path / "index.faiss").unlink()
     slow = ship(exported, tmp_path)
-    assert slow["why"] == "`hnsw` takes 3 ms, exact search 1; `ivf_pq` takes 2 ms, exact search 1"
+    assert slow["why"] == "`hnsw` takes 3 ms, exact search 1; `ivf_sq8` takes 2 ms, exact search 1"
     assert list(tmp_path.iterdir()) == []
 
 
