@@ -1,9 +1,12 @@
 """A market of any size, its two models and their bundle: what `benchmarks.serve` asks for recommendations.
 
-Run as `python -m benchmarks.serve_world PREPARED FOLDER`, it makes the models, exports them into FOLDER as
-any export does, and prints FOLDER. Latency does not ask whether a model has learnt; but an index works the
-better the fewer dimensions vectors have: weights are drawn with a variance of 1 / i in coordinate i, those
-of large tables smaller. Training does the like.
+Users draw items in proportion to popularity and to e to their liking, which is for categories, brands and
+tags. The retrieval model is trained on that by `train.py`, for an index works the better the better vectors
+follow from each other, and only training shows how well they do. The ranking model's weights are drawn: its
+latency does not ask what they are.
+
+Run as `python -m benchmarks.serve_world RUN FOLDER`, it exports the run and the ranking model into FOLDER as
+any export does, and prints FOLDER.
 """
 
 from __future__ import annotations
@@ -24,7 +27,6 @@ from benchmarks.criteo import zipf
 from benchmarks.harness import run_command
 
 if TYPE_CHECKING:
-    from recsys.data.dataset import PreparedDataset
     from recsys.export.stages import Stage
 
 HISTORY, CANDIDATES, LISTED = 50, 500, 10
@@ -174,30 +176,53 @@ def _lists(numbers: npt.NDArray[np.int64], ends: _Ends, words: npt.NDArray[np.st
     return pa.ListArray.from_arrays(ends, pa.array(words).take(pa.array(numbers)))
 
 
-def stages(dataset: PreparedDataset) -> tuple[Stage, Stage]:
-    """A two-tower and a Wide & Deep model of the shop; the same ones for the same dataset."""
+def trained(folder: Path, dataset: Path, *, items: int, users: int, epochs: int = 2) -> Path:
+    """The run of the retrieval model, trained when it is missing: three minutes on one core.
+
+    Args:
+        folder: where benchmarks keep their data.
+        dataset: the prepared dataset.
+        items: of the catalogue.
+        users: of the market.
+        epochs: rounds of training.
+    """
+    run = folder / f"market-run-{users}-{items}"
+    if not (run / "manifest.json").exists():
+        overrides = [
+            *("data=table", f"data.name=market-{items}", f"data.prepared={dataset}"),
+            *(f"data.history_length={HISTORY}", "data.batch_size=1024", "model=two_tower"),
+            *("task.loss=sampled_softmax", "optimizer.tables=rowwise_adagrad"),
+            *("optimizer.table_learning_rate=0.2", f"trainer.max_epochs={epochs}"),
+            *("trainer.limit_val_batches=1", "trainer.projector_items=0", f"run_dir={run}"),
+        ]
+        shutil.rmtree(run, ignore_errors=True)
+        run_command(["train.py", *overrides])
+    return run
+
+
+def stages(run: Path) -> tuple[Stage, Stage]:
+    """The two-tower model of a run, and a Wide & Deep model of the same dataset, the same one every time."""
     import torch
 
+    from recsys.config.trained import open_ranker
     from recsys.export.stages import Stage
-    from recsys.models.two_tower import TwoTower
     from recsys.models.wide_deep import WideDeep
     from recsys.nn.embeddings import FeatureTables
 
+    first = open_ranker(str(run))
     torch.manual_seed(0)
-    retrieval = TwoTower(dataset.schema, embedding_dim=64)
-    ranking = WideDeep(dataset.schema, embedding_dim=16, hidden=(256, 128), init_std=0.1)
-    for model in (retrieval, ranking):
-        for tables in filter(lambda child: isinstance(child, FeatureTables), model.children()):
-            for weight in tables.parameters():
-                spread = torch.arange(1, weight.shape[1] + 1).rsqrt()
-                weight.requires_grad_(False).mul_(_SMALL * spread if len(weight) > _LARGE_TABLE else spread)
-    return Stage(retrieval.eval(), dataset, HISTORY), Stage(ranking.eval(), dataset, HISTORY)
+    ranking = WideDeep(first.dataset.schema, embedding_dim=16, hidden=(256, 128), init_std=0.1)
+    for tables in filter(lambda child: isinstance(child, FeatureTables), ranking.children()):
+        for weight in tables.parameters():
+            weight.requires_grad_(False).mul_(_SMALL if len(weight) > _LARGE_TABLE else 1.0)
+    retrieval = Stage(first.model, first.dataset, first.history_length, first.provenance())
+    return retrieval, Stage(ranking.eval(), first.dataset, HISTORY)
 
 
 def main() -> None:
     """Exports the models and prints the folder of the bundle."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve_world")
-    parser.add_argument("prepared", type=Path)
+    parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--format", default="torchscript")
     parser.add_argument("--index", default="auto")
@@ -205,7 +230,6 @@ def main() -> None:
     from recsys.doctor import importing
 
     with importing():
-        from recsys.data.dataset import PreparedDataset
         from recsys.export.options import ExportOptions
         from recsys.export.recommender import export_two_stage
     options = ExportOptions(
@@ -217,7 +241,7 @@ def main() -> None:
         index=asked.index,
     )
     shutil.rmtree(asked.folder, ignore_errors=True)
-    print(export_two_stage(*stages(PreparedDataset.open(asked.prepared)), asked.folder, options=options))
+    print(export_two_stage(*stages(asked.run), asked.folder, options=options))
 
 
 if __name__ == "__main__":
