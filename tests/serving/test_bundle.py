@@ -1,5 +1,6 @@
 """A two-stage bundle of five thousand items with an index, beside its own file, which searches exactly."""
 
+import json
 import shutil
 
 import numpy as np
@@ -15,7 +16,7 @@ from recsys.export.index import ship_index
 from recsys.export.options import ExportOptions
 from recsys.export.recorded import Asked
 from recsys.retrieval.ann import Index
-from recsys.serving.bundle import Bundle
+from recsys.serving.bundle import Bundle, open_index
 from tests.export.conftest import export_both, stage, two_tower, wide_deep
 
 NUM_ITEMS = 5000
@@ -272,3 +273,26 @@ def test_items_that_are_added_are_recommended_at_once(exported, tmp_path):
     assert bundle.index.num_items == NUM_ITEMS + 1
     assert bundle.recommend(USERS[0], [], 5, where={"shelf": ["brand new"]})[0] == ["new"]
     same(bundle.recommend(USERS[0], [], 50), bundle.program.recommend(USERS[0], [], 50))
+
+
+def test_an_opened_bundle_has_answered_what_is_recorded_in_it(exported, monkeypatch):
+    answered = []
+    recommend = Bundle.recommend
+
+    def spy(self, **arguments):
+        answered.append(arguments["k"])
+        return recommend(self, **arguments)
+
+    monkeypatch.setattr(Bundle, "recommend", spy)
+    Bundle.open(exported.folder)
+    recorded = json.loads((exported.folder / "requests.json").read_text())
+    lists = [one["arguments"]["k"] for one in recorded if one["method"] == "recommend"]
+    assert len(lists) > 0
+    # Once to record types, once to optimise for them.
+    assert answered == lists + lists
+
+
+def test_an_index_of_another_release_is_refused_by_its_kind(exported):
+    entry = {**exported.manifest["index"], "kind": "ivf_pq"}
+    with pytest.raises(ValueError, match=r"a kind among hnsw, ivf_sq8, its manifest says `ivf_pq`"):
+        open_index(exported.folder, entry)
