@@ -233,7 +233,7 @@ def main() -> None:
         from recsys.export.options import ExportOptions
         from recsys.export.recommender import export_two_stage
     options = ExportOptions(
-        parity_rows=20,
+        parity_rows=100,
         recorded_requests=6,
         num_candidates=CANDIDATES,
         k=LISTED,

@@ -67,8 +67,8 @@ class Bundle:
     def open(folder: str | Path, *, threads: int | None = None) -> Bundle:
         """The bundle at `folder`, after every file of it has been read and found whole.
 
-        It has answered the requests that are recorded in it: TorchScript optimises what it has seen, for which
-        the first two requests would wait a quarter of a second.
+        It has answered the requests that are recorded in it: TorchScript optimises for what it has seen, and
+        the first two requests would wait for that, a quarter of a second.
 
         Args:
             folder: of the bundle.
