@@ -97,9 +97,10 @@ class Index:
         mask = None if allowed is None else allowed.numpy().copy()
         if mask is not None:
             mask[gone] = False
-        rows = self._search(query_D, wanted if mask is None else k, effort=effort, mask=mask)
-        rows = rows[~np.isin(rows, gone)]
-        return None if len(rows) < k else torch.from_numpy(np.sort(rows))
+        rows = np.sort(self._search(query_D, wanted if mask is None else k, effort=effort, mask=mask))
+        if mask is None and len(gone):
+            rows = rows[gone[np.searchsorted(gone, rows).clip(max=len(gone) - 1)] != rows]
+        return None if len(rows) < k else torch.from_numpy(rows)
 
     def add(self, vectors_ID: torch.Tensor) -> None:
         """Takes up the rows of the catalogue beyond those that are here."""
