@@ -177,7 +177,7 @@ def _lists(numbers: npt.NDArray[np.int64], ends: _Ends, words: npt.NDArray[np.st
 
 
 def trained(folder: Path, dataset: Path, *, items: int, users: int, epochs: int = 2) -> Path:
-    """The run of the retrieval model, trained when it is missing: three minutes on one core.
+    """The run of the retrieval model, trained when it is missing, which takes minutes.
 
     Args:
         folder: where benchmarks keep their data.
