@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks import serve_peer
 from benchmarks.harness import PROJECT, Figure, Settings, plain_environment, ratios, run_command
-from benchmarks.serve_world import prepared
+from benchmarks.serve_world import prepared, trained
 
 _GOAL_MILLISECONDS = 10
 # It takes a tenth of a second for each.
@@ -43,15 +43,16 @@ def _figures(settings: Settings, items: int) -> list[Figure]:
     users, num_requests, seconds = (200, 60, 1.0) if settings.toy else (20_000, 1000, 10.0)
     data = prepared(settings.cache, items=items, users=users)
     bundle = settings.cache / f"served-{items}"
-    run_command(["-m", "benchmarks.serve_world", str(data), str(bundle), "--format=aoti"])
+    model = trained(settings.cache, data, items=items, users=users)
+    run_command(["-m", "benchmarks.serve_world", str(model), str(bundle), "--format=aoti"])
     asked = [
-        *("-m", "benchmarks.serve_sides", str(settings.cache), str(bundle), str(data)),
+        *("-m", "benchmarks.serve_sides", str(settings.cache), str(bundle), str(model)),
         *(f"--items={items}", f"--users={users}", f"--requests={num_requests}"),
         f"--rounds={settings.repeats}",
     ]
     measured = json.loads(run_command([*asked, "--core=0"], environment=_ONE_THREAD))
     rounds: list[dict[str, list[float]]] = measured["rounds"]
-    raw = settings.cache / f"shop-{users}-{items}"
+    raw = settings.cache / f"market-{users}-{items}"
     peer = serve_peer.milliseconds(settings, raw, num_requests=min(num_requests, _PEER_REQUESTS))
     if peer:
         rounds = [{**one, serve_peer.NAME: other} for one, other in zip(rounds, peer, strict=True)]
@@ -63,6 +64,7 @@ def _figures(settings: Settings, items: int) -> list[Figure]:
         "parts_milliseconds": {name: statistics.median(found) for name, found in measured["parts"].items()},
         "requests_per_second": {"1 process": [x[0] for x in loads], "2 processes": [x[1] for x in loads]},
         "p99_milliseconds_under_load": [x[2] for x in loads],
+        "index": json.loads((bundle / "manifest.json").read_text()).get("index"),
     }
     _show(items, notes)
     return [*_of_requests(items, rounds, notes), *_of_rankers(items, rounds)]

@@ -1,6 +1,6 @@
 """One process that recommends, one request at a time: how long each way takes, and where the time goes.
 
-Run as `python -m benchmarks.serve_sides FOLDER BUNDLE PREPARED --items N --users N`, pinned to one core, it
+Run as `python -m benchmarks.serve_sides FOLDER BUNDLE RUN --items N --users N`, pinned to one core, it
 prints JSON. With `--load SECONDS` it waits for a line on stdin, then asks the bundle alone as often as it
 can; several of these make load.
 
@@ -37,12 +37,11 @@ class Eager:
     What a request gives of user and context is not read: the prepared values stand in for it.
     """
 
-    def __init__(self, prepared: Path) -> None:
-        from recsys.data.dataset import PreparedDataset
+    def __init__(self, run: Path) -> None:
         from recsys.export.build import catalogue_vectors
 
-        dataset = PreparedDataset.open(prepared)
-        first, second = stages(dataset)
+        first, second = stages(run)
+        dataset = first.dataset
         self.retrieval: Any = first.model
         self.ranking: Any = second.model
         self.catalogue = catalogue_vectors(self.retrieval, dataset)
@@ -132,15 +131,13 @@ class Served:
 class Rankers:
     """The ranking model's arithmetic for the candidates of one request, by everything that can run it."""
 
-    def __init__(self, served: Served, folder: Path, prepared: Path) -> None:
-        from recsys.data.dataset import PreparedDataset
+    def __init__(self, served: Served, folder: Path, run: Path) -> None:
         from recsys.export.build import build_program
         from recsys.export.compiled import load_package, package_of
 
-        dataset = PreparedDataset.open(prepared)
-        model = stages(dataset)[1].model
-        program = build_program(model, dataset, history_length=HISTORY)
-        package = package_of(program, model, dataset.schema)
+        second = stages(run)[1]
+        program = build_program(second.model, second.dataset, history_length=HISTORY)
+        package = package_of(program, second.model, second.dataset.schema)
         self.served = served
         self.program = served.program
         self.arithmetic = package.module.eval()
@@ -253,7 +250,7 @@ def timed_rankers(rankers: Rankers, asked: Sequence[Request]) -> dict[str, list[
 
 def measured(served: Served, asked: argparse.Namespace, made: list[Request]) -> dict[str, Any]:
     """Milliseconds by side and round, of the rankers, and of the parts of a request."""
-    eager, rankers = Eager(asked.prepared), Rankers(served, asked.bundle, asked.prepared)
+    eager, rankers = Eager(asked.run), Rankers(served, asked.bundle, asked.run)
     sides = {"bundle": served.recommend, "models in Python": eager.recommend}
     for request in made[:_WARMUP]:
         for recommend in sides.values():
@@ -299,7 +296,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve_sides")
     parser.add_argument("folder", type=Path)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("prepared", type=Path)
+    parser.add_argument("run", type=Path)
     for name in ("items", "users", "requests", "rounds", "core"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--load", type=float, help="seconds")

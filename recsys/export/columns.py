@@ -39,8 +39,9 @@ class StoredBags(nn.Module):
         """Values and lengths [B] of the bags of users or items [B]."""
         if self.is_single:
             return self.values.index_select(0, rows).long(), torch.ones_like(rows)
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
+        # Half as long as `offsets[rows]`; the more so of values that lie far apart.
+        starts = self.offsets.index_select(0, rows)
+        lengths = self.offsets.index_select(0, rows + 1) - starts
         return gather(self.values, starts, lengths).long(), lengths
 
     def append(self, values: torch.Tensor, lengths: torch.Tensor) -> None:
@@ -155,4 +156,4 @@ def gather(values: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor) ->
     """Concatenates values[starts[i] : starts[i] + lengths[i]] over i."""
     ends = torch.cumsum(lengths, 0)
     shift = torch.repeat_interleave(starts - (ends - lengths), lengths)
-    return values[torch.arange(shift.numel()) + shift]
+    return values.index_select(0, torch.arange(shift.numel()) + shift)

@@ -96,7 +96,13 @@ class StringIndex(nn.Module):
         rows: List[int] = []
         for value in given:
             text = as_text(value, self.field)
-            rows.append(self.rows.get(stripped(text), 0) if text is not None else 0)
+            row = 0
+            if text is not None:
+                # Mostly there are no blanks to take away, and to see that takes longer than a look-up.
+                row = self.rows.get(text, 0)
+                if row == 0:
+                    row = self.rows.get(stripped(text), 0)
+            rows.append(row)
         return torch.tensor(rows, dtype=torch.int64)
 
     @torch.jit.export

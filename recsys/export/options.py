@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 TableType = Literal["float32", "float16", "int8", "int4"]
 Format = Literal["torchscript", "aoti"]
-IndexChoice = Literal["auto", "exact", "hnsw", "ivf_pq"]
+IndexChoice = Literal["auto", "exact", "hnsw", "ivf_sq8"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ExportOptions:
         quantize: how embedding tables are stored, `float32`, `float16`, `int8` or `int4`; the manifest says
             how many bytes they take and what it costs on the test split.
         format: `torchscript`, or `aoti` for compiled packages beside it; see `recsys.export.compiled`.
-        index: how the catalogue is searched where FAISS is there: `exact`; `hnsw` or `ivf_pq`, an index
+        index: how the catalogue is searched where FAISS is there: `exact`; `hnsw` or `ivf_sq8`, an index
             beside the file; `auto`, what is measured to be quickest. The file itself searches exactly.
         min_recall: share of the 100 best items that an index must find, on test requests; see
             `recsys.export.index`.

@@ -51,6 +51,9 @@ def best_left(scores_N: torch.Tensor, k: int) -> Tuple[torch.Tensor, torch.Tenso
 def best_positions(scores: torch.Tensor, k: int) -> torch.Tensor:
     """Positions of the k best scores, best first, ties by the lower one; `torch.topk` leaves them open."""
     wanted = min(k, scores.numel())
+    # To sort so few is quicker than to search them.
+    if scores.numel() <= 1024:
+        return torch.sort(scores, stable=True, dim=0, descending=True)[1][:wanted]
     found = torch.topk(scores, min(wanted + 1, scores.numel()))[0]
     threshold = found[wanted - 1]
     if wanted < found.numel() and found[wanted] == threshold:

@@ -180,7 +180,9 @@ class TwoStageProgram(nn.Module):
             if liked is not None:
                 history = liked_items(history, liked[position])
             ranked = self.probabilities(users[position], contexts[position], history, candidates)
-            vectors = self.retrieval.candidates[candidates, : self.vector_width]
+            # Only spreading a list asks how alike candidates are.
+            compared = candidates if weight > 0.0 else candidates[:0]
+            vectors = self.retrieval.candidates.index_select(0, compared)[:, : self.vector_width]
             chosen = choose(ranked, vectors, k, weight)
             listed: List[float] = ranked[chosen].tolist()
             listed_scores: List[float] = found_scores[position][chosen].tolist()
@@ -216,7 +218,7 @@ class TwoStageProgram(nn.Module):
             renamed(user, self.user_fields),
             renamed(context, self.context_fields),
             history,
-            self.ranker_rows[rows],
+            self.ranker_rows.index_select(0, rows),
             ids,
         )
 

@@ -14,13 +14,14 @@ Legend: B users, K cut-off.
 from __future__ import annotations
 
 import dataclasses
+import json
 import warnings
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, get_args
 
 import torch
 
-from recsys.retrieval.ann import Index, faiss_module, load
+from recsys.retrieval.ann import Index, IndexKind, faiss_module, load
 from recsys.schema.manifest import MADE_BY, read_station
 
 Record = dict[str, Any]
@@ -66,6 +67,9 @@ class Bundle:
     def open(folder: str | Path, *, threads: int | None = None) -> Bundle:
         """The bundle at `folder`, after every file of it has been read and found whole.
 
+        It has answered the requests that are recorded in it: TorchScript optimises for what it has seen, and
+        the first two requests would wait for that, a quarter of a second.
+
         Args:
             folder: of the bundle.
             threads: that torch and FAISS use from now on, in the whole process; None leaves them. One is best
@@ -87,7 +91,11 @@ class Bundle:
             program = torch.jit.load(  # type: ignore[no-untyped-call]
                 str(folder / manifest["file"]), map_location="cpu"
             )
-        return Bundle(folder, manifest, program, index)
+        bundle = Bundle(folder, manifest, program, index)
+        for request in json.loads((folder / _REQUESTS).read_text()) * _TIMES_ANSWERED:
+            if request["method"] in ("recommend", "predict"):
+                getattr(bundle, request["method"])(**request["arguments"])
+        return bundle
 
     @property
     def retrieval(self) -> Any:
@@ -216,6 +224,9 @@ class Bundle:
             )
 
 
+_REQUESTS = "requests.json"
+# At first the types are recorded, then the code is optimised for them.
+_TIMES_ANSWERED = 2
 _OF_RANKING = ("num_candidates", "diversity")
 
 
@@ -223,10 +234,15 @@ def open_index(folder: Path, entry: dict[str, Any]) -> Index | None:
     """The index of a bundle, by what its manifest says of it; None where it has none.
 
     Raises:
-        ValueError: FAISS is not installed.
+        ValueError: FAISS is not installed, or the index is of a kind of another release.
     """
     if "file" not in entry:
         return None
+    if entry["kind"] not in get_args(IndexKind):
+        raise ValueError(
+            f"`{folder}` must hold an index of a kind among {', '.join(get_args(IndexKind))}, its manifest "
+            f"says `{entry['kind']}`, as another release made it; make it again: `{MADE_BY['bundle']}`"
+        )
     share = entry["ms_a_query"] / entry["exact_ms_a_query"]
     return load(
         folder / entry["file"], entry["kind"], k=entry["k"], settings=entry["settings"], time_share=share

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from recsys.data.preparing.encode import encode
 from recsys.data.preparing.hashing import hash_rows
 from recsys.export.encoders import bag_encoder, number_encoder
+from recsys.export.ids import StringIndex
 from recsys.export.values import as_text
 from recsys.schema.features import Feature
 
@@ -231,3 +232,8 @@ def test_text_with_blanks_around_it_is_found_without_them():
 def test_decimals_become_the_text_that_arrow_makes_of_them():
     numbers = [0.1, 1.5, -2.25, 100.0, 123456.789, 0.001]
     assert [as_text(n, "x") for n in numbers] == pa.array(numbers).cast(pa.string()).to_pylist()
+
+
+def test_an_id_is_found_as_it_stands_or_else_without_blanks_around_it():
+    index = StringIndex(["", "x", "y "], field="item_id")
+    assert index.rows_of(["x", " x\t", "y ", " y", None]).tolist() == [1, 1, 2, 0, 0]

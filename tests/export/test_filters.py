@@ -146,7 +146,7 @@ def test_items_that_were_added_are_filtered_like_the_others():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"index": "flat"}, r"`export.index` must be one of .*'ivf_pq'\), got 'flat'"),
+        ({"index": "flat"}, r"`export.index` must be one of .*'ivf_sq8'\), got 'flat'"),
         ({"min_recall": 0.0}, r"`export.min_recall` must lie above 0 and at most at 1, got 0\.0"),
         ({"min_recall": 1.01}, r"`export.min_recall` must lie above 0 and at most at 1, got 1\.01"),
     ],

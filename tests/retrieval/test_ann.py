@@ -25,7 +25,7 @@ def queries():
     return torch.randn(40, 16, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.fixture(scope="module", params=["hnsw", "ivf_pq"])
+@pytest.fixture(scope="module", params=["hnsw", "ivf_sq8"])
 def index(request, vectors, queries):
     found = ann.build(vectors, request.param, k=K)
     found.reached = ann.settle(found, vectors, queries, [NOTHING] * len(queries), min_recall=0.995)
@@ -67,8 +67,8 @@ def test_the_best_few_may_be_asked_for_among_more_rows(vectors, queries):
 
 
 def test_what_cannot_be_found_is_not_said_to_be(vectors, queries):
-    coarse = ann.build(vectors, "ivf_pq", k=K)
-    coarse.settings = {"num_probes": 1, "refine": 1}
+    coarse = ann.build(vectors, "ivf_sq8", k=K)
+    coarse.settings = {"num_probes": 1}
     best = ann.best_scores(vectors, queries, [NOTHING] * len(queries), k=K)
     found = ann.recall(coarse, vectors, queries, [NOTHING] * len(queries), best_BK=best)
     hits = sum(
@@ -120,8 +120,8 @@ def test_few_allowed_rows_are_left_to_exact_search(index, vectors, queries, left
 
 
 def test_a_search_that_comes_back_with_too_few_is_left_to_exact_search(vectors, queries):
-    coarse = ann.build(vectors, "ivf_pq", k=200)
-    coarse.settings = {"num_probes": 1, "refine": 1}
+    coarse = ann.build(vectors, "ivf_sq8", k=200)
+    coarse.settings = {"num_probes": 1}
     # 3000 items lie in 76 lists of about forty.
     assert [coarse.near(query, 200, excluded=NOTHING) for query in queries[:5]] == [None] * 5
 
@@ -132,9 +132,9 @@ def test_a_list_of_nearly_everything_is_left_to_exact_search(index, queries):
 
 
 def test_rows_that_were_added_are_found(vectors, queries):
-    for kind in ("hnsw", "ivf_pq"):
+    for kind in ("hnsw", "ivf_sq8"):
         index = ann.build(vectors, kind, k=K)
-        index.settings = {"ef_search": 200, "num_probes": 40, "refine": 8}
+        index.settings = {"ef_search": 200, "num_probes": 40}
         grown = torch.cat([vectors, 3 * queries[:2]])
         index.add(grown)
         assert index.num_items == 3002
@@ -159,9 +159,9 @@ def test_of_items_that_score_alike_any_will_do(queries):
     assert ann.settle(index, same, queries, [NOTHING] * 3, min_recall=1.0) == 1.0
 
 
-def test_an_index_of_codes_needs_items_to_learn_from(vectors):
-    with pytest.raises(ValueError, match="`ivf_pq` needs at least 624 items to learn codes from, got 100"):
-        ann.build(vectors[:101], "ivf_pq", k=K)
+def test_an_index_of_lists_needs_items_to_learn_from(vectors):
+    with pytest.raises(ValueError, match="`ivf_sq8` needs at least 39 items to learn from, got 30"):
+        ann.build(vectors[:31], "ivf_sq8", k=K)
 
 
 def test_without_faiss_the_error_says_how_to_install_it(monkeypatch, vectors):

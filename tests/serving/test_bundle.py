@@ -1,5 +1,6 @@
 """A two-stage bundle of five thousand items with an index, beside its own file, which searches exactly."""
 
+import json
 import shutil
 
 import numpy as np
@@ -15,7 +16,7 @@ from recsys.export.index import ship_index
 from recsys.export.options import ExportOptions
 from recsys.export.recorded import Asked
 from recsys.retrieval.ann import Index
-from recsys.serving.bundle import Bundle
+from recsys.serving.bundle import Bundle, open_index
 from tests.export.conftest import export_both, stage, two_tower, wide_deep
 
 NUM_ITEMS = 5000
@@ -197,22 +198,19 @@ def test_a_small_catalogue_is_searched_exactly_and_the_manifest_says_why(exporte
 
 
 def test_an_index_that_finds_too_little_is_refused_with_what_it_found(exported, tmp_path, monkeypatch):
-    # Codes of one centroid each, and no search reads more than one list.
-    monkeypatch.setattr("recsys.retrieval.ann._REFINED", (1,))
-    monkeypatch.setattr(
-        "recsys.retrieval.ann._settings", lambda index: [{"num_probes": 1, "refine": 1}], raising=True
-    )
+    # No search reads more than one list.
+    monkeypatch.setattr("recsys.retrieval.ann._settings", lambda index: [{"num_probes": 1}], raising=True)
     with pytest.raises(
         ValueError,
-        match=r"`export.index=ivf_pq` must find 0.99 of the 50 best .*'num_probes': 1.* it finds 0\.\d+ on 4",
+        match=r"`export.index=ivf_sq8` must find 0.99 of the 50 .*'num_probes': 1.* it finds 0\.\d+ on 4",
     ):
-        ship(exported, tmp_path, index="ivf_pq")
+        ship(exported, tmp_path, index="ivf_sq8")
     # The choice is open: exact search is shipped.
     monkeypatch.setattr("recsys.export.index._MEASURED_FROM", 0)
-    monkeypatch.setattr("recsys.export.index._KINDS", ("ivf_pq",))
+    monkeypatch.setattr("recsys.export.index._KINDS", ("ivf_sq8",))
     entry = ship(exported, tmp_path)
     assert entry["kind"] == "exact"
-    assert entry["why"].startswith("`ivf_pq` finds 0.")
+    assert entry["why"].startswith("`ivf_sq8` finds 0.")
     assert entry["tried"][0]["recall"] < 0.99
     assert list(tmp_path.iterdir()) == []
 
@@ -222,10 +220,10 @@ def test_the_quickest_index_that_finds_enough_is_shipped_if_it_is_quicker(export
     times = iter([(0.5, 1.0), (0.4, 1.0), (3.0, 1.0), (2.0, 1.0)])
     monkeypatch.setattr("recsys.export.index._milliseconds", lambda *_: next(times))
     entry = ship(exported, tmp_path)
-    assert (entry["kind"], entry["ms_a_query"]) == ("ivf_pq", 0.4)
+    assert (entry["kind"], entry["ms_a_query"]) == ("ivf_sq8", 0.4)
     (tmp_path / "index.faiss").unlink()
     slow = ship(exported, tmp_path)
-    assert slow["why"] == "`hnsw` takes 3 ms, exact search 1; `ivf_pq` takes 2 ms, exact search 1"
+    assert slow["why"] == "`hnsw` takes 3 ms, exact search 1; `ivf_sq8` takes 2 ms, exact search 1"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -275,3 +273,26 @@ def test_items_that_are_added_are_recommended_at_once(exported, tmp_path):
     assert bundle.index.num_items == NUM_ITEMS + 1
     assert bundle.recommend(USERS[0], [], 5, where={"shelf": ["brand new"]})[0] == ["new"]
     same(bundle.recommend(USERS[0], [], 50), bundle.program.recommend(USERS[0], [], 50))
+
+
+def test_an_opened_bundle_has_answered_what_is_recorded_in_it(exported, monkeypatch):
+    answered = []
+    recommend = Bundle.recommend
+
+    def spy(self, **arguments):
+        answered.append(arguments["k"])
+        return recommend(self, **arguments)
+
+    monkeypatch.setattr(Bundle, "recommend", spy)
+    Bundle.open(exported.folder)
+    recorded = json.loads((exported.folder / "requests.json").read_text())
+    lists = [one["arguments"]["k"] for one in recorded if one["method"] == "recommend"]
+    assert len(lists) > 0
+    # Once to record types, once to optimise for them.
+    assert answered == lists + lists
+
+
+def test_an_index_of_another_release_is_refused_by_its_kind(exported):
+    entry = {**exported.manifest["index"], "kind": "ivf_pq"}
+    with pytest.raises(ValueError, match=r"a kind among hnsw, ivf_sq8, its manifest says `ivf_pq`"):
+        open_index(exported.folder, entry)
