@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from recsys.retrieval.exact import top_k
 
 IndexKind = Literal["hnsw", "ivf_sq8"]
+_Counts = npt.NDArray[np.float64]
 
 # Links of an item in a graph, and how many neighbours are looked at when they are chosen.
 _LINKS = 32
@@ -186,6 +188,8 @@ def settle(
 ) -> float:
     """Raises the settings of an index until it finds enough; the recall that it has then, or at best.
 
+    Enough is what leaves the recall of other queries likely to be: the mean less its standard error.
+
     Args:
         index: its settings are changed.
         vectors_ID: [I, D] that it was built from.
@@ -198,10 +202,13 @@ def settle(
     reached, best = 0.0, index.settings
     for settings in _settings(index):
         index.settings = settings
-        found = recall(index, vectors_ID, queries_BD, excluded, best_BK=best_BK)
+        hits_B, totals_B = _hits(index, vectors_ID, queries_BD, excluded, best_BK)
+        found = _share(hits_B, totals_B)
         if found > reached:
             reached, best = found, settings
-        if found >= min_recall:
+        shares = hits_B[totals_B > 0] / totals_B[totals_B > 0]
+        error = shares.std() / math.sqrt(len(shares)) if len(shares) else 0.0
+        if found - error >= min_recall:
             break
     index.settings = best
     return reached
@@ -227,15 +234,30 @@ def recall(
         excluded: by query.
         best_BK: [B, K] what exact search finds; see `best_scores`.
     """
-    hits, total = 0, 0
-    for query_D, gone, best_K in zip(queries_BD, excluded, best_BK, strict=True):
+    return _share(*_hits(index, vectors_ID, queries_BD, excluded, best_BK))
+
+
+def _share(hits_B: _Counts, totals_B: _Counts) -> float:
+    return float(hits_B.sum() / totals_B.sum()) if totals_B.sum() else 1.0
+
+
+def _hits(
+    index: Index,
+    vectors_ID: torch.Tensor,
+    queries_BD: torch.Tensor,
+    excluded: Sequence[torch.Tensor],
+    best_BK: torch.Tensor,
+) -> tuple[_Counts, _Counts]:
+    """How many of the best items of each query are found, and how many there are, [B] each."""
+    hits_B, totals_B = np.zeros(len(best_BK)), np.zeros(len(best_BK))
+    for query, (query_D, gone, best_K) in enumerate(zip(queries_BD, excluded, best_BK, strict=True)):
         expected = best_K[best_K > -math.inf]
-        total += len(expected)
+        totals_B[query] = len(expected)
         rows = index.near(query_D, index.k, excluded=gone)
         if rows is not None and len(expected):
             least = expected[-1] - _NEAR * expected[-1].abs().clamp(min=1.0)
-            hits += min(int((vectors_ID[rows] @ query_D >= least).sum()), len(expected))
-    return hits / total if total else 1.0
+            hits_B[query] = min(int((vectors_ID[rows] @ query_D >= least).sum()), len(expected))
+    return hits_B, totals_B
 
 
 def best_scores(
