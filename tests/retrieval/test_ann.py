@@ -52,6 +52,19 @@ def test_settings_are_raised_until_enough_is_found(index, vectors, queries):
     assert index.settings != ann.build(vectors, index.kind, k=K).settings
 
 
+def test_settings_hold_for_other_queries_than_they_were_chosen_on(vectors):
+    draws = torch.Generator().manual_seed(5)
+    chosen_on, others = torch.randn(12, 16, generator=draws), torch.randn(400, 16, generator=draws)
+    index = ann.build(vectors, "ivf_sq8", k=K)
+    reached = ann.settle(index, vectors, chosen_on, [NOTHING] * 12, min_recall=0.9)
+    hits = [
+        len(best_rows(vectors, query, K) & set(index.near(query, K, excluded=NOTHING).tolist()))
+        for query in others
+    ]
+    assert sum(hits) / (K * 400) >= 0.9
+    assert 0.9 < reached < 1
+
+
 def test_the_best_few_may_be_asked_for_among_more_rows(vectors, queries):
     index = ann.build(vectors, "hnsw", k=10 * K)
     reached = ann.settle(index, vectors, queries, [NOTHING] * len(queries), min_recall=0.995, at=K)
