@@ -1,7 +1,7 @@
 # Everything is declared in pyproject.toml; this file only calls it.
 #
 #   make train            environment, data, default model, evaluation   (ARGS="model=wide_deep seed=3" to change it)
-#   make test             the tests                                      (ARGS="tests/data -x" for some)
+#   make test             the tests, a worker on each core               (ARGS="tests/data -x" for some, "-n 0" in one process)
 #   make test-slow        those that take longer: killed runs, several processes, launchers
 #   make bench            how fast it is, beside bounds and peers  (ARGS="train data" for some)
 #   make bench-serve      how long a bundle takes to answer, by size of catalogue

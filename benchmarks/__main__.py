@@ -11,7 +11,7 @@ from benchmarks.harness import PRECISIONS, SPINNING, Settings, report
 
 NAMES = (
     *("train", "peak", "peers", "two_tower", "top_k", "data", "memory", "prepare", "evaluation"),
-    "serve",
+    *("full_softmax", "serve"),
 )
 
 

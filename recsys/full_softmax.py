@@ -19,8 +19,9 @@ from torch.autograd.function import once_differentiable
 
 Tails = Sequence[tuple[Tensor, Tensor]]
 
-# Scores held at once: what a processor's cache has room for, or what fills a GPU.
-_AT_ONCE = {"cpu": 2**20, "cuda": 2**27}
+# Scores held at once: what a processor's cache has room for; elsewhere what fills a GPU.
+_AT_ONCE = {"cpu": 2**20}
+_MOST_AT_ONCE = 2**27
 _FEWEST_QUERIES = 32
 
 
@@ -106,7 +107,7 @@ def _found(
     number = len(candidates_ID)
     body = queries_BD.shape[1] - (tails[0][1].shape[1] if tails else 0)
     candidates_ID = candidates_ID[:, :body]
-    size = max(_AT_ONCE.get(queries_BD.device.type, 2**27) // max(number, 1), _FEWEST_QUERIES)
+    size = max(_AT_ONCE.get(queries_BD.device.type, _MOST_AT_ONCE) // max(number, 1), _FEWEST_QUERIES)
     buffer = candidates_ID.new_empty(min(size, len(queries_BD)), number)
     for rows_C, own_tails in _parts(len(queries_BD), size, tails, queries_BD.device):
         queries_CD, shares_C1 = queries_BD[rows_C], shares_B[rows_C, None].to(wide)
