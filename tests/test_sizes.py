@@ -33,6 +33,7 @@ def facts(name) -> DataFacts:
         num_items=items,
         num_rows=positives,
         num_positives=positives,
+        num_features=6,
         median_history=median,
         long_history=long,
     )
@@ -63,7 +64,7 @@ _LASTING = ("trainer.max_epochs", "trainer.patience")
 
 
 @pytest.mark.parametrize("model", RULES)
-@pytest.mark.parametrize("fact", ["num_positives", "num_rows", "num_items", "median_history", "long_history"])
+@pytest.mark.parametrize("fact", [f.name for f in dataclasses.fields(DataFacts)])
 def test_every_rule_is_monotone_and_bounded(model, fact):
     """More of one fact moves a size in one direction, and no size leaves the range of the model's config."""
     for key, rule in rules_of(model).items():
@@ -112,6 +113,7 @@ def test_facts_are_counted_on_positives_of_train(dataset):
         num_items=21,
         num_rows=230,
         num_positives=210,
+        num_features=4,
         median_history=10,
         long_history=18,
     )

@@ -1,8 +1,8 @@
 """What `auto` stands for: sizes that follow from the train split, one rule a key.
 
 Every rule is a step function of one or two facts, monotone and bounded, so that a little more data changes
-nothing and much more data changes a little. Where the steps lie was tried on MovieLens-100K; beyond its size
-it is judgement, not measurement (docs/results.md).
+nothing and much more data changes a little. Where the steps lie was tried on the sets of docs/results.md and
+is judgement, not measurement, beyond them.
 """
 
 from __future__ import annotations
@@ -49,6 +49,12 @@ def ranking_hidden(facts: DataFacts) -> Size:
     return Size(widths, f"{facts.num_rows:,} rows")
 
 
+def embedding_penalty(facts: DataFacts) -> Size:
+    """Of ranking models, 0.06 over the number of features, 0.001 at least: it weighs a sum over them."""
+    value = max(round(0.06 / max(facts.num_features, 1), 4), 0.001)
+    return Size(value, f"{facts.num_features:,} features with embeddings")
+
+
 def sequence_dropout(facts: DataFacts) -> Size:
     """The less is known of a user, the more: 0.5, 0.4, 0.3 or 0.2 by the median history."""
     median = facts.median_history
@@ -87,6 +93,7 @@ _RANKING: Mapping[str, Rule] = {
     "model.embedding_dim": ranking_embedding_dim,
     "model.hidden": ranking_hidden,
     "data.history_length": ranking_history_length,
+    "task.embedding_penalty": embedding_penalty,
 }
 # Keys for which `auto` may be given, by the class of the model.
 RULES: Mapping[str, Mapping[str, Rule]] = {

@@ -21,6 +21,7 @@ class DataFacts:
         num_items: of the catalogue.
         num_rows: all of them.
         num_positives: rows that are positives.
+        num_features: of users, items and context that have embeddings, histories not counted.
         median_history, long_history: positives of the user in the middle, and of the one whom a tenth of the
             users exceed.
     """
@@ -29,6 +30,7 @@ class DataFacts:
     num_items: int
     num_rows: int
     num_positives: int
+    num_features: int
     median_history: float
     long_history: float
 
@@ -58,6 +60,7 @@ def facts_of(dataset: PreparedDataset) -> DataFacts:
         num_items=dataset.num_items - 1,
         num_rows=table.num_rows,
         num_positives=int(counts_U.sum()),
+        num_features=sum(feature.kind != "sequence" for feature in dataset.schema.sparse()),
         median_history=float(median),
         long_history=float(long),
     )

@@ -11,7 +11,7 @@ Legend: B examples, D embedding dimension, N dense features.
 """
 
 from collections.abc import Sequence
-from typing import Dict, List  # noqa: UP035 (scripted)
+from typing import Dict, List, Literal  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
@@ -26,6 +26,8 @@ from recsys.nn.pairwise import factorization_machine
 from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 
+DeepReads = Literal["all", "numbers"]
+
 
 class DeepFM(nn.Module):
     """Ranking by a factorization machine plus an MLP that share their embeddings.
@@ -34,6 +36,9 @@ class DeepFM(nn.Module):
         schema: features of the prepared dataset; all are used but those left out.
         embedding_dim: D, a multiple of 4.
         hidden: widths of the hidden layers.
+        deep_reads: `all`, or `numbers` alone, so that ids meet in the factorization machine only. Where a
+            sparse table has tens of thousands of rows and `task.embedding_penalty` is set, layers over its
+            ids make it worse (docs/results.md).
         leave_out: names of features the model shall not see.
         dropout: in the MLP, in training.
         normalisation: of hidden layers; see `MLP`.
@@ -48,6 +53,7 @@ class DeepFM(nn.Module):
         *,
         embedding_dim: int = 16,
         hidden: Sequence[int] = (128, 64),
+        deep_reads: DeepReads = "all",
         leave_out: Sequence[str] = (),
         dropout: float = 0.1,
         normalisation: Normalisation = "none",
@@ -64,12 +70,11 @@ class DeepFM(nn.Module):
             features, embedding_dim=LINEAR_DIM, prefix="linear_", init_std=0.0, id_dropout=id_dropout
         )
         fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
-        num_fields = fields.num_sparse + fields.num_dense
-        self.head = DeepFMHead(
-            fields,
-            deep=MLP(num_fields * embedding_dim, [*hidden, 1], dropout=dropout, normalisation=normalisation),
-            embedding_dim=embedding_dim,
-        )
+        width = fields.num_dense
+        if deep_reads == "all":
+            width = (fields.num_sparse + fields.num_dense) * embedding_dim
+        deep = MLP(width, [*hidden, 1], dropout=dropout, normalisation=normalisation) if width else None
+        self.head = DeepFMHead(fields, deep=deep, reads_ids=deep_reads == "all", embedding_dim=embedding_dim)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits [B]."""
@@ -82,10 +87,11 @@ class DeepFMHead(nn.Module):
 
     linear_names: List[str]  # noqa: UP006
 
-    def __init__(self, fields: Fields, *, deep: MLP, embedding_dim: int) -> None:
+    def __init__(self, fields: Fields, *, deep: MLP | None, reads_ids: bool, embedding_dim: int) -> None:
         super().__init__()
         self.fields = fields
         self.deep = deep
+        self.reads_ids = reads_ids
         self.linear_names = [f"linear_{name}" for name in fields.names]
         self.dense_weights = nn.Parameter(torch.zeros(fields.num_dense))
         self.dense_vectors = nn.Parameter(0.01 * torch.randn(fields.num_dense, embedding_dim))
@@ -96,8 +102,8 @@ class DeepFMHead(nn.Module):
         features_BFD, dense_BN = self.fields(embedded, dense)
         linear_B1 = linear_terms(embedded, self.linear_names, dense_BN, self.dense_weights)
         fields_BFD = torch.cat([features_BFD, dense_BN[:, :, None] * self.dense_vectors], dim=1)
-        deep_B1 = self.deep(fields_BFD.flatten(1))
-        logits_B: torch.Tensor = (
-            self.bias + linear_B1 + factorization_machine(fields_BFD) + deep_B1
-        ).squeeze(1)
+        logits_B1 = self.bias + linear_B1 + factorization_machine(fields_BFD)
+        if self.deep is not None:
+            logits_B1 = logits_B1 + self.deep(fields_BFD.flatten(1) if self.reads_ids else dense_BN)
+        logits_B: torch.Tensor = logits_B1.squeeze(1)
         return logits_B

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from recsys.nn.embeddings import FeatureTables
+from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.schema.batch import Batch
 from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.sequences import HistoryEvents
@@ -79,3 +80,14 @@ def embed(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         if isinstance(child, FeatureTables):
             embedded.update(child(batch.ids))
     return embedded
+
+
+def weight_names(model: nn.Module) -> frozenset[str]:
+    """Names in `embed` of what is a single weight: a row of LINEAR_DIM numbers of which the mean counts."""
+    return frozenset(
+        child.prefix + name
+        for child in model.children()
+        if isinstance(child, FeatureTables) and child.prefix and child.embedding_dim == LINEAR_DIM
+        for _, names in child.tables().values()
+        for name in names
+    )

@@ -16,7 +16,8 @@ from torch import nn
 
 from recsys import losses
 from recsys.metrics.classification import auc, gauc, log_loss
-from recsys.models.protocols import MultiTaskModel, embed
+from recsys.models.protocols import MultiTaskModel, embed, weight_names
+from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.schema.batch import Batch
 from recsys.schema.labels import MAIN
 from recsys.training.heads import auxiliary_loss, auxiliary_metrics, check_weights
@@ -67,6 +68,7 @@ class RankingTask(pl.LightningModule):
         self.labels = model.labels if isinstance(model, MultiTaskModel) else ()
         self.head_weights = dict(head_weights or {})
         check_weights(self.head_weights, self.labels)
+        self._weights = weight_names(model)
         self._rows: list[tuple[np.ndarray[Any, Any], ...]] = []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -83,7 +85,12 @@ class RankingTask(pl.LightningModule):
             return share_of_loss(self, self._loss(self._outputs(batch), batch), batch)
         embedded = embed(self.model, batch)
         loss = self._loss(cast(Any, self.model).head(embedded, batch.dense), batch)
-        lengths = torch.stack([vectors_BD.float().square().sum() for vectors_BD in embedded.values()])
+        lengths = torch.stack(
+            [
+                vectors_BD.float().square().sum() / (LINEAR_DIM if name in self._weights else 1)
+                for name, vectors_BD in embedded.items()
+            ]
+        )
         return share_of_loss(self, loss + self.embedding_penalty * lengths.sum() / len(batch), batch)
 
     def _outputs(self, batch: Batch) -> torch.Tensor:

@@ -10,6 +10,20 @@ class TestDeepFM(RankingContract):
         return DeepFM(schema, embedding_dim=8, hidden=(32,), id_dropout=0.05)
 
 
+class TestFactorizationMachine(RankingContract):
+    """Ids meet in the factorization machine alone; the layers read numbers."""
+
+    def build(self, schema):
+        return DeepFM(schema, embedding_dim=8, hidden=(32,), deep_reads="numbers", id_dropout=0.05)
+
+
+def test_layers_over_numbers_are_as_wide_as_the_numbers():
+    numbers = len(SCHEMA.dense())
+    assert DeepFM(SCHEMA, hidden=(32,), deep_reads="numbers").head.deep.layers[0].in_features == numbers
+    without = [f.name for f in SCHEMA.dense()]
+    assert DeepFM(SCHEMA, deep_reads="numbers", leave_out=without).head.deep is None
+
+
 def test_embeddings_of_a_pair_add_their_dot_product():
     torch.manual_seed(0)
     model = DeepFM(SCHEMA, embedding_dim=4, init_std=0.0).eval()

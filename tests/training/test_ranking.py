@@ -6,6 +6,7 @@ import torch
 from recsys.losses import binary_cross_entropy
 from recsys.models.deep_fm import DeepFM
 from recsys.models.protocols import embed
+from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.training.optimizers import Optimizers
 from recsys.training.ranking import RankingTask
 from tests.worlds import SCHEMA, checkerboard, pairs
@@ -20,6 +21,8 @@ def batch():
 def loss_of(batch, **keys) -> torch.Tensor:
     torch.manual_seed(0)
     model = DeepFM(SCHEMA, embedding_dim=8, init_std=0.5, dropout=0.0, id_dropout=0.0)
+    for table in model.linear.collection.embedding_bags.values():
+        table.weight.data = torch.linspace(-1, 1, len(table.weight))[:, None].repeat(1, LINEAR_DIM)
     return RankingTask(model, Optimizers(), **keys).training_step(batch, 0), model
 
 
@@ -27,12 +30,15 @@ def test_penalty_is_the_mean_squared_length_of_what_an_example_looks_up(batch):
     plain, model = loss_of(batch)
     expected = binary_cross_entropy(model(batch), batch.labels)
     torch.testing.assert_close(plain, expected)
-    lengths = [
-        sum(vectors[row].square().sum().item() for vectors in embed(model, batch).values())
-        for row in range(len(batch))
+    # Four equal numbers stand for one weight of the linear terms, and count as one.
+    weights = {f"linear_{f.name}" for f in SCHEMA.sparse()}
+    squares = [
+        (vectors.mean(dim=1) if name in weights else vectors).square().sum().item()
+        for name, vectors in embed(model, batch).items()
     ]
+    assert len(squares) == 2 * len(weights)
     penalised, _ = loss_of(batch, embedding_penalty=0.01)
-    torch.testing.assert_close(penalised.item(), expected.item() + 0.01 * sum(lengths) / len(batch))
+    torch.testing.assert_close(penalised.item(), expected.item() + 0.01 * sum(squares) / len(batch))
 
 
 def test_penalty_moves_the_rows_that_were_looked_up_and_no_others(batch):
