@@ -4,18 +4,21 @@ SASRec (Kang and McAuley, 2018, arXiv 1808.09781) and HSTU (Zhai et al., 2024, a
 models: the query is a state of a causal encoder, trained on every position of a history in one pass. What we
 changed: an item is the sum of its id's and its content's embeddings, the same as input and as output, so that
 rare items borrow from content; state 0 is the user's profile, so that a user without a history has a query of
-its own; each event brings the time until the next one, at request time the time since the last event; and a
-query weighs how popular items were in the last days, so that what is liked these days is known.
+its own; each event brings the time until the next one, at request time the time since the last event; a query
+weighs how popular items were in the last days, so that what is liked these days is known; and a score may be
+a cosine over a learned temperature, which sparse data learns in half of the epochs (docs/results.md).
 
 Legend: B sequences, L events, S = L + 1 states, T asked states, U distinct items, D embedding dimension, P
 windows of popularity.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Dict, List  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
@@ -40,6 +43,8 @@ class SequenceTwoTower(nn.Module):
         num_heads: of attention; 2 works.
         history_events: `positives`, or `all` events, so that what was rated low or skipped is read too, and
             not recommended.
+        temperature: the score is the cosine of state and item over a temperature that begins here and is
+            learned; 0.05 to 0.2 works. None: their plain product.
         popularity_windows: days in which recent likes are counted, known strictly before the request; null
             counts from the beginning. The query weighs the counts, so that a user without a history gets
             what is liked these days.
@@ -61,6 +66,7 @@ class SequenceTwoTower(nn.Module):
         num_blocks: int = 2,
         num_heads: int = 2,
         history_events: HistoryEvents = "positives",
+        temperature: float | None = None,
         popularity_windows: Sequence[int | None] = (7, 30, None),
         max_length: int = 100,
         leave_out: Sequence[str] = (),
@@ -73,6 +79,8 @@ class SequenceTwoTower(nn.Module):
         unknown = [name for name in leave_out if name not in schema]
         if unknown:
             raise ValueError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
+        if temperature is not None and temperature <= 0:
+            raise ValueError(f"`model.temperature` must be null or positive, got {temperature}")
         users = [f.name for f in schema.sparse(["user"]) if f.kind != "sequence" and f.name not in leave_out]
         items = [f.name for f in schema.sparse(CANDIDATE_ROLES) if f.name not in leave_out]
         self.tables = FeatureTables(
@@ -94,6 +102,7 @@ class SequenceTwoTower(nn.Module):
             max_length=max_length,
             num_windows=len(self.popularity_windows),
             dropout=dropout,
+            temperature=temperature,
             encoder=sequence_encoder(
                 history_encoder, width=embedding_dim, blocks=num_blocks, heads=num_heads, dropout=dropout
             ),
@@ -103,6 +112,7 @@ class SequenceTwoTower(nn.Module):
             num_dense=len(schema.dense(CANDIDATE_ROLES)),
             embedding_dim=embedding_dim,
             num_windows=len(self.popularity_windows),
+            unit_length=temperature is not None,
         )
 
     def encode_queries(self, batch: Batch) -> torch.Tensor:
@@ -170,6 +180,7 @@ class SequenceTower(nn.Module):
         max_length: int,
         num_windows: int,
         dropout: float,
+        temperature: float | None,
         encoder: nn.Module,
     ) -> None:
         super().__init__()
@@ -188,6 +199,9 @@ class SequenceTower(nn.Module):
         nn.init.zeros_(self.weights.weight)
         nn.init.zeros_(self.weights.bias)
         self.dropout = nn.Dropout(dropout)
+        # As a logarithm, so that it stays positive and its steps are in proportion.
+        scale = None if temperature is None else torch.tensor(-math.log(temperature))
+        self.log_scale = None if scale is None else nn.Parameter(scale)
 
     def forward(
         self,
@@ -223,7 +237,10 @@ class SequenceTower(nn.Module):
         at_BS = torch.cat([instants_BS[:, :1], instants_BS[:, :-1]], dim=1)
         states_BSD = self.encoder(self.dropout(x_BSD), at_BS)
         ones_BS1 = torch.ones_like(states_BSD[:, :, :1])
-        return torch.cat([states_BSD, ones_BS1, self.weights(states_BSD)], dim=2)
+        weights_BSP = self.weights(states_BSD)
+        if self.log_scale is not None:
+            states_BSD = self.log_scale.exp() * functional.normalize(states_BSD, dim=2)
+        return torch.cat([states_BSD, ones_BS1, weights_BSP], dim=2)
 
     def user(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """[B, D]."""
@@ -240,10 +257,19 @@ class ItemTower(nn.Module):
 
     names: List[str]  # noqa: UP006
 
-    def __init__(self, names: Sequence[str], *, num_dense: int, embedding_dim: int, num_windows: int) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        num_dense: int,
+        embedding_dim: int,
+        num_windows: int,
+        unit_length: bool,
+    ) -> None:
         super().__init__()
         self.names = list(names)
         self.num_windows = num_windows
+        self.unit_length = unit_length
         self.dense = dense_part(num_dense, embedding_dim)
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
@@ -251,5 +277,7 @@ class ItemTower(nn.Module):
         vectors_UD = torch.stack([embedded[name] for name in self.names], dim=0).sum(dim=0)
         if self.dense is not None:
             vectors_UD = vectors_UD + self.dense(dense)
+        if self.unit_length:
+            vectors_UD = functional.normalize(vectors_UD, dim=1)
         bias_U1 = embedded["bias_item_id"].mean(dim=1, keepdim=True)
         return torch.cat([vectors_UD, bias_U1, bias_U1.new_zeros(len(bias_U1), self.num_windows)], dim=1)

@@ -19,6 +19,10 @@ def test_every_encoder_passes_the_gate(newcomer, tmp_path, encoder):
     export(sequence_two_tower(newcomer, history_encoder=encoder), newcomer, tmp_path / "bundle")
 
 
+def test_cosines_pass_the_gate(shop, tmp_path):
+    export(sequence_two_tower(shop, temperature=0.1), shop, tmp_path / "bundle")
+
+
 def test_what_was_not_liked_is_read_and_not_recommended(shop, tmp_path):
     done = export(sequence_two_tower(shop, history_events="all"), shop, tmp_path / "bundle")
     ids = shop.item_ids[1:6].tolist()

@@ -38,15 +38,23 @@ def queries(users: torch.Tensor) -> Batch:
     return batch
 
 
-@pytest.mark.parametrize("history_encoder", ["mean", "attention", "transformer", "hstu"])
+@pytest.mark.parametrize(
+    ("history_encoder", "temperature"),
+    [("mean", None), ("attention", None), ("transformer", None), ("hstu", None), ("transformer", 0.1)],
+)
 class TestSequenceTwoTower(RetrievalContract):
     @pytest.fixture(autouse=True)
-    def chosen(self, history_encoder):
-        self.history_encoder = history_encoder
+    def chosen(self, history_encoder, temperature):
+        self.history_encoder, self.temperature = history_encoder, temperature
 
     def build(self, schema):
         return SequenceTwoTower(
-            schema, embedding_dim=16, history_encoder=self.history_encoder, dropout=0.0, max_length=SIZE
+            schema,
+            embedding_dim=16,
+            history_encoder=self.history_encoder,
+            temperature=self.temperature,
+            dropout=0.0,
+            max_length=SIZE,
         )
 
     def queries(self, users):
@@ -128,6 +136,18 @@ def test_item_is_the_same_as_input_and_as_answer(model):
     after = model.encode_queries(queries(ALL)), model.encode_candidates(checkerboard().catalogue)
     assert not torch.allclose(before[0][1:], after[0][1:])
     assert not torch.allclose(before[1][1:], after[1][1:])
+
+
+def test_temperature_divides_a_cosine_and_is_learned():
+    torch.manual_seed(0)
+    model = SequenceTwoTower(SCHEMA, embedding_dim=8, max_length=SIZE, temperature=0.05).eval()
+    states, items = model.encode_queries(queries(ALL)), model.encode_candidates(checkerboard().catalogue)
+    torch.testing.assert_close(states[:, :8].norm(dim=1), torch.full((len(states),), 20.0))
+    torch.testing.assert_close(items[:, :8].norm(dim=1), torch.ones(len(items)))
+    (states[:, :8] @ items[:, :8].T).sum().backward()
+    assert model.get_parameter("query_tower.log_scale").grad != 0
+    with pytest.raises(ValueError, match=r"`model.temperature` must be null or positive, got 0"):
+        SequenceTwoTower(SCHEMA, temperature=0.0)
 
 
 def test_query_without_a_history_knows_the_profile(model):
