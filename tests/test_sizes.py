@@ -46,11 +46,11 @@ def sizes(model, name):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("a thousand clicks", (32, 0.5, 20, 200, 10)),
+        ("a thousand clicks", (32, 0.3, 20, 200, 10)),
         ("movielens_100k", (64, 0.3, 130, 151, 10)),
-        ("amazon beauty", (64, 0.5, 20, 62, 6)),
+        ("amazon beauty", (64, 0.3, 20, 62, 6)),
         ("movielens_1m", (64, 0.3, 200, 20, 5)),
-        ("a shop", (16, 0.5, 60, 20, 5)),
+        ("a shop", (16, 0.3, 60, 20, 5)),
     ],
 )
 def test_sequence_model_grows_with_what_is_known(name, expected):
