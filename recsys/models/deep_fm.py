@@ -36,9 +36,9 @@ class DeepFM(nn.Module):
         schema: features of the prepared dataset; all are used but those left out.
         embedding_dim: D, a multiple of 4.
         hidden: widths of the hidden layers.
-        deep_reads: `all`, or `numbers` alone, so that ids meet in the factorization machine only. Where a
-            sparse table has tens of thousands of rows and `task.embedding_penalty` is set, layers over its
-            ids make it worse (docs/results.md).
+        deep_reads: `all`, or `numbers` alone, so that ids meet in the factorization machine only: with
+            `task.embedding_penalty`, on some ten thousand rows, layers over ids make it worse
+            (docs/results.md).
         leave_out: names of features the model shall not see.
         dropout: in the MLP, in training.
         normalisation: of hidden layers; see `MLP`.
