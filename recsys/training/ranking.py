@@ -39,8 +39,9 @@ class RankingTask(pl.LightningModule):
         model: a `RankingModel`.
         optimizers: who moves which parameter.
         embedding_penalty: added to the loss, times the mean over examples of the squared length of everything
-            that was looked up for an example. Unlike the optimizer's weight decay it reaches fused tables,
-            and rows that occur often more than rare ones. 1e-5 to 1e-2 works; 0 adds nothing.
+            that was looked up for an example; a weight of linear terms is one number. Unlike the optimizer's
+            weight decay it reaches fused tables, and rows that occur often more than rare ones. 1e-5 to 1e-1
+            works; 0 adds nothing.
         head_weights: weight of each head's loss, for a model of several tasks: `main` for the label, the
             others by the names of the auxiliary labels; 1 where not named.
 
