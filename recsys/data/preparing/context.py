@@ -41,16 +41,17 @@ def encode_context(
 
     Each distinct value is encoded once and joined back. Numbers and times are computed when rows are written.
     """
-    raw = events
+    joined, added = events, {}
     for feature in features:
         if feature.is_number or feature.kind == "time":
             continue
         column = RAW_PREFIX + feature.column
-        # Of the raw events: those joined so far would be joined anew for each feature.
-        distinct = engine.collect(raw.select(column).distinct().filter(_[column].notnull()))
+        distinct = engine.collect(events.select(column).distinct().filter(_[column].notnull()))
         encoded = encode(feature, distinct[column].combine_chunks(), vocabularies.get(feature.table))
-        known = engine.upload(pa.table({column: distinct[column], feature.name: encoded}))
-        events = events.left_join(known, column, rname="_known_{name}").drop(f"_known_{column}")
-        if not feature.is_multivalued:  # a null joins nothing
-            events = events.mutate(**{feature.name: events[feature.name].fill_null(OUT_OF_VOCABULARY)})
-    return events
+        value = f"_value_of_{feature.name}"
+        known = engine.upload(pa.table({value: distinct[column], feature.name: encoded}))
+        # Nothing but joins, which make one flat query: nested ones end at a few dozen features.
+        joined = joined.left_join(known, events[column] == known[value])
+        found = known[feature.name]  # a null joins nothing
+        added[feature.name] = found if feature.is_multivalued else found.fill_null(OUT_OF_VOCABULARY)
+    return joined.select(events, **added) if added else events
