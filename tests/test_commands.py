@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -442,3 +443,27 @@ def test_interrupted_training_can_be_resumed(data, tmp_path):
     )
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout == "a\n"
+
+
+def test_rows_without_users_and_items_go_all_the_way(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with open("rows.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["city", "price", "click"])
+        rows.writerows(
+            [["Rome", place % 9 + 0.5, 1] if place % 3 else ["Oslo", 1.5, 0] for place in range(300)]
+        )
+    shared = [word for word in data if not re.match(r"data.(interactions|label|split)", word)]
+    words = [*shared, "experiment=ranking_rows", "data.interactions.path=rows.csv", "data.label.column=click"]
+    assert end(train.main, *words, "data.label.positive_at_least=1", "run_dir=a") == 0
+    assert "val/gauc" not in (tmp_path / "a" / "train.log").read_text()
+    assert end(evaluate.main, "run=a") == 0
+    metrics = json.loads((tmp_path / "a" / "evaluation" / "metrics.json").read_text())
+    assert metrics["metrics"]["auc"] > 0.9
+    assert "gauc" not in metrics["metrics"]
+    assert end(export.main, "run=a", "export.parity_rows=8") == 0
+    program = load_bundle(tmp_path / "a" / "bundle")[1]
+    rome, oslo, unknown = program.predict(
+        [{"city": "Rome", "price": 5.5}, {"city": "Oslo", "price": 1.5}, {}]
+    )
+    assert rome > unknown > oslo

@@ -67,6 +67,7 @@ class RecDataModule(pl.LightningDataModule):
     def dataset(self) -> PreparedDataset:
         """The prepared dataset, made when it is missing."""
         if self._dataset is None:
+            self._check_items()
             prepared = self.options.prepared
             path = Path(prepared).expanduser() if prepared else prepare(self.options)
             self._dataset = PreparedDataset.open(path)
@@ -149,6 +150,13 @@ class RecDataModule(pl.LightningDataModule):
             memory_budget=options.memory_budget * 2**30 if shuffle else 0,
             prefetch_batches=self._prefetch_batches if shuffle else 0,
         )
+
+    def _check_items(self) -> None:
+        if self.task == "retrieval" and self.options.interactions.columns.item_id is None:
+            raise ValueError(
+                "`data.interactions.columns.item_id` is null, and without items a retrieval model has "
+                "nothing to recommend; name the column, or choose a ranking model, for example `model=dcn_v2`"
+            )
 
     def _check_histories(self) -> None:
         if self.options.train_histories == "others" and (self.timelines_of or self.task == "ranking"):

@@ -17,7 +17,7 @@ class DataFacts:
     """Numbers of a prepared dataset's train split.
 
     Args:
-        num_users: that have a positive.
+        num_users: known ones that have a positive.
         num_items: of the catalogue.
         num_rows: all of them.
         num_positives: rows that are positives.
@@ -41,8 +41,11 @@ class DataFacts:
 
     def __str__(self) -> str:
         """One line for a log."""
+        rows = f"{self.num_positives:,} positives of {self.num_rows:,} rows"
+        if not self.num_users:
+            return f"{rows}, of no known user"
         return (
-            f"{self.num_positives:,} positives of {self.num_rows:,} rows, {self.num_users:,} users "
+            f"{rows}, {self.num_users:,} users "
             f"(half of them with {self.median_history:g} positives or more, a tenth with more than "
             f"{self.long_history:g}), {self.num_items:,} items, density {self.density:.2%}"
         )
@@ -53,7 +56,7 @@ def facts_of(dataset: PreparedDataset) -> DataFacts:
     rows = [pq.read_table(file, columns=[USER_ROW, POSITIVE]) for file in dataset.files("train")]
     table = pa.concat_tables(rows)
     counts_U = np.bincount(table.filter(table[POSITIVE])[USER_ROW].to_numpy(), minlength=1)
-    lengths = counts_U[counts_U > 0]
+    lengths = counts_U[1:][counts_U[1:] > 0]
     median, long = np.quantile(lengths, [0.5, 0.9], method="lower") if len(lengths) else (0, 0)
     return DataFacts(
         num_users=len(lengths),

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 SplitKind = Literal["leave_last_out", "global_time", "random", "cold_item", "cold_user", "predefined"]
 FeatureDeclarations = Mapping[str, Mapping[str, Any]]
+INFER: Literal["infer"] = "infer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,22 +31,34 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Names of the interactions' columns in the raw table; null where it has none."""
+    """Names of the interactions' columns in the raw table; null where it has none.
 
-    user_id: str = "user_id"
-    item_id: str = "item_id"
+    Without `user_id` each row is a user of its own, whom nobody knows; without both ids, all rows are about
+    one item, as impressions and forms are.
+    """
+
+    user_id: str | None = "user_id"
+    item_id: str | None = "item_id"
     timestamp: str | None = "timestamp"
     split: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class InteractionsTable:
-    """The raw interactions; `features` declares context features, none when null."""
+    """The raw interactions.
+
+    Args:
+        path: one CSV or Parquet file or a folder of such.
+        columns: names of those that are no features.
+        delimiter: of CSV; null finds out.
+        features: declares context features; null takes the hour and the weekday of the timestamp, `infer`
+            these and all columns that nothing else uses, which must then be known before the outcome.
+    """
 
     path: str | None = None
     columns: Columns = Columns()
     delimiter: str | None = None
-    features: FeatureDeclarations | None = None
+    features: FeatureDeclarations | Literal["infer"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from recsys import losses
-from recsys.metrics.classification import auc, gauc, log_loss
+from recsys.metrics.classification import auc, gauc, log_loss, user_auc
 from recsys.models.protocols import MultiTaskModel, embed, weight_names
 from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.schema.batch import Batch
@@ -143,7 +143,9 @@ class RankingTask(pl.LightningModule):
         probabilities, labels, users, *others = (np.concatenate(parts) for parts in zip(*rows, strict=True))
         values = {"log_loss": log_loss(labels, probabilities)}
         if labels.min() < labels.max():  # a debug run on a few rows may have no AUC
-            values |= {"auc": auc(labels, probabilities), "gauc": gauc(labels, probabilities, users)}
+            values["auc"] = auc(labels, probabilities)
+        if len(user_auc(labels, probabilities, users)[0]):  # users of one row each have none
+            values["gauc"] = gauc(labels, probabilities, users)
         if others:
             outputs_NL, labels_NL = others
             values |= auxiliary_metrics(outputs_NL, labels_NL, self.labels)

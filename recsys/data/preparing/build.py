@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis import _
 
-from recsys.data.options import DataOptions, RawTables, SplitKind
+from recsys.data.options import DataOptions, RawTables
 from recsys.data.preparing.auxiliary import fit_labels, with_labels
 from recsys.data.preparing.catalogue import (
     Entities,
@@ -22,7 +22,7 @@ from recsys.data.preparing.catalogue import (
     with_rows,
     write_entities,
 )
-from recsys.data.preparing.choose import SideColumns, choose_features, choose_title
+from recsys.data.preparing.choose import RawColumns, SideColumns, choose_features, choose_title
 from recsys.data.preparing.context import count_context, encode_context
 from recsys.data.preparing.declare import features_yaml
 from recsys.data.preparing.describe import describe
@@ -33,6 +33,8 @@ from recsys.data.preparing.interactions import Interactions, look_at, read_inter
 from recsys.data.preparing.leakage import Written, check_leakage
 from recsys.data.preparing.neighbours import NEIGHBOURS, with_neighbours
 from recsys.data.preparing.raw_data import RawData, open_raw
+from recsys.data.preparing.read_tables import SEQUENCE, RawTable
+from recsys.data.preparing.readings import read_typed, text_facts
 from recsys.data.preparing.reject import Rejected, write_rejected
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
 from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors, with_statistics
@@ -44,6 +46,7 @@ from recsys.schema.manifest import write_json
 from recsys.schema.tables import ITEM_ID, POSITIVE, RAW_PREFIX, USER_ID
 
 _SIDES = (("users", USER_ID), ("items", ITEM_ID))
+_ROWS_TO_INFER_FROM = 1_000_000
 LOGGER = logging.getLogger(__name__)
 
 
@@ -66,7 +69,7 @@ def build(
     sides = _read_sides(engine, raw)
     there = [(table, name) for table, name in _SIDES if name in sides]
     columns = {table: _side_columns(engine, sides[name], raw.id_columns[name]) for table, name in there}
-    features = choose_features(options, sides=columns, interaction_columns=raw.interactions.columns)
+    features = choose_features(options, sides=columns, interactions=_raw_columns(engine, raw.interactions))
     earlier = read_fitted(Path(options.extends).expanduser(), features) if options.extends else None
     interactions = read_interactions(
         engine, raw.interactions, options, id_types=raw.id_types, context_columns=_context_columns(features)
@@ -74,9 +77,9 @@ def build(
     num_rejected = _write_rejected(folder, options, raw, sides=sides, interactions=interactions)
     look_at(engine, interactions, options)
     divided = split_events(engine, interactions.events, options, time=interactions.time)
-    users, items = (
-        read_entities(engine, divided.events, sides.get(name), name=name) for name in (USER_ID, ITEM_ID)
-    )
+    has_users = options.interactions.columns.user_id is not None
+    users = read_entities(engine, divided.events, sides.get(USER_ID), name=USER_ID, known=has_users)
+    items = read_entities(engine, divided.events, sides.get(ITEM_ID), name=ITEM_ID)
     events = engine.keep_only(with_rows(engine, with_rows(engine, divided.events, users), items))
     if options.neighbours:
         items = with_neighbours(engine, events, items, options)
@@ -93,7 +96,7 @@ def build(
         encoded = events = with_statistics(engine, encoded, statistics, keyed=keyed, split=options.split)
         fitted = fitted.and_more(fit_statistics(engine, events, statistics, earlier))
     _write_features(folder, fitted, labels, derived=[NEIGHBOURS] if options.neighbours else [])
-    _write_events(engine, encoded, fitted, split=options.split, folder=folder, scratch=scratch)
+    _write_events(engine, encoded, fitted, options, folder=folder, scratch=scratch)
     written = Written(
         folder=folder,
         split=options.split,
@@ -127,6 +130,17 @@ def _side_columns(engine: DuckDBEngine, side: Side, id_column: str) -> SideColum
     return SideColumns(
         table.rename_columns([name.removeprefix(RAW_PREFIX) for name in raw]), id_column=id_column
     )
+
+
+def _raw_columns(engine: DuckDBEngine, raw: RawTable) -> RawColumns:
+    first = raw.rows.filter(_[SEQUENCE] <= _ROWS_TO_INFER_FROM)
+
+    def values(name: str) -> pa.Array:
+        facts = text_facts(engine, first, [name]) if raw.is_text else {}
+        found = engine.collect(first.select(**{name: read_typed(first[name], facts)}))
+        return found[name].combine_chunks()
+
+    return RawColumns(raw.columns, values)
 
 
 def _context_columns(features: list[Feature]) -> list[str]:
@@ -205,15 +219,17 @@ def _write_events(
     engine: DuckDBEngine,
     encoded: ibis.Table,
     fitted: Fitted,
+    options: DataOptions,
     *,
-    split: SplitKind,
     folder: Path,
     scratch: Path,
 ) -> None:
-    by_item = split == "leave_last_out"
+    by_item = options.split == "leave_last_out"
+    has_users = options.interactions.columns.user_id is not None
     rows = follow_users(
         engine, encoded, histories=folder / "histories", scratch=scratch, ties_by_item=by_item
     )
     for number, name in enumerate(SPLIT_NAMES):
-        write_split(engine, rows[number], folder / name, split=number, features=_of_events(fitted.features))
+        own = _of_events(fitted.features)
+        write_split(engine, rows[number], folder / name, split=number, features=own, has_users=has_users)
         rows[number].unlink()

@@ -110,7 +110,9 @@ class Entities:
         return column.combine_chunks()
 
 
-def read_entities(engine: DuckDBEngine, events: ibis.Table, side: Side | None, *, name: str) -> Entities:
+def read_entities(
+    engine: DuckDBEngine, events: ibis.Table, side: Side | None, *, name: str, known: bool = True
+) -> Entities:
     """Collects the users or the items.
 
     Args:
@@ -118,8 +120,9 @@ def read_entities(engine: DuckDBEngine, events: ibis.Table, side: Side | None, *
         events: with their split.
         side: the users' or items' table, where there is one.
         name: `user_id` or `item_id`.
+        known: false where each row is a user of its own, whom no other row tells of: all are the unknown one.
     """
-    train = events.filter(_[SPLIT] == TRAIN)
+    train = events.filter((_[SPLIT] == TRAIN) & known)
     counts = train.group_by(name).aggregate(**{NUM_INTERACTIONS: _.count(), NUM_POSITIVES: _[POSITIVE].sum()})
     if side is not None:
         joined = counts.outer_join(side.rows, name, rname="_side_{name}")
@@ -129,11 +132,11 @@ def read_entities(engine: DuckDBEngine, events: ibis.Table, side: Side | None, *
     counts = counts.mutate(
         **{column: counts[column].fill_null(0).cast("int64") for column in (NUM_INTERACTIONS, NUM_POSITIVES)}
     )
-    known = engine.collect(counts.order_by([ibis.desc(NUM_INTERACTIONS), ibis.asc(name)]))
-    schema = pa.schema([(field.name, field.type) for field in known.schema])  # all may be null
+    found = engine.collect(counts.order_by([ibis.desc(NUM_INTERACTIONS), ibis.asc(name)]))
+    schema = pa.schema([(field.name, field.type) for field in found.schema])  # all may be null
     unknown = {field.name: pa.nulls(1, field.type) for field in schema}
     unknown |= {column: pa.array([0], pa.int64()) for column in (NUM_INTERACTIONS, NUM_POSITIVES)}
-    table = pa.concat_tables([pa.table(unknown, schema=schema), known.cast(schema)])
+    table = pa.concat_tables([pa.table(unknown, schema=schema), found.cast(schema)])
     return Entities(name=name, role="user" if name == USER_ID else "item", table=table)
 
 

@@ -20,6 +20,7 @@ def check_options(options: DataOptions) -> None:
         )
     if options.split not in _KINDS:
         raise ValueError(f"`data.split` must be one of {', '.join(_KINDS)}, got `{options.split}`")
+    _check_ids(options)
     if options.split in NEEDS_TIME and columns.timestamp is None:
         raise ValueError(
             f"`data.split={options.split}` needs timestamps, but `data.interactions.columns.timestamp` is "
@@ -51,6 +52,45 @@ def check_options(options: DataOptions) -> None:
             "`data.split_boundaries` must be two instants, for `data.split=global_time`; "
             f"got {list(boundaries)} with `data.split={options.split}`"
         )
+
+
+def _check_ids(options: DataOptions) -> None:
+    """Raises ValueError naming each thing that needs users or items where the rows have none."""
+    columns, key = options.interactions.columns, "data.interactions.columns"
+    found = []
+    if columns.item_id is None and columns.user_id is not None:
+        found.append(
+            f"`{key}.item_id=null` is for rows that have no user either (`{key}.user_id=null`); name the "
+            "column of what each row is about"
+        )
+    if columns.item_id is None and options.label.column is None:
+        found.append(
+            f"`{key}.item_id` is null, and without items a label must tell rows apart; name it by "
+            "`data.label.column`"
+        )
+    for name, table, splits in (
+        ("user_id", "users", ("leave_last_out", "cold_user")),
+        ("item_id", "items", ("leave_last_out", "cold_item")),
+    ):
+        if getattr(columns, name) is not None:
+            continue
+        null = f"but `{key}.{name}` is null; "
+        if options.split in splits:
+            found.append(
+                f"`data.split={options.split}` needs {table}, {null}choose `data.split=global_time`, random "
+                "or predefined"
+            )
+        if getattr(options, table).path is not None:
+            found.append(f"`data.{table}.path` needs their id in the interactions, {null}leave the table out")
+        found += [
+            f"`data.statistics.{statistic}`: `of: {name}` needs {table}, {null}leave it out"
+            for statistic, settings in (options.statistics or {}).items()
+            if name in settings.of
+        ]
+        if options.neighbours:
+            found.append(f"`data.neighbours` needs {table}, {null}leave it out")
+    if found:
+        raise ValueError("\n".join(dict.fromkeys(found)))
 
 
 def _check_auxiliary(options: DataOptions) -> None:

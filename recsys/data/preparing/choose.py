@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from recsys.data.options import DataOptions
+from recsys.data.options import INFER, DataOptions
 from recsys.data.preparing.declare import RESERVED, declared_features, declared_ids, nearest
 from recsys.data.preparing.declare_statistics import statistic_features
 from recsys.data.preparing.infer import LeftOut, infer
@@ -34,26 +34,39 @@ class SideColumns:
         return [name for name in self.table.column_names if name != self.id_column]
 
 
+@dataclasses.dataclass(frozen=True)
+class RawColumns:
+    """Columns of the raw interactions.
+
+    Args:
+        names: all of them.
+        values: of one, typed; a part of them where there are many rows.
+    """
+
+    names: Sequence[str]
+    values: Callable[[str], pa.Array]
+
+
 def choose_features(
-    options: DataOptions, *, sides: Mapping[str, SideColumns], interaction_columns: Sequence[str]
+    options: DataOptions, *, sides: Mapping[str, SideColumns], interactions: RawColumns
 ) -> list[Feature]:
     """The features, not fitted, in the order of the schema.
 
     Users' and items' features are inferred where their `features` is null. Of the interactions only the hour
     and the weekday are: another column may be known only after the event (a rating, a dwell time), and would
-    leak.
+    leak. Whoever knows better says `infer`.
 
     Args:
         options: with the declarations.
         sides: raw users and items, by `users` and `items`, where there are such.
-        interaction_columns: of the raw interactions.
+        interactions: columns of the raw interactions.
 
     Raises:
         ValueError: a declaration cannot be used, or two features have one name.
     """
     ids = declared_ids(options)
     users = _side_features(options, "users", sides.get("users"))
-    context = _context_features(options, interaction_columns)
+    context = _context_features(options, interactions)
     items = _side_features(options, "items", sides.get("items"))
     users, context, items = _with_own_names(options, users, context, items)
     if neighbours := neighbours_feature(options):
@@ -98,10 +111,13 @@ def _side_features(options: DataOptions, table: str, side: SideColumns | None) -
         return []
     if declared is not None:
         return declared_features(table, declared, columns=side.table.column_names)
-    role: Role = "user" if table == "users" else "item"
+    values = ((column, side.table[column].combine_chunks()) for column in side.names)
+    return _inferred(table, values, role="user" if table == "users" else "item")
+
+
+def _inferred(table: str, columns: Iterable[tuple[str, pa.Array]], *, role: Role) -> list[Feature]:
     found = []
-    for column in side.names:
-        values = side.table[column].combine_chunks()
+    for column, values in columns:
         feature = infer(_feature_name(column), values, role=role, raw_name=column)
         if isinstance(feature, LeftOut):
             LOGGER.info("%s: column `%s` is left out, %s", table, column, feature.reason)
@@ -111,28 +127,32 @@ def _side_features(options: DataOptions, table: str, side: SideColumns | None) -
     return found
 
 
-def _context_features(options: DataOptions, columns: Sequence[str]) -> list[Feature]:
+def _context_features(options: DataOptions, interactions: RawColumns) -> list[Feature]:
     declared = options.interactions.features
     named = options.interactions.columns
-    if declared is not None:
-        found = declared_features("interactions", declared, columns=columns)
+    if declared is not None and declared != INFER:
+        found = declared_features("interactions", declared, columns=interactions.names)
         _check_known_before(options, found)
         return found
     used = {named.user_id, named.item_id, named.timestamp, named.split, *_afterwards(options)}
-    unused = [name for name in columns if name not in used]
+    unused = [name for name in interactions.names if name not in used]
+    found = []
+    if named.timestamp is not None:
+        found = [
+            Feature("hour", "time", "context", column=TIMESTAMP, part="hour"),
+            Feature("weekday", "time", "context", column=TIMESTAMP, part="weekday"),
+        ]
+    if declared == INFER:
+        values = ((name, interactions.values(name)) for name in unused)
+        return [*found, *_inferred("interactions", values, role="context")]
     if unused:
         LOGGER.info(
             "interactions: columns not used: %s; where one is known before the event, declare it, for "
-            "example data.interactions.features.%s.kind=id",
+            "example data.interactions.features.%s.kind=id; where all are, data.interactions.features=infer",
             ", ".join(f"`{name}`" for name in unused),
             _feature_name(unused[0]),
         )
-    if named.timestamp is None:
-        return []
-    return [
-        Feature("hour", "time", "context", column=TIMESTAMP, part="hour"),
-        Feature("weekday", "time", "context", column=TIMESTAMP, part="weekday"),
-    ]
+    return found
 
 
 def _check_known_before(options: DataOptions, features: Sequence[Feature]) -> None:
@@ -179,7 +199,7 @@ def _with_own_names(
     """Gives inferred features a name of their own where another has it; of declared ones, refuses it."""
     taken = set(RESERVED)
     by_table = {"interactions": context, "users": users, "items": items}
-    is_declared = {table: getattr(options, table).features is not None for table in by_table}
+    is_declared = {table: getattr(options, table).features not in (None, INFER) for table in by_table}
     renamed: dict[str, list[Feature]] = {}
     for table in sorted(by_table, key=lambda table: not is_declared[table]):
         renamed[table] = []

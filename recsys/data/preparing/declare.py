@@ -95,8 +95,8 @@ def declared_ids(options: DataOptions) -> dict[str, Feature]:
     given = options.ids or {}
     columns = options.interactions.columns
     found = {
-        USER_ID: Feature(USER_ID, "id", "user", column=columns.user_id),
-        ITEM_ID: Feature(ITEM_ID, "id", "item", column=columns.item_id),
+        USER_ID: Feature(USER_ID, "id", "user", column=columns.user_id or USER_ID),
+        ITEM_ID: Feature(ITEM_ID, "id", "item", column=columns.item_id or ITEM_ID),
         HISTORY: Feature(HISTORY, "sequence", "user", column=HISTORY, table=ITEM_ID),
     }
     for name, settings in given.items():

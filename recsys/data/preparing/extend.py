@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from recsys.data.options import DataOptions, RawTables
+from recsys.data.options import INFER, DataOptions, RawTables
 from recsys.data.preparing.declare import with_features_file
 from recsys.data.preparing.vocabulary import Fitted
 from recsys.schema.features import Feature, FeatureSchema
@@ -32,7 +32,7 @@ def with_earlier_features(options: DataOptions, tables: RawTables) -> DataOption
     inferred = [
         table
         for table in ("interactions", "users", "items")
-        if getattr(options, table).features is None and getattr(tables, table) is not None
+        if getattr(options, table).features in (None, INFER) and getattr(tables, table) is not None
     ]
     return dataclasses.replace(options, **{table: getattr(earlier, table) for table in inferred})
 

@@ -31,6 +31,8 @@ LOGGER = logging.getLogger(__name__)
 RAW_TIMESTAMP = RAW_PREFIX + TIMESTAMP
 # What a predefined split's column says, as text.
 SPLIT_NAME = "_split_name"
+# What all rows are about where no column says it.
+_ONLY_ITEM = ibis.literal(1).cast("int64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +76,8 @@ def read_interactions(
     facts = text_facts(engine, rows, [*context_columns, *([columns.timestamp] if columns.timestamp else [])])
     time = time_reading(engine, rows, columns.timestamp, facts) if columns.timestamp else None
     typed: dict[str, ibis.Value] = {
-        USER_ID: read_id(rows[columns.user_id], id_types[USER_ID]),
-        ITEM_ID: read_id(rows[columns.item_id], id_types[ITEM_ID]),
+        USER_ID: read_id(rows[columns.user_id], id_types[USER_ID]) if columns.user_id else rows[SEQUENCE],
+        ITEM_ID: read_id(rows[columns.item_id], id_types[ITEM_ID]) if columns.item_id else _ONLY_ITEM,
         TIMESTAMP: time.read(rows[columns.timestamp]) if time else rows[SEQUENCE],
         LABEL: read_number(rows[options.label.column]) if options.label.column else ibis.literal(1.0),
         SEQUENCE: rows[SEQUENCE],

@@ -104,8 +104,10 @@ def _events_on_disk(engine: DuckDBEngine, written: Written, split: int) -> ibis.
     rows = engine.read_parquet(sorted((written.folder / SPLIT_NAMES[split]).glob("*.parquet")))
     if split != TRAIN:
         return rows.select(*_KEY)
-    # Train files hold rows of users and items, not ids.
+    # Train files hold rows of users and items, not ids, but where each row is a user of its own.
     for row, name, file in ((USER_ROW, USER_ID, "users"), (ITEM_ROW, ITEM_ID, "items")):
+        if name in rows.columns:
+            continue
         ids = engine.read_parquet([written.folder / f"{file}.parquet"]).select(row, name).filter(_[row] > 0)
         rows = rows.join(ids, row)
     return rows.select(*_KEY)
@@ -250,6 +252,8 @@ def _recount(engine: DuckDBEngine, train: ibis.Table, entities: Entities, *, row
     for name, source in ((NUM_INTERACTIONS, "rows"), (NUM_POSITIVES, "positives")):
         recounted = np.zeros(table.num_rows, np.int64)
         recounted[counts[row].to_numpy()] = counts[source].to_numpy()
+        if entities.name in train.columns:  # each row is of its own, and the unknown one has no events
+            recounted[0] = 0
         table = table.set_column(
             table.column_names.index(name), table.schema.field(name), pa.array(recounted)
         )

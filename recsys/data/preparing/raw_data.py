@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from recsys.data.options import DataOptions, RawTables
+from recsys.data.options import INFER, DataOptions, FeatureDeclarations, RawTables
 from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.read_tables import RawTable, read_table
 from recsys.data.preparing.readings import ValueType, id_type
-from recsys.schema.tables import ITEM_ID, USER_ID
+from recsys.schema.tables import ITEM_ID, TIMESTAMP, USER_ID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +36,9 @@ def open_raw(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, s
     Raises:
         ValueError: a file or a column is missing, or the interactions have no rows.
     """
-    columns = options.interactions.columns
-    declared = (options.interactions.features or {}).items()
-    features = [str(settings.get("column", name)) for name, settings in declared]
+    columns, declared = options.interactions.columns, options.interactions.features
     required = _required(options)
+    wanted = None if declared == INFER else [*required, *_declared_columns(declared)]
     interactions = read_table(
         engine,
         tables.interactions,
@@ -47,15 +46,15 @@ def open_raw(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, s
         key="data.interactions",
         scratch=scratch,
         delimiter=options.interactions.delimiter,
-        wanted=[*required, *features],
+        wanted=wanted,
     )
     if not interactions.total_rows:
         raise ValueError(
             f"`data.interactions`: expected interactions in `{tables.interactions}`, found no rows"
         )
     id_columns = {
-        USER_ID: options.users.id_column or columns.user_id,
-        ITEM_ID: options.items.id_column or columns.item_id,
+        USER_ID: options.users.id_column or columns.user_id or USER_ID,
+        ITEM_ID: options.items.id_column or columns.item_id or ITEM_ID,
     }
     sides: dict[str, RawTable | None] = {}
     for name, table, path, side in (
@@ -82,9 +81,8 @@ def open_raw(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, s
 def _required(options: DataOptions) -> dict[str, str]:
     """Columns that the interactions must have, and the config key that names each."""
     columns = options.interactions.columns
-    found = {getattr(columns, name): f"data.interactions.columns.{name}" for name in (USER_ID, ITEM_ID)}
-    if columns.timestamp:
-        found[columns.timestamp] = "data.interactions.columns.timestamp"
+    named = [(name, getattr(columns, name)) for name in (USER_ID, ITEM_ID, TIMESTAMP)]
+    found = {column: f"data.interactions.columns.{name}" for name, column in named if column}
     if options.split == "predefined":
         found[str(columns.split)] = "data.interactions.columns.split"
     if options.label.column:
@@ -94,10 +92,16 @@ def _required(options: DataOptions) -> dict[str, str]:
     return found
 
 
+def _declared_columns(declared: FeatureDeclarations | None) -> list[str]:
+    return [str(settings.get("column", name)) for name, settings in (declared or {}).items()]
+
+
 def _id_type(
-    engine: DuckDBEngine, interactions: RawTable, column: str, side: RawTable | None, side_column: str
+    engine: DuckDBEngine, interactions: RawTable, column: str | None, side: RawTable | None, side_column: str
 ) -> ValueType:
     """Text that looks like integers is text all the same when the users' or items' table says so."""
+    if column is None:
+        return "integer"  # numbers of rows
     found = id_type(engine, interactions.rows, column)
     is_text = interactions.rows[column].type().is_string()
     if found == "integer" and is_text and side is not None:

@@ -52,7 +52,13 @@ _FIXED = {
 
 
 def write_split(
-    engine: DuckDBEngine, rows: Path, folder: Path, *, split: int, features: Sequence[Feature]
+    engine: DuckDBEngine,
+    rows: Path,
+    folder: Path,
+    *,
+    split: int,
+    features: Sequence[Feature],
+    has_users: bool = True,
 ) -> None:
     """Writes the rows of a split, in the order of time, user id and item id, to `folder/part-*.parquet`.
 
@@ -63,11 +69,14 @@ def write_split(
         folder: made here.
         split: its number.
         features: fitted features of events.
+        has_users: false where each row is a user of its own, so that its user row says nothing and train
+            keeps `user_id` too.
     """
     table = engine.read_parquet([rows])
     raw_columns = [name for name in table.columns if name.startswith(RAW_PREFIX)]
     labels = [name for name in table.columns if name.startswith(LABEL_PREFIX)]
-    kept = () if split == TRAIN else (USER_ID, ITEM_ID, *raw_columns)
+    of_train = () if has_users else (USER_ID,)
+    kept = of_train if split == TRAIN else (USER_ID, ITEM_ID, *raw_columns)
     types = table.schema().to_pyarrow()
     written = {feature.name: arrow_type(feature) for feature in features}
     schema = pa.schema(
