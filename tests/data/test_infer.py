@@ -39,6 +39,19 @@ def test_many_integers_are_numbers():
     assert inferred(prices[:50], "price") == {"kind": "id"}
 
 
+def test_counts_are_numbers_on_a_logarithm():
+    # Few clicks are common and each number of them occurs; some rows have hundreds.
+    clicks = [n * n // 100 for n in range(200)] * 5 + [900, 1700, 4000]
+    assert inferred(clicks, "clicks") == {"kind": "numeric", "transform": "log"}
+    # None at all stands aside: most have it.
+    assert inferred([0] * 2000 + clicks, "clicks") == {"kind": "numeric", "transform": "log"}
+    # Without the tail these are values like ages, with gaps they are codes, and a code for none is one more.
+    assert inferred([n % 70 for n in range(900)]) == {"kind": "id"}
+    codes = [37 * (n % 60) for n in range(900)] + [90_000] * 9
+    assert inferred(codes) == {"kind": "id"}
+    assert inferred([-1] * 900 + [100_000 + n % 60 for n in range(900)]) == {"kind": "id"}
+
+
 def test_codes_stay_ids_however_many():
     codes = [1000 + 37 * (n // 3) for n in range(300)]
     assert inferred(codes, "brand_id") == {"kind": "id"}

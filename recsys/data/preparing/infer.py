@@ -7,7 +7,8 @@ The rules, first match wins. They look at values, and at names only where values
 | empty, or (20 rows and more) the same everywhere, or row numbers | left out |
 | lists of integers or strings | multi_id |
 | booleans | id |
-| integers | id; but numeric in 20 quantile buckets where there are more than 50 distinct values and fewer than 5 rows a value (prices in cents, view counts), unless the name says that they are codes |
+| integers that count (more than 50 distinct values, the lower ones without gaps, the largest ten times their middle) | numeric, log |
+| other integers | id; but numeric in 20 quantile buckets where there are more than 50 distinct values and fewer than 5 rows a value (prices in cents, view counts), unless the name says that they are codes |
 | floats | numeric, standardised; log where none is negative and the largest is 100 times the median |
 | dates, and text that begins with an ISO date | id, of the year |
 | text with `|`, `;` or `,` between pieces that repeat | multi_id |
@@ -36,6 +37,8 @@ MAX_CATEGORIES = 50
 MIN_ROWS_A_CATEGORY = 5
 TEXT_BUCKETS = 5000
 _LOG_RATIO = 100
+_COUNT_RATIO = 10
+_COUNT_DENSITY = 0.5
 _ALL_DIFFER = 0.98
 # Share of the values that hold the delimiter, and how often a piece occurs on average.
 _DELIMITERS = {"|": (0.1, 1.2), ";": (0.25, 1.5), ",": (0.4, 2.0)}
@@ -122,9 +125,24 @@ def _integers(name: str, known: pa.Array) -> dict[str, Any] | str:
         if len(known) >= MIN_ROWS and num_distinct >= _ALL_DIFFER * len(known):
             return "every value differs"
         return {"kind": "id"}
+    if num_distinct > MAX_CATEGORIES and _are_counts(known):
+        return {"kind": "numeric", "transform": "log"}
     if num_distinct > MAX_CATEGORIES and num_distinct * MIN_ROWS_A_CATEGORY > len(known):
         return {"kind": "numeric", "transform": "bucketise", "num_buckets": 20}
     return {"kind": "id"}
+
+
+def _are_counts(known: pa.Array) -> bool:
+    """Whether integers count something (clicks, votes) and are no codes: dense below, a long tail above.
+
+    The least value is left aside, for it often stands for none.
+    """
+    lowest = pc.min(known).as_py()
+    above = known.filter(pc.greater(known, lowest))
+    middle = _middle(above)
+    lower = pc.count_distinct(above.filter(pc.less_equal(above, middle))).as_py()
+    has_tail = pc.max(above).as_py() > _COUNT_RATIO * max(middle, 1.0)
+    return bool(has_tail and lower >= _COUNT_DENSITY * (middle - lowest))
 
 
 def _floats(known: pa.Array) -> dict[str, Any]:
