@@ -186,7 +186,10 @@ class DataOptions:
         split_fractions: train, validation, test; of time (global_time), rows, items or users.
         split_boundaries: of a split by global time, the two instants at which validation and test begin, in
             the raw column's unit or as ISO text, in place of quantiles.
-        split_seed: draws of the random and cold splits.
+        split_seed: draws of the random and cold splits, and of `validation_from_train`.
+        validation_from_train: what validation is where a predefined split has none: `random` draws as many of
+            train's rows as `split_fractions` has it, `last` takes each user's last positive of several; null
+            takes none, so that nothing tells when to stop.
         until: an instant, like those of `split_boundaries`; interactions from then on are left out, as if the
             data had been taken then.
         extends: an earlier prepared dataset: its vocabularies keep their rows and new values come after them,
@@ -229,6 +232,7 @@ class DataOptions:
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_boundaries: tuple[Any, Any] | None = None
     split_seed: int = 0
+    validation_from_train: Literal["random", "last"] | None = None
     until: int | float | str | None = None
     extends: str | None = None
     max_rejected_share: float = 0.01
@@ -265,6 +269,7 @@ PREPARE_FIELDS = (
     "split_fractions",
     "split_boundaries",
     "split_seed",
+    "validation_from_train",
     "until",
     "extends",
     "max_rejected_share",

@@ -177,6 +177,48 @@ def test_predefined_that_trains_on_a_users_future_is_marked_as_leaking(tmp_path)
     assert "5 of 5 test events have a later train event of their own user" in detail
 
 
+def test_predefined_without_validation_says_what_that_means(tmp_path, caplog):
+    rows = {**TEN, "part": ["train"] * 8 + ["test"] * 2}
+    station = prepared(tmp_path, rows, split="predefined", columns={"split": "part"})
+    assert instants(station, "train") == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert "no row says validation, so that nothing tells when to stop" in caplog.text
+
+
+def test_validation_may_be_each_users_last_positive_of_train(tmp_path):
+    rows = {**TEN, "part": ["train"] * 8 + ["test"] * 2, "stars": [5, 5, 5, 5, 5, 5, 1, 5, 5, 5]}
+    rows["user_id"] = ["a", "b", "a", "b", "a", "b", "a", "c", "a", "b"]
+    changes = {"split": "predefined", "columns": {"split": "part"}, "label": STARS}
+    station = prepared(tmp_path, rows, validation_from_train="last", **changes)
+    # The event at 7 is no positive, and c has nothing else to be known by.
+    assert instants(station, "validation") == [5, 6]
+    assert instants(station, "train") == [1, 2, 3, 4, 7, 8]
+    assert instants(station, "test") == [9, 10]
+
+
+@pytest.mark.parametrize("has_time", [True, False])
+def test_validation_may_be_drawn_from_train(tmp_path, has_time):
+    rows = {"user_id": [f"u{n % 20}" for n in range(500)], "item_id": list(range(500))}
+    rows |= {"timestamp": list(range(500)), "part": ["test"] * 100 + ["train"] * 400}
+    columns = {"split": "part", "timestamp": "timestamp" if has_time else None}
+    changes = {"split": "predefined", "columns": columns, "split_fractions": (0.6, 0.2, 0.2)}
+    station = prepared(tmp_path, rows, validation_from_train="random", **changes)
+    parts = {
+        name: [event[1] for event in events_of(station, name)] for name in ("train", "validation", "test")
+    }
+    assert sorted(parts["test"]) == list(range(100))
+    assert len(parts["validation"]) == 100
+    assert sorted(parts["train"] + parts["validation"]) == list(range(100, 500))
+    again = prepared(tmp_path / "again", rows, validation_from_train="random", split_seed=1, **changes)
+    assert [event[1] for event in events_of(again, "validation")] != parts["validation"]
+
+
+def test_given_validation_is_left_as_it_is(tmp_path):
+    rows = {**TEN, "part": ["train"] * 7 + ["validation"] + ["test"] * 2}
+    changes = {"split": "predefined", "columns": {"split": "part"}}
+    station = prepared(tmp_path, rows, validation_from_train="last", **changes)
+    assert instants(station, "validation") == [8]
+
+
 def test_predefined_names_the_values_that_it_does_not_know(tmp_path):
     rows = {**TEN, "part": ["train"] * 7 + ["holdout", "holdout", None]}
     with pytest.raises(

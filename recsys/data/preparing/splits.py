@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,11 @@ from recsys.data.options import DataOptions
 from recsys.data.preparing.engines import DuckDBEngine, draw
 from recsys.data.preparing.interactions import SPLIT_NAME
 from recsys.data.preparing.quantiles import quantile
+from recsys.data.preparing.read_tables import SEQUENCE
 from recsys.data.preparing.readings import TimeReading
 from recsys.schema.tables import ITEM_ID, POSITIVE, TIMESTAMP, USER_ID
+
+LOGGER = logging.getLogger(__name__)
 
 SPLIT = "split"
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -65,12 +69,16 @@ def split_events(
     if kind == "leave_last_out":
         return Divided(_leave_last_out(engine, events))
     if kind == "predefined":
-        return Divided(_predefined(engine, events, str(options.interactions.columns.split)))
+        given = _predefined(engine, events, str(options.interactions.columns.split))
+        return Divided(_with_validation(engine, given, options, key=_row_key(time)))
     if kind == "random":
-        # Where row numbers stand in for time, they must not decide; what is repeated then stays together.
-        key = [USER_ID, ITEM_ID, TIMESTAMP] if time else [USER_ID, ITEM_ID]
-        return Divided(_drawn(engine, events, key, options))
+        return Divided(_drawn(engine, events, _row_key(time), options))
     return Divided(_drawn(engine, events, [ITEM_ID if kind == "cold_item" else USER_ID], options))
+
+
+def _row_key(time: TimeReading | None) -> list[str]:
+    """What a row is drawn by: where its number stands in for time, that must not decide."""
+    return [USER_ID, ITEM_ID, TIMESTAMP] if time else [USER_ID, ITEM_ID]
 
 
 def _at_instants(events: ibis.Table, instants: tuple[int, int]) -> Divided:
@@ -138,10 +146,7 @@ def _drawn(engine: DuckDBEngine, events: ibis.Table, key: list[str], options: Da
 
     What is drawn depends on no other row and not on the order of rows.
     """
-    joined_key = ibis.literal(str(options.split_seed))
-    for name in key:
-        joined_key = joined_key + "\x1f" + events[name].cast("string")
-    with_draw = engine.keep(events.mutate(_draw=draw(joined_key)))
+    with_draw = engine.keep(events.mutate(_draw=draw(_joined(events, key, options))))
     draws = with_draw.select("_draw") if len(key) > 1 else with_draw.select("_draw").distinct()
     train, validation, _test = options.split_fractions
     # Test lies lowest, so that another share of validation moves no row into or out of test.
@@ -150,6 +155,51 @@ def _drawn(engine: DuckDBEngine, events: ibis.Table, key: list[str], options: Da
     )
     split = ibis.cases((_._draw < first, TEST), (_._draw < second, VALIDATION), else_=TRAIN)
     return engine.keep(with_draw.mutate(**{SPLIT: split.cast("int8")}).drop("_draw"))
+
+
+def _joined(events: ibis.Table, key: Sequence[str], options: DataOptions) -> ibis.Value:
+    """The text that a row's draw is the hash of."""
+    joined = ibis.literal(str(options.split_seed))
+    for name in key:
+        joined = joined + "\x1f" + events[name].cast("string")
+    return joined
+
+
+def _with_validation(
+    engine: DuckDBEngine, events: ibis.Table, options: DataOptions, *, key: list[str]
+) -> ibis.Table:
+    """A predefined split, with some of train as validation where it has none and the options say so."""
+    by_split = engine.collect(events.group_by(SPLIT).aggregate(rows=_.count()))
+    if VALIDATION in by_split[SPLIT].to_pylist():
+        return events
+    kind = options.validation_from_train
+    if kind is None:
+        LOGGER.warning(
+            "no row says validation, so that nothing tells when to stop training or which settings are "
+            "better; `data.validation_from_train=random` draws some of train, `last` takes each user's last "
+            "positive"
+        )
+        return events
+    if kind == "random":
+        train, validation, _test = options.split_fractions
+        drawn = engine.keep(events.mutate(_draw=draw(_joined(events, key, options))))
+        of_train = drawn.filter(_[SPLIT] == TRAIN).select("_draw")
+        chosen = drawn._draw < quantile(engine, of_train._draw, validation / (train + validation))
+        marked = drawn.mutate(_is_chosen=chosen).drop("_draw")
+    else:
+        own = events.filter((_[SPLIT] == TRAIN) & _[POSITIVE])
+        from_last = ibis.window(group_by=USER_ID, order_by=[ibis.desc(TIMESTAMP), ibis.desc(ITEM_ID)])
+        places = own.select(
+            SEQUENCE,
+            _place=ibis.row_number().over(from_last),
+            _count=_.count().over(ibis.window(group_by=USER_ID)),
+        )
+        last = engine.keep(places.filter((_._place == 0) & (_._count > 1)).select(_last=SEQUENCE))
+        joined = events.left_join(last, events[SEQUENCE] == last._last)
+        marked = joined.mutate(_is_chosen=_._last.notnull()).drop("_last")
+    split = ibis.ifelse((_[SPLIT] == TRAIN) & _._is_chosen, VALIDATION, _[SPLIT]).cast("int8")
+    LOGGER.info("no row says validation: `data.validation_from_train=%s` takes some of train", kind)
+    return engine.keep(marked.mutate(**{SPLIT: split}).drop("_is_chosen"))
 
 
 def _predefined(engine: DuckDBEngine, events: ibis.Table, column: str) -> ibis.Table:
