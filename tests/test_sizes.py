@@ -46,16 +46,16 @@ def sizes(model, name):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("a thousand clicks", (32, 0.3, 20, 200, 10)),
-        ("movielens_100k", (64, 0.3, 130, 151, 10)),
-        ("amazon beauty", (64, 0.3, 20, 62, 6)),
-        ("movielens_1m", (64, 0.3, 200, 20, 5)),
-        ("a shop", (16, 0.3, 60, 20, 5)),
+        ("a thousand clicks", (32, 1, 0.3, 20, 200, 10)),
+        ("movielens_100k", (64, 2, 0.3, 130, 200, 10)),
+        ("amazon beauty", (64, 1, 0.3, 20, 123, 6)),
+        ("movielens_1m", (64, 2, 0.3, 200, 20, 5)),
+        ("a shop", (16, 1, 0.3, 60, 20, 5)),
     ],
 )
 def test_sequence_model_grows_with_what_is_known(name, expected):
     found = sizes("recsys.models.sequence_two_tower.SequenceTwoTower", name)
-    keys = ("model.embedding_dim", "model.dropout", "data.history_length", *_LASTING)
+    keys = ("model.embedding_dim", "model.num_blocks", "model.dropout", "data.history_length", *_LASTING)
     assert tuple(found[key] for key in keys) == expected
     assert found["model.max_length"] == found["data.history_length"]
 

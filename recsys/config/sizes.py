@@ -62,6 +62,13 @@ def sequence_dropout(facts: DataFacts) -> Size:
     return Size(value, f"half of the users have {median:g} positives or more")
 
 
+def sequence_blocks(facts: DataFacts) -> Size:
+    """One block for short histories, which learns them sooner and better; 2 from a median of 20 on."""
+    median = facts.median_history
+    value = 1 if median < 20 else 2
+    return Size(value, f"half of the users have {median:g} positives or more")
+
+
 def history_length(facts: DataFacts) -> Size:
     """What nine users in ten fit into, in tens, from 20 to 200: time and memory grow with it."""
     value = min(max(10 * math.ceil(facts.long_history / 10), 20), 200)
@@ -76,16 +83,16 @@ def ranking_history_length(facts: DataFacts) -> Size:
 
 
 def max_epochs(facts: DataFacts) -> Size:
-    """As many as show 8 million positives, from 20 to 200; patience ends most trainings earlier."""
-    value = min(max(math.ceil(8_000_000 / max(facts.num_positives, 1)), 20), 200)
+    """As many as show 16 million positives, from 20 to 200; patience ends most trainings earlier."""
+    value = min(max(math.ceil(16_000_000 / max(facts.num_positives, 1)), 20), 200)
     return Size(value, f"{facts.num_positives:,} positives")
 
 
 def patience(facts: DataFacts) -> Size:
-    """A tenth of the epochs, from 5 to 10: sparse data teaches popularity alone for some epochs."""
+    """A twentieth of the epochs, from 5 to 10: sparse data teaches popularity alone for some epochs."""
     epochs = max_epochs(facts).value
     assert isinstance(epochs, int)
-    return Size(min(max(epochs // 10, 5), 10), f"a tenth of {epochs} epochs")
+    return Size(min(max(epochs // 20, 5), 10), f"a twentieth of {epochs} epochs")
 
 
 _LASTING: Mapping[str, Rule] = {"trainer.max_epochs": max_epochs, "trainer.patience": patience}
@@ -110,6 +117,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "SequenceTwoTower": {
         "model.embedding_dim": embedding_dim,
         "model.dropout": sequence_dropout,
+        "model.num_blocks": sequence_blocks,
         "model.max_length": history_length,
         "data.history_length": history_length,
         **_LASTING,
