@@ -62,12 +62,12 @@ def test_without_timestamps_nothing_is_claimed_of_time(tmp_path):
 def test_an_event_in_two_splits_is_caught(tmp_path, monkeypatch):
     kept = []
 
-    def write_split(engine, rows, folder, *, split, features):
+    def write_split(engine, rows, folder, *, split, **others):
         if split == VALIDATION:
             kept.append(rows.read_bytes())
         if split == TEST:
             rows.write_bytes(kept[0])
-        original(engine, rows, folder, split=split, features=features)
+        original(engine, rows, folder, split=split, **others)
 
     original = build.write_split
     monkeypatch.setattr(build, "write_split", write_split)
@@ -132,9 +132,9 @@ def test_a_history_that_is_cut_short_is_caught(tmp_path, monkeypatch):
 def test_counts_of_other_splits_are_caught(tmp_path, monkeypatch):
     original = build.read_entities
 
-    def read_entities(engine, events, side, *, name):
+    def read_entities(engine, events, side, **others):
         everything = events.mutate(**{SPLIT: (events[SPLIT] * 0).cast("int8")})
-        return original(engine, everything, side, name=name)
+        return original(engine, everything, side, **others)
 
     monkeypatch.setattr(build, "read_entities", read_entities)
     with pytest.raises(
