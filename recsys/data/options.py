@@ -188,8 +188,8 @@ class DataOptions:
             the raw column's unit or as ISO text, in place of quantiles.
         split_seed: draws of the random and cold splits, and of `validation_from_train`.
         validation_from_train: what validation is where a predefined split has none: `random` draws as many of
-            train's rows as `split_fractions` has it, `last` takes each user's last positive of several; null
-            takes none, so that nothing tells when to stop.
+            train's rows as `split_fractions` has it, `last` takes each user's last positive of several
+            and what follows it; null takes none, so that nothing tells when to stop.
         until: an instant, like those of `split_boundaries`; interactions from then on are left out, as if the
             data had been taken then.
         extends: an earlier prepared dataset: its vocabularies keep their rows and new values come after them,

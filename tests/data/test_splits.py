@@ -189,9 +189,9 @@ def test_validation_may_be_each_users_last_positive_of_train(tmp_path):
     rows["user_id"] = ["a", "b", "a", "b", "a", "b", "a", "c", "a", "b"]
     changes = {"split": "predefined", "columns": {"split": "part"}, "label": STARS}
     station = prepared(tmp_path, rows, validation_from_train="last", **changes)
-    # The event at 7 is no positive, and c has nothing else to be known by.
-    assert instants(station, "validation") == [5, 6]
-    assert instants(station, "train") == [1, 2, 3, 4, 7, 8]
+    # The event at 7 is no positive and follows a's last one; c has nothing else to be known by.
+    assert instants(station, "validation") == [5, 6, 7]
+    assert instants(station, "train") == [1, 2, 3, 4, 8]
     assert instants(station, "test") == [9, 10]
 
 

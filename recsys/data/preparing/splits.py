@@ -14,7 +14,6 @@ from recsys.data.options import DataOptions
 from recsys.data.preparing.engines import DuckDBEngine, draw
 from recsys.data.preparing.interactions import SPLIT_NAME
 from recsys.data.preparing.quantiles import quantile
-from recsys.data.preparing.read_tables import SEQUENCE
 from recsys.data.preparing.readings import TimeReading
 from recsys.schema.tables import ITEM_ID, POSITIVE, TIMESTAMP, USER_ID
 
@@ -112,33 +111,46 @@ def _given_instants(given: Sequence[Any], time: TimeReading | None) -> tuple[int
 
 def _leave_last_out(engine: DuckDBEngine, events: ibis.Table) -> ibis.Table:
     """Each user's last positive and what follows is test, the one before it validation; ties by item id."""
+    marked = _since_last(engine, events, events.filter(_[POSITIVE]), num_places=2)
+    split = ibis.cases((_._since_0, TEST), (_._since_1, VALIDATION), else_=TRAIN)
+    return engine.keep(marked.mutate(**{SPLIT: split.cast("int8")}).select(*events.columns, SPLIT))
+
+
+def _since_last(
+    engine: DuckDBEngine, events: ibis.Table, positives: ibis.Table, *, num_places: int
+) -> ibis.Table:
+    """The events with `_since_<place>`: whether each is its user's last positive, or stands behind it.
+
+    Place 0 is the last of `positives`, 1 the one before; false for users who have not more than
+    `num_places`. Ties are broken by item id.
+    """
     from_last = ibis.window(group_by=USER_ID, order_by=[ibis.desc(TIMESTAMP), ibis.desc(ITEM_ID)])
-    positives = events.filter(_[POSITIVE]).select(
+    placed = positives.select(
         USER_ID,
         ITEM_ID,
         TIMESTAMP,
         _place=ibis.row_number().over(from_last),
         _count=_.count().over(ibis.window(group_by=USER_ID)),
     )
-    last_two = positives.filter((_._place < 2) & (_._count >= 3))
+    last = placed.filter((_._place < num_places) & (_._count > num_places))
     turns = engine.keep(
-        last_two.group_by(USER_ID).aggregate(
+        last.group_by(USER_ID).aggregate(
             **{
-                f"_{column}_{place}": last_two[column].max(where=last_two._place == place)
+                f"_{column}_{place}": last[column].max(where=last._place == place)
                 for column in (TIMESTAMP, ITEM_ID)
-                for place in (0, 1)
+                for place in range(num_places)
             }
         )
     )
+    joined = events.left_join(turns, USER_ID)
 
     def since(place: int) -> ibis.Value:
         later = joined[TIMESTAMP] > joined[f"_timestamp_{place}"]
         same = joined[TIMESTAMP] == joined[f"_timestamp_{place}"]
         return (later | (same & (joined[ITEM_ID] >= joined[f"_item_id_{place}"]))).fill_null(False)
 
-    joined = events.left_join(turns, USER_ID)
-    split = ibis.cases((since(0), TEST), (since(1), VALIDATION), else_=TRAIN)
-    return engine.keep(joined.mutate(**{SPLIT: split.cast("int8")}).select(*events.columns, SPLIT))
+    found = {f"_since_{place}": since(place) for place in range(num_places)}
+    return joined.select(*events.columns, **found)
 
 
 def _drawn(engine: DuckDBEngine, events: ibis.Table, key: list[str], options: DataOptions) -> ibis.Table:
@@ -182,24 +194,16 @@ def _with_validation(
         return events
     if kind == "random":
         train, validation, _test = options.split_fractions
-        drawn = engine.keep(events.mutate(_draw=draw(_joined(events, key, options))))
-        of_train = drawn.filter(_[SPLIT] == TRAIN).select("_draw")
-        chosen = drawn._draw < quantile(engine, of_train._draw, validation / (train + validation))
-        marked = drawn.mutate(_is_chosen=chosen).drop("_draw")
+        marked = engine.keep(events.mutate(_draw=draw(_joined(events, key, options))))
+        draws = marked.filter(_[SPLIT] == TRAIN)._draw
+        is_chosen = _._draw < quantile(engine, draws, validation / (train + validation))
     else:
-        own = events.filter((_[SPLIT] == TRAIN) & _[POSITIVE])
-        from_last = ibis.window(group_by=USER_ID, order_by=[ibis.desc(TIMESTAMP), ibis.desc(ITEM_ID)])
-        places = own.select(
-            SEQUENCE,
-            _place=ibis.row_number().over(from_last),
-            _count=_.count().over(ibis.window(group_by=USER_ID)),
-        )
-        last = engine.keep(places.filter((_._place == 0) & (_._count > 1)).select(_last=SEQUENCE))
-        joined = events.left_join(last, events[SEQUENCE] == last._last)
-        marked = joined.mutate(_is_chosen=_._last.notnull()).drop("_last")
-    split = ibis.ifelse((_[SPLIT] == TRAIN) & _._is_chosen, VALIDATION, _[SPLIT]).cast("int8")
+        positives = events.filter((_[SPLIT] == TRAIN) & _[POSITIVE])
+        marked = _since_last(engine, events, positives, num_places=1)
+        is_chosen = _._since_0
     LOGGER.info("no row says validation: `data.validation_from_train=%s` takes some of train", kind)
-    return engine.keep(marked.mutate(**{SPLIT: split}).drop("_is_chosen"))
+    split = ibis.ifelse((_[SPLIT] == TRAIN) & is_chosen, VALIDATION, _[SPLIT]).cast("int8")
+    return engine.keep(marked.mutate(**{SPLIT: split}).select(*events.columns))
 
 
 def _predefined(engine: DuckDBEngine, events: ibis.Table, column: str) -> ibis.Table:
