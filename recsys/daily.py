@@ -28,6 +28,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from recsys.config.runs import progress
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, write_json
 
 LOOP = "recsys_daily"
@@ -64,14 +65,14 @@ class DailyOptions:
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
-            raise ValueError(f"`daily.num_steps` must be at least 1, got {self.num_steps}")
+            raise InputError(f"`daily.num_steps` must be at least 1, got {self.num_steps}")
         for key in ("step_days", "validation_days"):
             if not getattr(self, key) > 0:
-                raise ValueError(f"`daily.{key}` must be above 0, got {getattr(self, key)}")
+                raise InputError(f"`daily.{key}` must be above 0, got {getattr(self, key)}")
         try:
             datetime.fromisoformat(self.first)
         except ValueError as error:
-            raise ValueError(f"`daily.first` must be an ISO instant, got `{self.first}`") from error
+            raise InputError(f"`daily.first` must be an ISO instant, got `{self.first}`") from error
 
     @property
     def steps(self) -> list[Step]:
@@ -194,7 +195,7 @@ class DailySweeper(Sweeper):
         if not (folder / MANIFEST).is_file():
             path = folder / "trial.json"
             said = json.loads(path.read_text()).get("error") if path.is_file() else "it left nothing"
-            raise ValueError(
+            raise InputError(
                 f"step {step.number} ({arm}) failed: {said}; mend it and give the command again with "
                 f"`run_dir={self.folder}`: steps that are done are not run again"
             )
@@ -211,7 +212,7 @@ class DailySweeper(Sweeper):
             before = json.loads(path.read_text())
             changed = [key for key in settings if settings[key] != before.get(key)]
             if changed:
-                raise ValueError(
+                raise InputError(
                     f"`{self.folder}` holds a loop with other settings of "
                     f"{', '.join(f'`{key}`' for key in changed)}; give them as they were, or another folder"
                 )

@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from recsys.schema.errors import InputError
+
 Floats = NDArray[np.float64]
 
 
@@ -85,7 +87,7 @@ def ratio_estimate(numerator_U: NDArray[Any], denominator_U: NDArray[Any], *, sc
     """
     total = float(denominator_U.sum())
     if not total > 0:
-        raise ValueError(
+        raise InputError(
             f"expected units whose denominators add up to more than 0, found {total:g} over "
             f"{len(denominator_U)} units; there is nothing to estimate from"
         )

@@ -19,6 +19,7 @@ import numpy as np
 
 from recsys.bandits.estimates import Estimate, Floats, ratio_estimate
 from recsys.bandits.feedback import LoggedFeedback
+from recsys.schema.errors import InputError
 
 # Propensities that differ by less are the same number, written with six digits.
 _SAME = 1e-4
@@ -38,7 +39,7 @@ def importance_weights(feedback: LoggedFeedback, probabilities_N: Floats) -> Flo
     """
     bad = np.flatnonzero(~((probabilities_N >= 0) & (probabilities_N <= 1 + 1e-9)))
     if len(bad):
-        raise ValueError(
+        raise InputError(
             f"the target's probabilities must lie in [0, 1], found {probabilities_N[bad[0]]:g} for row "
             f"{bad[0] + 1} of {feedback.source} ({len(bad)} of {len(probabilities_N)} rows); give one for "
             "every row, 0 for what the target would not show"
@@ -82,7 +83,7 @@ def check_overlap(feedback: LoggedFeedback, weights_N: Floats, *, max_unsupporte
     mass = matched_mass(feedback, weights_N)
     low, high = mass.interval(_SURE) or (mass.value, mass.value)
     if not mass.value > 0 or high < 1 - max_unsupported:
-        raise ValueError(
+        raise InputError(
             f"the target policy and {feedback.source} do not overlap: what the log could have shown carries "
             f"{mass.value:.1%} of the target's probability ({_SURE:.1%} interval {low:.1%} to {high:.1%}), "
             f"expected at least {1 - max_unsupported:.1%}; log a policy that gives some probability to all "
@@ -117,7 +118,7 @@ def replay(feedback: LoggedFeedback, probabilities_N: Floats) -> Estimate:
     """
     if not is_uniform(feedback):
         lowest, highest = feedback.propensities_N.min(), feedback.propensities_N.max()
-        raise ValueError(
+        raise InputError(
             f"replay needs a log that chose uniformly, found propensities from {lowest:g} to {highest:g} in "
             f"{feedback.source}; use another estimator"
         )
@@ -226,7 +227,7 @@ def doubly_robust(
 def _self_normalised(feedback: LoggedFeedback, weights_N: Floats) -> Estimate:
     looks_N = feedback.looks
     if not weights_N.any():
-        raise ValueError(
+        raise InputError(
             f"the target policy shows nothing that {feedback.source} has shown: every weight is zero; "
             "check that both name items and requests alike"
         )

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.bandits.estimates import Floats
+from recsys.schema.errors import InputError
 from recsys.schema.tables import POSITION, PROPENSITY, REWARD
 
 Codes = NDArray[np.int64]
@@ -55,7 +56,7 @@ class LoggedFeedback:
 
     def __post_init__(self) -> None:
         if not len(self.rewards_N):
-            raise ValueError(f"expected logged rows in {self.source}, found none; give a log with rows")
+            raise InputError(f"expected logged rows in {self.source}, found none; give a log with rows")
         advice = "log what came of every shown item, 0 where nothing did"
         self._check(
             REWARD, self.rewards_N, good_N=np.isfinite(self.rewards_N), expected="a number", advice=advice
@@ -81,7 +82,7 @@ class LoggedFeedback:
         if len(bad):
             value = values_N[bad[0]]
             found = "none" if np.isnan(value) else f"{value:g}"
-            raise ValueError(
+            raise InputError(
                 f"`{column}` of {self.source}: expected {expected}, found {found} in row {bad[0] + 1} "
                 f"(and so in {len(bad)} of {len(values_N)} rows); {advice}"
             )

@@ -17,6 +17,7 @@ from scipy import special
 
 from recsys.bandits.estimates import Estimate, Floats, difference, lift, ratio_estimate
 from recsys.bandits.feedback import Codes
+from recsys.schema.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _figures(rewards_N: Floats, users_N: Codes, kept_N: np.ndarray) -> tuple[int
     rewards = rewards_N[kept_N]
     earned_U, asked_U = np.bincount(user, weights=rewards), np.bincount(user)
     if len(asked_U) < 2:
-        raise ValueError(
+        raise InputError(
             f"expected at least two users a day to measure how they differ, found {len(asked_U)} until day "
             "1 of the log; log more of them, or begin the log later"
         )

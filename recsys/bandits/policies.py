@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from recsys.bandits.estimates import Floats
 from recsys.bandits.feedback import Codes, LoggedFeedback
+from recsys.schema.errors import InputError
 
 # By so much the probabilities of a context may miss 1: they are often written rounded.
 _ROUNDING = 1e-3
@@ -49,7 +50,7 @@ class TargetPolicy:
     def __post_init__(self) -> None:
         bad = np.flatnonzero(~((self.probabilities_T >= 0) & (self.probabilities_T <= 1)))
         if len(bad):
-            raise ValueError(
+            raise InputError(
                 f"the policy's probabilities must lie in [0, 1], found {self.probabilities_T[bad[0]]:g} for "
                 f"{self._name(self.contexts_T[bad[0]])} (row {bad[0] + 1} of its table)"
             )
@@ -57,7 +58,7 @@ class TargetPolicy:
         occurring = np.unique(self.contexts_N)
         off = occurring[np.abs(totals_K[occurring] - 1) > _ROUNDING]
         if len(off):
-            raise ValueError(
+            raise InputError(
                 f"the policy's probabilities must add up to 1 in each context, found {totals_K[off[0]]:.4g} "
                 f"for {self._name(off[0])} ({len(off)} of {len(occurring)} contexts); list every item that "
                 "the policy may show"
@@ -135,7 +136,7 @@ def examined_items(
     """
     deepest = int(max(feedback.positions_N.max(), policy.positions_K.max()))
     if deepest > len(examination_P):
-        raise ValueError(
+        raise InputError(
             f"expected the examination of positions 1 to {deepest}, found that of {len(examination_P)}; "
             "estimate it from a log that shows so many"
         )

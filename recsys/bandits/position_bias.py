@@ -15,6 +15,7 @@ from scipy import sparse, special
 
 from recsys.bandits.estimates import Estimate, Floats, lift, ratio_estimate
 from recsys.bandits.feedback import Codes, LoggedFeedback
+from recsys.schema.errors import InputError
 
 _ITERATIONS = 100
 
@@ -56,7 +57,7 @@ def randomised_examination(feedback: LoggedFeedback, *, confidence: float = 0.95
     _refuse_if_any(rows_P == 0, feedback, "no row")
     first = _mean_reward(feedback, 1)
     if not first.value > 0:
-        raise ValueError(
+        raise InputError(
             f"expected rewards in position 1 of {feedback.source}, found a mean of {first.value:g}; the "
             "curve is relative to it, log longer"
         )
@@ -102,7 +103,7 @@ def harvested_examination(
         one.
     """
     if feedback.rewards_N.min() < 0:
-        raise ValueError(
+        raise InputError(
             f"expected clicks (0 or more) as rewards in {feedback.source}, found "
             f"{feedback.rewards_N.min():g}; position bias needs what is clicked"
         )
@@ -141,7 +142,7 @@ def _check_connected(shows_GP: sparse.csr_array, feedback: LoggedFeedback) -> No
     count, label_P = sparse.csgraph.connected_components(shows_GP.T @ shows_GP, directed=False)
     if count > 1:
         apart = [int(place) + 1 for place in np.flatnonzero(label_P != label_P[0])]
-        raise ValueError(
+        raise InputError(
             f"expected items that moved between all positions in {feedback.source}, found none between "
             f"positions {apart} and the others; log longer, or leave those positions out"
         )
@@ -150,7 +151,7 @@ def _check_connected(shows_GP: sparse.csr_array, feedback: LoggedFeedback) -> No
 def _refuse_if_any(bad_P: np.ndarray, feedback: LoggedFeedback, what: str) -> None:
     if bad_P.any():
         positions = [int(place) + 1 for place in np.flatnonzero(bad_P)]
-        raise ValueError(
+        raise InputError(
             f"expected something to learn from in every position of {feedback.source}, found {what} in "
             f"{positions}; log longer, leave those positions out, or name a coarser context"
         )

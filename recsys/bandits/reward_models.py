@@ -34,6 +34,7 @@ from torch import Tensor
 from recsys.bandits.estimates import Floats
 from recsys.bandits.feedback import Codes, LoggedFeedback
 from recsys.bandits.policies import TargetPolicy
+from recsys.schema.errors import InputError
 
 _TINY = 1e-12
 # An item keeps nothing of its own where items are all alike.
@@ -129,7 +130,7 @@ def fit_reward_model(feedback: LoggedFeedback, *, num_folds: int = 5, seed: int 
     """
     num_folds = min(num_folds, feedback.num_clusters)
     if num_folds < 2:
-        raise ValueError(
+        raise InputError(
             f"expected at least two folds of at least two users (or requests) in {feedback.source}, found "
             f"{num_folds}; leave the estimators with a model out"
         )

@@ -40,6 +40,7 @@ from recsys.evaluation.folds import BacktestOptions, Fold, TimeLine, plan_folds
 from recsys.evaluation.station import FOLDER
 from recsys.evaluation.systems import read_systems
 from recsys.schema import tables
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station, write_json, writing_station
 
 STATION, FOLDS = "backtest", "folds"
@@ -82,7 +83,7 @@ def backtest(config: EvaluateConfig, composed: dict[str, Any], *, judge: Judge) 
     trials = _trials(run, composed, folds, options)
     judgements, failed = _judgements(trials, judge)
     if not judgements:
-        raise ValueError(f"every fold of the backtest failed, the first one by: {failed[0]['error']}")
+        raise InputError(f"every fold of the backtest failed, the first one by: {failed[0]['error']}")
     decay = Decay(judgements, folds, config.evaluation)
     keys = decay.keys()
     main_metric = "auc" if "auc" in keys else f"ndcg@{config.evaluation.main_k}"
@@ -109,17 +110,17 @@ def _whole(config: EvaluateConfig) -> PreparedDataset:
     assert data is not None
     assert config.evaluation is not None
     if data.prepared is not None:
-        raise ValueError(
+        raise InputError(
             f"`data.prepared={data.prepared}` is one cut of the data, and a backtest prepares a cut for each "
             "fold from the raw tables; give `data.prepared=null` and the keys that name them"
         )
     if data.interactions.columns.timestamp is None:
-        raise ValueError(
+        raise InputError(
             "a backtest cuts the data by time, but `data.interactions.columns.timestamp` is null; name the "
             "column, or judge the run without `evaluation=backtest`"
         )
     if config.evaluation.queries == "user":
-        raise ValueError(
+        raise InputError(
             "`evaluation.queries=user` asks once a user, at no instant; a backtest needs "
             "`evaluation.queries=event`"
         )
@@ -177,7 +178,7 @@ def _trials(
             if problems:
                 known = known_keys(TrainConfig, plain)
                 said = "; ".join(problem.text + advice(problem, known) for problem in problems)
-                raise ValueError(f"a fold of the backtest cannot be configured: {said}")
+                raise InputError(f"a fold of the backtest cannot be configured: {said}")
             folder = run.path / FOLDS / f"{fold.number:02d}-seed{seed}"
             trials.append(_Trial(fold, seed, folder, plain, config))
     return trials

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import dis
 import errno
 import functools
 import logging
@@ -15,7 +14,6 @@ import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from hydra import version
@@ -37,6 +35,7 @@ from recsys.config.results import conclude, summarise
 from recsys.config.runs import LOG_FORMAT, claim_folder, is_worth_a_line, unique_folder
 from recsys.config.trials import run_trial
 from recsys.daily import DAILY, LOOP, STATE, forced
+from recsys.schema.errors import InputError
 from recsys.sweeps.study import is_sweep
 from recsys.sweeps.sweeper import SWEEPER
 from recsys.sweeps.workers import is_worker, supervise
@@ -144,18 +143,10 @@ def report(error: Exception) -> int:
 
 
 def is_users_mistake(error: BaseException) -> bool:
-    """True for a ValueError or TypeError that code of ours raised on purpose, and for a disk that refuses.
-
-    The same exceptions out of a library, or out of an operation that failed in our code, are faults of ours.
-    """
+    """Tells a user's mistake, and a disk that refuses, from a fault of ours."""
     if isinstance(error, OSError) and error.errno in _REFUSED_BY_THE_DISK:
         return True
-    place = error.__traceback__
-    if not isinstance(error, ValueError | TypeError) or place is None:
-        return False
-    while place.tb_next is not None:
-        place = place.tb_next
-    return _is_ours(place) and _raises(place)
+    return isinstance(error, InputError)
 
 
 def _run(command: Command[C], function: Function[C], arguments: Sequence[str]) -> int:
@@ -194,7 +185,7 @@ def _repeat(
     command: Command[C], function: Function[C], reviewed: Reviewed, *, args: Namespace, parser: ArgumentParser
 ) -> int:
     if launched().num_ranks > 1:
-        raise ValueError(
+        raise InputError(
             "several runs (`-m`, `sweep=`) are started by one process, but torchrun has started"
             f" {launched().num_ranks}; leave torchrun out, or train one run"
         )
@@ -314,12 +305,3 @@ def _log_to_stderr() -> None:
         logging.getLogger(name).setLevel(level)
     for message in _NOISY_WARNINGS:
         warnings.filterwarnings("ignore", message)
-
-
-def _is_ours(place: TracebackType) -> bool:
-    return str(place.tb_frame.f_globals.get("__name__")).split(".")[0] in ("recsys", "__main__")
-
-
-def _raises(place: TracebackType) -> bool:
-    """True when the line stopped at a `raise` statement, false when an operation in it failed."""
-    return place.tb_frame.f_code.co_code[place.tb_lasti] == dis.opmap["RAISE_VARARGS"]

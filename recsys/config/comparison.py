@@ -22,6 +22,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.evaluate import query_values
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.summary import Bootstrap, Figures
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import USER_ID
 
@@ -131,7 +132,7 @@ def _judge(folder: Path, dataset: PreparedDataset) -> tuple[pa.Table, Evaluation
 def _column(values: pa.Table, metric: str) -> Any:
     if metric not in values.column_names:
         there = ", ".join(name for name in values.column_names if name != USER_ID)
-        raise ValueError(
+        raise InputError(
             f"`daily.metric` must have a value for each query, got `{metric}`; there are: {there}"
         )
     return values[metric].to_numpy()

@@ -29,6 +29,7 @@ from recsys.evaluation.external import read_lists
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.protocol import PROTOCOL_VERSION
 from recsys.evaluation.station import FOLDER, METRICS, EvaluatedRun
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, file_sha256, read_station
 from recsys.sweeps.rerank import WINNER
 
@@ -98,7 +99,7 @@ def _check_number(config: EvaluateConfig) -> None:
     """
     given = len(config.against) + (len(config.runs) or 1)
     if given > MOST:
-        raise ValueError(
+        raise InputError(
             f"a comparison takes at most {MOST} systems, got {given} in `runs` and `against`; name fewer"
         )
 
@@ -130,7 +131,7 @@ def judge_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]) -
     assert config.data is not None
     path = Path(config.recommendations).expanduser()
     if config.run_dir and (Path(config.run_dir) / CONFIG).is_file():
-        raise ValueError(
+        raise InputError(
             f"expected a folder of its own for the evaluation of `{path}`, but `run_dir={config.run_dir}` "
             "holds a run, which has one; name another"
         )
@@ -154,7 +155,7 @@ def trials_of(folder: Path, *, further: int = 0) -> list[_Other]:
     """
     if not (folder / RESULTS).is_file():
         found = f"no {RESULTS} in it" if folder.is_dir() else "no such folder"
-        raise ValueError(
+        raise InputError(
             f"expected the folder of a finished sweep for `sweep`, got `{folder}`: {found}; "
             "`python train.py sweep=NAME` makes one, and the same command with its `run_dir` goes on with it"
         )
@@ -165,7 +166,7 @@ def trials_of(folder: Path, *, further: int = 0) -> list[_Other]:
         winner = str(json.loads((folder / WINNER).read_text())["winner"]["trial"])
         numbers = [winner, *(number for number in numbers if number != winner)]
     if len(numbers) < 2:
-        raise ValueError(
+        raise InputError(
             f"expected two complete trials or more in the sweep `{folder}`, found {len(numbers)}; evaluate "
             "one with run=DIR"
         )
@@ -200,7 +201,7 @@ def _compared(
         if any(answers.name == one.name for one in systems):
             answers = dataclasses.replace(answers, name=f"{answers.name} ({other.folder})")
         if any(answers.source == one.source for one in systems):
-            raise ValueError(
+            raise InputError(
                 f"expected different systems to compare, but `{other.folder}` is named twice; leave one out"
             )
         systems.append(answers)
@@ -224,10 +225,10 @@ def _answers(other: _Other, first: Evaluated) -> Answers:
     if other.name in reasons and reasons[other.name] is None:
         return first.baseline(other.name)
     if other.name in reasons:
-        raise ValueError(f"`against={other.name}`: this baseline is left out: {reasons[other.name]}")
+        raise InputError(f"`against={other.name}`: this baseline is left out: {reasons[other.name]}")
     there = ", ".join(baseline for baseline, reason in reasons.items() if reason is None) or "none"
     found = "no run and no evaluation in it" if other.folder.is_dir() else "no such folder"
-    raise ValueError(
+    raise InputError(
         "expected the folder of a run or of judged recommendations, or one of the baselines that were judged "
         f"({there}), for `against`, got `{other.folder}`: {found}"
     )

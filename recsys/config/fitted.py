@@ -14,6 +14,7 @@ from recsys.config.sizes import AUTO, has_rule, rules_of
 from recsys.config.targets import TARGET
 from recsys.data.dataset import PreparedDataset
 from recsys.data.facts import facts_of
+from recsys.schema.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def fitted(
     problems: list[Problem] = []
     made: TrainConfig = build(sized, TrainConfig, "", problems)
     if problems:
-        raise ValueError("\n".join(problem.text for problem in problems))
+        raise InputError("\n".join(problem.text for problem in problems))
     return made, sized
 
 

@@ -19,6 +19,7 @@ from recsys.config.trained import dataset_of
 from recsys.data.dataset import PreparedDataset
 from recsys.data.growth import earlier_rows
 from recsys.models.weights import grow_weights, read_weights
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
 
 INITIAL = "initial.json"
@@ -55,7 +56,7 @@ class Initial:
         try:
             grow_weights(model, read_weights(self.run.path / "checkpoints" / "best"), rows)
         except ValueError as error:
-            raise ValueError(f"{error}{self._other_settings()}") from error
+            raise InputError(f"{error}{self._other_settings()}") from error
         num_new = {table: int((origins[1:] == 0).sum()) for table, origins in rows.items()}
         found = ", ".join(f"{count} of {table}" for table, count in num_new.items() if count)
         logger.info("weights of %s, new rows as out-of-vocabulary: %s", self.run.path, found or "none")
@@ -87,7 +88,7 @@ def open_initial(
     run = open_run(Path(config.init_from).expanduser())
     had, has = read_config(run.path)["model"][TARGET], composed["model"][TARGET]
     if had != has:
-        raise ValueError(
+        raise InputError(
             f"`init_from={run.path}` holds a `{had}`, and the new model is a `{has}`; choose the same"
         )
     initial = Initial(run, dataset_of(run, Path(run.manifest["prepared"])), composed["model"])

@@ -11,6 +11,7 @@ from recsys.data.options import DataOptions
 from recsys.evaluation.comparing.options import ComparisonOptions
 from recsys.evaluation.options import EvaluationOptions
 from recsys.export.options import ExportOptions
+from recsys.schema.errors import InputError
 from recsys.sweeps.options import SweepOptions
 from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
@@ -54,12 +55,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.evaluation.backtest is not None:
-            raise ValueError(
+            raise InputError(
                 "`evaluation.backtest` trains a finished run anew at several instants: give it to `python "
                 "evaluate.py run=DIR evaluation=backtest`, and train with another `evaluation`"
             )
         if self.resume is not None and self.init_from is not None:
-            raise ValueError(
+            raise InputError(
                 f"`resume={self.resume}` goes on with a run as it is, `init_from={self.init_from}` begins "
                 "another one with its weights; give one of them"
             )
@@ -110,17 +111,17 @@ class EvaluateConfig:
         given = [name for name in judged if getattr(self, name)]
         if len(given) != 1:
             found = " and ".join(f"`{name}`" for name in given) or "none of them"
-            raise ValueError(
+            raise InputError(
                 "one of run=DIR, recommendations=FILE, runs=[DIR,DIR] and sweep=DIR must be given, got "
                 f"{found}"
             )
         if self.recommendations and self.data is None:
-            raise ValueError(
+            raise InputError(
                 "`recommendations` needs the data whose test split they answer: data=NAME with the keys that "
                 "prepared it, or data.prepared=DIR"
             )
         if len(self.runs) == 1:
-            raise ValueError(f"`runs` must name 2 runs or more, got {list(self.runs)}; one is run=DIR")
+            raise InputError(f"`runs` must name 2 runs or more, got {list(self.runs)}; one is run=DIR")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ from yaml import YAMLError
 
 from recsys.config.targets import TARGET
 from recsys.doctor import available_cores, cpu_name, installed_versions, memory_gib
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, git_commit, read_station, write_json, write_manifest
 from recsys.training.launch import ALONE, Processes
 
@@ -60,7 +61,7 @@ def open_run(folder: str | Path) -> Run:
     path = Path(folder)
     read_config(path)
     if not (path / MANIFEST).is_file():
-        raise ValueError(
+        raise InputError(
             f"the run `{path}` has not been trained to its end; "
             f"continue it with `python train.py resume={path}`"
         )
@@ -77,15 +78,15 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     path = Path(folder)
     if not (path / CONFIG).is_file():
         found = f"no {CONFIG} in it" if path.is_dir() else "no such folder"
-        raise ValueError(
+        raise InputError(
             f"expected the folder of a run, got `{path}`: {found}; `python train.py` makes a run"
         )
     try:
         content = OmegaConf.to_container(OmegaConf.load(path / CONFIG))
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise ValueError(f"`{path / CONFIG}` is damaged: {' '.join(str(error).split())}") from error
+        raise InputError(f"`{path / CONFIG}` is damaged: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"`{path / CONFIG}` is damaged: expected keys and values, found {content!r}")
+        raise InputError(f"`{path / CONFIG}` is damaged: expected keys and values, found {content!r}")
     return {str(key): value for key, value in content.items()}
 
 
@@ -173,7 +174,7 @@ def _agreed(path: Path | None, processes: Processes) -> Path:
 def _check_restarts(folder: str | None, processes: Processes) -> None:
     """Raises ValueError where torchrun may start the processes again and they would not find their run."""
     if processes.max_restarts and not folder:
-        raise ValueError(
+        raise InputError(
             f"torchrun may start the processes again ({processes.max_restarts} times), so they must know"
             " the folder of their run: add `run_dir=PATH`"
         )
@@ -210,7 +211,7 @@ def claim_folder(path: Path, *, key: str) -> Path:
         ValueError: something is there; `key` is named as where it came from.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(
+        raise InputError(
             f"expected a new or an empty folder for `{key}`, but `{path}` holds something; name another one"
             + (f", or continue the run with `resume={path}`" if (path / CONFIG).is_file() else "")
         )

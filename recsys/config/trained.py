@@ -18,6 +18,7 @@ from recsys.data.datamodule import Task
 from recsys.data.dataset import PreparedDataset
 from recsys.data.prepare import prepare
 from recsys.models.weights import load_weights
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station
 
 EVALUATION = "evaluation"
@@ -82,12 +83,12 @@ def open_ranker(folder: str) -> Trained:
     try:
         plain = read_config(folder)
     except ValueError as error:
-        raise ValueError(f"`ranker`: {error}") from error
+        raise InputError(f"`ranker`: {error}") from error
     asked = {key: value for key, value in plain.items() if key in known} | {"run": folder}
     problems: list[Problem] = []
     config: ExportConfig = build(asked, ExportConfig, "", problems)
     if problems:
-        raise ValueError("\n".join(f"`ranker={folder}`: {problem.text}" for problem in problems))
+        raise InputError("\n".join(f"`ranker={folder}`: {problem.text}" for problem in problems))
     return open_trained(config)
 
 
@@ -132,7 +133,7 @@ def config_of(
     problems: list[Problem] = []
     config: EvaluateConfig = build(asked, EvaluateConfig, "", problems)
     if problems:
-        raise ValueError("\n".join(f"{one.text} (in {folder}/config.yaml)" for one in problems))
+        raise InputError("\n".join(f"{one.text} (in {folder}/config.yaml)" for one in problems))
     return config, spelled_out(asked, EvaluateConfig)
 
 
@@ -154,7 +155,7 @@ def dataset_of(run: Run, path: Path) -> PreparedDataset:
     dataset = PreparedDataset.open(path)
     if dataset.manifest["fingerprint"] != run.manifest["source"]:
         # Rows of its vocabularies mean other users and items: every answer would be wrong in silence.
-        raise ValueError(
+        raise InputError(
             f"expected the prepared dataset that the run `{run.path}` was trained on, but `{path}` has"
             " another fingerprint; name the right one with `data.prepared=PATH`, or train again"
         )

@@ -22,6 +22,7 @@ from recsys.data.queries import QueryLoader, QueryMode
 from recsys.data.timelines import Timelines
 from recsys.data.windows import WindowLoader
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 from recsys.schema.sequences import HistoryEvents
 
 Task = Literal["retrieval", "ranking"]
@@ -102,7 +103,7 @@ class RecDataModule(pl.LightningDataModule):
             self._check_histories()
             self._train = self._windows() if self.timelines_of else self.loader("train", shuffle=True)
             if not len(self._train):
-                raise ValueError(
+                raise InputError(
                     f"`data.train_from={self.options.train_from}` leaves nothing to learn from in "
                     f"`{self.dataset.path}`; give an earlier instant"
                 )
@@ -153,7 +154,7 @@ class RecDataModule(pl.LightningDataModule):
 
     def _check_items(self) -> None:
         if self.task == "retrieval" and self.options.interactions.columns.item_id is None:
-            raise ValueError(
+            raise InputError(
                 "`data.interactions.columns.item_id` is null, and without items a retrieval model has "
                 "nothing to recommend; name the column, or choose a ranking model, for example `model=dcn_v2`"
             )
@@ -161,7 +162,7 @@ class RecDataModule(pl.LightningDataModule):
     def _check_histories(self) -> None:
         if self.options.train_histories == "others" and (self.timelines_of or self.task == "ranking"):
             reader = "a ranking model" if self.task == "ranking" else "this model, event by event"
-            raise ValueError(
+            raise InputError(
                 f"`data.train_histories=others` is for retrieval models that read histories as bags, and it "
                 f"is read by {reader}; leave it `before`"
             )
@@ -197,7 +198,7 @@ class RecDataModule(pl.LightningDataModule):
         if given is None:
             return None
         if time["kind"] is None:
-            raise ValueError(f"`data.train_from={given}` needs timestamps, and the interactions have none")
+            raise InputError(f"`data.train_from={given}` needs timestamps, and the interactions have none")
         return TimeReading(**time).instant(given, key="data.train_from")
 
     def _has_negatives(self, split: Split) -> bool:
@@ -242,7 +243,7 @@ def _check_no_pairs(dataset: PreparedDataset) -> None:
     pairs = [feature.name for feature in dataset.schema.features if feature.role == "pair"]
     if pairs:
         named = ", ".join(f"`data.statistics.{name}`" for name in pairs)
-        raise ValueError(
+        raise InputError(
             f"{named} is of the item at the time of an event, which is not known for items drawn as "
             f"negatives, and `{dataset.path}` holds positives alone; leave such statistics out and keep "
             "those of users, log what was shown and not chosen as rows of their own with "

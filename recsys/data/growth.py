@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import torch
 
 from recsys.data.dataset import PreparedDataset
+from recsys.schema.errors import InputError
 from recsys.schema.features import OUT_OF_VOCABULARY, Feature
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def earlier_rows(dataset: PreparedDataset, earlier: PreparedDataset) -> dict[str
     """
     differing = dataset.schema.differences(earlier.schema)
     if differing:
-        raise ValueError(
+        raise InputError(
             f"expected in `{dataset.path}` the features of `{earlier.path}`, which the model was trained on: "
             f"{'; '.join(differing)}; prepare the data with `data.extends={earlier.path}`"
         )

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from recsys.schema.errors import InputError
+
 SplitKind = Literal["leave_last_out", "global_time", "random", "cold_item", "cold_user", "predefined"]
 FeatureDeclarations = Mapping[str, Mapping[str, Any]]
 INFER: Literal["infer"] = "infer"
@@ -115,16 +117,16 @@ class StatisticOptions:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.of) <= 2 or len(set(self.of)) != len(self.of):
-            raise ValueError(f"`of` must name one feature or two, got {list(self.of)}")
+            raise InputError(f"`of` must name one feature or two, got {list(self.of)}")
         if self.window != "all" and not re.fullmatch(_WINDOW, self.window):
-            raise ValueError(
+            raise InputError(
                 f"`window` must be `all` or the latest days or events, as in `30 days` or `20 events`, got "
                 f"`{self.window}`"
             )
         if not 0 <= self.strength < float("inf"):
-            raise ValueError(f"`strength` must be a number of events, at least 0, got {self.strength}")
+            raise InputError(f"`strength` must be a number of events, at least 0, got {self.strength}")
         if self.num_buckets < 1:
-            raise ValueError(f"`num_buckets` must be at least 1, got {self.num_buckets}")
+            raise InputError(f"`num_buckets` must be at least 1, got {self.num_buckets}")
 
     @property
     def window_days(self) -> int:
@@ -159,9 +161,9 @@ class NeighbourOptions:
 
     def __post_init__(self) -> None:
         if self.number < 1:
-            raise ValueError(f"`number` must be at least 1, got {self.number}")
+            raise InputError(f"`number` must be at least 1, got {self.number}")
         if not 0 <= self.shrinkage < float("inf"):
-            raise ValueError(f"`shrinkage` must be a number of users, at least 0, got {self.shrinkage}")
+            raise InputError(f"`shrinkage` must be a number of users, at least 0, got {self.shrinkage}")
 
 
 @dataclasses.dataclass(frozen=True)

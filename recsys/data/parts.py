@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Ranks:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.num_ranks:
-            raise ValueError(f"`rank` must be between 0 and {self.num_ranks - 1}, got {self.rank}")
+            raise InputError(f"`rank` must be between 0 and {self.num_ranks - 1}, got {self.rank}")
 
     def part(self, size: int) -> Part:
         """This rank's part of `size` rows: contiguous, and as even as can be, the first ones longer.

@@ -21,6 +21,7 @@ from recsys.data.preparing.declare import with_features_file
 from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.extend import with_earlier_features
 from recsys.data.preparing.read_tables import raw_files
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import VERSIONS, read_station, writing_station
 
 LOGGER = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def _raw_tables(options: DataOptions) -> RawTables:
     if options.source is not None:
         return options.source.tables(options.cache_path)
     if options.interactions.path is None:
-        raise ValueError(
+        raise InputError(
             "`data.interactions.path` must name a CSV or Parquet file, or a folder of them; it is null"
         )
     users, items = (

@@ -59,6 +59,7 @@ from recsys.evaluation.station import (
     write_station,
 )
 from recsys.models.protocols import RetrievalModel, events_read
+from recsys.schema.errors import InputError
 from recsys.schema.tables import USER_ID
 
 # Each holds a matrix of items by items.
@@ -368,7 +369,7 @@ def _queries(
         "test", mode=options.queries, history_length=history_length, timelines_of=events_read(model)
     )
     if not len(queries):
-        raise ValueError(
+        raise InputError(
             f"expected positives in the test split of `{dataset.path}`, found none; "
             "check `data.label.positive_at_least` and `data.split_fractions`"
         )
@@ -378,7 +379,7 @@ def _queries(
 def _events(dataset: PreparedDataset, options: EvaluationOptions, num_negatives: int) -> Events:
     events = dataset.events("test")
     if not len(events):
-        raise ValueError(
+        raise InputError(
             f"expected rows in the test split of `{dataset.path}`, found none; check `data.split_fractions`"
         )
     if num_negatives:

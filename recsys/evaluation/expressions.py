@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.schema.errors import InputError, InputTypeError
+
 Mask = npt.NDArray[np.bool_]
 
 _COMPARISONS: Mapping[type[ast.cmpop], Any] = {
@@ -75,7 +77,7 @@ def select(text: str, table: pa.Table, *, key: str) -> Mask:
         raise _refusal(key, text, "it names no column")
     unknown = sorted(named - set(table.column_names))
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"`{key}` must use columns that there are, got {', '.join(f'`{one}`' for one in unknown)} in "
             f"`{text}`; there are: {', '.join(table.column_names)}"
         )
@@ -90,8 +92,8 @@ def select(text: str, table: pa.Table, *, key: str) -> Mask:
     return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
-def _refusal(key: str, text: str, reason: str) -> ValueError:
-    return ValueError(
+def _refusal(key: str, text: str, reason: str) -> InputError:
+    return InputError(
         f"`{key}` must be an expression such as `history_length >= 20 and gender == 'F'`, got `{text}`: "
         f"{reason}"
     )
@@ -174,7 +176,7 @@ def _contained(left: Any, right: Any) -> Any:
         isin = pc.is_in(left, value_set=pa.array(list(right), type=left.type))
         return pc.if_else(pc.is_valid(left), isin, pa.scalar(None, pa.bool_()))
     if not isinstance(right, pa.ChunkedArray) or not pa.types.is_list(right.type):
-        raise TypeError("`in` needs a list, or a column of lists, on its right")
+        raise InputTypeError("`in` needs a list, or a column of lists, on its right")
     lists = right.combine_chunks()
     holds = np.zeros(len(lists), dtype=np.bool_)
     parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)

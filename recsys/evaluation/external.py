@@ -26,6 +26,7 @@ from recsys.data.preparing.csv_files import read_header
 from recsys.data.queries import Queries
 from recsys.evaluation.recommendations import Lists, asked_of
 from recsys.schema import tables
+from recsys.schema.errors import InputError
 
 _REQUIRED = (tables.USER_ID, tables.RANK, tables.ITEM_ID)
 _NUM_EXAMPLES = 3
@@ -115,7 +116,7 @@ def read_lists(
 def _read(path: Path) -> pd.DataFrame:
     """The table, ids as text."""
     if not path.is_file():
-        raise ValueError(
+        raise InputError(
             f"expected a Parquet or CSV file of recommendations, found no file `{path}`; name it by "
             "`recommendations=FILE`"
         )
@@ -132,21 +133,21 @@ def _read(path: Path) -> pd.DataFrame:
                 convert_options=pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=True),
             )
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(
+        raise InputError(
             f"expected `recommendations={path}` to be Parquet (named .parquet) or CSV with a header: {error}"
         ) from error
     tables.check_columns(table.column_names, required=_REQUIRED, table=f"`recommendations={path}`")
     wanted = [*_REQUIRED, *(c for c in (tables.TIMESTAMP, tables.SCORE) if c in table.column_names)]
     table = table.select(wanted)
     if not table.num_rows:
-        raise ValueError(f"expected recommendations in `{path}`, found no row")
+        raise InputError(f"expected recommendations in `{path}`, found no row")
     for name in (tables.USER_ID, tables.ITEM_ID):
         place = table.column_names.index(name)
         table = table.set_column(place, name, table[name].cast(pa.string()))
     try:
         ranks = table[tables.RANK].cast(pa.int64())
     except pa.ArrowInvalid as error:
-        raise ValueError(
+        raise InputError(
             f"expected whole numbers from 1 in the column `rank` of `{path}`: {error}"
         ) from error
     table = table.set_column(table.column_names.index(tables.RANK), tables.RANK, ranks)
@@ -172,7 +173,7 @@ def _usable(rows: pd.DataFrame, reading: _Reading) -> pd.DataFrame:
     below = rows[tables.RANK] < 1
     if below.any():
         first = rows[below].iloc[0]
-        raise ValueError(
+        raise InputError(
             f"expected ranks from 1 in the column `rank` of `{reading.path}`, found {first[tables.RANK]} in "
             f"row {first[_ROW]}; the best item has rank 1"
         )
@@ -218,7 +219,7 @@ def _by_query(rows: pd.DataFrame, asked: pd.DataFrame, reading: _Reading) -> tup
     kept = kept[~at_another].copy()
     if not len(kept):
         wanted, found = asked[keys].iloc[0].to_dict(), rows[keys].iloc[0].to_dict()
-        raise ValueError(
+        raise InputError(
             f"expected `{reading.path}` to answer queries of the test split, such as {_written(wanted)}; "
             f"found none of them among its {reading.num_rows:,} rows, such as {_written(found)}; is it the "
             "same data?"
@@ -232,7 +233,7 @@ def _instants(rows: pd.DataFrame, raw_type: str, path: Path) -> npt.NDArray[Any]
     try:
         cast = values.cast(_arrow_type(raw_type))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ValueError(
+        raise InputError(
             f"expected the column `timestamp` of `{path}` as in the interactions table ({raw_type}), found "
             f"{values.type}: {error}"
         ) from error

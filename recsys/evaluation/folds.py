@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recsys.schema.errors import InputError
+
 Instants = npt.NDArray[np.int64]
 
 MICROSECONDS_A_DAY = 86_400_000_000
@@ -59,18 +61,18 @@ class BacktestOptions:
         for key in ("folds", "min_queries", "max_periods"):
             value = getattr(self, key)
             if value is not None and value < 1:
-                raise ValueError(f"`evaluation.backtest.{key}` must be at least 1, got {value}")
+                raise InputError(f"`evaluation.backtest.{key}` must be at least 1, got {value}")
         for key in ("horizon_days", "horizon_share", "window_days", "validation_days"):
             value = getattr(self, key)
             if value is not None and not value > 0:
-                raise ValueError(f"`evaluation.backtest.{key}` must be above 0, got {value}")
+                raise InputError(f"`evaluation.backtest.{key}` must be above 0, got {value}")
         if self.horizon_days is not None and self.horizon_share is not None:
-            raise ValueError(
+            raise InputError(
                 f"`evaluation.backtest.horizon_days={self.horizon_days}` and `horizon_share="
                 f"{self.horizon_share}` both say how long a period is; give one of them"
             )
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"`evaluation.backtest.seeds` must be different, got {list(self.seeds)}")
+            raise InputError(f"`evaluation.backtest.seeds` must be different, got {list(self.seeds)}")
         _check_first(self.first)
 
 
@@ -79,11 +81,11 @@ def _check_first(first: float | str) -> None:
         try:
             datetime.fromisoformat(first)
         except ValueError as error:
-            raise ValueError(
+            raise InputError(
                 f"`evaluation.backtest.first` must be an ISO instant or a share, got `{first}`"
             ) from error
     elif not 0 < first < 1:
-        raise ValueError(
+        raise InputError(
             f"`evaluation.backtest.first` must be an ISO instant or a share between 0 and 1, got {first}"
         )
 
@@ -162,7 +164,7 @@ def _edges(times_N: Instants, options: BacktestOptions) -> list[int]:
         before = np.searchsorted(times_N, first) / len(times_N)
         most = (1 - before) / options.folds
         if options.horizon_share > most * (1 + 1e-9):
-            raise ValueError(
+            raise InputError(
                 f"`evaluation.backtest.horizon_share={options.horizon_share}` times {options.folds} folds is "
                 f"more than the {1 - before:.3f} of the interactions that follow the first cut; give at most "
                 f"{most:.3f}, fewer `evaluation.backtest.folds`, or an earlier `evaluation.backtest.first`"
@@ -178,7 +180,7 @@ def _edges(times_N: Instants, options: BacktestOptions) -> list[int]:
 
 def _check_inside(cut: int, beginning: int, end: int, *, key: str, fold: int = 0) -> None:
     if not beginning < cut < end:
-        raise ValueError(
+        raise InputError(
             f"`{key}` puts the cut of fold {fold} at {written(cut)}, outside the interactions, which go from "
             f"{written(beginning)} to {written(end - 1)}; give another `evaluation.backtest.first`, shorter "
             "`evaluation.backtest.horizon_days` or fewer `evaluation.backtest.folds`"
@@ -200,7 +202,7 @@ def _check_fold(fold: Fold, line: TimeLine, options: BacktestOptions) -> None:
     since = line.times >= (fold.train_from if fold.train_from is not None else line.times.min())
     learned = since & (line.times < fold.validation)
     if not line.positives[learned].any():
-        raise ValueError(
+        raise InputError(
             f"fold {fold.number}, cut at {written(fold.cut)}, has no positive to learn from before its "
             f"validation begins at {written(fold.validation)}; give a later `evaluation.backtest.first`, "
             "a shorter `evaluation.backtest.validation_days` or a longer `evaluation.backtest.window_days`"
@@ -211,12 +213,12 @@ def _check_fold(fold: Fold, line: TimeLine, options: BacktestOptions) -> None:
     period = f"the period of fold {fold.number}, {written(fold.cut)} to {written(fold.end)}"
     advice = "give fewer `evaluation.backtest.folds` or longer periods"
     if count < options.min_queries:
-        raise ValueError(
+        raise InputError(
             f"{period}, holds {count} {named}, fewer than `evaluation.backtest.min_queries="
             f"{options.min_queries}`; {advice}"
         )
     if line.task == "ranking" and not line.positives.all() and num_positives in (0, num_rows):
-        raise ValueError(f"{period}, holds rows of one class alone, which have no AUC; {advice}")
+        raise InputError(f"{period}, holds rows of one class alone, which have no AUC; {advice}")
 
 
 def microseconds(text: str) -> int:

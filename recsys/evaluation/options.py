@@ -6,6 +6,7 @@ from typing import Literal
 
 from recsys.evaluation.expressions import parse
 from recsys.evaluation.folds import BacktestOptions
+from recsys.schema.errors import InputError
 
 Baseline = Literal["popularity", "popularity_recent", "item_knn", "ease"]
 QueryChoice = Literal["auto", "event", "user"]
@@ -66,19 +67,19 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):
-            raise ValueError(f"`evaluation.k` must be different cut-offs of at least 1, got {list(self.k)}")
+            raise InputError(f"`evaluation.k` must be different cut-offs of at least 1, got {list(self.k)}")
         if not 0 < self.confidence < 1:
-            raise ValueError(f"`evaluation.confidence` must lie between 0 and 1, got {self.confidence}")
+            raise InputError(f"`evaluation.confidence` must lie between 0 and 1, got {self.confidence}")
         if not self.knn_neighbours or min(self.knn_neighbours) < 1:
             given = list(self.knn_neighbours)
-            raise ValueError(f"`evaluation.knn_neighbours` must be numbers of at least 1, got {given}")
+            raise InputError(f"`evaluation.knn_neighbours` must be numbers of at least 1, got {given}")
         if not self.ease_l2 or not min(self.ease_l2) > 0:
-            raise ValueError(f"`evaluation.ease_l2` must be numbers above 0, got {list(self.ease_l2)}")
+            raise InputError(f"`evaluation.ease_l2` must be numbers above 0, got {list(self.ease_l2)}")
         if not self.recent_days > 0:
-            raise ValueError(f"`evaluation.recent_days` must be above 0, got {self.recent_days}")
+            raise InputError(f"`evaluation.recent_days` must be above 0, got {self.recent_days}")
         for key in ("batch_size", "hot_history"):
             if getattr(self, key) < 1:
-                raise ValueError(f"`evaluation.{key}` must be at least 1, got {getattr(self, key)}")
+                raise InputError(f"`evaluation.{key}` must be at least 1, got {getattr(self, key)}")
         self._check_counts()
         for name, expression in self.slices.items():
             parse(expression, key=f"evaluation.slices.{name}")
@@ -96,7 +97,7 @@ class EvaluationOptions:
             "seed",
         ):
             if getattr(self, key) < 0:
-                raise ValueError(f"`evaluation.{key}` must not be negative, got {getattr(self, key)}")
+                raise InputError(f"`evaluation.{key}` must not be negative, got {getattr(self, key)}")
 
     @property
     def list_length(self) -> int:

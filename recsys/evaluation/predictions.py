@@ -17,6 +17,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
 from recsys.models.protocols import RankingModel
 from recsys.schema import tables
+from recsys.schema.errors import InputError
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -55,7 +56,7 @@ def predict(
             parts.append(torch.sigmoid(model(batch).double()).cpu())
     probabilities = torch.cat(parts).numpy() if parts else np.zeros(0)
     if np.isnan(probabilities).any():
-        raise ValueError(
+        raise InputError(
             "a predicted probability is not a number (NaN); the model has diverged: train it anew"
         )
     return np.asarray(probabilities)

@@ -21,6 +21,7 @@ from recsys.data.queries import Queries
 from recsys.models.protocols import RetrievalModel, popularity_windows
 from recsys.retrieval.popularity import answers
 from recsys.schema import tables
+from recsys.schema.errors import InputError
 
 _CATALOGUE_CHUNK = 65_536
 
@@ -70,7 +71,7 @@ def recommend(
         ValueError: the model does not encode queries and candidates, or its scores are not numbers.
     """
     if not isinstance(model, RetrievalModel):
-        raise ValueError(
+        raise InputError(
             "a retrieval task needs a model with `encode_queries` and `encode_candidates`, "
             f"got `{type(model).__name__}`"
         )

@@ -30,6 +30,7 @@ from recsys.export.lists import first_difference
 from recsys.export.recorded import Record, raw_values
 from recsys.export.replay import REQUESTS, RESPONSES, answer_of, check_in_fresh_process, record
 from recsys.retrieval.ann import load
+from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID
 from recsys.schema.manifest import MANIFEST, writing_station
 
@@ -138,7 +139,7 @@ def read_items(path: Path, *, id_fields: Sequence[str], columns: Collection[str]
     parts = [_read(file, id_fields=id_fields, columns=columns) for file in files]
     table = pa.concat_tables(parts, promote_options="permissive")
     if not table.num_rows:
-        raise ValueError(f"`items={path}`: expected rows, found none; give a table of new items")
+        raise InputError(f"`items={path}`: expected rows, found none; give a table of new items")
     missing = sorted(set(columns) - set(table.column_names))
     if missing:
         LOGGER.warning(
@@ -153,7 +154,7 @@ def _read(file: Path, *, id_fields: Sequence[str], columns: Collection[str]) -> 
         found = pq.read_schema(file).names if header is None else list(header.columns)
         id_field = next((field for field in id_fields if field in found), None)
         if id_field is None:
-            raise ValueError(
+            raise InputError(
                 f"`items={file}` must have a column of ids, named {' or '.join(f'`{f}`' for f in id_fields)}"
                 f"{nearest(id_fields[0], found)}; it has: {', '.join(found)}"
             )
@@ -169,13 +170,13 @@ def _read(file: Path, *, id_fields: Sequence[str], columns: Collection[str]) -> 
             _refuse_malformed(file, malformed)
             return pq.read_table(target, memory_map=False).drop_columns([_SEQUENCE])
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"`items={file}` cannot be read: {error}") from error
+        raise InputError(f"`items={file}` cannot be read: {error}") from error
 
 
 def _refuse_malformed(file: Path, malformed: Sequence[MalformedRow]) -> None:
     if malformed:
         first = malformed[0]
-        raise ValueError(
+        raise InputError(
             f"`items={file}`: row {first.sequence}: {first.reason} ({len(malformed)} such rows); "
             "mend the file"
         )
@@ -190,18 +191,18 @@ def _check(config: AddItemsConfig, manifest: Mapping[str, Any]) -> None:
     known = {manifest["file"], INDEX_FILE, *_RECORDINGS, *manifest.get("packages", {})}
     others = sorted(set(manifest["files"]) - known)
     if others:
-        raise ValueError(
+        raise InputError(
             f"`{config.bundle}` must hold nothing but a TorchScript file, packages, an index and recorded "
             f"requests to be extended, but {', '.join(f'`{name}`' for name in others)} would not know the "
             "new items; export without them, or train anew on a table of items that has the new ones"
         )
     if config.target.absolute().resolve() == config.bundle.absolute().resolve():
-        raise ValueError(
+        raise InputError(
             f"`folder` must not be the bundle itself, which stays as it is, got `{config.target}`; name "
             "another"
         )
     if config.target.exists() and not (config.target / MANIFEST).is_file():
-        raise ValueError(
+        raise InputError(
             f"`folder={config.target}` must be a new folder or an earlier bundle, which is replaced; found "
             "something else there; name another"
         )
@@ -232,7 +233,7 @@ def _add(program: Any, table: pa.Table, id_fields: Sequence[str], config: AddIte
             message = str(error).rpartition("ValueError: ")
             if not message[1]:
                 raise
-            raise ValueError(
+            raise InputError(
                 f"`items={config.items}` (item 0 is row {first + 1}): {message[2].strip()}"
             ) from error
         ids += columns[next(field for field in id_fields if field in columns)]

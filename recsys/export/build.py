@@ -35,6 +35,7 @@ from recsys.models.protocols import (
 )
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputTypeError
 from recsys.schema.features import (
     ALL_ROLES,
     CANDIDATE_ROLES,
@@ -67,7 +68,7 @@ def build_program(
         return _retrieval_program(model, dataset, history_length=history_length, tables=tables)
     if isinstance(model, RankingModel):
         return _ranking_program(model, dataset, history_length=history_length, tables=tables)
-    raise TypeError(
+    raise InputTypeError(
         "expected a model with `query_tower` and `candidate_tower`, or `head` (recsys.models.protocols); "
         f"got {type(model).__name__}"
     )

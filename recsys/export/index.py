@@ -21,6 +21,7 @@ import torch
 from recsys.export.options import ExportOptions
 from recsys.export.recorded import Asked
 from recsys.retrieval.ann import Index, IndexKind, best_scores, build, faiss_module, recall, settle
+from recsys.schema.errors import InputError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def check_index(options: ExportOptions, *, has_catalogue: bool) -> None:
     if options.index not in _KINDS:
         return
     if not has_catalogue:
-        raise ValueError(
+        raise InputError(
             f"`export.index={options.index}` must be `auto` for the bundle of a ranking model, which has no "
             "catalogue to search; as in `python export.py run=RETRIEVAL ranker=RANKING` it may be an index"
         )
@@ -86,7 +87,7 @@ def ship_index(
         entries = [entry for _, entry in tried]
         return {"kind": "exact", "why": _why_none(entries, options), "tried": entries}
     if entry["recall"] < options.min_recall:
-        raise ValueError(_refusal(options, entry))
+        raise InputError(_refusal(options, entry))
     index.save(folder / INDEX_FILE)
     return {**entry, "file": INDEX_FILE}
 

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal, get_args
 
+from recsys.schema.errors import InputError
+
 TableType = Literal["float32", "float16", "int8", "int4"]
 Format = Literal["torchscript", "aoti"]
 IndexChoice = Literal["auto", "exact", "hnsw", "ivf_sq8"]
@@ -44,16 +46,16 @@ class ExportOptions:
     def __post_init__(self) -> None:
         for name in ("parity_rows", "k", "recorded_requests", "num_candidates"):
             if getattr(self, name) < 1:
-                raise ValueError(f"`export.{name}` must be at least 1, got {getattr(self, name)}")
+                raise InputError(f"`export.{name}` must be at least 1, got {getattr(self, name)}")
         if not 0 < self.tolerance < 1:
-            raise ValueError(f"`export.tolerance` must lie between 0 and 1, got {self.tolerance}")
+            raise InputError(f"`export.tolerance` must lie between 0 and 1, got {self.tolerance}")
         if not 0 <= self.diversity <= 1:
-            raise ValueError(f"`export.diversity` must lie between 0 and 1, got {self.diversity}")
+            raise InputError(f"`export.diversity` must lie between 0 and 1, got {self.diversity}")
         if self.quantize not in get_args(TableType):
-            raise ValueError(f"`export.quantize` must be one of {get_args(TableType)}, got {self.quantize!r}")
+            raise InputError(f"`export.quantize` must be one of {get_args(TableType)}, got {self.quantize!r}")
         if self.format not in get_args(Format):
-            raise ValueError(f"`export.format` must be one of {get_args(Format)}, got {self.format!r}")
+            raise InputError(f"`export.format` must be one of {get_args(Format)}, got {self.format!r}")
         if self.index not in get_args(IndexChoice):
-            raise ValueError(f"`export.index` must be one of {get_args(IndexChoice)}, got {self.index!r}")
+            raise InputError(f"`export.index` must be one of {get_args(IndexChoice)}, got {self.index!r}")
         if not 0 < self.min_recall <= 1:
-            raise ValueError(f"`export.min_recall` must lie above 0 and at most at 1, got {self.min_recall}")
+            raise InputError(f"`export.min_recall` must lie above 0 and at most at 1, got {self.min_recall}")

@@ -27,6 +27,7 @@ from recsys.data.timelines import Timelines
 from recsys.export.fields import PER_SECOND, Fields
 from recsys.schema import tables
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID, Feature
 from recsys.schema.sequences import HistoryEvents
 
@@ -189,7 +190,7 @@ class Recorder:
             if table.num_rows:
                 positions = np.linspace(0, table.num_rows - 1, min(num_rows, table.num_rows)).astype(np.int64)
                 return split, table.take(pa.array(positions))
-        raise ValueError(
+        raise InputError(
             f"the prepared dataset `{self.dataset.path}` must have rows in test or validation to check the "
             "export on, found none; prepare it with a split that has (`data.split`, `data.split_fractions`)"
         )

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from recsys.data.dataset import PreparedDataset, Split
 from recsys.schema import tables
+from recsys.schema.errors import InputError
 
 Positions = npt.NDArray[np.int64]
 _HELD_OUT: tuple[Split, ...] = ("test", "validation")
@@ -41,7 +42,7 @@ def shared_rows(
         found.append((splits, [ours.take(at[0]), theirs.take(at[1])]))
     splits, rows = max(found, key=lambda pair: pair[1][0].num_rows)
     if not rows[0].num_rows:
-        raise ValueError(
+        raise InputError(
             f"`run` and `ranker` must hold out events in common to be checked on, but no positive event is "
             f"in test or validation of both `{first.path}` and `{second.path}`; prepare both with the same "
             "`data.split` and `data.split_fractions`"

@@ -20,6 +20,7 @@ from recsys.export.ranking import RankingProgram
 from recsys.export.retrieval import RetrievalProgram
 from recsys.export.two_stage import TwoStageProgram
 from recsys.models.protocols import RankingModel, RetrievalModel, popularity_windows
+from recsys.schema.errors import InputError
 from recsys.schema.features import ITEM_ID, USER_ID, Role
 from recsys.schema.tables import TIMESTAMP
 
@@ -61,13 +62,13 @@ def check_stages(retrieval: Stage, ranking: Stage) -> None:
         ("ranker", ranking, RankingModel, "ranking"),
     ):
         if not isinstance(stage.model, kind):
-            raise ValueError(
+            raise InputError(
                 f"`{key}` must name a run of a {task} model when two models are exported together, got one "
                 f"of {type(stage.model).__name__}; as in `python export.py run=RETRIEVAL ranker=RANKING`"
             )
     units = [stage.dataset.manifest["timestamp"]["unit"] for stage in (retrieval, ranking)]
     if retrieval.dataset.has_timestamps and ranking.dataset.has_timestamps and units[0] != units[1]:
-        raise ValueError(
+        raise InputError(
             "`run` and `ranker` must read timestamps alike, for requests bring one; found "
             f"{' and '.join(str(unit or 'text') for unit in units)}; prepare both from the same raw tables"
         )
@@ -82,7 +83,7 @@ def rows_of_ranker(retrieval: Stage, ranking: RankingProgram) -> torch.Tensor:
     ids = retrieval.dataset.item_ids[1:].tolist()
     rows = torch.cat([torch.zeros(1, dtype=torch.int64), ranking.known.rows_of_items(ids)])
     if not bool((rows > 0).any()):
-        raise ValueError(
+        raise InputError(
             f"`ranker` must know items of the catalogue of `run`, but of {len(ids)} item ids (as {ids[0]!r}) "
             "it knows none; train both from the same raw tables"
         )

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from recsys.schema.errors import InputError
+
 # Nearest to 0 and 1 that a probability is taken for: the resolution of float32 below 1.
 _MIN_PROBABILITY = 1e-7
 
@@ -40,7 +42,7 @@ def auc(labels_N: NDArray[Any], scores_N: NDArray[Any]) -> float:
     """
     _, auc_U, _ = user_auc(labels_N, scores_N, np.zeros(len(labels_N), dtype=np.int64))
     if not len(auc_U):
-        raise ValueError(
+        raise InputError(
             f"AUC needs both positives and negatives, got {len(labels_N)} rows of one kind of label"
         )
     return float(auc_U[0])
@@ -66,7 +68,7 @@ def gauc(labels_N: NDArray[Any], scores_N: NDArray[Any], users_N: NDArray[Any]) 
     """
     _, auc_U, num_rows_U = user_auc(labels_N, scores_N, users_N)
     if not len(auc_U):
-        raise ValueError(
+        raise InputError(
             f"GAUC needs a user with both positives and negatives, got none in {len(labels_N)} rows"
         )
     return float(np.average(auc_U, weights=num_rows_U))
@@ -118,7 +120,7 @@ def pr_auc(labels_N: NDArray[Any], scores_N: NDArray[Any]) -> float:
         and Page, "Area under the precision-recall curve", ECML 2013.
     """
     if not (labels_N > 0).any():
-        raise ValueError(f"PR-AUC needs positives, got none in {len(labels_N)} rows")
+        raise InputError(f"PR-AUC needs positives, got none in {len(labels_N)} rows")
     order = np.argsort(-scores_N, kind="stable")
     hits_N = np.cumsum(labels_N[order] > 0)
     last = np.flatnonzero(np.append(np.diff(scores_N[order]) != 0, True))
@@ -135,7 +137,7 @@ def log_loss(labels_N: NDArray[Any], probabilities_N: NDArray[Any]) -> float:
         ValueError: there are no rows.
     """
     if not len(labels_N):
-        raise ValueError("log loss needs at least one row, got none")
+        raise InputError("log loss needs at least one row, got none")
     return float(row_log_loss(labels_N, probabilities_N).mean())
 
 

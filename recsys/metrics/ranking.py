@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.schema.errors import InputError
+
 Hits = NDArray[np.bool_]
 Counts = NDArray[np.integer[Any]]
 Values = NDArray[np.float64]
@@ -171,7 +173,7 @@ RANKING_METRICS: Mapping[str, Metric] = {
 def _first(hits_QK: Hits, k: int) -> Hits:
     """The first k ranks, after checking that the lists are that long."""
     if not 1 <= k <= hits_QK.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"cut-off k must lie between 1 and the length of the lists, {hits_QK.shape[1]}; got {k}"
         )
     first_QK: Hits = hits_QK[:, :k]

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.schema.errors import InputError
+
 PValues = NDArray[np.float64]
 
 # Signs held at a time.
@@ -47,7 +49,7 @@ def sign_flip_test(differences_UM: NDArray[Any], *, num_permutations: int, seed:
         added one of Phipson and Smyth, "Permutation p-values should never be zero", 2010.
     """
     if np.isnan(differences_UM).any():
-        raise ValueError("the paired test needs a number for each user and comparison, got NaN")
+        raise InputError("the paired test needs a number for each user and comparison, got NaN")
     differing = (differences_UM != 0).any(axis=1)
     kept_UM = differences_UM[differing].astype(np.float64)
     least_M = np.abs(kept_UM.sum(axis=0)) - _ROUNDING * np.abs(kept_UM).sum(axis=0)

@@ -23,6 +23,7 @@ from recsys.nn.mlp import MLP
 from recsys.nn.normalisation import Normalisation
 from recsys.nn.target_attention import TargetAttention
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID, FeatureSchema
 
 
@@ -63,7 +64,7 @@ class DIN(nn.Module):
         kept = kept_features(schema, leave_out)
         missing = [name for name in (HISTORY, ITEM_ID) if name not in [f.name for f in kept]]
         if missing:
-            raise ValueError(
+            raise InputError(
                 f"DIN weighs the items of the history by the candidate's id, and {missing} is left out or "
                 "not in the data; keep it out of `model.leave_out`, or choose a model that needs no history"
             )

@@ -24,6 +24,7 @@ from recsys.nn.gating import FeatureGate, LearnedGate
 from recsys.nn.mlp import MLP
 from recsys.nn.normalisation import Normalisation
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 from recsys.schema.features import CANDIDATE_ROLES, QUERY_ROLES, FeatureSchema
 
 
@@ -68,7 +69,7 @@ class FinalMLP(nn.Module):
     ) -> None:
         super().__init__()
         if not hidden:
-            raise ValueError("`model.hidden` must name at least one layer: its output is what is fused")
+            raise InputError("`model.hidden` must name at least one layer: its output is what is fused")
         kept = [f for f in kept_features(schema, leave_out) if f.is_sparse]
         self.tables = FeatureTables(
             kept, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
@@ -155,7 +156,7 @@ class Stream(nn.Module):
 def _positions(names: Sequence[str], known: Sequence[str]) -> list[int]:
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"expected embedded features in `model.first_gates` and `model.second_gates`, got {unknown}; "
             f"there are: {', '.join(known)}"
         )

@@ -23,6 +23,7 @@ from recsys.nn.fields import Fields, flat, kept_features
 from recsys.nn.mlp import MLP
 from recsys.nn.normalisation import Normalisation
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
 
 
@@ -63,7 +64,7 @@ class MMoE(nn.Module):
     ) -> None:
         super().__init__()
         if not hidden or num_experts < 1:
-            raise ValueError(
+            raise InputError(
                 "`model.hidden` must name at least one layer and `model.num_experts` be at least 1, got "
                 f"{list(hidden)} and {num_experts}"
             )

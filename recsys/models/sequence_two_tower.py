@@ -25,6 +25,7 @@ from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.nn.sequence import NUM_GAPS, HistoryEncoder, log_gaps, sequence_encoder
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 from recsys.schema.features import CANDIDATE_ROLES, ITEM_ID, FeatureSchema
 from recsys.schema.sequences import HistoryEvents
 
@@ -78,9 +79,9 @@ class SequenceTwoTower(nn.Module):
         super().__init__()
         unknown = [name for name in leave_out if name not in schema]
         if unknown:
-            raise ValueError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
+            raise InputError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
         if temperature is not None and temperature <= 0:
-            raise ValueError(f"`model.temperature` must be null or positive, got {temperature}")
+            raise InputError(f"`model.temperature` must be null or positive, got {temperature}")
         users = [f.name for f in schema.sparse(["user"]) if f.kind != "sequence" and f.name not in leave_out]
         items = [f.name for f in schema.sparse(CANDIDATE_ROLES) if f.name not in leave_out]
         self.tables = FeatureTables(
@@ -123,7 +124,7 @@ class SequenceTwoTower(nn.Module):
         """
         sequences = batch.sequences
         if sequences is None:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} reads histories event by event, and the batch has no sequences; load "
                 "data with `timelines_of=events_read(model)`"
             )
@@ -224,7 +225,7 @@ class SequenceTower(nn.Module):
         """
         size = items_BLD.size(1)
         if size > self.max_length:
-            raise ValueError(
+            raise InputError(
                 f"a history of {size} events is longer than the model's {self.max_length}; give "
                 "`model.max_length` at least `data.history_length`"
             )

@@ -20,6 +20,7 @@ from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.mlp import MLP
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 from recsys.schema.features import CANDIDATE_ROLES, QUERY_ROLES, FeatureSchema
 
 
@@ -54,7 +55,7 @@ class TwoTower(nn.Module):
         super().__init__()
         unknown = [name for name in leave_out if name not in schema]
         if unknown:
-            raise ValueError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
+            raise InputError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
         query = [f.name for f in schema.sparse(QUERY_ROLES) if f.name not in leave_out]
         candidate = [f.name for f in schema.sparse(CANDIDATE_ROLES) if f.name not in leave_out]
         self.tables = FeatureTables(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from recsys.nn.embeddings import FeatureTables
+from recsys.schema.errors import InputError
 
 Weights = dict[str, torch.Tensor]
 
@@ -29,7 +30,7 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         if name in weights and weights[name].shape != value.shape
     ]
     if misfits:
-        raise ValueError(
+        raise InputError(
             f"checkpoint `{checkpoint}` does not fit the model of its `config.yaml`: {'; '.join(misfits)}"
         )
     for name, value in weights.items():
@@ -44,13 +45,13 @@ def read_weights(checkpoint: Path) -> Weights:
         ValueError: the file is missing or damaged.
     """
     if not checkpoint.is_file():
-        raise ValueError(
+        raise InputError(
             f"expected a checkpoint at `{checkpoint}`, found none; train the run again or resume it"
         )
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
-        raise ValueError(
+        raise InputError(
             f"checkpoint `{checkpoint}` is damaged ({error}); use another of that folder"
         ) from error
     return {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
@@ -101,7 +102,7 @@ def grow_weights(model: nn.Module, weights: Weights, rows: Mapping[str, torch.Te
             misfits.append(f"its `{name}` is {list(value.shape)}, the model's {list(own.shape)}")
     misfits += _moved_crosses(model, rows)
     if misfits:
-        raise ValueError(f"the weights of `init_from` do not fit the model: {'; '.join(misfits)}")
+        raise InputError(f"the weights of `init_from` do not fit the model: {'; '.join(misfits)}")
     model.load_state_dict(grown)
 
 

@@ -6,6 +6,8 @@ Legend: B examples, X and Y widths of the streams, H heads.
 import torch
 from torch import nn
 
+from recsys.schema.errors import InputError
+
 
 class BilinearFusion(nn.Module):
     """b + w_x x + w_y y + sum over heads h of x_h W_h y_h, where x_h is the h-th part of x.
@@ -27,7 +29,7 @@ class BilinearFusion(nn.Module):
     def __init__(self, first_width: int, second_width: int, *, num_heads: int) -> None:
         super().__init__()
         if num_heads < 1 or first_width % num_heads or second_width % num_heads:
-            raise ValueError(
+            raise InputError(
                 "`model.num_heads` must divide the last widths of both streams, got "
                 f"{num_heads} heads for {first_width} and {second_width}"
             )

@@ -6,6 +6,8 @@ Legend: B examples, W width of the input, E experts, R rank.
 import torch
 from torch import nn
 
+from recsys.schema.errors import InputError
+
 
 class CrossLayer(nn.Module):
     """x_0 * (W x + b) + x, with a full matrix.
@@ -79,12 +81,12 @@ class CrossNetwork(nn.Module):
     def __init__(self, width: int, *, num_layers: int, rank: int = 0, num_experts: int = 1) -> None:
         super().__init__()
         if num_layers < 0 or rank < 0 or num_experts < 1:
-            raise ValueError(
+            raise InputError(
                 "expected `model.num_cross_layers` and `model.rank` of at least 0 and `model.num_experts` of "
                 f"at least 1, got {num_layers}, {rank} and {num_experts}"
             )
         if num_experts > 1 and rank == 0:
-            raise ValueError(
+            raise InputError(
                 f"`model.num_experts={num_experts}` needs low-rank layers: set `model.rank`, for example "
                 f"{max(width // 4, 1)}"
             )

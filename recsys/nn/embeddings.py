@@ -22,6 +22,7 @@ from torchrec import (
 )
 
 from recsys.nn.cross import Cross, cross_ids
+from recsys.schema.errors import InputError
 from recsys.schema.features import OUT_OF_VOCABULARY, Feature
 
 _DEFERRED = contextvars.ContextVar("deferred", default=False)
@@ -73,10 +74,10 @@ class FeatureTables(nn.Module):
     ) -> None:
         super().__init__()
         if embedding_dim < 4 or embedding_dim % 4:
-            raise ValueError(f"`model.embedding_dim` must be a positive multiple of 4, got {embedding_dim}")
+            raise InputError(f"`model.embedding_dim` must be a positive multiple of 4, got {embedding_dim}")
         dense = [feature.name for feature in features if not feature.is_sparse]
         if dense:
-            raise ValueError(f"features {dense} are dense and have no embedding table")
+            raise InputError(f"features {dense} are dense and have no embedding table")
         self.features = tuple(features)
         self.crosses = tuple(crosses)
         self.embedding_dim = embedding_dim
@@ -185,7 +186,7 @@ class FeatureTables(nn.Module):
         if wrong_V.any():
             place = int(wrong_V.nonzero()[0])
             name = ids.keys()[int((counts.cumsum(0) <= place).sum())]
-            raise ValueError(
+            raise InputError(
                 f"expected rows of feature `{name}` from 0 to {self._num_rows[name] - 1}, its table's last, "
                 f"got {int(rows[place])}: the batch was not made with this model's schema;"
                 " prepare the data anew"

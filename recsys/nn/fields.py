@@ -9,6 +9,7 @@ from typing import Dict, List, Tuple  # noqa: UP035 (scripted)
 import torch
 from torch import nn
 
+from recsys.schema.errors import InputError
 from recsys.schema.features import Feature, FeatureSchema
 
 
@@ -20,7 +21,7 @@ def kept_features(schema: FeatureSchema, leave_out: Sequence[str] = ()) -> list[
     """
     unknown = [name for name in leave_out if name not in schema]
     if unknown:
-        raise ValueError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
+        raise InputError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
     return [f for f in (*schema.sparse(), *schema.dense()) if f.name not in leave_out]
 
 

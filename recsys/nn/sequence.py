@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from recsys.schema.errors import InputError
+
 HistoryEncoder = Literal["mean", "attention", "transformer", "hstu"]
 
 # Relative positions and time gaps (powers of two, in seconds) that attention can tell apart.
@@ -40,7 +42,7 @@ def sequence_encoder(
         ValueError: `heads` does not divide `width`.
     """
     if width % heads:
-        raise ValueError(f"`model.num_heads` must divide `model.embedding_dim` ({width}), got {heads}")
+        raise InputError(f"`model.num_heads` must divide `model.embedding_dim` ({width}), got {heads}")
     if kind == "mean":
         return RunningMean(width, dropout=dropout)
     if kind == "attention":

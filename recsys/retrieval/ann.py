@@ -28,6 +28,7 @@ import numpy.typing as npt
 import torch
 
 from recsys.retrieval.exact import top_k
+from recsys.schema.errors import InputError
 
 IndexKind = Literal["hnsw", "ivf_sq8"]
 _Counts = npt.NDArray[np.float64]
@@ -154,7 +155,7 @@ def build(vectors_ID: torch.Tensor, kind: IndexKind, *, k: int) -> Index:
     else:
         num_lists = min(int(4 * math.sqrt(num_items)), num_items // _TRAINED_ON)
         if num_lists < 1:
-            raise ValueError(
+            raise InputError(
                 f"an index of kind `ivf_sq8` needs at least {_TRAINED_ON} items to learn from, got "
                 f"{num_items}; take `hnsw` or `exact`"
             )
@@ -278,7 +279,7 @@ def faiss_module() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise ValueError(
+        raise InputError(
             f"an index of the catalogue needs FAISS, which can't be imported ({error}); install it with "
             "`pip install faiss-cpu`, or the extra `faiss` of this package"
         ) from error

@@ -11,6 +11,8 @@ import math
 
 import torch
 
+from recsys.schema.errors import InputError
+
 # Scores held at a time: 32 MB of float32, near enough to the cache for the passes that follow the product.
 _BLOCK_SCORES = 2**23
 _BLOCK_ITEMS = 2**17
@@ -160,7 +162,7 @@ def _best(scores_BN: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     k = min(k, scores_BN.shape[1])
     scores, positions = torch.topk(scores_BN, min(k + 1, scores_BN.shape[1]), dim=1)
     if scores[:, :1].isnan().any():  # NaN sorts first
-        raise ValueError("a score is not a number (NaN); the model that scored has diverged: train it anew")
+        raise InputError("a score is not a number (NaN); the model that scored has diverged: train it anew")
     tied = ((scores[:, 1:] == scores[:, :-1]) & (scores[:, 1:] > -math.inf)).any(dim=1)
     scores, positions = scores[:, :k], positions[:, :k]
     if tied.any():

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from recsys.schema.errors import InputError
 from recsys.schema.labels import AuxiliaryLabel
 
 Kind = Literal["id", "multi_id", "numeric", "sequence", "time", "text", "statistic"]
@@ -94,7 +95,7 @@ class Feature:
     def __post_init__(self) -> None:
         for field, allowed in _CHOICES.items():
             if getattr(self, field) not in allowed:
-                raise ValueError(
+                raise InputError(
                     f"feature `{self.name}`: `{field}` must be one of {', '.join(allowed)}, "
                     f"got `{getattr(self, field)}`"
                 )
@@ -106,7 +107,7 @@ class Feature:
         elif not self.table:
             object.__setattr__(self, "table", ITEM_ID if self.kind == "sequence" else self.name)
         if self.is_hashed and self.num_buckets < 1:
-            raise ValueError(f"feature `{self.name}`: a hashed feature needs `num_buckets` of at least 1")
+            raise InputError(f"feature `{self.name}`: a hashed feature needs `num_buckets` of at least 1")
 
     @property
     def is_sparse(self) -> bool:
@@ -187,13 +188,13 @@ class FeatureSchema:
         names = [feature.name for feature in self.features]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(
+            raise InputError(
                 f"feature names must be unique, got {', '.join(f'`{n}`' for n in twice)} more than once"
             )
         rows: dict[str, int] = {}
         for feature in self.features:
             if rows.setdefault(feature.table, feature.num_rows) != feature.num_rows and feature.table:
-                raise ValueError(f"features sharing table `{feature.table}` must agree on its number of rows")
+                raise InputError(f"features sharing table `{feature.table}` must agree on its number of rows")
 
     def __contains__(self, name: object) -> bool:
         return any(feature.name == name for feature in self.features)
@@ -203,7 +204,7 @@ class FeatureSchema:
             if feature.name == name:
                 return feature
         known = ", ".join(feature.name for feature in self.features)
-        raise ValueError(f"no feature `{name}` in the prepared dataset; it has: {known}")
+        raise InputError(f"no feature `{name}` in the prepared dataset; it has: {known}")
 
     def sparse(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[Feature, ...]:
         """Features of these roles that read an embedding table: of users, contexts, pairs, then items."""

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from recsys.schema.errors import InputError
+
 StationKind = Literal[
     "prepared",
     "run",
@@ -110,15 +112,15 @@ def read_station(path: Path, kind: StationKind, *, verify_all: bool = False) -> 
     again = f"make it anew with `{MADE_BY[kind]}`"
     if not (path / MANIFEST).is_file():
         found = "no such folder" if not path.is_dir() else f"no {MANIFEST} in it"
-        raise ValueError(f"expected a {kind} station at `{path}`, found {found}; {again}")
+        raise InputError(f"expected a {kind} station at `{path}`, found {found}; {again}")
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"`{path / MANIFEST}` is damaged ({error}); {again}") from error
+        raise InputError(f"`{path / MANIFEST}` is damaged ({error}); {again}") from error
     if manifest.get("format") != f"recsys.{kind}":
-        raise ValueError(f"expected a {kind} station at `{path}`, found `{manifest.get('format')}`; {again}")
+        raise InputError(f"expected a {kind} station at `{path}`, found `{manifest.get('format')}`; {again}")
     if manifest["version"] != VERSIONS[kind]:
-        raise ValueError(
+        raise InputError(
             f"`{path}` has {kind} format version {manifest['version']}, "
             f"this release reads {VERSIONS[kind]}; {again}"
         )
@@ -171,12 +173,12 @@ def file_sha256(path: Path) -> str:
 
 def _check_file(path: Path, expected: Mapping[str, Any], *, again: str, verify_all: bool) -> None:
     if not path.is_file():
-        raise ValueError(f"`{path}` is missing; {again}")
+        raise InputError(f"`{path}` is missing; {again}")
     size = path.stat().st_size
     if size != expected["bytes"]:
-        raise ValueError(f"`{path}` is damaged: expected {expected['bytes']} bytes, found {size}; {again}")
+        raise InputError(f"`{path}` is damaged: expected {expected['bytes']} bytes, found {size}; {again}")
     if (verify_all or size <= CHECKSUM_LIMIT_BYTES) and file_sha256(path) != expected["sha256"]:
-        raise ValueError(f"`{path}` is damaged: its SHA-256 is not the one in {MANIFEST}; {again}")
+        raise InputError(f"`{path}` is damaged: its SHA-256 is not the one in {MANIFEST}; {again}")
 
 
 def _replace_folder(new: Path, path: Path) -> None:

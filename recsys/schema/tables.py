@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from recsys.schema.errors import InputError
+
 # Interactions: one row an event, as preparing reads and writes it.
 USER_ID = "user_id"
 ITEM_ID = "item_id"
@@ -61,7 +63,7 @@ def check_columns(found: Iterable[str], *, required: Sequence[str], table: str) 
     present = list(found)
     missing = [name for name in required if name not in present]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{table} must have the columns {', '.join(required)}; "
             f"missing: {', '.join(f'`{m}`' for m in missing)}; found: {', '.join(present)}"
         )

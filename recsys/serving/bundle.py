@@ -22,6 +22,7 @@ from typing import Any, TypedDict, Unpack, get_args
 import torch
 
 from recsys.retrieval.ann import Index, IndexKind, faiss_module, load
+from recsys.schema.errors import InputError, InputTypeError
 from recsys.schema.manifest import MADE_BY, read_station
 
 Record = dict[str, Any]
@@ -105,7 +106,7 @@ class Bundle:
             ValueError: the bundle is that of a ranking model alone.
         """
         if self.manifest["task"] == "ranking":
-            raise ValueError(
+            raise InputError(
                 f"`{self.folder}` must hold a retrieval model to recommend, it holds a ranking model "
                 f"alone; export both: `{MADE_BY['bundle']} ranker=DIR`"
             )
@@ -180,7 +181,7 @@ class Bundle:
             ValueError: there is no ranking model in the bundle.
         """
         if self.manifest["task"] == "retrieval":
-            raise ValueError(
+            raise InputError(
                 f"`{self.folder}` must hold a ranking model to predict, it holds a retrieval model alone; "
                 f"export both: `{MADE_BY['bundle']} ranker=DIR`"
             )
@@ -218,7 +219,7 @@ class Bundle:
         known = [name for name in all_names if self.has_two_stages or name not in _OF_RANKING]
         unknown = ", ".join(f"`{name}`" for name in more if name not in known)
         if unknown:
-            raise TypeError(
+            raise InputTypeError(
                 f"a bundle of task {self.manifest['task']} takes {', '.join(known)} beside user, history, k, "
                 f"context and exclude; got {unknown}"
             )
@@ -239,7 +240,7 @@ def open_index(folder: Path, entry: dict[str, Any]) -> Index | None:
     if "file" not in entry:
         return None
     if entry["kind"] not in get_args(IndexKind):
-        raise ValueError(
+        raise InputError(
             f"`{folder}` must hold an index of a kind among {', '.join(get_args(IndexKind))}, its manifest "
             f"says `{entry['kind']}`, as another release made it; make it again: `{MADE_BY['bundle']}`"
         )

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from recsys.schema.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class PruneOptions:
@@ -46,7 +48,7 @@ class RerankOptions:
     def __post_init__(self) -> None:
         _at_least(self, "rerank", top=0)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(
+            raise InputError(
                 f"`sweep.rerank.seeds` must be one or more different numbers from 0, got {list(self.seeds)}"
             )
 
@@ -93,7 +95,7 @@ class SweepOptions:
     def __post_init__(self) -> None:
         _at_least(self, "", num_trials=1, parallel=1, workers=0, max_retries=0, seed=0)
         if self.max_failures is not None and self.max_failures < 0:
-            raise ValueError(f"`sweep.max_failures` must be at least 0 or null, got {self.max_failures}")
+            raise InputError(f"`sweep.max_failures` must be at least 0 or null, got {self.max_failures}")
 
 
 def _at_least(options: object, group: str, **bounds: int) -> None:
@@ -102,4 +104,4 @@ def _at_least(options: object, group: str, **bounds: int) -> None:
         value = getattr(options, name)
         if value < bound:
             key = ".".join(part for part in ("sweep", group, name) if part)
-            raise ValueError(f"`{key}` must be at least {bound}, got {value}")
+            raise InputError(f"`{key}` must be at least {bound}, got {value}")

@@ -13,6 +13,7 @@ from typing import IO, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
 from recsys.sweeps.locks import exclusive, is_held, share
 from recsys.sweeps.study import LOCKS, RECORD
@@ -211,7 +212,7 @@ def ending_of(folder: Path, metric: str) -> Ending | None:
     name = metric.removeprefix("val/")
     if name not in validation:
         there = ", ".join(sorted(validation))
-        raise ValueError(f"`sweep.metric` must name a validation metric, got `{metric}`; there are: {there}")
+        raise InputError(f"`sweep.metric` must name a validation metric, got `{metric}`; there are: {there}")
     value = float(validation[name])
     if not math.isfinite(value):
         return Ending(TrialState.FAIL, error=f"`{name}` is {value}")

@@ -18,6 +18,7 @@ import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.storages.journal._file import BaseJournalFileLock
 
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
 from recsys.sweeps.options import PruneOptions
 
@@ -77,7 +78,7 @@ class Record:
             found = f"format {content['format']}"
         except (KeyError, TypeError, ValueError) as error:
             found = f"what cannot be read ({type(error).__name__}: {error})"
-        raise ValueError(
+        raise InputError(
             f"expected the record of a sweep (format {FORMAT}) in `{path}`, got {found}; start the sweep in "
             "another folder with `run_dir=PATH`"
         )

@@ -24,6 +24,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from recsys.config.build import build
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import git_commit
 from recsys.sweeps.locks import exclusive
 from recsys.sweeps.options import SweepOptions
@@ -141,7 +142,7 @@ class OptunaSweeper(Sweeper):
             before = Record.read(folder)
             changed = before.changed(record)
             if changed:
-                raise ValueError(
+                raise InputError(
                     f"`{folder}` holds a sweep with another {', '.join(f'`{key}`' for key in changed)}; "
                     "give what it was begun with to go on, or another folder with `run_dir=PATH`"
                 )

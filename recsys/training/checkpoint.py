@@ -18,6 +18,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from recsys.schema.errors import InputError
 from recsys.training.finite import ADVICE, weights_not_finite
 from recsys.training.processes import dist_rank, gather_objects
 
@@ -47,7 +48,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         spoilt = weights_not_finite(checkpoint["state_dict"])
         if spoilt is not None:
-            raise ValueError(
+            raise InputError(
                 f"expected finite weights for the checkpoint `{target}`, but {spoilt} are not;"
                 f" {_kept(target)}; {ADVICE}"
             )
@@ -61,7 +62,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             with contextlib.suppress(OSError):  # where nothing can be written, nothing can be removed
                 temporary.unlink()
-            raise ValueError(_refusal(target, error)) from error
+            raise InputError(_refusal(target, error)) from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
@@ -77,7 +78,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             others = [target.with_name(name) for name in (PREVIOUS, LAST, BEST) if name != target.name]
             whole = next((other for other in others if find_damage(other) is None), None)
             offer = f"; `{whole}` is whole: `cp {whole} {target}` goes on from it" if whole else ""
-            raise ValueError(f"checkpoint `{target}` is missing or damaged ({damage}){offer}")
+            raise InputError(f"checkpoint `{target}` is missing or damaged ({damage}){offer}")
         return _read(target)
 
 
@@ -179,13 +180,13 @@ class Checkpoints(Checkpoint):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         value = metrics.get(self.monitor)
         if value is None:
-            raise ValueError(
+            raise InputError(
                 f"`trainer.monitor` must name a validation metric, got `{self.monitor}`; "
                 f"there are: {', '.join(sorted(name for name in metrics if name.startswith('val/')))}"
             )
         if not math.isfinite(value):
             spoilt = weights_not_finite(pl_module.state_dict())
-            raise ValueError(
+            raise InputError(
                 f"expected a finite `{self.monitor}` after epoch {trainer.current_epoch}, got {value}:"
                 f" {f'{spoilt} are not finite' if spoilt else 'the weights are finite'}; {ADVICE}"
             )

@@ -12,6 +12,7 @@ from torch import nn
 
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 from recsys.training.tables import is_sharded, own_tensors
 
 ADVICE = (
@@ -111,7 +112,7 @@ def naming_operations() -> Iterator[None]:
         operation = _OPERATION.search(str(error))
         if operation is None:
             raise
-        raise ValueError(
+        raise InputError(
             f"expected finite numbers, but the gradient of `{operation[1]}` is nan: the warning above shows"
             f" where the model does this operation; {ADVICE}"
         ) from error
@@ -121,7 +122,7 @@ def _check(name: str, what: str) -> Callable[[torch.Tensor], None]:
     def check(values: torch.Tensor) -> None:
         if not torch.isfinite(values).all():
             rows = (~torch.isfinite(values)).any(dim=1).nonzero().flatten()
-            raise ValueError(
+            raise InputError(
                 f"expected finite numbers, but the {what} of feature `{name}` has none for {len(rows)} of"
                 f" {len(values)} examples (the first: {int(rows[0])}); {ADVICE}"
             )

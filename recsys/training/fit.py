@@ -20,6 +20,7 @@ from torch import nn
 from recsys.data.datamodule import RecDataModule
 from recsys.models.protocols import RetrievalModel, events_read
 from recsys.models.weights import load_weights
+from recsys.schema.errors import InputError
 from recsys.training.averaging import AveragedWeights
 from recsys.training.callbacks import (
     Anomalies,
@@ -178,15 +179,15 @@ def _settled(options: TrainerOptions, data: RecDataModule) -> TrainerOptions:
         ValueError: options that exclude one another.
     """
     if options.precision == "16-mixed" and options.accelerator == "cpu":
-        raise ValueError(
+        raise InputError(
             "`trainer.precision=16-mixed` needs a GPU; on a CPU `auto`, `bf16-mixed` and `32-true` train"
         )
     if options.limit_val_batches == 0 and options.patience is not None:
-        raise ValueError(
+        raise InputError(
             "`trainer.limit_val_batches=0` leaves nothing to watch; add `trainer.patience=null`, or validate"
         )
     if options.average_decay is not None and not 0 < options.average_decay < 1:
-        raise ValueError(
+        raise InputError(
             f"`trainer.average_decay` must lie between 0 and 1, got {options.average_decay}; 0.99 works, "
             "and null does not average"
         )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recsys import losses
 from recsys.metrics.classification import auc, log_loss
+from recsys.schema.errors import InputError
 from recsys.schema.labels import MAIN, AuxiliaryLabel
 
 
@@ -23,13 +24,13 @@ def check_weights(weights: Mapping[str, float], labels: Sequence[AuxiliaryLabel]
     names = [MAIN, *(label.name for label in labels)]
     unknown = [name for name in weights if name not in names]
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"`task.head_weights` names heads that the model does not have: {unknown}; it has: "
             f"{', '.join(names)} (main is that of `data.label`, the others come from `data.auxiliary_labels`)"
         )
     negative = {name: weight for name, weight in weights.items() if weight < 0}
     if negative:
-        raise ValueError(f"`task.head_weights` must not be negative, got {negative}")
+        raise InputError(f"`task.head_weights` must not be negative, got {negative}")
 
 
 def auxiliary_loss(

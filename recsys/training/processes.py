@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore, PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from recsys.schema.errors import InputError
 from recsys.training.launch import Processes, is_launched, launched
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ def joined(strategy: Literal["single", "sharded"], accelerator: str) -> Iterator
     processes = launched()
     if strategy == "single":
         if processes.num_ranks > 1:
-            raise ValueError(
+            raise InputError(
                 f"`trainer.strategy=single` trains in one process, but torchrun has started"
                 f" {processes.num_ranks}; add `trainer=sharded`, or start `python train.py` without torchrun"
             )

@@ -19,6 +19,7 @@ from recsys.metrics.classification import auc, gauc, log_loss, user_auc
 from recsys.models.protocols import MultiTaskModel, embed, weight_names
 from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 from recsys.schema.labels import MAIN
 from recsys.training.heads import auxiliary_loss, auxiliary_metrics, check_weights
 from recsys.training.optimizers import Optimizers
@@ -62,7 +63,7 @@ class RankingTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         if embedding_penalty < 0:
-            raise ValueError(f"`task.embedding_penalty` must not be negative, got {embedding_penalty}")
+            raise InputError(f"`task.embedding_penalty` must not be negative, got {embedding_penalty}")
         self.model = model
         self.optimizers_of = optimizers
         self.embedding_penalty = embedding_penalty

@@ -19,6 +19,7 @@ from recsys.metrics.ranking import find_hits, ranking_metrics
 from recsys.models.protocols import RetrievalModel, popularity_windows
 from recsys.retrieval.popularity import Popularity, answers
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 from recsys.training.optimizers import Optimizers
 from recsys.training.processes import gather_objects, gather_rows
 from recsys.training.task import (
@@ -98,7 +99,7 @@ class RetrievalTask(pl.LightningModule):
         if self.loss == "auto":
             self.loss = "full_softmax" if dataset.num_items <= self.full_softmax_limit else "sampled_softmax"
         if self.label_smoothing and self.loss != "full_softmax":
-            raise ValueError(
+            raise InputError(
                 f"`task.label_smoothing={self.label_smoothing}` spreads the target over the whole catalogue: "
                 f"it needs `task.loss=full_softmax`, got `{self.loss}`"
             )
@@ -135,7 +136,7 @@ class RetrievalTask(pl.LightningModule):
         last = len(self._catalogue) - 1
         wrong = batch.item_rows[(batch.item_rows < 1) | (batch.item_rows > last)]
         if len(wrong):
-            raise ValueError(
+            raise InputError(
                 f"expected items of the catalogue, rows 1 to {last}, to learn from, got {int(wrong[0])}: the"
                 " batch was not made with this catalogue; prepare the data anew"
             )

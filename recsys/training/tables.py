@@ -23,6 +23,7 @@ from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
 from torchrec.optim.keyed import KeyedOptimizer
 
 from recsys.nn.embeddings import FeatureTables
+from recsys.schema.errors import InputError
 from recsys.training.processes import gather_objects
 
 Collection: TypeAlias = FusedEmbeddingBagCollection | ShardedEmbeddingBagCollection
@@ -112,7 +113,7 @@ def load_whole_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) ->
     own = model.state_dict()
     if set(own) != set(weights):
         missing, unknown = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
-        raise ValueError(f"expected the weights of this model; missing: {missing}, unknown: {unknown}")
+        raise InputError(f"expected the weights of this model; missing: {missing}, unknown: {unknown}")
     _take_parts(list(_parts(own)), weights)
 
 
@@ -133,7 +134,7 @@ def load_whole_fused_state(model: nn.Module, state: Mapping[str, torch.Tensor]) 
     parts = list(_fused_parts(model))
     missing = sorted({part.name for part in parts} - set(state))
     if missing:
-        raise ValueError(
+        raise InputError(
             f"the checkpoint has no state of the fused optimizer for {missing};"
             " it was trained with another `optimizer.tables`"
         )
@@ -229,5 +230,5 @@ def _take_parts(parts: Sequence[_Part], whole: Mapping[str, torch.Tensor]) -> No
     for part in parts:
         if tuple(whole[part.name].shape) != part.shape:
             expected, found = list(part.shape), list(whole[part.name].shape)
-            raise ValueError(f"expected shape {expected} for `{part.name}`, got {found}")
+            raise InputError(f"expected shape {expected} for `{part.name}`, got {found}")
         part.tensor.copy_(part.cut(whole[part.name]))

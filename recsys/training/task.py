@@ -11,6 +11,7 @@ from torch import nn
 
 from recsys.data.datamodule import RecDataModule
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 from recsys.training.finite import not_finite
 from recsys.training.optimizers import Optimizers
 from recsys.training.tables import load_whole_fused_state, whole_fused_state
@@ -33,7 +34,7 @@ def share_of_loss(task: Task, loss: torch.Tensor, batch: Batch) -> torch.Tensor:
     """
     if not torch.isfinite(loss):
         found = f"the loss is {loss.item()}"
-        raise ValueError(not_finite(task.model, batch, step=num_batches_done(task), what=found))
+        raise InputError(not_finite(task.model, batch, step=num_batches_done(task), what=found))
     return loss if batch.share == 1.0 else loss * batch.share
 
 

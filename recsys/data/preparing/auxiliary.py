@@ -14,6 +14,7 @@ from ibis import _
 from recsys.data.options import DataOptions
 from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.splits import SPLIT, TRAIN
+from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
 from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.tables import LABEL_PREFIX
@@ -45,7 +46,7 @@ def fit_labels(engine: DuckDBEngine, events: ibis.Table, options: DataOptions) -
             )
         ).to_pylist()[0]
         if not facts["known"]:
-            raise ValueError(
+            raise InputError(
                 f"`data.auxiliary_labels.{name}`: no number in the column `{label.column}` of the train "
                 "split; name another column, or leave the label out"
             )

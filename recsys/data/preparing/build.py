@@ -40,6 +40,7 @@ from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
 from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors, with_statistics
 from recsys.data.preparing.vocabulary import Counted, Fitted, fit
 from recsys.data.preparing.write import write_split
+from recsys.schema.errors import InputError
 from recsys.schema.features import EVENT_ROLES, Feature, FeatureSchema
 from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.manifest import write_json
@@ -178,7 +179,7 @@ def _count_events(engine: DuckDBEngine, events: ibis.Table) -> dict[str, Any]:
         for what in ("rows", "positives")
     }
     if not counts["rows"]["train"]:
-        raise ValueError(
+        raise InputError(
             "the split leaves nothing to train on: "
             + ", ".join(f"{rows} rows in {name}" for name, rows in counts["rows"].items())
             + "; choose another `data.split` or other `data.split_fractions`"

@@ -6,6 +6,7 @@ import re
 from recsys.data.options import DataOptions
 from recsys.data.preparing.declare_statistics import check_statistics
 from recsys.data.preparing.splits import NEEDS_TIME
+from recsys.schema.errors import InputError
 from recsys.schema.labels import MAIN
 
 _KINDS = ("leave_last_out", "global_time", "random", "cold_item", "cold_user", "predefined")
@@ -15,40 +16,40 @@ def check_options(options: DataOptions) -> None:
     """Raises ValueError naming the key that cannot be used, what it holds and what to do."""
     columns = options.interactions.columns
     if not re.fullmatch(r"[A-Za-z0-9._-]+", options.name):
-        raise ValueError(
+        raise InputError(
             f"`data.name` names a folder: letters, digits, `.`, `_` and `-`, got `{options.name}`"
         )
     if options.split not in _KINDS:
-        raise ValueError(f"`data.split` must be one of {', '.join(_KINDS)}, got `{options.split}`")
+        raise InputError(f"`data.split` must be one of {', '.join(_KINDS)}, got `{options.split}`")
     _check_ids(options)
     if options.split in NEEDS_TIME and columns.timestamp is None:
-        raise ValueError(
+        raise InputError(
             f"`data.split={options.split}` needs timestamps, but `data.interactions.columns.timestamp` is "
             "null; name the column, or choose `data.split=random`, cold_item, cold_user or predefined"
         )
     if options.until is not None and columns.timestamp is None:
-        raise ValueError(
+        raise InputError(
             f"`data.until={options.until}` needs timestamps, but `data.interactions.columns.timestamp` is "
             "null; name the column, or leave `data.until` out"
         )
     if options.split == "predefined" and columns.split is None:
-        raise ValueError(
+        raise InputError(
             "`data.split=predefined` needs the column that says train, validation or test; "
             "name it by `data.interactions.columns.split`"
         )
     if options.label.positive_at_least is not None and options.label.column is None:
-        raise ValueError(
+        raise InputError(
             f"`data.label.positive_at_least={options.label.positive_at_least}` needs `data.label.column`, "
             "which is null; name the column"
         )
     _check_auxiliary(options)
     if not 0 <= options.max_rejected_share <= 1:
-        raise ValueError(f"`data.max_rejected_share` must lie in [0, 1], got {options.max_rejected_share}")
+        raise InputError(f"`data.max_rejected_share` must lie in [0, 1], got {options.max_rejected_share}")
     _check_fractions(options)
     check_statistics(options)
     boundaries = options.split_boundaries
     if boundaries is not None and (options.split != "global_time" or len(boundaries) != 2):
-        raise ValueError(
+        raise InputError(
             "`data.split_boundaries` must be two instants, for `data.split=global_time`; "
             f"got {list(boundaries)} with `data.split={options.split}`"
         )
@@ -90,19 +91,19 @@ def _check_ids(options: DataOptions) -> None:
         if options.neighbours:
             found.append(f"`data.neighbours` needs {table}, {null}leave it out")
     if found:
-        raise ValueError("\n".join(dict.fromkeys(found)))
+        raise InputError("\n".join(dict.fromkeys(found)))
 
 
 def _check_auxiliary(options: DataOptions) -> None:
     for name, label in options.auxiliary_labels.items():
         where = f"data.auxiliary_labels.{name}"
         if name == MAIN or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ValueError(
+            raise InputError(
                 f"`{where}`: expected letters, digits and underscores for the name of a label, and "
                 f"another than `{MAIN}`, which is that of `data.label`"
             )
         if label.positive_at_least is not None and label.transform != "standardise":
-            raise ValueError(
+            raise InputError(
                 f"`{where}.transform={label.transform}` is of a numeric label, and `positive_at_least` makes "
                 "it binary; leave one of the two out"
             )
@@ -116,7 +117,7 @@ def _check_fractions(options: DataOptions) -> None:
         or fractions[0] <= 0
         or not math.isclose(sum(fractions), 1.0)
     ):
-        raise ValueError(
+        raise InputError(
             "`data.split_fractions` must be the shares of train (above 0), validation and test, with sum 1, "
             f"got {list(fractions)}"
         )

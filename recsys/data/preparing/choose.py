@@ -15,6 +15,7 @@ from recsys.data.preparing.declare_statistics import statistic_features
 from recsys.data.preparing.infer import LeftOut, infer
 from recsys.data.preparing.infer import title_column as infer_title
 from recsys.data.preparing.neighbours import neighbours_feature
+from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
 from recsys.schema.tables import TIMESTAMP
 
@@ -71,7 +72,7 @@ def choose_features(
     users, context, items = _with_own_names(options, users, context, items)
     if neighbours := neighbours_feature(options):
         if neighbours.name in [feature.name for feature in (*users, *context, *items)]:
-            raise ValueError(
+            raise InputError(
                 f"`data.neighbours` adds a feature `{neighbours.name}`, and there is one; rename its column"
             )
         items = [*items, neighbours]
@@ -89,12 +90,12 @@ def choose_title(options: DataOptions, items: SideColumns | None) -> str | None:
     wanted = options.items.title_column
     if items is None:
         if wanted is not None:
-            raise ValueError(
+            raise InputError(
                 f"`data.items.title_column={wanted}` needs an items table, but `data.items.path` is null"
             )
         return None
     if wanted is not None and wanted not in items.table.column_names:
-        raise ValueError(
+        raise InputError(
             f"`data.items.title_column={wanted}`: there is no such column in the items table"
             f"{nearest(wanted, items.names)}; it has: {', '.join(items.table.column_names)}"
         )
@@ -105,7 +106,7 @@ def _side_features(options: DataOptions, table: str, side: SideColumns | None) -
     declared = getattr(options, table).features
     if side is None:
         if declared:
-            raise ValueError(
+            raise InputError(
                 f"`data.{table}.features` needs a {table} table, but `data.{table}.path` is null"
             )
         return []
@@ -161,9 +162,9 @@ def _check_known_before(options: DataOptions, features: Sequence[Feature]) -> No
     for feature in features:
         where = f"data.interactions.features.{feature.name}"
         if feature.kind == "time" and named.timestamp is None:
-            raise ValueError(f"`{where}` needs timestamps, but `data.interactions.columns.timestamp` is null")
+            raise InputError(f"`{where}` needs timestamps, but `data.interactions.columns.timestamp` is null")
         if feature.kind != "time" and feature.column in (*_afterwards(options), named.split):
-            raise ValueError(
+            raise InputError(
                 f"`{where}` reads the column `{feature.column}`, which is not known before the event; "
                 "leave it out"
             )
@@ -206,7 +207,7 @@ def _with_own_names(
         for feature in by_table[table]:
             name = feature.name
             if name in taken and is_declared[table]:
-                raise ValueError(
+                raise InputError(
                     f"`data.{table}.features.{name}`: another feature has this name; choose another"
                 )
             if name in taken:

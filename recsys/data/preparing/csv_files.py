@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from recsys.schema.errors import InputError
+
 LOGGER = logging.getLogger(__name__)
 
 DELIMITERS = (",", "\t", ";", "|", "::", " ", ":")
@@ -59,7 +61,7 @@ def read_header(path: Path, *, required: Sequence[str], delimiter: str | None = 
     columns = splits[best]
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
-        raise ValueError(f"`{path}`: column names must differ, found `{twice[0]}` twice in its first line")
+        raise InputError(f"`{path}`: column names must differ, found `{twice[0]}` twice in its first line")
     return Header(columns=tuple(columns), delimiter=best, encoding=encoding)
 
 
@@ -85,7 +87,7 @@ def stage_csv(
         return _stage(path, target, header, columns=columns, sequence=sequence, offset=offset)
     except pa.ArrowInvalid as error:
         if "UTF8" not in str(error) or header.encoding != "utf-8":
-            raise ValueError(f"`{path}` cannot be read as CSV: {error}") from error
+            raise InputError(f"`{path}` cannot be read as CSV: {error}") from error
     LOGGER.warning("%s is not UTF-8; reading it as Latin-1", path)
     latin = dataclasses.replace(header, encoding="latin-1")
     return _stage(path, target, latin, columns=columns, sequence=sequence, offset=offset)
@@ -167,7 +169,7 @@ def _first_line(path: Path) -> tuple[str, str]:
         line = file.readline(2**20) if hasattr(file, "readline") else b""
     line = line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
     if not line:
-        raise ValueError(f"`{path}`: expected column names in its first line, found nothing")
+        raise InputError(f"`{path}`: expected column names in its first line, found nothing")
     try:
         return line.decode("utf-8"), "utf-8"
     except UnicodeDecodeError:

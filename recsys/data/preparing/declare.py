@@ -13,6 +13,7 @@ import yaml
 
 from recsys.data.options import DataOptions, FeatureDeclarations
 from recsys.data.preparing.vocabulary import DEFAULT_BUCKETS
+from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
 from recsys.schema.tables import (
     HISTORY_LENGTH,
@@ -82,7 +83,7 @@ def declared_features(
             name, settings, role=_ROLE_OF_TABLE[table], where=where, kinds=_KINDS_OF_TABLE[table]
         )
         if feature.kind != "time" and feature.column not in columns:
-            raise ValueError(
+            raise InputError(
                 f"`{where}`: there is no column `{feature.column}` in the {table} table"
                 f"{nearest(feature.column, columns)}; it has: {', '.join(columns)}"
             )
@@ -102,7 +103,7 @@ def declared_ids(options: DataOptions) -> dict[str, Feature]:
     for name, settings in given.items():
         where = f"data.ids.{name}"
         if name not in found:
-            raise ValueError(
+            raise InputError(
                 f"`{where}`: only {', '.join(found)} can be declared here{nearest(name, list(found))}"
             )
         kind = found[name].kind
@@ -117,9 +118,9 @@ def declared_ids(options: DataOptions) -> dict[str, Feature]:
 def check_name(name: str, *, where: str) -> None:
     """Raises ValueError when a feature cannot have this name."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError(f"`{where}`: a feature's name must be letters, digits and underscores, got `{name}`")
+        raise InputError(f"`{where}`: a feature's name must be letters, digits and underscores, got `{name}`")
     if name in RESERVED:
-        raise ValueError(f"`{where}`: the name `{name}` is taken; choose another and say `column: {name}`")
+        raise InputError(f"`{where}`: the name `{name}` is taken; choose another and say `column: {name}`")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -138,12 +139,12 @@ def _feature(
     but: Sequence[str] = (),
 ) -> Feature:
     if not isinstance(settings, Mapping):
-        raise ValueError(f"`{where}` must be settings such as `{{kind: id}}`, got `{settings}`")
+        raise InputError(f"`{where}` must be settings such as `{{kind: id}}`, got `{settings}`")
     every_key = dict.fromkeys(key for kind in kinds for key in KEYS[kind])
     _check_keys(settings, list(every_key), where=where, of="of a feature")
     kind = str(settings.get("kind"))
     if kind not in kinds:
-        raise ValueError(
+        raise InputError(
             f"`{where}.kind` must be one of {', '.join(kinds)}, got `{kind}`{nearest(kind, list(kinds))}"
         )
     _check_keys(
@@ -158,7 +159,7 @@ def _check_keys(settings: Mapping[str, Any], known: Sequence[str], *, where: str
     allowed = ["kind", *known]
     for key in settings:
         if key not in allowed:
-            raise ValueError(
+            raise InputError(
                 f"`{where}.{key}` is no key {of}{nearest(str(key), allowed)}; keys: {', '.join(allowed)}"
             )
 
@@ -177,11 +178,11 @@ def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _check_value(key: str, value: Any, *, where: str) -> None:
     if key in _LOWEST:
         if not isinstance(value, int) or isinstance(value, bool) or value < _LOWEST[key]:
-            raise ValueError(
+            raise InputError(
                 f"`{where}.{key}` must be a whole number of at least {_LOWEST[key]}, got `{value}`"
             )
     elif not isinstance(value, str) or not value:
-        raise ValueError(f"`{where}.{key}` must be text, got `{value}`")
+        raise InputError(f"`{where}.{key}` must be text, got `{value}`")
 
 
 def declaration(feature: Feature) -> dict[str, Any]:
@@ -234,14 +235,14 @@ def with_features_file(options: DataOptions) -> DataOptions:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"`{where}` cannot be read: {error}") from error
+        raise InputError(f"`{where}` cannot be read: {error}") from error
     if not isinstance(content, Mapping):
-        raise ValueError(f"`{where}` must hold `users`, `items` and `interactions`, found `{content}`")
+        raise InputError(f"`{where}` must hold `users`, `items` and `interactions`, found `{content}`")
     changed: dict[str, Any] = {"features_file": None}
     for table, found in content.items():
         if table not in _ROLE_OF_TABLE:
-            raise ValueError(f"`{where}`: unknown key `{table}`{nearest(str(table), list(_ROLE_OF_TABLE))}")
+            raise InputError(f"`{where}`: unknown key `{table}`{nearest(str(table), list(_ROLE_OF_TABLE))}")
         if not isinstance(found, Mapping) or set(found) != {"features"}:
-            raise ValueError(f"`{where}`: `{table}` must hold `features` and nothing else, found `{found}`")
+            raise InputError(f"`{where}`: `{table}` must hold `features` and nothing else, found `{found}`")
         changed[table] = dataclasses.replace(getattr(options, table), features=found["features"] or {})
     return dataclasses.replace(options, **changed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from recsys.data.options import DataOptions, StatisticOptions
 from recsys.data.preparing.declare import check_name, nearest
+from recsys.schema.errors import InputError
 from recsys.schema.features import ITEM_ID, USER_ID, Feature, Role, Transform
 
 MEANS = ("positive_share", "label_mean")
@@ -23,7 +24,7 @@ def check_statistics(options: DataOptions) -> None:
             found.append(str(error))
         found += [f"`{where}`: {problem}" for problem in _problems(options, statistic)]
     if found:
-        raise ValueError("\n".join(found))
+        raise InputError("\n".join(found))
 
 
 def _problems(options: DataOptions, statistic: StatisticOptions) -> list[str]:
@@ -70,7 +71,7 @@ def statistic_features(options: DataOptions, features: Sequence[Feature]) -> lis
         if not any(wrong):
             found.append(_feature(name, statistic, known))
     if problems:
-        raise ValueError("\n".join(problems))
+        raise InputError("\n".join(problems))
     return found
 
 

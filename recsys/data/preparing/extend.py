@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from recsys.data.options import INFER, DataOptions, RawTables
 from recsys.data.preparing.declare import with_features_file
 from recsys.data.preparing.vocabulary import Fitted
+from recsys.schema.errors import InputError
 from recsys.schema.features import Feature, FeatureSchema
 from recsys.schema.manifest import read_station
 
@@ -50,7 +51,7 @@ def read_fitted(path: Path, features: Sequence[Feature]) -> Fitted:
     schema = FeatureSchema.from_dict(json.loads((path / "schema.json").read_text()))
     differing = FeatureSchema(tuple(features), schema.labels).differences(schema)
     if differing:
-        raise ValueError(
+        raise InputError(
             f"`data.extends={path}` has other features: {'; '.join(differing)}; declare them as in its "
             "`features.yaml` (`data.features_file`), or prepare without `data.extends`"
         )

@@ -24,6 +24,7 @@ from recsys.data.preparing.readings import (
     time_reading,
 )
 from recsys.data.preparing.usable import usable
+from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, LABEL, LABEL_PREFIX, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID
 
 LOGGER = logging.getLogger(__name__)
@@ -131,14 +132,14 @@ def look_at(engine: DuckDBEngine, interactions: Interactions, options: DataOptio
     ).to_pylist()[0]
     if not found["rows"]:
         if options.until is not None:
-            raise ValueError(
+            raise InputError(
                 f"`data.until={options.until}` leaves no interaction: all are later; give a later one"
             )
-        raise ValueError(
+        raise InputError(
             "no row of the interactions can be used; with a lower `data.max_rejected_share` it is told why"
         )
     if not found["positives"]:
-        raise ValueError(
+        raise InputError(
             f"`data.label.positive_at_least={options.label.positive_at_least}` leaves no positive "
             f"interaction: `{options.label.column}` lies between {found['lowest']:g} and {found['highest']:g}"
         )

@@ -22,6 +22,7 @@ from recsys.data.preparing.catalogue import Entities
 from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.read_tables import SEQUENCE
 from recsys.data.preparing.splits import SPLIT, TRAIN
+from recsys.schema.errors import InputError
 from recsys.schema.features import Feature
 from recsys.schema.tables import ITEM_ROW, LABEL, RAW_PREFIX, USER_ROW
 
@@ -59,11 +60,11 @@ def with_neighbours(
     assert options.neighbours is not None
     column, num_items = RAW_PREFIX + NEIGHBOURS, items.table.num_rows
     if column in items.table.column_names:
-        raise ValueError(
+        raise InputError(
             f"`data.neighbours` adds a column `{NEIGHBOURS}` to the items, and they have one; rename it"
         )
     if num_items - 1 > MOST_ITEMS:
-        raise ValueError(
+        raise InputError(
             f"`data.neighbours` compares all pairs of items, of at most {MOST_ITEMS:,}; the catalogue has "
             f"{num_items - 1:,}; leave it out"
         )

@@ -9,6 +9,7 @@ from recsys.data.options import INFER, DataOptions, FeatureDeclarations, RawTabl
 from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.read_tables import RawTable, read_table
 from recsys.data.preparing.readings import ValueType, id_type
+from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, TIMESTAMP, USER_ID
 
 
@@ -49,7 +50,7 @@ def open_raw(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, s
         wanted=wanted,
     )
     if not interactions.total_rows:
-        raise ValueError(
+        raise InputError(
             f"`data.interactions`: expected interactions in `{tables.interactions}`, found no rows"
         )
     id_columns = {

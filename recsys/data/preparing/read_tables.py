@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from recsys.data.preparing.csv_files import MalformedRow, read_header, stage_csv
 from recsys.data.preparing.declare import nearest
 from recsys.data.preparing.engines import DuckDBEngine
+from recsys.schema.errors import InputError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -105,17 +106,17 @@ def raw_files(path: Path, *, key: str) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise ValueError(f"`{key}` must be a CSV or Parquet file, or a folder of them; there is no `{path}`")
+        raise InputError(f"`{key}` must be a CSV or Parquet file, or a folder of them; there is no `{path}`")
     visible = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith((".", "_")))
     parquet = [p for p in visible if is_parquet(p)]
     csv = [p for p in visible if p.name.removesuffix(".gz").endswith(_CSV_SUFFIXES)]
     if parquet and csv:
-        raise ValueError(
+        raise InputError(
             f"`{key}`: the folder `{path}` must hold CSV or Parquet files, found both "
             f"(`{csv[0].name}`, `{parquet[0].name}`); name one file or separate them"
         )
     if not parquet and not csv:
-        raise ValueError(f"`{key}`: found no CSV or Parquet file in the folder `{path}`")
+        raise InputError(f"`{key}`: found no CSV or Parquet file in the folder `{path}`")
     return parquet or csv
 
 
@@ -136,7 +137,7 @@ def check_columns(found: Sequence[str], *, required: Mapping[str, str], path: Pa
     ]
     if missing:
         null = "" if "data.interactions.columns.timestamp" not in required.values() else _NO_TIME
-        raise ValueError(
+        raise InputError(
             "\n".join([*missing, f"its columns: {', '.join(f'`{name}`' for name in found)}{null}"])
         )
 
@@ -171,7 +172,7 @@ def _metadata(file: Path) -> pq.FileMetaData:
     try:
         return pq.read_metadata(file)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"`{file}` cannot be read as Parquet: {error}") from error
+        raise InputError(f"`{file}` cannot be read as Parquet: {error}") from error
 
 
 def _read_csv(

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import ibis
 
 from recsys.data.preparing.engines import DuckDBEngine, microseconds
+from recsys.schema.errors import InputError
 
 ValueType = Literal["integer", "string"]
 TimeUnit = Literal["s", "ms", "us", "ns"]
@@ -197,7 +198,7 @@ class TimeReading:
         try:
             found = datetime.fromisoformat(str(value))
         except ValueError as error:
-            raise ValueError(
+            raise InputError(
                 f"`{key}` must be given as ISO text"
                 f"{' or as a number in ' + self.unit if self.unit else ''}, got `{value}`"
             ) from error

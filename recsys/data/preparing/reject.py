@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.data.preparing.read_tables import SEQUENCE, RawTable
+from recsys.schema.errors import InputError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def write_rejected(found: Sequence[Rejected], path: Path, *, max_share: float) -
         for reason, count in reasons.most_common():
             LOGGER.warning("rejected %d of %d rows of the %s table: %s", count, raw.total_rows, table, reason)
         if reasons.total() > max_share * raw.total_rows:
-            raise ValueError(_refusal(table, raw, reasons, tables[-1], max_share))
+            raise InputError(_refusal(table, raw, reasons, tables[-1], max_share))
     rejected = pa.concat_tables(tables)
     pq.write_table(rejected, path)
     return int(rejected.num_rows)

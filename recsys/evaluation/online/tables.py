@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from recsys.data.preparing.csv_files import read_header
 from recsys.data.preparing.declare import nearest
 from recsys.data.preparing.read_tables import is_parquet, raw_files
+from recsys.schema.errors import InputError
 
 # Instants as numbers are seconds, milliseconds, microseconds or nanoseconds, by their size.
 _UNITS = ((1e10, "s"), (1e13, "ms"), (1e16, "us"), (float("inf"), "ns"))
@@ -38,7 +39,7 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] =
     parts = [_read(file, required, optional=optional, key=key) for file in files]
     table = pa.concat_tables(parts, promote_options="permissive").combine_chunks()
     if not table.num_rows:
-        raise ValueError(f"`{key}={path}`: expected rows, found none; give a table with rows")
+        raise InputError(f"`{key}={path}`: expected rows, found none; give a table with rows")
     return table
 
 
@@ -51,7 +52,7 @@ def ids_of(table: pa.Table, column: str, *, key: str) -> pa.Array:
     ids = table[column].combine_chunks()
     if ids.null_count:
         row = pc.index(pc.is_null(ids), pa.scalar(True)).as_py() + 1
-        raise ValueError(
+        raise InputError(
             f"`{column}` of `{key}`: expected an id in every row, found none in row {row} "
             f"({ids.null_count} of {len(ids)} rows); leave such rows out, or give them an id"
         )
@@ -72,7 +73,7 @@ def numbers_of(table: pa.Table, column: str, *, key: str) -> npt.NDArray[np.floa
             pc.fill_null(values.cast(pa.float64()), float("nan")).to_numpy(zero_copy_only=False)
         )
     except pa.ArrowException as error:
-        raise ValueError(
+        raise InputError(
             f"`{column}` of `{key}`: expected numbers, found {values.type}: {error}; name another column"
         ) from error
 
@@ -94,11 +95,11 @@ def days_of(table: pa.Table, column: str, *, key: str) -> npt.NDArray[np.int64]:
             series = pd.Series(values.to_pandas())
             instants = pd.to_datetime(series, utc=True, format="ISO8601" if text else None)
     except (ValueError, TypeError) as error:
-        raise ValueError(
+        raise InputError(
             f"`{column}` of `{key}`: expected instants, found {error}; name another column"
         ) from error
     if instants.isna().any():
-        raise ValueError(
+        raise InputError(
             f"`{column}` of `{key}`: expected an instant in every row, found none in row "
             f"{int(instants.isna().to_numpy().argmax()) + 1}; leave such rows out"
         )
@@ -124,7 +125,7 @@ def _read(file: Path, required: Sequence[str], *, optional: Sequence[str], key: 
         missing = [name for name in required if name not in found]
         if missing:
             hints = ", ".join(f"`{name}`{nearest(name, found)}" for name in missing)
-            raise ValueError(
+            raise InputError(
                 f"`{key}={file}` lacks {hints}; expected {', '.join(required)}; it has: {', '.join(found)}"
             )
         chosen = [name for name in dict.fromkeys([*required, *optional]) if name in found]
@@ -139,4 +140,4 @@ def _read(file: Path, required: Sequence[str], *, optional: Sequence[str], key: 
             convert_options=pa_csv.ConvertOptions(include_columns=chosen, strings_can_be_null=True),
         )
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"`{key}={file}` cannot be read: {error}") from error
+        raise InputError(f"`{key}={file}` cannot be read: {error}") from error

@@ -20,6 +20,7 @@ from recsys.bandits.feedback import Codes
 from recsys.bandits.policies import TargetPolicy, probabilities_of, uniform_policy
 from recsys.evaluation.online.feedback import FeedbackColumns, ReadLog
 from recsys.evaluation.online.tables import codes_of, ids_of, numbers_of, read_table
+from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, POSITION, PROBABILITY, RANK, REQUEST_ID, TIMESTAMP, USER_ID
 
 UNIFORM = "uniform"
@@ -58,7 +59,7 @@ def read_target(policy: str, log: ReadLog, columns: FeedbackColumns) -> Target:
     if policy in log.table.column_names:
         return Target(f"the log's column {policy}", numbers_of(log.table, policy, key="log"), None)
     if not Path(policy).expanduser().exists():
-        raise ValueError(
+        raise InputError(
             f"`policy={policy}`: expected `uniform`, a column of the log or a table, found no such column in "
             f"{log.feedback.source} and no such file; give one of them"
         )
@@ -73,7 +74,7 @@ def _read_policy(path: Path, log: ReadLog, columns: FeedbackColumns) -> TargetPo
     num_rows = table.num_rows
     probabilities_T = numbers_of(table, PROBABILITY, key=_KEY) if PROBABILITY in has else np.ones(num_rows)
     if PROBABILITY not in has and RANK not in has:
-        raise ValueError(
+        raise InputError(
             f"`policy={path}`: expected `{PROBABILITY}`, or `{RANK}` of recommended lists, beside "
             f"`{ITEM_ID}`; "
             f"found {', '.join(table.column_names)}"
@@ -81,7 +82,7 @@ def _read_policy(path: Path, log: ReadLog, columns: FeedbackColumns) -> TargetPo
     place = POSITION if POSITION in has else RANK if RANK in has else None
     positions_N = log.feedback.positions_N
     if place is None and positions_N.max() > 1:
-        raise ValueError(
+        raise InputError(
             f"`policy={path}`: the log has positions 1 to {positions_N.max()}; expected a column "
             f"`{POSITION}` "
             f"beside `{PROBABILITY}`, found none; say with which probability an item is shown where"
@@ -91,7 +92,7 @@ def _read_policy(path: Path, log: ReadLog, columns: FeedbackColumns) -> TargetPo
     [_, items_T], _ = codes_of(log.items, ids_of(table, ITEM_ID, key=_KEY))
     if np.isnan(positions_T).any():
         row = int(np.isnan(positions_T).argmax()) + 1
-        raise ValueError(
+        raise InputError(
             f"`{place}` of `policy={path}`: expected a number, found none in row {row}; give one"
         )
     return _policy_of(
@@ -120,7 +121,7 @@ def _askers(
         return zeros, np.zeros(log.table.num_rows, dtype=np.int64), pa.array(["everybody"])
     absent = [ours for ours, theirs in given if theirs not in log.table.column_names]
     if absent:
-        raise ValueError(
+        raise InputError(
             f"`policy={path}` is told apart by `{absent[0]}`, which {log.feedback.source} lacks; found "
             "there: "
             f"{', '.join(log.table.column_names)}; name the log's column by `columns.{absent[0]}`"
@@ -155,7 +156,7 @@ def _policy_of(
     lacking = np.flatnonzero(~np.isin(keys_K, keys_T))
     if len(lacking):
         asker, position = divmod(int(keys_K[lacking[0]]), deepest)
-        raise ValueError(
+        raise InputError(
             f"`policy={path}`: expected what the policy shows in every request and position of the log, "
             "found "
             f"nothing for `{names[asker]}` in position {position} ({len(lacking)} of {len(keys_K)}); add "
