@@ -23,12 +23,12 @@ from recsys.data.preparing.csv_files import MalformedRow, read_header, stage_csv
 from recsys.data.preparing.declare import nearest
 from recsys.data.preparing.read_tables import is_parquet, raw_files
 from recsys.export.bundle import load_bundle, load_scripted, save_loaded
-from recsys.export.differences import ParityError
 from recsys.export.fields import TABLE_OF_ROLE
+from recsys.export.gate.differences import ParityError
+from recsys.export.gate.lists import first_difference
+from recsys.export.gate.recorded import Record, raw_values
+from recsys.export.gate.replay import REQUESTS, RESPONSES, answer_of, check_in_fresh_process, record
 from recsys.export.index import INDEX_FILE
-from recsys.export.lists import first_difference
-from recsys.export.recorded import Record, raw_values
-from recsys.export.replay import REQUESTS, RESPONSES, answer_of, check_in_fresh_process, record
 from recsys.retrieval.ann import load
 from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from recsys.data.dataset import PreparedDataset
 from recsys.export.fields import Fields
-from recsys.export.filters import Attribute, Filters
-from recsys.export.recorded import raw_values
+from recsys.export.gate.recorded import raw_values
+from recsys.export.program.filters import Attribute, Filters
 from recsys.schema.features import ITEM_ID, Feature
 from recsys.schema.tables import RAW_PREFIX
 

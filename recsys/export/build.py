@@ -13,19 +13,19 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.export.attributes import filters_of
-from recsys.export.columns import AlwaysStored, DenseColumn, GivenOrStored, StoredBags
-from recsys.export.encoders import bag_encoder, number_encoder
 from recsys.export.fields import PER_SECOND, Fields, fields_of
-from recsys.export.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
-from recsys.export.inputs import CrossLookup, EachLookup, Inputs, Lookup, Network, stored
-from recsys.export.interfaces import TrainedHead
-from recsys.export.known import Histories, Known
 from recsys.export.observed import Log, build_statistics, statistics_of
 from recsys.export.options import TableType
-from recsys.export.queries import PooledQuery, SequenceQuery
-from recsys.export.ranking import RankingProgram
-from recsys.export.retrieval import RetrievalProgram
-from recsys.export.statistics import Statistics
+from recsys.export.program.columns import AlwaysStored, DenseColumn, GivenOrStored, StoredBags
+from recsys.export.program.encoders import bag_encoder, number_encoder
+from recsys.export.program.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
+from recsys.export.program.inputs import CrossLookup, EachLookup, Inputs, Lookup, Network, stored
+from recsys.export.program.interfaces import TrainedHead
+from recsys.export.program.known import Histories, Known
+from recsys.export.program.queries import PooledQuery, SequenceQuery
+from recsys.export.program.ranking import RankingProgram
+from recsys.export.program.retrieval import RetrievalProgram
+from recsys.export.program.statistics import Statistics
 from recsys.models.protocols import (
     MultiTaskModel,
     RankingModel,

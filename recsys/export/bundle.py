@@ -50,16 +50,16 @@ from torch import nn
 from recsys.data.dataset import PreparedDataset
 from recsys.export.build import build_program, scripted, statistics_before
 from recsys.export.compiled import package_of
-from recsys.export.compiled_gate import PackageGate
-from recsys.export.evaluated_lists import check_evaluated_lists
 from recsys.export.fields import fields_of
+from recsys.export.gate.compiled import PackageGate
+from recsys.export.gate.evaluated_lists import check_evaluated_lists
+from recsys.export.gate.observing import check_observing
+from recsys.export.gate.parity import Parity, check_ranking, check_retrieval
+from recsys.export.gate.recorded import Asked, Record, Recorder
+from recsys.export.gate.replay import check_in_fresh_process, ranking_requests, record, retrieval_requests
 from recsys.export.index import check_index, ship_index
 from recsys.export.observed import Log, statistics_of
-from recsys.export.observing import check_observing
 from recsys.export.options import ExportOptions
-from recsys.export.parity import Parity, check_ranking, check_retrieval
-from recsys.export.recorded import Asked, Record, Recorder
-from recsys.export.replay import check_in_fresh_process, ranking_requests, record, retrieval_requests
 from recsys.export.rounding import describe_rounding, with_rounded_tables
 from recsys.export.signature import signature
 from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel, events_read

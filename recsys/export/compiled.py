@@ -43,11 +43,11 @@ from torch import nn
 from torch._inductor.utils import fresh_cache
 
 from recsys.export.build import frozen
-from recsys.export.inputs import CrossLookup, EachLookup, Inputs, Lookup, mean_of_bags, restored
-from recsys.export.queries import SequenceQuery
-from recsys.export.ranking import RankingProgram, answer_of
-from recsys.export.retrieval import RetrievalProgram
-from recsys.export.tensors import Entry, PackageTensors
+from recsys.export.program.inputs import CrossLookup, EachLookup, Inputs, Lookup, mean_of_bags, restored
+from recsys.export.program.queries import SequenceQuery
+from recsys.export.program.ranking import RankingProgram, answer_of
+from recsys.export.program.retrieval import RetrievalProgram
+from recsys.export.program.tensors import Entry, PackageTensors
 from recsys.models.protocols import RankingModel, RetrievalModel
 from recsys.nn.cross import Cross
 from recsys.schema.features import QUERY_ROLES, FeatureSchema

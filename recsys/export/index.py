@@ -18,8 +18,8 @@ from typing import Any, cast
 
 import torch
 
+from recsys.export.gate.recorded import Asked
 from recsys.export.options import ExportOptions
-from recsys.export.recorded import Asked
 from recsys.retrieval.ann import Index, IndexKind, best_scores, build, faiss_module, recall, settle
 from recsys.schema.errors import InputError
 

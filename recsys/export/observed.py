@@ -19,9 +19,9 @@ import torch
 from recsys.data.dataset import SPLITS, PreparedDataset
 from recsys.data.events import Bags, bags
 from recsys.export.fields import Fields
-from recsys.export.inputs import Inputs
-from recsys.export.statistics import EARLIEST, IdNumbers, Statistics, Tally
-from recsys.export.values import stripped
+from recsys.export.program.inputs import Inputs
+from recsys.export.program.statistics import EARLIEST, IdNumbers, Statistics, Tally
+from recsys.export.program.values import stripped
 from recsys.schema import tables
 from recsys.schema.features import ITEM_ID, USER_ID, Feature
 

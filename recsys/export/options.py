@@ -22,7 +22,7 @@ class ExportOptions:
         recorded_requests: requests recorded with their responses for smoke tests.
         num_candidates: how many items the first stage hands to the second, unless a request says otherwise.
         diversity: weight of variety in the lists of two stages, 0 to 1, unless a request says otherwise; see
-            `recsys.export.diverse`.
+            `recsys.export.program.diverse`.
         quantize: how embedding tables are stored, `float32`, `float16`, `int8` or `int4`; the manifest says
             how many bytes they take and what it costs on the test split.
         format: `torchscript`, or `aoti` for compiled packages beside it; see `recsys.export.compiled`.

@@ -34,17 +34,17 @@ from recsys.export.bundle import (
     versions,
 )
 from recsys.export.compiled import package_of
-from recsys.export.compiled_gate import PackageGate
-from recsys.export.composed import RECOMMENDER_FILE, ask_both, check_two_stage
+from recsys.export.gate.compiled import PackageGate
+from recsys.export.gate.composed import RECOMMENDER_FILE, ask_both, check_two_stage
+from recsys.export.gate.parity import Parity
+from recsys.export.gate.recorded import Record
+from recsys.export.gate.replay import check_in_fresh_process, of_stage, record, two_stage_requests
 from recsys.export.index import check_index, ship_index
 from recsys.export.options import ExportOptions
-from recsys.export.parity import Parity
-from recsys.export.recorded import Record
-from recsys.export.replay import check_in_fresh_process, of_stage, record, two_stage_requests
+from recsys.export.program.two_stage import TwoStageProgram
 from recsys.export.rounding import describe_rounding, with_rounded_tables
 from recsys.export.signature import two_stage_signature
 from recsys.export.stages import Stage, build_two_stage
-from recsys.export.two_stage import TwoStageProgram
 from recsys.schema.manifest import writing_station
 
 
@@ -59,7 +59,7 @@ def export_two_stage(
 ) -> Path:
     """Writes the bundle of two trained models to `folder`, after it has given their answers on test rows.
 
-    Each stage is checked as in a bundle of its own, then both together (`recsys.export.composed`).
+    Each stage is checked as in a bundle of its own, then both together (`recsys.export.gate.composed`).
 
     Args:
         retrieval: the first stage, trained; it is put into eval mode.

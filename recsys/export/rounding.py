@@ -17,8 +17,8 @@ from torch import nn
 from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
 from recsys.export.build import catalogue_vectors
-from recsys.export.inputs import restored, stored
 from recsys.export.options import TableType
+from recsys.export.program.inputs import restored, stored
 from recsys.metrics.classification import auc, log_loss
 from recsys.metrics.ranking import find_hits, ndcg
 from recsys.models.protocols import RankingModel, RetrievalModel, events_read

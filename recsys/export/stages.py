@@ -16,9 +16,9 @@ from recsys.data.dataset import PreparedDataset
 from recsys.export.build import build_program
 from recsys.export.fields import Fields, fields_of
 from recsys.export.options import ExportOptions
-from recsys.export.ranking import RankingProgram
-from recsys.export.retrieval import RetrievalProgram
-from recsys.export.two_stage import TwoStageProgram
+from recsys.export.program.ranking import RankingProgram
+from recsys.export.program.retrieval import RetrievalProgram
+from recsys.export.program.two_stage import TwoStageProgram
 from recsys.models.protocols import RankingModel, RetrievalModel, popularity_windows
 from recsys.schema.errors import InputError
 from recsys.schema.features import ITEM_ID, USER_ID, Role

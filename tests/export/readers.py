@@ -6,9 +6,9 @@ from typing import Any, List, Optional
 import torch
 from torch import nn
 
-from recsys.export.hashed import first_characters, hash_row, ngram_rows
-from recsys.export.instants import as_seconds
-from recsys.export.values import as_integer, as_number, as_pieces, as_text
+from recsys.export.program.hashed import first_characters, hash_row, ngram_rows
+from recsys.export.program.instants import as_seconds
+from recsys.export.program.values import as_integer, as_number, as_pieces, as_text
 
 
 class Readers(nn.Module):

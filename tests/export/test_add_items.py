@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from recsys.export.build import build_program, scripted
 from recsys.export.bundle import load_scripted, save_loaded
+from recsys.export.gate.recorded import with_unknown_ids
 from recsys.export.options import ExportOptions
-from recsys.export.recorded import with_unknown_ids
 from recsys.export.stages import build_two_stage
 from tests.export.conftest import (
     HISTORY_LENGTH,

@@ -13,7 +13,7 @@ from recsys.export import additions
 from recsys.export.add_items import main
 from recsys.export.additions import extend_index
 from recsys.export.bundle import load_bundle, load_scripted
-from recsys.export.lists import first_difference
+from recsys.export.gate.lists import first_difference
 from recsys.retrieval.ann import build, load
 from tests.export.test_add_items import NEW, USER, new_items
 

@@ -11,10 +11,10 @@ from recsys.export.additions import AddItemsConfig, extend_bundle
 from recsys.export.build import build_program, scripted
 from recsys.export.bundle import export_run, load_bundle, recorder_of
 from recsys.export.compiled import Package, TensorOf, examples, package_of
-from recsys.export.compiled_gate import PackageGate
-from recsys.export.differences import ParityError
+from recsys.export.gate.compiled import PackageGate
+from recsys.export.gate.differences import ParityError
 from recsys.export.options import ExportOptions
-from recsys.export.tensors import PackageTensors, padded
+from recsys.export.program.tensors import PackageTensors, padded
 from tests.export.conftest import (
     HISTORY_LENGTH,
     din,

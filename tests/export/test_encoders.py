@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from recsys.data.preparing.encode import encode
 from recsys.data.preparing.hashing import hash_rows
-from recsys.export.encoders import bag_encoder, number_encoder
-from recsys.export.ids import StringIndex
-from recsys.export.values import as_text
+from recsys.export.program.encoders import bag_encoder, number_encoder
+from recsys.export.program.ids import StringIndex
+from recsys.export.program.values import as_text
 from recsys.schema.features import Feature
 
 TEXT = st.text(max_size=12)

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from recsys.evaluation.recommendations import recommend
-from recsys.export import evaluated_lists
 from recsys.export.build import build_program, scripted
 from recsys.export.bundle import load_scripted, recorder_of
-from recsys.export.differences import ParityError
-from recsys.export.evaluated_lists import check_evaluated_lists, found_lists
+from recsys.export.gate import evaluated_lists
+from recsys.export.gate.differences import ParityError
+from recsys.export.gate.evaluated_lists import check_evaluated_lists, found_lists
 from recsys.models.protocols import events_read, popularity_windows
 from recsys.schema.manifest import read_station
 from tests.export import worlds

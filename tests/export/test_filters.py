@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from recsys.export.filters import Attribute, Filters
 from recsys.export.options import ExportOptions
+from recsys.export.program.filters import Attribute, Filters
 from recsys.schema.features import Feature
 
 USER = {"user_id": 5}

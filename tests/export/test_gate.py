@@ -9,9 +9,9 @@ from torch import nn
 
 from recsys.export import bundle
 from recsys.export.bundle import export_run, save_scripted
-from recsys.export.differences import ParityError
+from recsys.export.gate.differences import ParityError
+from recsys.export.gate.replay import REQUESTS, RESPONSES, check_in_fresh_process
 from recsys.export.options import ExportOptions
-from recsys.export.replay import REQUESTS, RESPONSES, check_in_fresh_process
 from tests.export.conftest import HISTORY_LENGTH, matrix_factorization, two_tower, wide_deep
 
 

@@ -1,4 +1,4 @@
-"""Searches all scripted code for what torch 2.13 is known to miscompile (see `recsys.export.values`).
+"""Searches all scripted code for what torch 2.13 is known to miscompile (see `recsys.export.program.values`).
 
 A loop that carries out one value, read once, is executed where it is read. When it is read as a later
 operand, the operands before it have been loaded by then, and given up if nothing reads them later; a loop

@@ -11,8 +11,8 @@ from recsys.data.events import Events
 from recsys.data.options import Auxiliary, DataOptions, InteractionsTable, Label
 from recsys.data.prepare import prepare
 from recsys.export.bundle import export_run, load_bundle
+from recsys.export.gate.parity import ParityError
 from recsys.export.options import ExportOptions
-from recsys.export.parity import ParityError
 from recsys.schema.manifest import read_station
 from tests.export.conftest import HISTORY_LENGTH, export, mmoe, wide_deep
 

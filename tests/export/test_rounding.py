@@ -6,8 +6,8 @@ import torch
 
 from recsys.data.events import Events
 from recsys.export.bundle import export_run, load_bundle
-from recsys.export.inputs import mean_of_bags, restored, stored
 from recsys.export.options import ExportOptions
+from recsys.export.program.inputs import mean_of_bags, restored, stored
 from recsys.export.rounding import metrics_on_test, with_rounded_tables
 from recsys.models.two_tower import TwoTower
 from tests.export.conftest import (

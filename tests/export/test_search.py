@@ -3,7 +3,7 @@ import io
 import pytest
 import torch
 
-from recsys.export.search import best_items
+from recsys.export.program.search import best_items
 from recsys.retrieval.exact import top_k
 
 

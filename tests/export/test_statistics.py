@@ -12,7 +12,7 @@ from recsys.data.prepare import prepare
 from recsys.export import bundle
 from recsys.export.build import statistics_before
 from recsys.export.bundle import load_scripted, save_scripted
-from recsys.export.differences import ParityError
+from recsys.export.gate.differences import ParityError
 from recsys.export.observed import Log
 from recsys.models.wide_deep import WideDeep
 from tests.export.conftest import HISTORY_LENGTH, export, lively, two_tower

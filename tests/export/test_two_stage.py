@@ -10,7 +10,7 @@ import torch
 
 from recsys.data.events import Bags
 from recsys.export.bundle import load_bundle
-from recsys.export.diverse import choose, sources_of
+from recsys.export.program.diverse import choose, sources_of
 from recsys.retrieval.exact import top_k
 from tests.export.conftest import (
     HISTORY_LENGTH,

@@ -5,9 +5,9 @@ import pyarrow.compute as pc
 import pytest
 
 from recsys.export import recommender as recommender_module
-from recsys.export.composed import first_wrong_pick
-from recsys.export.differences import ParityError
-from recsys.export.shared_rows import shared_rows
+from recsys.export.gate.composed import first_wrong_pick
+from recsys.export.gate.differences import ParityError
+from recsys.export.gate.shared_rows import shared_rows
 from recsys.export.stages import Stage, check_stages, names_for_ranker
 from recsys.schema import tables
 from tests.export import worlds

@@ -12,9 +12,9 @@ import torch
 from recsys.data.dataset import PreparedDataset
 from recsys.data.options import Columns, DataOptions, InteractionsTable, SideTable
 from recsys.data.prepare import prepare
+from recsys.export.gate.recorded import Asked
 from recsys.export.index import ship_index
 from recsys.export.options import ExportOptions
-from recsys.export.recorded import Asked
 from recsys.retrieval.ann import Index
 from recsys.serving.bundle import Bundle, open_index
 from tests.export.conftest import export_both, stage, two_tower, wide_deep

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from recsys.export.build import catalogue_vectors
-from recsys.export.differences import ParityError
-from recsys.export.lists import first_difference
-from recsys.export.recorded import Asked, Recorder
+from recsys.export.gate.differences import ParityError
+from recsys.export.gate.lists import first_difference
+from recsys.export.gate.recorded import Asked, Recorder
 from recsys.models.protocols import RetrievalModel, popularity_windows
 from recsys.retrieval.popularity import Popularity, answers
 

@@ -1,7 +1,7 @@
 """The parity gate of a two-stage recommender: the trained models, composed here in Python, and the file.
 
 For each request the candidates must be the retrieval model's best, their probabilities the ranking model's,
-and the list must take at each place what `recsys.export.diverse` says, up to a tolerance.
+and the list must take at each place what `recsys.export.program.diverse` says, up to a tolerance.
 
 Legend: B requests, N candidates, I catalogue rows, D dimension of their vectors, K cut-off.
 """
@@ -20,11 +20,11 @@ import torch
 from recsys.data.events import Bags
 from recsys.export.build import catalogue_vectors
 from recsys.export.bundle import recorder_of
-from recsys.export.differences import Comparison, Features, ParityError
+from recsys.export.gate.differences import Comparison, Features, ParityError
+from recsys.export.gate.parity import Parity, check_lists
+from recsys.export.gate.recorded import Asked, Record, unknown_id, with_unknown_ids
+from recsys.export.gate.shared_rows import shared_rows
 from recsys.export.options import ExportOptions
-from recsys.export.parity import Parity, check_lists
-from recsys.export.recorded import Asked, Record, unknown_id, with_unknown_ids
-from recsys.export.shared_rows import shared_rows
 from recsys.export.stages import Stage, names_for_ranker
 from recsys.models.protocols import RankingModel, RetrievalModel, embed, popularity_windows
 from recsys.schema.batch import Batch

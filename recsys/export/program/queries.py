@@ -11,9 +11,9 @@ from typing import Any, Dict, List, Optional, Tuple, cast
 import torch
 from torch import nn
 
-from recsys.export.columns import pick
-from recsys.export.instants import as_seconds
-from recsys.export.interfaces import Head, SequenceHead
+from recsys.export.program.columns import pick
+from recsys.export.program.instants import as_seconds
+from recsys.export.program.interfaces import Head, SequenceHead
 
 
 class PooledQuery(nn.Module):

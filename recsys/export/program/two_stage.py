@@ -2,7 +2,7 @@
 
 Both stages are whole in it: `model.retrieval` and `model.ranking` answer what a bundle of one model answers.
 
-NOTE: `recommend` and `recommend_batch` have no return type here, as in `recsys.export.retrieval`.
+NOTE: `recommend` and `recommend_batch` have no return type here, as in `recsys.export.program.retrieval`.
 
 Legend: B queries, N candidates, I catalogue rows, D dimension of their vectors, K cut-off.
 """
@@ -14,11 +14,11 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import torch
 from torch import nn
 
-from recsys.export.diverse import choose, sources_of
-from recsys.export.known import renamed
-from recsys.export.ranking import RankingProgram
-from recsys.export.retrieval import RetrievalProgram
-from recsys.export.tensors import no_package
+from recsys.export.program.diverse import choose, sources_of
+from recsys.export.program.known import renamed
+from recsys.export.program.ranking import RankingProgram
+from recsys.export.program.retrieval import RetrievalProgram
+from recsys.export.program.tensors import no_package
 
 
 class TwoStageProgram(nn.Module):
@@ -32,7 +32,7 @@ class TwoStageProgram(nn.Module):
             calls them otherwise.
         vector_width: the first so many coordinates of candidates' vectors say how alike they are.
         num_candidates: that are ranked, unless a request says otherwise.
-        diversity: of lists, see `recsys.export.diverse`, unless a request says otherwise.
+        diversity: of lists, see `recsys.export.program.diverse`, unless a request says otherwise.
     """
 
     ranker_rows: torch.Tensor
@@ -85,7 +85,7 @@ class TwoStageProgram(nn.Module):
             history_times: when each item of the history was liked.
             history_liked: whether each of them was; the ranking model is shown those alone.
             num_candidates: how many of what is left are ranked, k at least.
-            diversity: see `recsys.export.diverse.choose`.
+            diversity: see `recsys.export.program.diverse.choose`.
             where: raw values by attribute of the items, as the retrieval model's catalogue has them; of each
                 attribute, an item must hold one of them.
         """
@@ -234,12 +234,12 @@ class TwoStageProgram(nn.Module):
 
     @torch.jit.export
     def set_available(self, item_ids: List[Any], available: bool) -> int:
-        """Says whether items may be recommended from now on; see `recsys.export.retrieval`."""
+        """Says whether items may be recommended from now on; see `recsys.export.program.retrieval`."""
         return self.retrieval.set_available(item_ids, available)
 
     @torch.jit.export
     def observe(self, rows: List[Dict[str, Any]]) -> None:
-        """Counts events in the ranking model's statistics; see `recsys.export.ranking`."""
+        """Counts events in the ranking model's statistics; see `recsys.export.program.ranking`."""
         self.ranking.observe(rows)
 
     @torch.jit.export

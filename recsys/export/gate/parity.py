@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from recsys.export.build import catalogue_vectors
-from recsys.export.differences import Comparison, Features, ParityError
-from recsys.export.recorded import Asked, Record, Recorder, with_unknown_ids
+from recsys.export.gate.differences import Comparison, Features, ParityError
+from recsys.export.gate.recorded import Asked, Record, Recorder, with_unknown_ids
 from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel, embed
 from recsys.retrieval.exact import top_k
 from recsys.schema.batch import Batch

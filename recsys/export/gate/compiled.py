@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from recsys.export.compiled import Package, load_package
-from recsys.export.differences import Comparison, Features, ParityError
+from recsys.export.gate.differences import Comparison, Features, ParityError
+from recsys.export.gate.recorded import Asked, Record, Recorder
 from recsys.export.options import ExportOptions
-from recsys.export.recorded import Asked, Record, Recorder
 from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel, embed
 from recsys.schema.features import ALL_ROLES, HISTORY, QUERY_ROLES, Role
 

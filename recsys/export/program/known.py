@@ -9,8 +9,8 @@ from typing import Any, Dict, List, Tuple, cast
 import torch
 from torch import nn
 
-from recsys.export.columns import pick
-from recsys.export.interfaces import IdIndex
+from recsys.export.program.columns import pick
+from recsys.export.program.interfaces import IdIndex
 
 
 class Known(nn.Module):

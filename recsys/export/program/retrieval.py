@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, cast
 import torch
 from torch import nn
 
-from recsys.export.filters import Filters
-from recsys.export.inputs import Inputs, Network
-from recsys.export.interfaces import QueryNetwork
-from recsys.export.known import Known, first_of, unread
-from recsys.export.search import best_items, best_left
-from recsys.export.tensors import PackageTensors, no_package, padded_events
+from recsys.export.program.filters import Filters
+from recsys.export.program.inputs import Inputs, Network
+from recsys.export.program.interfaces import QueryNetwork
+from recsys.export.program.known import Known, first_of, unread
+from recsys.export.program.search import best_items, best_left
+from recsys.export.program.tensors import PackageTensors, no_package, padded_events
 
 # Of more of the catalogue than this share, scoring all and masking is quicker than picking rows to score.
 _FEW = 0.1

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from recsys.export.differences import ParityError
+from recsys.export.gate.differences import ParityError
 from recsys.export.observed import Log, statistics_of
-from recsys.export.statistics import Statistics
+from recsys.export.program.statistics import Statistics
 from recsys.schema.features import ITEM_ID, USER_ID
 from recsys.schema.tables import RAW_PREFIX
 

@@ -14,9 +14,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
-from recsys.export.columns import gather, pick
-from recsys.export.interfaces import AttributeIndex
-from recsys.export.values import as_integer, as_pieces, as_text, stripped
+from recsys.export.program.columns import gather, pick
+from recsys.export.program.interfaces import AttributeIndex
+from recsys.export.program.values import as_integer, as_pieces, as_text, stripped
 from recsys.schema.features import Feature
 
 

@@ -13,10 +13,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, cast
 import torch
 from torch import nn
 
-from recsys.export.hashed import first_characters, hash_row, ngram_rows
-from recsys.export.instants import as_seconds
-from recsys.export.interfaces import RowIndex
-from recsys.export.values import as_integer, as_number, as_pieces, as_text, stripped
+from recsys.export.program.hashed import first_characters, hash_row, ngram_rows
+from recsys.export.program.instants import as_seconds
+from recsys.export.program.interfaces import RowIndex
+from recsys.export.program.values import as_integer, as_number, as_pieces, as_text, stripped
 from recsys.schema.features import Feature
 
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Sequence
 import torch
 from torch import nn
 
-from recsys.export.values import as_integer, as_text, stripped
+from recsys.export.program.values import as_integer, as_text, stripped
 
 
 class IntegerIndex(nn.Module):

@@ -142,7 +142,7 @@ class SequenceHead(nn.Module):
 
 @torch.jit.interface
 class AttributeIndex(nn.Module):
-    """Raw values of an item attribute -> the items that hold them; see `recsys.export.filters`."""
+    """Raw values of an item attribute -> the items that hold them; see `recsys.export.program.filters`."""
 
     def rows_of_any(self, given: List[Any]) -> torch.Tensor:  # type: ignore[empty-body]
         """Catalogue rows of the items that hold any of the values."""
@@ -155,7 +155,7 @@ class AttributeIndex(nn.Module):
 
 @torch.jit.interface
 class QueryNetwork(nn.Module):
-    """A query tower; see `recsys.export.queries`."""
+    """A query tower; see `recsys.export.program.queries`."""
 
     def forward(  # type: ignore[empty-body]
         self,

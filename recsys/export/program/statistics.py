@@ -16,11 +16,11 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
-from recsys.export.columns import pick
-from recsys.export.inputs import Inputs
-from recsys.export.instants import as_microseconds
-from recsys.export.interfaces import KeyTally
-from recsys.export.values import as_integer, as_number, as_text, stripped
+from recsys.export.program.columns import pick
+from recsys.export.program.inputs import Inputs
+from recsys.export.program.instants import as_microseconds
+from recsys.export.program.interfaces import KeyTally
+from recsys.export.program.values import as_integer, as_number, as_text, stripped
 from recsys.schema.features import Feature
 
 # Before every instant, and far enough from the ends of 64 bits to take a window from it.

@@ -10,7 +10,7 @@ from typing import Dict, List, Sequence, Tuple
 import torch
 from torch import nn
 
-from recsys.export.inputs import crossed
+from recsys.export.program.inputs import crossed
 
 # A package is compiled for sizes from here on; what is shorter ends in padding.
 _SHORTEST = 2
@@ -93,7 +93,7 @@ def padded(values: torch.Tensor, lengths: torch.Tensor, shortest: int = _SHORTES
 
 
 def padded_events(tensors: List[torch.Tensor], shortest: int = _SHORTEST) -> List[torch.Tensor]:
-    """What a query tower reads of histories (`recsys.export.queries`), each as long as a package wants it.
+    """What a query tower reads of histories (`export.program.queries`), each as long as a package wants it.
 
     Nothing before the end of a history can see what stands behind it.
     """

@@ -18,8 +18,8 @@ from typing import Any, Dict, List, Sequence, Tuple, cast
 import torch
 from torch import nn
 
-from recsys.export.interfaces import BagColumn, BagLookup, Head, NumberColumn
 from recsys.export.options import TableType
+from recsys.export.program.interfaces import BagColumn, BagLookup, Head, NumberColumn
 from recsys.nn.cross import cross_ids
 
 # Even steps from the least to the greatest value of a row.

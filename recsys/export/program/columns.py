@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Sequence, Tuple, cast
 import torch
 from torch import nn
 
-from recsys.export.interfaces import BagEncoder, NumberEncoder
+from recsys.export.program.interfaces import BagEncoder, NumberEncoder
 
 
 class StoredBags(nn.Module):

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from recsys.export.fields import TABLE_OF_ROLE
-from recsys.export.inputs import Network
-from recsys.export.known import Known, first_of, renamed, unread
-from recsys.export.statistics import Statistics, with_values
-from recsys.export.tensors import PackageTensors, no_package
-from recsys.export.values import elements, is_list
+from recsys.export.program.inputs import Network
+from recsys.export.program.known import Known, first_of, renamed, unread
+from recsys.export.program.statistics import Statistics, with_values
+from recsys.export.program.tensors import PackageTensors, no_package
+from recsys.export.program.values import elements, is_list
 from recsys.schema.labels import AuxiliaryLabel
 
 

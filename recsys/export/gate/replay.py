@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from recsys.export.compiled import load_package
-from recsys.export.differences import ParityError
-from recsys.export.recorded import Asked, Record
+from recsys.export.gate.differences import ParityError
+from recsys.export.gate.recorded import Asked, Record
 
 REQUESTS = "requests.json"
 RESPONSES = "responses.json"

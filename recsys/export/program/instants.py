@@ -6,7 +6,7 @@ Runs the same in Python and as TorchScript, and reads what preparing reads (`rec
 
 from typing import Any, Optional, Tuple
 
-from recsys.export.values import as_text, parse_integer, parse_number, stripped
+from recsys.export.program.values import as_text, parse_integer, parse_number, stripped
 
 
 def as_seconds(value: Any, per_second: int, field: str) -> Optional[int]:
