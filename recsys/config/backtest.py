@@ -34,11 +34,11 @@ from recsys.data.options import DataOptions
 from recsys.data.prepare import prepare
 from recsys.data.preparing.readings import iso
 from recsys.evaluation.backtest import backtest_results, backtest_table
-from recsys.evaluation.backtest_report import render_backtest
 from recsys.evaluation.decay import Decay, Judgement
 from recsys.evaluation.folds import BacktestOptions, Fold, TimeLine, plan_folds
 from recsys.evaluation.station import FOLDER
 from recsys.evaluation.systems import read_systems
+from recsys.report.backtest_page import render_backtest
 from recsys.schema import tables
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station, write_json, writing_station

@@ -11,8 +11,8 @@ import pyarrow as pa
 from recsys.data.preparing.readings import iso
 from recsys.evaluation.decay import Decay, sign
 from recsys.evaluation.folds import Fold
-from recsys.evaluation.results import NAMES, metric_name
-from recsys.evaluation.systems import MODEL
+from recsys.metrics.names import metric_name
+from recsys.report.systems import name_of
 
 
 def backtest_results(decay: Decay, folds: Sequence[Fold], *, main_metric: str) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _decay_in_words(
 
 
 def _lead_in_words(metric: str, ages: Sequence[dict[str, Any]], *, best: str) -> str:
-    against = f"{NAMES.get(best, best)}, the best baseline, fitted anew for each period"
+    against = f"{name_of(best)}, the best baseline, fitted anew for each period"
     after = _no_better_after(metric, ages)
     if after is None:
         return (
@@ -150,8 +150,3 @@ def _lead_in_words(metric: str, ages: Sequence[dict[str, Any]], *, best: str) ->
         f"It is better than {against}, up to {better[-1]:.1f} days of age, and from {after:.1f} days on "
         "no longer told to be."
     )
-
-
-def system_name(system: str) -> str:
-    """How a system is called in front of people."""
-    return NAMES[MODEL] if system == MODEL else NAMES.get(system, system)

@@ -25,11 +25,11 @@ import pyarrow as pa
 
 from recsys.evaluation.folds import MICROSECONDS_A_DAY, Fold
 from recsys.evaluation.options import EvaluationOptions
-from recsys.evaluation.results import LESS_IS_BETTER
 from recsys.evaluation.summary import Bootstrap, Figures, Values
-from recsys.evaluation.systems import MODEL
 from recsys.metrics.classification import auc, row_log_loss
 from recsys.metrics.intervals import Samples
+from recsys.metrics.names import LESS_IS_BETTER
+from recsys.report.systems import MODEL
 from recsys.schema.tables import LABEL, TIMESTAMP, USER_ID
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from recsys.evaluation.diagnosis_lists import lists_too_similar, miscalibrated, popularity_driven
 from recsys.evaluation.diagnosis_slices import decays, lags_on_slices, worse_on_cold_users, worse_on_new_items
-from recsys.evaluation.findings import (
+from recsys.metrics.names import metric_name
+from recsys.report.findings import (
     SEVERITIES,
     Finding,
     Results,
@@ -24,7 +25,7 @@ from recsys.evaluation.findings import (
     run_path,
     worth,
 )
-from recsys.evaluation.results import NAMES, metric_name
+from recsys.report.systems import name_of
 
 # Nobody orders held-out behaviour so well: what is asked for is probably among the inputs.
 TOO_GOOD = {"auc": 0.98, "gauc": 0.98, "ndcg": 0.8}
@@ -96,7 +97,7 @@ def no_better_than_baseline(results: Results) -> Finding | None:
     gain = -compared["difference"] if less_is_better(key) else compared["difference"]
     if (bounds[0] if bounds else gain) > 0:
         return None
-    name = NAMES.get(best, best)
+    name = name_of(best)
     is_worse = bounds is not None and bounds[1] < 0
     meaning = (
         "it would serve better in the model's place"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from recsys.evaluation.findings import (
+from recsys.metrics.names import metric_name
+from recsys.report.findings import (
     Finding,
     Results,
     at_main_cut_off,
+    calibration_error,
     evaluate_again,
     measured,
     of_baseline,
     read_table,
 )
-from recsys.evaluation.results import metric_name
 
 # log2: what is recommended is twice as popular as what the user chose before.
 HIGH_LIFT = 1.0
@@ -113,16 +114,6 @@ def miscalibrated(results: Results) -> Finding | None:
             "print(t.groupby((t.probability * 20).astype(int))[['probability', 'label']].mean())",
         ),
     )
-
-
-def calibration_error(results: Results) -> float | None:
-    """Expected calibration error: as measured, or over the bins of the reliability curve."""
-    error = measured(results, "calibration_error")
-    bins = results.get("reliability")
-    if error is not None or not bins:
-        return error
-    rows = sum(one["rows"] for one in bins)
-    return float(sum(one["rows"] * abs(one["predicted"] - one["observed"]) for one in bins) / rows)
 
 
 def _within_chance(results: Results) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from recsys.evaluation.ageing import decay_of
-from recsys.evaluation.findings import (
+from recsys.metrics.names import metric_name
+from recsys.report.ageing import decay_of
+from recsys.report.findings import (
     Finding,
     Results,
     comparison,
@@ -16,7 +17,7 @@ from recsys.evaluation.findings import (
     pieces_of,
     worth,
 )
-from recsys.evaluation.results import NAMES, metric_name
+from recsys.report.systems import name_of
 
 # Served half as well as everybody: somebody will write to complain.
 HALF = 0.5
@@ -70,7 +71,7 @@ def lags_on_slices(results: Results) -> Finding | None:
     return Finding(
         "lags_on_slices",
         "medium",
-        f"The model is behind {NAMES.get(best, best)} on {len(behind)} of {len(compared)} slices, each "
+        f"The model is behind {name_of(best)} on {len(behind)} of {len(compared)} slices, each "
         f"beyond its interval, where chance alone would have {by_chance:.1f}: {', '.join(names[:_NAMED])}.",
         {
             f"{metric_name(key)}, {name}": one["difference"]
@@ -122,7 +123,7 @@ def _worse_on(results: Results, group: str, name: str, *, rule: str, who: str, r
         return None
     said = []
     if is_behind and compared:
-        said.append(f"{NAMES.get(best, best)} is better there by {abs(compared['difference']):.4f}")
+        said.append(f"{name_of(best)} is better there by {abs(compared['difference']):.4f}")
     if is_half:
         said.append(f"{metric_name(key)} is {value:.4f} there and {overall:.4f} for all")
     return Finding(

@@ -17,9 +17,8 @@ from recsys.data.queries import Queries
 from recsys.evaluation.misses import Miss, favourite_misses, head_misses, missed_pairs
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.recommendations import Lists
+from recsys.report.examples import SHOWN
 from recsys.schema import tables
-
-SHOWN = 10
 
 
 def retrieval_examples(

@@ -7,7 +7,7 @@ from recsys.doctor import importing
 
 with importing():
     from recsys.config.command import command, subcommands
-    from recsys.evaluation.online.drafting import MakeConfig, ReadConfig, make, read
+    from recsys.experiments.interleaving import MakeConfig, ReadConfig, make, read
 
 
 @command("interleave_make", MakeConfig)

@@ -7,7 +7,7 @@ from recsys.doctor import importing
 
 with importing():
     from recsys.config.command import command
-    from recsys.evaluation.online.judging_policies import OffPolicyConfig, judge_policy
+    from recsys.experiments.off_policy import OffPolicyConfig, judge_policy
 
 
 @command("off_policy", OffPolicyConfig)

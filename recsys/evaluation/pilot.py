@@ -7,8 +7,8 @@ from recsys.doctor import importing
 
 with importing():
     from recsys.config.command import command, subcommands
-    from recsys.evaluation.online.piloting import ReadConfig, read
-    from recsys.evaluation.online.planning import PlanConfig, plan
+    from recsys.experiments.pilot_plan import PlanConfig, plan
+    from recsys.experiments.pilot_results import ReadConfig, read
 
 
 @command("pilot_plan", PlanConfig)

@@ -7,7 +7,7 @@ from recsys.doctor import importing
 
 with importing():
     from recsys.config.command import command
-    from recsys.evaluation.online.position_curves import PositionBiasConfig, estimate_curve
+    from recsys.experiments.position_bias import PositionBiasConfig, estimate_curve
 
 
 @command("position_bias", PositionBiasConfig)

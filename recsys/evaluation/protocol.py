@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
 from recsys.evaluation.options import EvaluationOptions
 from recsys.schema import tables
-from recsys.schema.manifest import git_commit
 
 # Raised when a result would come out differently for the same model and data.
 PROTOCOL_VERSION = 1
@@ -87,17 +84,6 @@ def protocol_hash(protocol: dict[str, Any]) -> str:
 def warnings_of(dataset: PreparedDataset) -> list[str]:
     """What every reader of the results must be told first."""
     return [LEAK_WARNING] if dataset.manifest["split"]["leaks"] else []
-
-
-def environment() -> dict[str, Any]:
-    """Where the results were computed."""
-    return {
-        "commit": git_commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "machine": platform.platform(),
-        "threads": torch.get_num_threads(),
-    }
 
 
 def _data_protocol(dataset: PreparedDataset) -> dict[str, Any]:

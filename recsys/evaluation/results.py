@@ -11,27 +11,8 @@ import numpy.typing as npt
 from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
 from recsys.evaluation.slices import Slice, slice_groups
 from recsys.evaluation.summary import Bootstrap, Figures
-
-LESS_IS_BETTER = ("log_loss", "normalised_entropy", "calibration_error")
-
-_SPELLED = {
-    "pr_auc": "PR-AUC",
-    "diversity_content": "diversity by content",
-    "diversity_embedding": "diversity by embedding",
-    "gini": "Gini coefficient of exposure",
-    "exposure_entropy": "entropy of exposure",
-}
-
-NAMES = {
-    "model": "this model",
-    "popularity": "popularity (all time)",
-    "popularity_recent": "popularity (recent)",
-    "item_knn": "item-kNN",
-    "ease": "EASE",
-    "rate": "mean rate",
-    "item_rate": "item's rate",
-    "user_and_item_rate": "user's and item's rate",
-}
+from recsys.metrics.names import LESS_IS_BETTER, metric_name
+from recsys.report.systems import name_of
 
 
 def results_of(
@@ -172,7 +153,7 @@ def _verdict(
     best = max(baselines, key=lambda one: sign * baselines[one])
     compared = next(one for one in comparisons if one["baseline"] == best)
     difference, interval = compared["difference"], compared["interval"]
-    figures = f"{name} is {value:.4f}, {NAMES[best]} has {baselines[best]:.4f}"
+    figures = f"{name} is {value:.4f}, {name_of(best)} has {baselines[best]:.4f}"
     if interval is None:
         outcome, text = "unmeasured", f"{figures}; without resamples nothing is said about chance."
     else:
@@ -190,13 +171,3 @@ def _verdict(
                 f"Not told apart from the best baseline: {figures}; {difference:+.4f} {bounds} may be chance."
             )
     return {"outcome": outcome, "against": best, "text": text}
-
-
-def metric_name(key: str) -> str:
-    """How a metric is called in front of people: `ndcg@10` is NDCG@10, `hit_rate@5` is hit rate@5."""
-    name, _, k = key.partition("@")
-    if name in _SPELLED:
-        shown = _SPELLED[name]
-    else:
-        shown = name.upper() if name in ("ndcg", "mrr", "map", "auc", "gauc") else name.replace("_", " ")
-    return f"{shown}@{k}" if k else shown

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.diagnosis import diagnose
 from recsys.evaluation.options import EvaluationOptions
-from recsys.evaluation.protocol import environment, protocol_hash, warnings_of
-from recsys.evaluation.report import render_report
-from recsys.evaluation.report_tables import report_tables
+from recsys.evaluation.protocol import protocol_hash, warnings_of
 from recsys.evaluation.training_curves import training_of
+from recsys.report.evaluation_page import render_report
+from recsys.report.tables import report_tables
+from recsys.schema.environment import environment
 from recsys.schema.manifest import write_json, writing_station
 
 FOLDER = "evaluation"

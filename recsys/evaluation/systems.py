@@ -11,9 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from recsys.evaluation.comparing.stations import Evaluated
+from recsys.report.systems import MODEL
 from recsys.schema.tables import LABEL, PROBABILITY, TIMESTAMP, TIMESTAMP_US, USER_ID
-
-MODEL = "model"
 
 
 def read_systems(folder: Path, *, k: int) -> pa.Table:

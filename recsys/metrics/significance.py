@@ -12,6 +12,9 @@ from recsys.schema.errors import InputError
 
 PValues = NDArray[np.float64]
 
+# Outcomes of a comparison; a metric without a direction is merely more or less.
+BETTER, WORSE, UNDECIDED, MORE, LESS = "better", "worse", "undecided", "more", "less"
+
 # Signs held at a time.
 _BLOCK = 2**22
 # Sums that differ by less than this share of all differences are equal but for rounding.

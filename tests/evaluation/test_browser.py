@@ -10,15 +10,15 @@ import pytest
 
 from recsys.doctor import PROJECT
 from recsys.evaluation.backtest import backtest_results
-from recsys.evaluation.backtest_report import render_backtest
 from recsys.evaluation.comparing.compare import compare
 from recsys.evaluation.comparing.options import ComparisonOptions
-from recsys.evaluation.online import drafting, piloting, planning
-from recsys.evaluation.online.judging_policies import OffPolicyConfig, judge_policy
-from recsys.evaluation.online.position_curves import PositionBiasConfig, estimate_curve
+from recsys.experiments import interleaving, pilot_plan, pilot_results
+from recsys.experiments.off_policy import OffPolicyConfig, judge_policy
+from recsys.experiments.position_bias import PositionBiasConfig, estimate_curve
+from recsys.report.backtest_page import render_backtest
 from tests.evaluation.ageing_world import OPTIONS, decay_of, folds
 from tests.evaluation.chromium import DESKTOP, PAPER, PHONE, started
-from tests.evaluation.online.logs import drinks_log, lists_of, pilot_log, positions_log, traffic_log
+from tests.experiments.logs import drinks_log, lists_of, pilot_log, positions_log, traffic_log
 
 SCREENSHOTS = PROJECT / "runs" / "screenshots"
 WIDTHS = {"phone": PHONE, "desk": DESKTOP, "paper": PAPER}
@@ -104,16 +104,16 @@ def online_pages(folder):
     (drinks / "new.csv").write_text("item_id,probability\ntea,0.1\ncoffee,0.8\nwater,0.1\n")
     judge_policy(OffPolicyConfig(drinks_log(drinks), str(drinks / "new.csv")), {})
     estimate_curve(PositionBiasConfig(positions_log(positions), "harvested"), {})
-    planning.plan(planning.PlanConfig(traffic_log(pilots), lift=0.1, folder=pilots / "plan"), {})
-    rails = {"speed": piloting.Guardrail("latency_ms", "lower", 0.02)}
+    pilot_plan.plan(pilot_plan.PlanConfig(traffic_log(pilots), lift=0.1, folder=pilots / "plan"), {})
+    rails = {"speed": pilot_results.Guardrail("latency_ms", "lower", 0.02)}
     log = pilot_log(pilots, harm=0.1, lift=0.9, wearing=0.15)
-    piloting.read(piloting.ReadConfig(log, "old", guardrails=rails, folder=pilots / "read"), {})
+    pilot_results.read(pilot_results.ReadConfig(log, "old", guardrails=rails, folder=pilots / "read"), {})
     sides = [lists_of(lists / f"{side}.parquet", [f"{side}1", "both", f"{side}2"]) for side in "ab"]
-    made = drafting.make(drafting.MakeConfig(*sides, k=3, folder=lists / "made"), {})
+    made = interleaving.make(interleaving.MakeConfig(*sides, k=3, folder=lists / "made"), {})
     clicks = lists / "clicks.csv"
     rows = [f"{n},a,1\n{n},b,{n % 3 // 2}" for n in range(90)]
     clicks.write_text("\n".join(["request_id,team,reward", *rows]))
-    read = drafting.read(drafting.ReadConfig(clicks, folder=lists / "read"), {})
+    read = interleaving.read(interleaving.ReadConfig(clicks, folder=lists / "read"), {})
     return {
         "off-policy": drinks / "off_policy" / "off_policy.html",
         "position-bias": positions / "position_bias" / "position_bias.html",

@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from recsys.evaluation.charts import Caption, Curve, Series, dot_chart, line_chart, unit_chart
-from recsys.evaluation.charts_drawing import fitting, scale_of
+from recsys.report.charts import Caption, Curve, Series, dot_chart, line_chart, unit_chart
+from recsys.report.drawing import fitting, scale_of
 
 
 def drawing(chart):

@@ -7,8 +7,8 @@ import shlex
 import numpy as np
 import pytest
 
-from recsys.evaluation.ageing import decay_of
 from recsys.evaluation.diagnosis import RULES, diagnose
+from recsys.report.ageing import decay_of
 from tests.evaluation.healthy import (
     ageing,
     compared,

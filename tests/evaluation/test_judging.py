@@ -12,9 +12,10 @@ from recsys.evaluation.judging import RankingJudge, RetrievalJudge
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.predictions import baseline_probabilities
 from recsys.evaluation.recommendations import Lists, recommend
-from recsys.evaluation.results import metric_name, results_of
+from recsys.evaluation.results import results_of
 from recsys.evaluation.slices import ITEM_CLASSES, item_classes
 from recsys.metrics.classification import auc, calibration_error, gauc, log_loss
+from recsys.metrics.names import metric_name
 
 OPTIONS = EvaluationOptions(k=(1, 5), resamples=100, hot_history=10)
 

@@ -9,12 +9,12 @@ from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.protocol import (
     LEAK_WARNING,
-    environment,
     protocol_hash,
     ranking_protocol,
     retrieval_protocol,
     warnings_of,
 )
+from recsys.schema.environment import environment
 from tests.data.preparing import STARS, prepared
 
 OPTIONS = EvaluationOptions()

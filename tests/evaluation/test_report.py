@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from recsys.evaluation.report import headline_keys, render_report
-from recsys.evaluation.report_slices import gain, lag
-from recsys.evaluation.report_systems import name_of
+from recsys.report.evaluation_page import headline_keys, render_report
+from recsys.report.slices import gain, lag
+from recsys.report.systems import name_of
 
 # Elements without an end.
 VOID = {"meta", "br"}

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from recsys.evaluation.comparing.differences import Paired, Questions
 from recsys.evaluation.comparing.options import ComparisonOptions
-from recsys.evaluation.comparing.page import render_comparison
 from recsys.evaluation.comparing.stations import LOG_LOSS, Answers, Evaluated
 from recsys.evaluation.comparing.verdict import verdict_of
 from recsys.evaluation.options import EvaluationOptions
-from recsys.evaluation.protocol import environment
+from recsys.report.comparison_page import render_comparison
+from recsys.schema.environment import environment
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json, writing_station
 

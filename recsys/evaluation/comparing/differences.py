@@ -15,18 +15,25 @@ import numpy.typing as npt
 
 from recsys.evaluation.comparing.stations import LOG_LOSS, Answers, Members
 from recsys.evaluation.options import EvaluationOptions
-from recsys.evaluation.results import LESS_IS_BETTER
 from recsys.evaluation.summary import Bootstrap
 from recsys.metrics.classification import auc, user_auc
 from recsys.metrics.intervals import Samples, sum_by_user
-from recsys.metrics.significance import bootstrap_p_value, holm, sign_flip_test
+from recsys.metrics.names import LESS_IS_BETTER
+from recsys.metrics.significance import (
+    BETTER,
+    LESS,
+    MORE,
+    UNDECIDED,
+    WORSE,
+    bootstrap_p_value,
+    holm,
+    sign_flip_test,
+)
 
 # Metrics that say which system is better; of any other, more is merely more.
 ACCURACY = ("ndcg", "hit_rate", "recall", "precision", "mrr", "map", "auc", "gauc", LOG_LOSS)
 # With one relevant item a query these are others under another name.
 _SAME_FOR_ONE_RELEVANT = ("recall", "precision", "map")
-
-BETTER, WORSE, UNDECIDED, MORE, LESS = "better", "worse", "undecided", "more", "less"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,9 +28,9 @@ from recsys.evaluation.comparing.kept import (
     QUERY,
 )
 from recsys.evaluation.recommendations import RELEVANT
-from recsys.evaluation.results import NAMES
 from recsys.evaluation.station import METRICS, QUERIES
 from recsys.metrics.classification import row_log_loss
+from recsys.report.systems import name_of
 from recsys.schema import tables
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station
@@ -153,7 +153,7 @@ class Evaluated:
     def baseline(self, name: str) -> Answers:
         """Answers of one of its baselines."""
         block, source = self.results["baselines"][name], f"{self.folder} ({name})"
-        shown = NAMES.get(name, name)
+        shown = name_of(name)
         if self.is_ranking:
             everything = np.arange(len(self.asked))
             return self._ranked(shown, block, source=source, system=name, order_N=everything)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recsys.evaluation.comparing.differences import BETTER, UNDECIDED, WORSE
-from recsys.evaluation.results import metric_name
+from recsys.metrics.names import metric_name
+from recsys.metrics.significance import BETTER, UNDECIDED, WORSE
+from recsys.report.pages import p_value
 
 Row = Mapping[str, Any]
 
@@ -59,9 +60,7 @@ def _against(rows: Sequence[Row], first: str, *, main_metric: str, confidence: f
 def _sureness(row: Row, confidence: float) -> str:
     interval = row["interval"]
     bounds = "no interval" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
-    tested = (
-        "" if row["p"] is None else f"; p {written_p(row['p'])}, {written_p(row['p_corrected'])} corrected"
-    )
+    tested = "" if row["p"] is None else f"; p {p_value(row['p'])}, {p_value(row['p_corrected'])} corrected"
     return f"{100 * confidence:g} % interval {bounds}{tested}"
 
 
@@ -86,8 +85,3 @@ def _summary(said: Sequence[Row], *, first: str, name: str, confidence: float) -
     return (
         f"On {name}, {first} is {'; '.join(parts)} (at most {level} chance of one mistake among all tests)."
     )
-
-
-def written_p(p: float) -> str:
-    """A p value with the digits that say something."""
-    return f"{p:.4f}" if p >= 0.0001 else f"{p:.1e}"

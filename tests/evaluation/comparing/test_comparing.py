@@ -22,11 +22,12 @@ from recsys.evaluation.comparing.stations import (
     matching_rows,
     named,
 )
-from recsys.evaluation.comparing.verdict import verdict_of, written_p
+from recsys.evaluation.comparing.verdict import verdict_of
 from recsys.evaluation.evaluate import evaluate_ranking
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.station import EvaluatedRun
 from recsys.models.wide_deep import WideDeep
+from recsys.report.pages import p_value
 from tests.evaluation.conftest import COMPARED
 
 QUICK = ComparisonOptions(permutations=200)
@@ -289,7 +290,7 @@ def test_verdict_on_several_counts_them_by_outcome():
 
 
 def test_p_values_keep_digits_that_say_something():
-    assert [written_p(p) for p in (1.0, 0.0123, 0.00004)] == ["1.0000", "0.0123", "4.0e-05"]
+    assert [p_value(p) for p in (1.0, 0.0123, 0.00004)] == ["1.0000", "0.0123", "4.0e-05"]
 
 
 def test_systems_of_one_name_are_told_apart_by_the_folder_above(tmp_path):

@@ -1,0 +1,172 @@
+"""plan: a log -> how many users and days a pilot needs to find a lift."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.bandits.pilots import PilotAim, PilotPlan, plan_pilot
+from recsys.experiments.findings import Findings, html_table, write_findings
+from recsys.experiments.tables import codes_of, days_of, ids_of, numbers_of, read_table
+from recsys.report.charts import Series, line_chart
+from recsys.schema.errors import InputError
+from recsys.schema.tables import REWARD, TIMESTAMP, USER_ID
+
+FOLDER = "pilot"
+# Weekdays differ, so a pilot runs for whole weeks.
+_WEEK = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class PilotColumns:
+    """What the columns of a log with a row a request are called.
+
+    Args:
+        user_id: whom chance assigns.
+        timestamp: when.
+        reward: what came of the request.
+    """
+
+    user_id: str = USER_ID
+    timestamp: str = TIMESTAMP
+    reward: str = REWARD
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanConfig:
+    """Every key of `python -m recsys.evaluation.pilot plan`.
+
+    Args:
+        log: events as they were before: a row a request, user, instant and reward.
+        lift: relative change of the reward a request that the pilot should find, 0.02 for two percent.
+        power: probability of finding it.
+        confidence: 1 minus the probability of finding one that is not there.
+        num_arms: of equal size, the control included.
+        share: of all users, that take part.
+        columns: what the log's columns are called.
+        folder: of the station; null: `pilot` beside the log.
+    """
+
+    log: Path
+    lift: float
+    power: float = 0.8
+    confidence: float = 0.95
+    num_arms: int = 2
+    share: float = 1.0
+    columns: PilotColumns = dataclasses.field(default_factory=PilotColumns)
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("power", "confidence"):
+            if not 0 < getattr(self, key) < 1:
+                raise InputError(f"`{key}` must lie between 0 and 1, got {getattr(self, key)}")
+        if self.lift == 0:
+            raise InputError(
+                "`lift` must not be 0, got 0; give the smallest change worth having, such as 0.02"
+            )
+        if self.num_arms < 2:
+            raise InputError(
+                f"`num_arms` must be at least 2, got {self.num_arms}; the control is one of them"
+            )
+        if not 0 < self.share <= 1:
+            raise InputError(f"`share` must lie in (0, 1], got {self.share}")
+
+
+def plan(config: PlanConfig, composed: Mapping[str, Any]) -> Path:
+    """Writes the plan's station and returns its folder."""
+    names = config.columns
+    table = read_table(config.log, required=[names.user_id, names.timestamp, names.reward], key="log")
+    [users_N], _ = codes_of(ids_of(table, names.user_id, key="log"))
+    rewards_N = complete_numbers(table, names.reward)
+    aim = PilotAim(config.lift, config.power, config.confidence, config.num_arms, config.share)
+    made = plan_pilot(rewards_N, users_N, days_of(table, names.timestamp, key="log"), aim=aim)
+    folder = config.folder or config.log.parent / FOLDER
+    return write_findings(folder, "pilot", _planned(config, made), config=composed)
+
+
+def _planned(config: PlanConfig, made: PilotPlan) -> Findings:
+    weeks = None if made.duration_days is None else math.ceil(made.duration_days / _WEEK)
+    at = min(made.duration_days or len(made.days), len(made.days)) - 1
+    if weeks is None:
+        answer = "The log's traffic never brings enough users: new ones have stopped coming"
+    else:
+        how = "as seen in the log" if made.in_log else "if users go on coming as at the log's end"
+        whole = weeks * _WEEK
+        answer = (
+            f"Run for {whole} days ({made.duration_days} would do, {how}; whole weeks, as weekdays differ)"
+        )
+    sentence = (
+        f"{answer}: finding a lift of {config.lift:+.2%} of a reward of {made.rewards[at]:.4g} a request "
+        "with power "
+        f"{config.power:.0%} needs {made.needed[at]:,} users in each of {config.num_arms} arms."
+    )
+    figures = {"log": str(config.log), "command": "plan", "weeks": weeks, **dataclasses.asdict(made)}
+    days = [str(day) for day in made.days]
+    detectable = [100 * one if math.isfinite(one) else None for one in made.detectable]
+    figures["detectable"] = [one if math.isfinite(one) else None for one in made.detectable]
+    table = pa.table(
+        {key: figures[key] for key in ("days", "users", "rewards", "needed", "detectable", "inflation")}
+    )
+    chart = line_chart(
+        "Smallest lift that can be found (%)",
+        days,
+        [Series("lift", 0, detectable)],
+        axis="days",
+        from_zero=True,
+    )
+    rows = [
+        [
+            str(row["days"]),
+            f"{row['users']:,}",
+            f"{row['needed']:,}",
+            percent_text(row["detectable"]),
+            f"{row['inflation']:.2f}",
+        ]
+        for row in table.to_pylist()
+    ]
+    headings = [
+        "days",
+        "users met",
+        "needed in each arm",
+        "smallest lift",
+        "variance over independent requests",
+    ]
+    return Findings(
+        title="Plan of a pilot",
+        sentence=sentence,
+        outcome="open",
+        warnings=[]
+        if made.in_log
+        else ["The duration lies beyond the log: what it says of later days is extended."],
+        figures=figures,
+        tables={"days": table},
+        parts=[f'<div class="charts">{chart}</div>', html_table(headings, rows)],
+    )
+
+
+def complete_numbers(table: pa.Table, column: str) -> np.ndarray:
+    """A column of numbers of a log.
+
+    Raises:
+        ValueError: one is missing, by row.
+    """
+    values = numbers_of(table, column, key="log")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise InputError(
+            f"`{column}` of `log`: expected a number in every row, found none in row {bad[0] + 1} "
+            f"({len(bad)} of "
+            f"{len(values)} rows); log 0 where nothing came of a request"
+        )
+    return values
+
+
+def percent_text(value: float | None) -> str:
+    """A share with its sign, in percent, or a dash."""
+    return "-" if value is None else f"{value:+.2%}"

@@ -1,0 +1,108 @@
+"""A finding of the diagnosis, and what its rules read of the results in the same way."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from recsys.metrics.names import LESS_IS_BETTER
+
+Severity = Literal["high", "medium", "info"]
+Results = dict[str, Any]
+
+SEVERITIES: tuple[Severity, ...] = ("high", "medium", "info")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What a rule found.
+
+    Args:
+        rule: its name.
+        severity: `high`, do not ship before this is settled; `medium`, look at it; `info`, know it.
+        finding: in a sentence or two.
+        evidence: the numbers that it rests on.
+        command: what to run to look further.
+    """
+
+    rule: str
+    severity: Severity
+    finding: str
+    evidence: dict[str, Any]
+    command: str
+
+
+def at_main_cut_off(results: Results, name: str) -> str:
+    """The key of a metric at the cut-off of the verdict: `coverage` is `coverage@10`."""
+    k = results["main_metric"].partition("@")[2]
+    return f"{name}@{k}" if k else name
+
+
+def measured(block: Results, key: str) -> float | None:
+    """A figure of a system or a slice; None where it was not measured."""
+    value = block.get("metrics", {}).get(key)
+    return None if value is None else float(value)
+
+
+def of_baseline(results: Results, name: str, key: str) -> float | None:
+    """A figure of a baseline; None where it was left out or not measured."""
+    return measured(results["baselines"].get(name, {}), key)
+
+
+def worth(key: str, value: float) -> float:
+    """How far a metric, of which more is better, is above chance: an AUC of 0.5 is worth nothing."""
+    return value - 0.5 if key in ("auc", "gauc") else value
+
+
+def less_is_better(key: str) -> bool:
+    """Whether a metric, at whatever cut-off, is better when it is smaller."""
+    return key.partition("@")[0] in LESS_IS_BETTER
+
+
+def pieces_of(results: Results, group: str, name: str | None = None) -> Iterator[Results]:
+    """Slices of a group, or one of them, that are not small."""
+    for piece in results["slices"]:
+        if piece["group"] == group and name in (None, piece["name"]) and not piece["small"]:
+            yield piece
+
+
+def gain_interval(compared: Results) -> tuple[float, float] | None:
+    """Interval of a comparison, turned so that what is above zero is better; None without resamples."""
+    if compared["interval"] is None:
+        return None
+    sign = -1 if less_is_better(compared["metric"]) else 1
+    low, high = sorted(sign * bound for bound in compared["interval"])
+    return low, high
+
+
+def comparison(block: Results, baseline: str | None) -> Results | None:
+    """The comparison of a model or a slice with a baseline, where there is one."""
+    return next((one for one in block["comparisons"] if one["baseline"] == baseline), None)
+
+
+def calibration_error(results: Results) -> float | None:
+    """Expected calibration error: as measured, or over the bins of the reliability curve."""
+    error = measured(results, "calibration_error")
+    bins = results.get("reliability")
+    if error is not None or not bins:
+        return error
+    rows = sum(one["rows"] for one in bins)
+    return float(sum(one["rows"] * abs(one["predicted"] - one["observed"]) for one in bins) / rows)
+
+
+def run_path(results: Results, *parts: str) -> str:
+    """The run's folder, or what lies in it, quoted for a shell."""
+    return shlex.quote("/".join([results["run"], *parts]))
+
+
+def evaluate_again(results: Results, *overrides: str) -> str:
+    """The command that evaluates this run with other options."""
+    return " ".join(["python evaluate.py", f"run={run_path(results)}", *overrides])
+
+
+def read_table(results: Results, file: str, rest: str) -> str:
+    """The command that looks into a table `t` of the evaluation."""
+    path = f"{results['run']}/evaluation/{file}"
+    return f"python -c {shlex.quote(f'import pandas as pd; t = pd.read_parquet({path!r}); {rest}')}"

@@ -1,0 +1,83 @@
+"""A forest plot as inline SVG: differences with their intervals, one below the other, around zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from recsys.metrics.significance import BETTER, WORSE
+
+# Narrow, so that letters stay readable when a phone shrinks the drawing to its width.
+_WIDTH = 400
+_ROW = 46
+_MARGIN = 14
+_LONGEST = 46
+_STYLES = {BETTER: "lead", WORSE: "lag"}
+
+
+def forest_plot(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]], *, axis: str) -> str:
+    """A labelled difference with its interval in each row; sure ones in the colour of their direction.
+
+    Args:
+        title: what is shown.
+        rows: label and a row of a comparison: `difference`, `interval`, `outcome`.
+        axis: what lies to the right of zero.
+    """
+    reach = max(
+        (abs(bound) for _, row in rows for bound in (row["difference"], *(row["interval"] or ()))), default=1
+    )
+    step = _round_step(reach or 1.0)
+    end = step * max(1, math.ceil(reach / step))
+
+    def x(value: float) -> float:
+        return _MARGIN + (value + end) / (2 * end) * (_WIDTH - 2 * _MARGIN)
+
+    bottom = len(rows) * _ROW + 4
+    parts = [_tick(x(value), value, bottom) for value in (-end, 0.0, end)]
+    for index, (label, row) in enumerate(rows):
+        parts += _drawn(label, row, top=index * _ROW, x=x)
+    parts.append(
+        f'<text class="axis" x="{_WIDTH / 2}" y="{bottom + 38}" text-anchor="middle">{escape(axis)}</text>'
+    )
+    return (
+        f"<figure><figcaption>{escape(title)}</figcaption>"
+        f'<svg viewBox="0 0 {_WIDTH} {bottom + 46}" role="img" aria-label="{escape(title)}">'
+        f"{''.join(parts)}</svg></figure>"
+    )
+
+
+def _drawn(label: str, row: Mapping[str, Any], *, top: float, x: Any) -> list[str]:
+    y, style = top + 32, _STYLES.get(row["outcome"], "")
+    shown = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
+    parts = [
+        f'<text x="0" y="{top + 16}">{escape(shown)}</text>',
+        f'<text class="value" x="{_WIDTH}" y="{top + 16}">{row["difference"]:+.4f}</text>',
+    ]
+    if row["interval"] is not None:
+        low, high = row["interval"]
+        parts.append(
+            f'<line class="{style}" stroke="currentColor" x1="{x(low):.1f}" x2="{x(high):.1f}" '
+            f'y1="{y}" y2="{y}"/>'
+        )
+    parts.append(
+        f'<circle class="{style}" fill="currentColor" cx="{x(row["difference"]):.1f}" cy="{y}" r="5"/>'
+    )
+    return parts
+
+
+def _tick(x: float, value: float, bottom: float) -> str:
+    kind = "grid" if value else "even"
+    label = f"{value:+.4g}" if value else "0"
+    anchor = "middle" if not value else "start" if value < 0 else "end"
+    return (
+        f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{bottom}"/>'
+        f'<text class="axis" x="{x:.1f}" y="{bottom + 18}" text-anchor="{anchor}">{label}</text>'
+    )
+
+
+def _round_step(reach: float) -> float:
+    """A round number, of which a few make the reach."""
+    power = 10 ** math.floor(math.log10(reach))
+    return float(next(factor * power for factor in (0.25, 0.5, 1.0, 2.5) if factor * power * 4 >= reach))

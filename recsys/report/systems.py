@@ -1,0 +1,93 @@
+"""The systems and the groups of slices of an evaluation, as a report calls and draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from recsys.report.charts import Series
+
+MODEL = "model"
+
+_NAMES = {
+    "model": "this model",
+    "popularity": "popularity (all time)",
+    "popularity_recent": "popularity (recent)",
+    "item_knn": "item-kNN",
+    "ease": "EASE",
+    "rate": "mean rate",
+    "item_rate": "item's rate",
+    "user_and_item_rate": "user's and item's rate",
+}
+
+# Colours, marks and dashes of the page, the same for a system in every chart.
+_STYLES = {"model": 0, "popularity": 1, "popularity_recent": 2, "item_knn": 3, "ease": 4}
+_STYLES |= {"rate": 1, "item_rate": 2, "user_and_item_rate": 3}
+_OTHER = 5
+_HEADINGS = {
+    "user": "Users, by the positives they had before",
+    "item": "Items, by their popularity in train",
+    "history_length": "Length of the history",
+    "days_since_train": "Time since the end of train",
+    "custom": "Slices of the configuration",
+}
+
+
+def systems(results: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The model first, then every baseline that was measured."""
+    yield "model", results
+    yield from ((name, block) for name, block in results["baselines"].items() if "left_out" not in block)
+
+
+def name_of(system: str) -> str:
+    """How a system is called in front of people."""
+    return _NAMES.get(system, system.replace("_", " "))
+
+
+def style_of(system: str) -> int:
+    """Its colour, mark and dashes."""
+    return _STYLES.get(system, _OTHER)
+
+
+def series_of(
+    system: str, blocks: Sequence[dict[str, Any]], keys: Sequence[str], *, with_intervals: bool = True
+) -> Series:
+    """A line of a chart: a figure of each block by the key beside it.
+
+    Args:
+        system: whose figures.
+        blocks: with `metrics` and `intervals`.
+        keys: one for each block.
+        with_intervals: draw them.
+    """
+    pairs = list(zip(blocks, keys, strict=True))
+    intervals = [block["intervals"].get(key) for block, key in pairs] if with_intervals else None
+    values = [block["metrics"].get(key) for block, key in pairs]
+    return Series(name_of(system), style_of(system), values, intervals)
+
+
+def heading_of(results: dict[str, Any], group: str) -> str:
+    """What a group of slices is cut by."""
+    told = {one["group"]: one["heading"] for one in results.get("slice_groups", [])}
+    return told.get(group) or _HEADINGS.get(group) or group.partition(".")[2].replace("_", " ") or group
+
+
+def axis_of(results: dict[str, Any], group: str, otherwise: str) -> str:
+    """What the places of a group are, along an axis."""
+    told = {one["group"]: one["axis"] for one in results.get("slice_groups", [])}
+    return told.get(group) or otherwise
+
+
+def counted(results: Mapping[str, Any]) -> str:
+    """How much was asked of how many, of `metrics.json` or of `comparison.json`."""
+    counts = results["counts"]
+    if results["task"] == "ranking":
+        return (
+            f"{counts['rows']:,} rows of {counts['users']:,} users, {counts['positives']:,} of them positive"
+        )
+    outside = counts["relevant_outside_catalogue"]
+    beyond = f"; {outside:,} of the relevant are not among them" if outside else ""
+    return (
+        f"{counts['queries']:,} queries of {counts['users']:,} users with {counts['relevant']:,} relevant "
+        f"items, {counts['catalogue']:,} candidates{beyond}"
+    )

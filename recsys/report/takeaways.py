@@ -1,0 +1,147 @@
+"""What is to be seen in each chart, in one sentence made from its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from recsys.metrics.names import metric_name
+from recsys.report.ageing import decay_of
+from recsys.report.findings import calibration_error, comparison, gain_interval, less_is_better, worth
+from recsys.report.systems import name_of
+
+_NAMED = 3
+
+
+def of_systems(results: dict[str, Any]) -> str:
+    """How far the model is from the best baseline."""
+    best = results["verdict"]["against"]
+    compared = comparison(results, best)
+    if compared is None:
+        return ""
+    bounds = gain_interval(compared)
+    gain = -compared["difference"] if less_is_better(compared["metric"]) else compared["difference"]
+    side = "ahead of" if gain > 0 else "behind"
+    base = worth(compared["metric"], results["baselines"][best]["metrics"][compared["metric"]])
+    by = f"{abs(gain):.4f}" + (f" ({abs(gain / base):.0%})" if base > 0 and abs(gain / base) >= 0.005 else "")
+    surely = "" if bounds is None else ", beyond chance" if not bounds[0] <= 0 <= bounds[1] else ""
+    doubt = ", which may be chance" if bounds is not None and not surely else ""
+    return f"It is {side} {name_of(best)}, the best baseline, by {by}{surely}{doubt}."
+
+
+def of_cut_offs(results: dict[str, Any], keys: Sequence[str]) -> str:
+    """At which lengths of the list the model is ahead of the best baseline."""
+    best = results["verdict"]["against"]
+    if best is None:
+        return ""
+    own, other = results["metrics"], results["baselines"][best]["metrics"]
+    ks = [key.partition("@")[2] for key in keys]
+    ahead = [k for k, key in zip(ks, keys, strict=True) if own[key] > other[key]]
+    if len(ahead) == len(ks):
+        return f"It is ahead of {name_of(best)} whatever the length of the list."
+    if not ahead:
+        return f"It is not ahead of {name_of(best)} at any length of the list."
+    return f"It is ahead of {name_of(best)} at k = {', '.join(ahead)} only."
+
+
+def of_slices(results: dict[str, Any], pieces: Sequence[dict[str, Any]]) -> str:
+    """Where the model does best and worst, and where it is surely behind the best baseline."""
+    key, best = results["main_metric"], results["verdict"]["against"]
+    sign = -1 if less_is_better(key) else 1
+    known = [one for one in pieces if not one["small"] and one["metrics"].get(key) is not None]
+    if len(known) < 2:
+        return "All but one of the places have too few users to be compared."
+    known.sort(key=lambda one: sign * one["metrics"][key])
+    best_at, worst_at = (f"{one['name']} ({one['metrics'][key]:.4f})" for one in (known[-1], known[0]))
+    said = f"Best at {best_at}, worst at {worst_at}"
+    compared = [(one["name"], comparison(one, best)) for one in known]
+    bounded = [(name, gain_interval(one)) for name, one in compared if one is not None]
+    behind = [name for name, bounds in bounded if bounds is not None and bounds[1] < 0]
+    if behind:
+        more = f" and {len(behind) - _NAMED} more" if len(behind) > _NAMED else ""
+        said += f"; surely behind {name_of(best)} at {', '.join(behind[:_NAMED])}{more}"
+    elif any(bounds for _, bounds in bounded):
+        said += f"; nowhere surely behind {name_of(best)}"
+    return said + "."
+
+
+def of_decay(results: dict[str, Any]) -> str:
+    """How fast the model ages."""
+    line = decay_of(results)
+    if line is None:
+        return "Too few periods with enough users to say how it ages."
+    span = f"these {line.last - line.first:.0f} days"
+    if line.is_sure:
+        return f"It loses a tenth about every {line.days_to_lose:.0f} days: retrain more often than that."
+    if line.slope < 0:
+        return f"{line.lost:.0%} lower at the end of {span}, which chance explains."
+    return f"No loss with age in {span}."
+
+
+def of_reliability(results: dict[str, Any]) -> str:
+    """What is predicted and what happens, on the whole."""
+    bins, error = results["reliability"], calibration_error(results)
+    rows = sum(one["rows"] for one in bins)
+    predicted, observed = (sum(one["rows"] * one[name] for one in bins) / rows for name in _SIDES)
+    return (
+        f"{predicted:.1%} positives are predicted, {observed:.1%} happen; a prediction is off by {error:.3f} "
+        "in the mean."
+    )
+
+
+_SIDES = ("predicted", "observed")
+
+
+def of_segments(pieces: Sequence[dict[str, Any]]) -> str:
+    """For whom too much or too little is promised."""
+    sure = [one for one in pieces if one["interval"] and not one["interval"][0] <= 1 <= one["interval"][1]]
+    if not sure:
+        return "Nobody is promised too much or too little beyond chance."
+    worst = max(sure, key=lambda one: abs(math.log(max(one["ratio"], 1e-9))))
+    what = "too much" if worst["ratio"] > 1 else "too little"
+    return (
+        f"{len(sure)} of {len(pieces)} segments are off beyond chance; {worst['name']} is promised {what}, "
+        f"by a factor of {worst['ratio']:.2f}."
+    )
+
+
+def of_exposure(exposure: dict[str, Any], best: str | None) -> str:
+    """How much of what is shown goes to a tenth of the catalogue."""
+    said = f"A tenth of the items gets {top_share(exposure['model']['lorenz'], 0.1):.0%} of the places"
+    if best in exposure:
+        said += f" ({name_of(str(best))}: {top_share(exposure[best]['lorenz'], 0.1):.0%})"
+    return said + "."
+
+
+def top_share(lorenz: Sequence[Sequence[float]], share: float) -> float:
+    """Share of the exposure that this share of the items, the most shown, has.
+
+    Args:
+        lorenz: share of items and of exposure, from the least shown item to the most shown one.
+        share: of the items.
+    """
+    items, exposure = np.array(lorenz, dtype=np.float64).T
+    return float(1 - np.interp(1 - share, items, exposure))
+
+
+def of_loss(training: dict[str, Any]) -> str:
+    """How the loss went, and what validation says of it."""
+    losses = [value for value in training["train_loss"] if value is not None]
+    said = f"On train it went from {losses[0]:.3f} to {losses[-1]:.3f}"
+    held_out = training["validation"].get("log_loss")
+    if held_out and None not in held_out:
+        lowest = min(range(len(held_out)), key=lambda place: held_out[place])
+        said += f"; on validation it was lowest after epoch {training['epochs'][lowest]}"
+    return said + "."
+
+
+def of_validation(training: dict[str, Any]) -> str:
+    """Which epoch was kept."""
+    best, last, monitor = training["best_epoch"], training["epochs"][-1], training["monitor"]
+    if best is None:
+        return ""
+    more = "; more of them may be better still" if best == last else ""
+    return f"Judged is epoch {best} of {last}, the best by {metric_name(monitor)}{more}."
