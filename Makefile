@@ -31,7 +31,7 @@ $(INSTALLED): pyproject.toml
 	$(RUN) -m pip install --quiet --upgrade 'pip>=25.1'
 	$(RUN) -m pip install --quiet --editable '.[$(EXTRA),dev]'
 	$(RUN) -m pip install --quiet --no-deps --group torchrec --group openbandit
-	$(RUN) -m recsys.doctor >&2
+	$(RUN) -m recsys doctor >&2
 	@touch $@
 
 train: $(INSTALLED)

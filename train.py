@@ -1,23 +1,9 @@
 """Prepared dataset -> run: python train.py [GROUP=FILE] [KEY=VALUE] ..., see python train.py --help."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
-from recsys.doctor import importing
+from recsys.commands.doctor import importing
 
 with importing():
-    from recsys.config.command import command
-    from recsys.config.options import TrainConfig
-    from recsys.config.training import train
-
-
-@command("train", TrainConfig, continues="resume", repeats=True)
-def main(config: TrainConfig, composed: dict[str, Any]) -> Path:
-    """Trains a model, judges it on the test split beside the simplest baseline, and leaves a run."""
-    return train(config, composed)
-
+    from recsys.commands.train import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """Criteo-shaped data: 26 categorical features with Zipf ids, 13 numbers, and a label that depends on them.
 
-Written as a user would have it, Parquet in parts, and prepared by `python -m recsys.data data=table`. The ids
+Written as a user would have it, Parquet in parts, and prepared by `recsys prepare data=table`. The ids
 are hashed into `rows` buckets, so that every table has `rows + 1` rows however few ids occur.
 """
 
@@ -49,7 +49,7 @@ def criteo(folder: Path, *, rows: int, examples: int) -> list[str]:
         "data.interactions.columns.split=split",
         "data.interactions.columns.timestamp=timestamp",
     ]
-    prepared = run_command(["-m", "recsys.data", *overrides])
+    prepared = run_command(["-m", "recsys", "prepare", *overrides])
     return ["data=table", f"data.name=criteo-{rows}", f"data.prepared={prepared}"]
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from recsys.doctor import available_cores, cpu_flags, cpu_name, installed_versions, memory_gib
+from recsys.runs.environment import available_cores, cpu_flags, cpu_name, installed_versions, memory_gib
 
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "benchmarks" / "results"

@@ -1,4 +1,4 @@
-"""Preparing, `python -m recsys.data`: seconds to a minute, peak memory to 4 GB, for 10 million interactions.
+"""Preparing, `recsys prepare`: seconds to a minute, peak memory to 4 GB, for 10 million interactions.
 
 Users, items, ratings and instants in Parquet, cut by time. Not a ratio of two sides: measured once, however
 many rounds are asked for. `--rows 100000000` prepares as many interactions.
@@ -29,7 +29,7 @@ def run(settings: Settings) -> list[Figure]:
         raw, target = _written(settings.cache, number), settings.cache / "preparing"
         shutil.rmtree(target, ignore_errors=True)
         started = time.perf_counter()
-        peak = peak_bytes(["-m", "recsys.data", *_overrides(raw, target)])
+        peak = peak_bytes(["-m", "recsys", "prepare", *_overrides(raw, target)])
         seconds = time.perf_counter() - started
         shutil.rmtree(target)
         wanted = "at most 1" if number <= _INTERACTIONS else ""

@@ -67,7 +67,7 @@ def prepared(folder: Path, *, items: int, users: int) -> Path:
         "data.interactions.columns.split=split",
         f"data.history_length={HISTORY}",
     ]
-    return Path(run_command(["-m", "recsys.data", *overrides]))
+    return Path(run_command(["-m", "recsys", "prepare", *overrides]))
 
 
 def requests(folder: Path, *, items: int, users: int) -> list[dict[str, Any]]:
@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--format", default="torchscript")
     parser.add_argument("--index", default="auto")
     asked = parser.parse_args()
-    from recsys.doctor import importing
+    from recsys.commands.doctor import importing
 
     with importing():
         from recsys.export.options import ExportOptions

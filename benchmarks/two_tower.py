@@ -100,7 +100,7 @@ def catalogue(folder: Path, *, users: int, items: int, examples: int) -> list[st
         "data.split=predefined",
         "data.interactions.columns.split=split",
     ]
-    prepared = run_command(["-m", "recsys.data", *overrides])
+    prepared = run_command(["-m", "recsys", "prepare", *overrides])
     return ["data=table", f"data.name=catalogue-{items}", f"data.prepared={prepared}"]
 
 

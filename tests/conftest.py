@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # before torch is imported; see recsys.doctor.importing
+os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # before torch is imported; see doctor.importing
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core for each worker
 

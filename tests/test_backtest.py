@@ -17,7 +17,7 @@ import pytest
 
 import evaluate
 import train
-from recsys.doctor import PROJECT
+from recsys.runs.environment import PROJECT
 from recsys.schema.manifest import read_station
 
 DAY = 86_400
@@ -184,7 +184,7 @@ def test_fold_that_fails_is_named_and_the_others_count(there, capsys):
     shutil.rmtree(there / "a" / "folds" / "01-seed0")
     (there / "a" / "folds" / "01-seed0").write_text("in the way")
     assert end(evaluate.main, *ASKED) == 0
-    assert re.search(r"fold 1 \(cut at .*\) failed: ValueError: expected a new or", capsys.readouterr().err)
+    assert re.search(r"fold 1 \(cut at .*\) failed: InputError: expected a new or", capsys.readouterr().err)
     results = results_of(there)
     assert [(one["fold"], one["seed"]) for one in results["failed"]] == [(1, 0)]
     assert {(cell["fold"], cell["period"]) for cell in results["cells"]} == {(0, 0), (0, 1), (0, 2), (2, 2)}

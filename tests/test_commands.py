@@ -17,12 +17,12 @@ import pytest
 import evaluate
 import export
 import train
-from recsys.config.command import command
+from recsys.commands.entry import command
 from recsys.config.runs import unique_folder
 from recsys.config.trained import open_ranker
 from recsys.data import __main__ as prepare
-from recsys.doctor import PROJECT
 from recsys.export.bundle import load_bundle
+from recsys.runs.environment import PROJECT
 from recsys.schema.manifest import read_station
 from recsys.schema.tables import check_columns
 

@@ -9,7 +9,7 @@ from recsys.config.build import Problem, build
 from recsys.config.compose import Command, ConfigurationError, review
 from recsys.config.keys import known_keys, nearest, spelled_out
 from recsys.config.targets import Factory, Injected
-from recsys.doctor import PROJECT
+from recsys.runs.environment import PROJECT
 
 
 class Tower:
@@ -171,7 +171,7 @@ def test_class_may_take_the_place_of_a_dataclass_of_its_kind():
     ("target", "why"),
     [
         ("recsys.models.nowhere.Model", "there is no module `recsys.models.nowhere`"),
-        ("recsys.doctor.Nobody", "`recsys.doctor` has no `Nobody`"),
+        ("recsys.runs.environment.Nobody", "`recsys.runs.environment` has no `Nobody`"),
         ("Tower", "a module and a class with a dot between them"),
         ("os.unlink", "blocklisted"),
     ],

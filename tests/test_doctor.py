@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from recsys import doctor
+from recsys.commands import doctor
+from recsys.runs.environment import installed_versions
 
 
 def installation(**versions):
@@ -15,7 +16,7 @@ def installation(**versions):
 
 def findings(monkeypatch, *, probed=None, **versions):
     found = installation(**versions)
-    monkeypatch.setattr(doctor, "_version", found.get)
+    monkeypatch.setattr(doctor, "version_of", found.get)
     return doctor.check_triple({"torch": "2.13.0", "cuda": None, "gpus": []} | (probed or {}))
 
 
@@ -85,8 +86,8 @@ def test_right_versions_that_cannot_be_imported_are_a_problem(monkeypatch):
 
 def test_missing_and_old_dependencies_are_named(monkeypatch):
     versions = {"hydra-core": "1.4.0", "optuna": None}
-    real = doctor._version
-    monkeypatch.setattr(doctor, "_version", lambda name: versions.get(name, real(name)))
+    real = doctor.version_of
+    monkeypatch.setattr(doctor, "version_of", lambda name: versions.get(name, real(name)))
     [finding] = doctor.check_packages()
     assert "hydra-core is 1.4.0, expected <1.4,>=1.3.7" in finding.advice
     assert "optuna is not installed" in finding.advice
@@ -146,7 +147,7 @@ def run(*arguments, broken=None, tmp_path=None):
     [("torch", "torch"), ("fbgemm_gpu", "fbgemm-gpu-cpu"), ("torchrec", "torchrec")],
 )
 def test_doctor_speaks_when_the_triple_cannot_be_imported(tmp_path, module, package):
-    done = run("-m", "recsys.doctor", broken=module, tmp_path=tmp_path)
+    done = run("-m", "recsys", "doctor", broken=module, tmp_path=tmp_path)
     assert done.returncode == 2
     assert "PROBLEM" in done.stdout
     assert f"error: {package} is installed but cannot be imported (OSError: libtbe.so" in done.stderr
@@ -164,7 +165,7 @@ def test_entry_point_gives_the_same_advice(tmp_path, command):
 
 
 def test_preparing_needs_no_torch(tmp_path):
-    done = run("-m", "recsys.data", "--help", broken="torch", tmp_path=tmp_path)
+    done = run("-m", "recsys", "prepare", "--help", broken="torch", tmp_path=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Prepares a dataset")
 
@@ -188,6 +189,6 @@ def test_sound_installation_exits_with_zero(capsys, monkeypatch):
 
 
 def test_versions_of_the_triple_are_among_those_kept_with_a_run():
-    versions = doctor.installed_versions()
+    versions = installed_versions()
     assert {"torch", "torchrec", "pytorch-lightning", "duckdb"} - set(versions) == {"duckdb"}
     assert any(name.startswith("fbgemm") for name in versions)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.doctor import PROJECT
+from recsys.runs.environment import PROJECT
 
 SOURCES = sorted([*(PROJECT / "recsys").rglob("*.py"), *PROJECT.glob("*.py")])
 

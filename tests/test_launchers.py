@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import train
-from recsys.doctor import PROJECT
+from recsys.runs.environment import PROJECT
 
 
 def missing(plugin):

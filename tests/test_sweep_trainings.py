@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.doctor import PROJECT
+from recsys.runs.environment import PROJECT
 
 SWEEPS = sorted(path.stem for path in (PROJECT / "configs" / "sweep").glob("*.yaml"))
 WORLD = ["data=synthetic", "data.source.num_users=200", "data.source.num_items=80"]

@@ -9,8 +9,8 @@ import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 
+from recsys.commands.entry import command
 from recsys.config import results
-from recsys.config.command import command
 from recsys.config.targets import Factory, Injected
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import check_columns
@@ -111,10 +111,10 @@ def test_failing_run_is_recorded_and_ends_nothing(train, capsys):
     assert train("-m", "model.width=13,2", "run_dir=several") == 0
     best, failed = rows(train.here / "several")
     assert (best["status"], failed["status"]) == ("complete", "failed")
-    assert failed["error"].startswith("ValueError: the unlucky table must have the columns b")
+    assert failed["error"].startswith("InputError: the unlucky table must have the columns b")
     _, err = capsys.readouterr()
     assert "error: the unlucky table must have the columns b" in err
-    assert "trial 0 failed: ValueError: the unlucky table" in err
+    assert "trial 0 failed: InputError: the unlucky table" in err
     assert "Traceback" not in err
 
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from recsys.doctor import PROJECT
+from recsys.runs.environment import PROJECT
 from recsys.sweeps.options import PruneOptions, RerankOptions, SweepOptions
 from recsys.sweeps.reports import trial_report
 from recsys.sweeps.study import Record, open_study

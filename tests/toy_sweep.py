@@ -9,7 +9,7 @@ from typing import Annotated
 
 from omegaconf import OmegaConf
 
-from recsys.config.command import command
+from recsys.commands.entry import command
 from recsys.config.targets import Factory, Injected
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import check_columns

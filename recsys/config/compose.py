@@ -30,7 +30,8 @@ from recsys.config.runs import read_config
 from recsys.config.sizes import AUTO, has_rule, refusal
 from recsys.config.targets import TARGET
 from recsys.daily import DAILY, forced
-from recsys.doctor import PROJECT
+from recsys.runs.environment import PROJECT
+from recsys.schema.errors import InputError
 from recsys.sweeps.options import SweepOptions
 
 CONFIGS = PROJECT / "configs"
@@ -41,7 +42,7 @@ _CHANGEABLE = ("trainer", "evaluation")
 C = TypeVar("C")
 
 
-class ConfigurationError(ValueError):
+class ConfigurationError(InputError):
     """Everything that is wrong with a configuration, a line each."""
 
 

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from recsys.config.targets import TARGET
-from recsys.doctor import available_cores, cpu_name, installed_versions, memory_gib
+from recsys.runs.environment import available_cores, cpu_name, installed_versions, memory_gib
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, git_commit, read_station, write_json, write_manifest
 from recsys.training.launch import ALONE, Processes

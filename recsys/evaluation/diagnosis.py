@@ -83,7 +83,7 @@ def too_good_to_be_true(results: Results) -> Finding | None:
         f"{metric_name(key)} of {value:.4f} is more than behaviour can be foreseen: look for a feature "
         "that is only known afterwards, or for test events that are copies of train's.",
         {key: value, "suspicious_from": bound},
-        f"python -m recsys.data data={results['dataset']['name']}  # then read `schema.json` of the station",
+        f"recsys prepare data={results['dataset']['name']}  # then read `schema.json` of the station",
     )
 
 

@@ -1,20 +1,6 @@
-"""The command `python -m recsys.evaluation.off_policy`: what a policy that did not run would earn."""
+"""Says which command took this one's place."""
 
-from pathlib import Path
-from typing import Any
-
-from recsys.doctor import importing
-
-with importing():
-    from recsys.config.command import command
-    from recsys.experiments.off_policy import OffPolicyConfig, judge_policy
-
-
-@command("off_policy", OffPolicyConfig)
-def main(config: OffPolicyConfig, plain: dict[str, Any]) -> Path:
-    """Estimates what the target policy would have earned."""
-    return judge_policy(config, plain)
-
+from recsys.schema.errors import end_older_form
 
 if __name__ == "__main__":
-    main()
+    end_older_form("recsys.evaluation.off_policy", "recsys off-policy")

@@ -1,29 +1,6 @@
-"""The commands `python -m recsys.evaluation.pilot plan` and `read`: before and after live pilots."""
+"""Says which command took this one's place."""
 
-from pathlib import Path
-from typing import Any
-
-from recsys.doctor import importing
-
-with importing():
-    from recsys.config.command import command, subcommands
-    from recsys.experiments.pilot_plan import PlanConfig, plan
-    from recsys.experiments.pilot_results import ReadConfig, read
-
-
-@command("pilot_plan", PlanConfig)
-def plan_main(config: PlanConfig, plain: dict[str, Any]) -> Path:
-    """Says how many users and days a pilot needs."""
-    return plan(config, plain)
-
-
-@command("pilot_read", ReadConfig)
-def read_main(config: ReadConfig, plain: dict[str, Any]) -> Path:
-    """Says what a pilot that has run says."""
-    return read(config, plain)
-
-
-main = subcommands("python -m recsys.evaluation.pilot", {"plan": plan_main, "read": read_main})
+from recsys.schema.errors import end_older_form
 
 if __name__ == "__main__":
-    main()
+    end_older_form("recsys.evaluation.pilot", "recsys pilot plan|read")

@@ -25,7 +25,7 @@ TEAMS = ("a", "b")
 
 @dataclasses.dataclass(frozen=True)
 class MakeConfig:
-    """Every key of `python -m recsys.evaluation.interleave make`.
+    """Every key of `recsys interleave make`.
 
     Args:
         a: a run with an evaluation, or a Recommendations table.
@@ -48,7 +48,7 @@ class MakeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ReadConfig:
-    """Every key of `python -m recsys.evaluation.interleave read`.
+    """Every key of `recsys interleave read`.
 
     Args:
         log: a row per shown item: request_id, user_id (else requests are independent), team `a` or `b`,

@@ -36,7 +36,7 @@ FOLDER = "off_policy"
 
 @dataclasses.dataclass(frozen=True)
 class OffPolicyConfig:
-    """Every key of `python -m recsys.evaluation.off_policy`.
+    """Every key of `recsys off-policy`.
 
     Args:
         log: the LoggedFeedback table.

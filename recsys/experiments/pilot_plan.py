@@ -40,7 +40,7 @@ class PilotColumns:
 
 @dataclasses.dataclass(frozen=True)
 class PlanConfig:
-    """Every key of `python -m recsys.evaluation.pilot plan`.
+    """Every key of `recsys pilot plan`.
 
     Args:
         log: events as they were before: a row a request, user, instant and reward.

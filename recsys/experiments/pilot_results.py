@@ -45,7 +45,7 @@ class Guardrail:
 
 @dataclasses.dataclass(frozen=True)
 class ReadConfig:
-    """Every key of `python -m recsys.evaluation.pilot read`.
+    """Every key of `recsys pilot read`.
 
     Args:
         log: of the pilot: a row a request, with the arm of its user.

@@ -26,7 +26,7 @@ _CURVE = "curve"
 
 @dataclasses.dataclass(frozen=True)
 class PositionBiasConfig:
-    """Every key of `python -m recsys.evaluation.position_bias`.
+    """Every key of `recsys position-bias`.
 
     Args:
         log: the LoggedFeedback table; rewards are clicks.

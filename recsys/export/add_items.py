@@ -1,20 +1,6 @@
-"""The command `python -m recsys.export.add_items`: new items join a bundle without retraining."""
+"""Says which command took this one's place."""
 
-from pathlib import Path
-from typing import Any
-
-from recsys.doctor import importing
-
-with importing():
-    from recsys.config.command import command
-    from recsys.export.additions import AddItemsConfig, extend_bundle
-
-
-@command("add_items", AddItemsConfig)
-def main(config: AddItemsConfig, plain: dict[str, Any]) -> Path:
-    """Writes a new bundle that recommends the new items too."""
-    return extend_bundle(config)
-
+from recsys.schema.errors import end_older_form
 
 if __name__ == "__main__":
-    main()
+    end_older_form("recsys.export.add_items", "recsys add-items")

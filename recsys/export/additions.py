@@ -45,7 +45,7 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class AddItemsConfig:
-    """Every key of `python -m recsys.export.add_items`.
+    """Every key of `recsys add-items`.
 
     Args:
         bundle: folder of a bundle; it stays as it is.

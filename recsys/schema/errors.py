@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import NoReturn
+
 
 class InputError(ValueError):
     """A mistake in what the user gave: a key, a table, a file, a folder.
@@ -13,3 +16,9 @@ class InputError(ValueError):
 
 class InputTypeError(InputError, TypeError):
     """A value of the wrong type in what the user gave."""
+
+
+def end_older_form(module: str, command: str) -> NoReturn:
+    """Ends `python -m module`, a form of earlier releases, with the command that took its place."""
+    print(f"error: `python -m {module}` is now `{command}` (or `python -m {command}`)", file=sys.stderr)
+    sys.exit(2)

@@ -32,16 +32,16 @@ StationKind = Literal[
 MANIFEST = "manifest.json"
 VERSIONS: dict[StationKind, int] = dict.fromkeys(get_args(StationKind), 1)
 MADE_BY: dict[StationKind, str] = {
-    "prepared": "python -m recsys.data data=...",
+    "prepared": "recsys prepare data=...",
     "run": "python train.py experiment=...",
     "evaluation": "python evaluate.py run=DIR",
     "comparison": "python evaluate.py run=DIR against=OTHER",
     "backtest": "python evaluate.py run=DIR evaluation=backtest",
     "bundle": "python export.py run=DIR",
-    "off_policy": "python -m recsys.evaluation.off_policy log=FILE",
-    "position_bias": "python -m recsys.evaluation.position_bias log=FILE",
-    "pilot": "python -m recsys.evaluation.pilot plan log=FILE",
-    "interleaving": "python -m recsys.evaluation.interleave make a=RUN b=RUN",
+    "off_policy": "recsys off-policy log=FILE",
+    "position_bias": "recsys position-bias log=FILE",
+    "pilot": "recsys pilot plan log=FILE",
+    "interleaving": "recsys interleave make a=RUN b=RUN",
 }
 # Bigger files are checked by size alone when a station is opened; `verify_all` reads them whole.
 CHECKSUM_LIMIT_BYTES = 256 * 2**20

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from recsys.doctor import available_cores
+from recsys.runs.environment import available_cores
 from recsys.sweeps.study import STUDY
 
 # Set in a worker: the process that watches it.

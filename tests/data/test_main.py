@@ -1,8 +1,8 @@
-"""The command python -m recsys.data: the station's path on stdout, the exit status of the contract."""
+"""The command recsys prepare: the station's path on stdout, the exit status of the contract."""
 
 import pytest
 
-from recsys.data.__main__ import main
+from recsys.commands.prepare import main
 from tests.data.preparing import rows_of
 
 

@@ -8,7 +8,6 @@ import re
 
 import pytest
 
-from recsys.doctor import PROJECT
 from recsys.evaluation.backtest import backtest_results
 from recsys.evaluation.comparing.compare import compare
 from recsys.evaluation.comparing.options import ComparisonOptions
@@ -16,6 +15,7 @@ from recsys.experiments import interleaving, pilot_plan, pilot_results
 from recsys.experiments.off_policy import OffPolicyConfig, judge_policy
 from recsys.experiments.position_bias import PositionBiasConfig, estimate_curve
 from recsys.report.backtest_page import render_backtest
+from recsys.runs.environment import PROJECT
 from tests.evaluation.ageing_world import OPTIONS, decay_of, folds
 from tests.evaluation.chromium import DESKTOP, PAPER, PHONE, started
 from tests.experiments.logs import drinks_log, lists_of, pilot_log, positions_log, traffic_log

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.evaluation.interleave import main
+from recsys.commands.interleave import main
 from recsys.experiments.interleaving import MakeConfig, ReadConfig, make, read
 from tests.experiments.logs import lists_of
 

@@ -1,4 +1,4 @@
-"""The command python -m recsys.evaluation.off_policy, on logs made here and on the small Open Bandit data."""
+"""The command recsys off-policy, on logs made here and on the small Open Bandit data."""
 
 import importlib.metadata
 import json
@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.evaluation.off_policy import main
+from recsys.commands.off_policy import main
 from recsys.experiments.feedback import FeedbackColumns
 from recsys.experiments.off_policy import OffPolicyConfig, judge_policy
 from recsys.schema.manifest import read_station

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.evaluation.pilot import main
+from recsys.commands.pilot import main
 from recsys.experiments.pilot_plan import PlanConfig, plan
 from recsys.experiments.pilot_results import Guardrail, ReadConfig, read
 from tests.experiments.logs import pilot_log, traffic_log
@@ -134,7 +134,4 @@ def test_neither_plan_nor_read_is_explained(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["show"])
     assert ended.value.code == 2
-    assert (
-        "pilot plan ...` or `python -m recsys.evaluation.pilot read ...`, got `show`"
-        in capsys.readouterr().err
-    )
+    assert "pilot plan ...` or `recsys pilot read ...`, got `show`" in capsys.readouterr().err

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from recsys.evaluation.position_bias import main
+from recsys.commands.position_bias import main
 from recsys.experiments.position_bias import PositionBiasConfig, estimate_curve, read_examination
 from tests.experiments.logs import LOOKS, positions_log
 

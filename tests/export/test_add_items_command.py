@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from recsys.commands.add_items import main
 from recsys.export import additions
-from recsys.export.add_items import main
 from recsys.export.additions import extend_index
 from recsys.export.bundle import load_bundle, load_scripted
 from recsys.export.gate.lists import first_difference

@@ -89,7 +89,7 @@ def damage_version(station):
 def test_damaged_station_is_refused_with_the_command_that_makes_it_anew(tmp_path, damage, message):
     write(tmp_path / "station")
     damage(tmp_path / "station")
-    with pytest.raises(ValueError, match=message + r".*make it anew with `python -m recsys.data"):
+    with pytest.raises(ValueError, match=message + r".*make it anew with `recsys prepare"):
         read_station(tmp_path / "station", "prepared")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recsys.config.command import is_users_mistake
+from recsys.commands.entry import is_users_mistake
 from tests.training.runs import AtStep, checkpoint, differences, run
 
 

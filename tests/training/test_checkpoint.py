@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recsys.doctor import PROJECT
+from recsys.runs.environment import PROJECT
 from recsys.training.callbacks import TrainingInterruptedError
 from recsys.training.checkpoint import AtomicCheckpointIO
 from tests.training.runs import AtStep, Case, checkpoint, differences, run

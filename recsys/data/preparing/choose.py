@@ -222,7 +222,7 @@ def _with_usable_table(feature: Feature) -> Feature:
 
     NOTE: so are `type`, `items` and `training`. To be deleted when TorchRec keeps its tables otherwise.
     """
-    from torch import nn  # here, so that `python -m recsys.data --help` and mistyped keys need no torch
+    from torch import nn  # here, so that `recsys prepare --help` and mistyped keys need no torch
 
     taken = feature.table and hasattr(nn.ModuleDict(), feature.table)
     return dataclasses.replace(feature, table=f"{feature.table}_table") if taken else feature

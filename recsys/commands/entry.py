@@ -228,12 +228,25 @@ def _folder_of_runs(reviewed: Reviewed) -> Path:
 
 def _worker(function: Function[C], args: Namespace, given: Sequence[str], path: Path) -> list[str]:
     """The command line of a process that takes part in a search."""
-    script = sys.modules[function.__module__].__file__
-    assert script is not None
     kept = [text for text in given if text.lstrip("+").partition("=")[0] not in ("run_dir", "sweep.workers")]
     flags = [f"--config-dir={args.config_dir}"] if args.config_dir else []
     flags += [f"--config-name={args.config_name}"] if args.config_name else []
-    return [sys.executable, script, *flags, *kept, *forced({"run_dir": str(path), "sweep.workers": 0})]
+    return [
+        sys.executable,
+        *_program(function),
+        *flags,
+        *kept,
+        *forced({"run_dir": str(path), "sweep.workers": 0}),
+    ]
+
+
+def _program(function: Callable[..., Any]) -> list[str]:
+    """Python's arguments that run the entry point made of `function`."""
+    module = sys.modules[function.__module__]
+    if function.__module__.startswith("recsys."):
+        return ["-m", function.__module__]
+    assert module.__file__ is not None
+    return [module.__file__]
 
 
 def _settings(name: str, sweep_dir: Path | None, given: Sequence[str]) -> list[str]:
