@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.harness import Figure, Settings, alternate, ratios
-from recsys.full_softmax import full_softmax
+from recsys.losses.full_softmax import full_softmax
 
 _STEPS = 10
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -162,15 +162,22 @@ def _build_union(value: Any, hint: Any, key: str, problems: list[Problem]) -> An
         made = build(value, arm, key, mistakes)
         if not mistakes:
             return made
-    return _refuse(value, hint, key, problems)
+        if names_target(value) and is_class(arm):
+            problems += mistakes
+            return None
+    allowed = [one for arm in arms if get_origin(arm) is Literal for one in get_args(arm)]
+    return _refuse(value, hint, key, problems, _guessed(value, allowed))
 
 
 def _build_literal(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
     if value in get_args(hint):
         return value
-    guess = difflib.get_close_matches(str(value), [str(one) for one in get_args(hint)], n=1)
-    hinted = f"; did you mean {guess[0]}?" if guess else ""
-    return _refuse(value, hint, key, problems, hinted)
+    return _refuse(value, hint, key, problems, _guessed(value, get_args(hint)))
+
+
+def _guessed(value: Any, allowed: Sequence[Any]) -> str:
+    guess = difflib.get_close_matches(str(value), [str(one) for one in allowed], n=1)
+    return f"; did you mean {guess[0]}?" if guess else ""
 
 
 def _build_scalar(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recsys import losses
+from recsys.losses.pointwise import binary_cross_entropy, squared_error
 from recsys.metrics.classification import auc, log_loss
 from recsys.schema.errors import InputError
 from recsys.schema.labels import MAIN, AuxiliaryLabel
@@ -54,7 +54,7 @@ def auxiliary_loss(
     for column, label in enumerate(labels):
         known_B = ~labels_BL[:, column].isnan()
         weights = known_B.float() if weights_B is None else known_B * weights_B
-        loss_of = losses.binary_cross_entropy if label.kind == "binary" else losses.squared_error
+        loss_of = binary_cross_entropy if label.kind == "binary" else squared_error
         loss = loss_of(outputs_BL[:, column], labels_BL[:, column].nan_to_num(), weights_B=weights)
         total = total + head_weights.get(label.name, 1.0) * loss
     return total

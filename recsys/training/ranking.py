@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 
-from recsys import losses
+from recsys.losses.pointwise import binary_cross_entropy
 from recsys.metrics.classification import auc, gauc, log_loss, user_auc
 from recsys.models.protocols import MultiTaskModel, embed, weight_names
 from recsys.nn.linear_terms import LINEAR_DIM
@@ -105,8 +105,8 @@ class RankingTask(pl.LightningModule):
         """The label's loss and, of a model of several tasks, those of the auxiliary labels, weighted."""
         assert batch.labels is not None
         if outputs.ndim == 1:
-            return losses.binary_cross_entropy(outputs, batch.labels, weights_B=batch.weights)
-        loss = losses.binary_cross_entropy(outputs[:, 0], batch.labels, weights_B=batch.weights)
+            return binary_cross_entropy(outputs, batch.labels, weights_B=batch.weights)
+        loss = binary_cross_entropy(outputs[:, 0], batch.labels, weights_B=batch.weights)
         loss = self.head_weights.get(MAIN, 1.0) * loss
         if not self.labels:
             return loss

@@ -5,7 +5,7 @@ Legend: B examples, D embedding dimension, I catalogue, N negatives, K cut-off.
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,13 +13,15 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 
-from recsys import losses
-from recsys.full_softmax import full_softmax
+from recsys.losses.candidates import CandidateLoss, CandidateScores, CatalogueLoss
+from recsys.losses.named import LossName, named_loss
+from recsys.losses.sampled_softmax import accidental_hits
 from recsys.metrics.ranking import find_hits, ranking_metrics
 from recsys.models.protocols import RetrievalModel, popularity_windows
 from recsys.retrieval.popularity import Popularity, answers
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
+from recsys.training.negatives import Negatives, NegativeSampler
 from recsys.training.optimizers import Optimizers
 from recsys.training.processes import gather_objects, gather_rows
 from recsys.training.task import (
@@ -32,9 +34,6 @@ from recsys.training.task import (
     share_of_loss,
 )
 
-Loss = Literal["auto", "full_softmax", "sampled_softmax", "in_batch_softmax", "bpr", "gbce"]
-Negatives = Literal["uniform", "popularity", "mixed"]
-
 
 class RetrievalTask(pl.LightningModule):
     """Learns to score each positive above the rest of the catalogue.
@@ -44,7 +43,8 @@ class RetrievalTask(pl.LightningModule):
         optimizers: who moves which parameter.
         loss: `full_softmax` over the whole catalogue; `in_batch_softmax` over the batch's items;
             `sampled_softmax` over these and `num_negatives` drawn ones, both with logQ correction; `bpr` and
-            `gbce` against drawn ones; `auto`, full up to `full_softmax_limit` items and sampled beyond.
+            `gbce` against drawn ones; `auto`, full up to `full_softmax_limit` items and sampled beyond; or a
+            node whose `_target_` names a class as in `recsys.losses.candidates`, with its arguments.
         num_negatives: negatives drawn for a batch, the same for all its examples.
         negatives: from what they are drawn: `uniform` over the catalogue, by `popularity` among the train
             positives, or `mixed`, half of each.
@@ -61,7 +61,7 @@ class RetrievalTask(pl.LightningModule):
         model: nn.Module,
         optimizers: Optimizers,
         *,
-        loss: Loss = "auto",
+        loss: LossName | CandidateLoss | CatalogueLoss = "auto",
         num_negatives: int = 1024,
         negatives: Negatives = "uniform",
         calibration: float = 0.75,
@@ -81,7 +81,8 @@ class RetrievalTask(pl.LightningModule):
         self.ks = tuple(ks)
         self.negatives_seed = torch.initial_seed()
         self._catalogue: Batch | None = None
-        self._item_counts: torch.Tensor | None = None
+        self._objective: CandidateLoss | CatalogueLoss | None = None
+        self._sampler: NegativeSampler | None = None
         self._popularity: Popularity | None = None
         self._validation_popularity: Popularity | None = None
         self._candidates_ID: torch.Tensor | None = None
@@ -92,24 +93,27 @@ class RetrievalTask(pl.LightningModule):
         """Takes the catalogue from the data module and settles `loss: auto`."""
         dataset = data_module(self).dataset
         self._catalogue = dataset.items
-        self._item_counts = dataset.item_counts.clamp(min=1).float()
+        self._sampler = NegativeSampler(
+            dataset.item_counts.clamp(min=1).float(), kind=self.negatives, number=self.num_negatives
+        )
         windows = popularity_windows(self.model)
         self._popularity = dataset.popularity("train", windows)
         self._validation_popularity = dataset.popularity("validation", windows)
         if self.loss == "auto":
             self.loss = "full_softmax" if dataset.num_items <= self.full_softmax_limit else "sampled_softmax"
-        if self.label_smoothing and self.loss != "full_softmax":
-            raise InputError(
-                f"`task.label_smoothing={self.label_smoothing}` spreads the target over the whole catalogue: "
-                f"it needs `task.loss=full_softmax`, got `{self.loss}`"
+        if isinstance(self.loss, str):
+            self._objective = named_loss(
+                self.loss, calibration=self.calibration, label_smoothing=self.label_smoothing
             )
+        else:
+            self._objective = self.loss
 
     def on_fit_start(self) -> None:
         """Moves the catalogue to where the model is."""
         assert self._catalogue is not None
-        assert self._item_counts is not None
+        assert self._sampler is not None
         self._catalogue = self._catalogue.to(self.device)
-        self._item_counts = self._item_counts.to(self.device)
+        self._sampler.to(self.device)
         for popularity in (self._popularity, self._validation_popularity):
             if popularity is not None:
                 popularity.to(self.device)
@@ -125,9 +129,7 @@ class RetrievalTask(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of a batch of positives."""
         self._check_items(batch)
-        compute = {"full_softmax": self._full_softmax, "in_batch_softmax": self._in_batch}
-        loss = compute.get(self.loss, self._sampled)(self._encoders.encode_queries(batch), batch)
-        return share_of_loss(self, loss, batch)
+        return share_of_loss(self, self._loss_of(self._encoders.encode_queries(batch), batch), batch)
 
     def _check_items(self, batch: Batch) -> None:
         """NOTE: row 0, the unknown item, or a row from the end would be learnt from in silence."""
@@ -141,7 +143,10 @@ class RetrievalTask(pl.LightningModule):
                 " batch was not made with this catalogue; prepare the data anew"
             )
 
-    def _full_softmax(self, queries_BD: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def _loss_of(self, queries_BD: torch.Tensor, batch: Batch) -> torch.Tensor:
+        if isinstance(self._objective, CandidateLoss):
+            return self._objective.of_candidates(self._candidate_scores(queries_BD, batch))
+        assert self._objective is not None
         assert self._catalogue is not None
         assert batch.item_rows is not None
         tails: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -149,60 +154,35 @@ class RetrievalTask(pl.LightningModule):
             assert batch.sequences is not None
             tails = self._popularity.tails(batch.sequences.asked_instants)
         # Row 0 is the unknown item: nothing to be recommended, so no competitor either.
-        return full_softmax(
+        return self._objective.of_catalogue(
             queries_BD,
             self._encoders.encode_candidates(self._catalogue)[1:],
             batch.item_rows - 1,
             tails=[(positions, features_IP[1:]) for positions, features_IP in tails],
             weights_B=batch.weights,
-            label_smoothing=self.label_smoothing,
         )
 
-    def _in_batch(self, queries_BD: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def _candidate_scores(self, queries_BD: torch.Tensor, batch: Batch) -> CandidateScores:
+        """Scores of the batch's items and of drawn ones, encoded once for the whole batch."""
         assert self._catalogue is not None
-        assert self._item_counts is not None
+        assert self._sampler is not None
         assert batch.item_rows is not None
-        rows_N, vectors_ND, first = self._of_all_processes(batch)
-        scores_BN = self._with_popularity(queries_BD @ vectors_ND.T, queries_BD, batch, rows_N)
-        log_q_I = (self._item_counts / self._item_counts.sum()).log()
-        return losses.sampled_softmax(
-            _own(scores_BN, first),
-            scores_BN,
-            positive_log_q_B=log_q_I[batch.item_rows],
-            negative_log_q_N=log_q_I[rows_N],
-            mask_BN=losses.accidental_hits(batch.item_rows, rows_N),
-            weights_B=batch.weights,
-        )
-
-    def _sampled(self, queries_BD: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """One encoding of the batch's items and of shared negatives serves the whole batch."""
-        assert self._catalogue is not None
-        assert batch.item_rows is not None
-        drawn_N = self._draw_negatives().to(batch.item_rows.device)
+        drawn_N = None
+        if cast(CandidateLoss, self._objective).draws:
+            seed = self.negatives_seed * 1_000_003 + num_batches_done(self)
+            drawn_N = self._sampler.draw(seed).to(batch.item_rows.device)
         rows_N, vectors_ND, first = self._of_all_processes(batch, drawn_N)
-        size = len(rows_N) - self.num_negatives
+        num_drawn = 0 if drawn_N is None else len(drawn_N)
+        log_q_I = self._sampler.log_expected_counts(batch_size=len(rows_N) - num_drawn, num_drawn=num_drawn)
         scores_BN = self._with_popularity(queries_BD @ vectors_ND.T, queries_BD, batch, rows_N)
-        positive_B = _own(scores_BN, first)
-        accidental_BN = losses.accidental_hits(batch.item_rows, rows_N)
-        if self.loss == "bpr":
-            return losses.bayesian_personalized_ranking(
-                positive_B, scores_BN[:, size:], mask_BN=accidental_BN[:, size:], weights_B=batch.weights
-            )
-        if self.loss == "gbce":
-            return losses.generalised_binary_cross_entropy(
-                positive_B,
-                scores_BN[:, size:],
-                sampling_rate=min(1.0, self.num_negatives / max(len(self._catalogue) - 2, 1)),
-                calibration=self.calibration,
-                mask_BN=accidental_BN[:, size:],
-                weights_B=batch.weights,
-            )
-        return losses.sampled_softmax(
-            positive_B,
-            scores_BN,
-            positive_log_q_B=torch.zeros_like(positive_B),
-            negative_log_q_N=self._log_expected_counts(size)[rows_N],
-            mask_BN=accidental_BN,
+        return CandidateScores(
+            positive_B=_own(scores_BN, first),
+            candidates_BN=scores_BN,
+            accidental_BN=accidental_hits(batch.item_rows, rows_N),
+            positive_log_q_B=log_q_I[batch.item_rows],
+            candidates_log_q_N=log_q_I[rows_N],
+            num_drawn=num_drawn,
+            sampling_rate=min(1.0, num_drawn / max(len(self._catalogue) - 2, 1)),
             weights_B=batch.weights,
         )
 
@@ -235,40 +215,6 @@ class RetrievalTask(pl.LightningModule):
         if drawn_N is None:
             return rows_N, vectors_ND, first
         return torch.cat([rows_N, drawn_N]), torch.cat([vectors_ND, vectors[len(own) :]]), first
-
-    def _draw_negatives(self) -> torch.Tensor:
-        """[N] rows of the catalogue, the same in every process, decided by seed and step alone."""
-        assert self._catalogue is not None
-        assert self._item_counts is not None
-        seed = self.negatives_seed * 1_000_003 + num_batches_done(self)
-        generator = torch.Generator().manual_seed(seed % 2**63)
-        num_popular = self._num_popular
-        uniform = torch.randint(
-            1, len(self._catalogue), (self.num_negatives - num_popular,), generator=generator
-        )
-        if not num_popular:
-            return uniform
-        # Inverse of the cumulated shares: `multinomial` stops at 16 million items.
-        shares = self._item_counts[1:].double().cumsum(0).cpu()
-        drawn = torch.rand(num_popular, generator=generator, dtype=torch.float64) * shares[-1]
-        popular = 1 + torch.searchsorted(shares, drawn, right=True).clamp(max=len(shares) - 1)
-        return torch.cat([uniform, popular])
-
-    @property
-    def _num_popular(self) -> int:
-        """How many of the negatives are drawn by popularity."""
-        return {"uniform": 0, "popularity": self.num_negatives, "mixed": self.num_negatives // 2}[
-            self.negatives
-        ]
-
-    def _log_expected_counts(self, batch_size: int) -> torch.Tensor:
-        """[I] log of how often each item is expected among the candidates, in-batch and drawn."""
-        assert self._item_counts is not None
-        by_count_I = batch_size * self._item_counts / self._item_counts.sum()
-        if self._num_popular:
-            by_count_I = by_count_I + self._num_popular * self._item_counts / self._item_counts[1:].sum()
-        uniform = (self.num_negatives - self._num_popular) / (len(self._item_counts) - 1)
-        return (by_count_I + uniform).log()
 
     def on_validation_epoch_start(self) -> None:
         """Encodes the catalogue once for all validation queries."""

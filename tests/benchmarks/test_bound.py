@@ -7,7 +7,7 @@ from torch.nn import functional
 from benchmarks.bound import Bound
 from benchmarks.two_tower import BareTwoTower
 from benchmarks.workload import BYTES_A_ROW, EMBEDDING_DIM, Workload, largest_rows
-from recsys import losses
+from recsys.losses.sampled_softmax import accidental_hits, sampled_softmax
 
 WORKLOAD = Workload(rows=50, batch_size=64, num_batches=4)
 
@@ -64,12 +64,12 @@ def test_bare_two_tower_has_the_loss_of_the_project():
     vectors_ND = sum(contents) + bare.candidate(torch.cat(contents, dim=1))
     scores_BN = 10 * functional.normalize(queries_BD, dim=1) @ functional.normalize(vectors_ND, dim=1).T
     positive_B = scores_BN[:, :16].diagonal()
-    expected = losses.sampled_softmax(
+    expected = sampled_softmax(
         positive_B,
         scores_BN,
         positive_log_q_B=torch.zeros(16),
         negative_log_q_N=(16 * bare.share_I + 1024 / 30).log()[candidates_N],
-        mask_BN=losses.accidental_hits(items_B, candidates_N),
+        mask_BN=accidental_hits(items_B, candidates_N),
     ).detach()
     torch.manual_seed(7)
     torch.testing.assert_close(bare.step(users_B, items_B), expected, rtol=1e-4, atol=1e-4)

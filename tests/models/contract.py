@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from recsys.full_softmax import full_softmax
-from recsys.losses import binary_cross_entropy
+from recsys.losses.full_softmax import full_softmax
+from recsys.losses.pointwise import binary_cross_entropy
 from recsys.models.protocols import embed
 from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from recsys.full_softmax import full_softmax
+from recsys.losses.full_softmax import full_softmax
 from recsys.models.protocols import embed
 from recsys.models.two_tower import TwoTower
 from tests.models.contract import RetrievalContract, train

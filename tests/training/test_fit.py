@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from recsys.data.datamodule import RecDataModule
+from recsys.losses.full_softmax import FullSoftmax
 from recsys.models.matrix_factorization import MatrixFactorization
 from recsys.models.protocols import events_read
 from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 from recsys.training.fit import fit, seed_everything, show_items
+from recsys.training.negatives import NegativeSampler
 from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
 from recsys.training.ranking import RankingTask
@@ -144,19 +146,18 @@ def test_sampled_softmax_estimates_the_full_softmax(options, task, negatives):
     batch = next(iter(data.train_dataloader()))
     queries = task.model.eval().encode_queries(batch)
     with torch.no_grad():
-        sampled = task._sampled(queries, batch)
-        full = task._full_softmax(queries, batch)
+        sampled = task._loss_of(queries, batch)
+        task._objective = FullSoftmax()
+        full = task._loss_of(queries, batch)
     assert sampled.item() == pytest.approx(full.item(), abs=0.05)
 
 
 @pytest.mark.parametrize("negatives", ["uniform", "popularity", "mixed"])
 def test_negatives_are_drawn_as_often_as_is_corrected_for(options, negatives):
-    task, data = start(options, loss="sampled_softmax", num_negatives=200_000, negatives=negatives)
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=0))
-    task.trainer = SimpleNamespace(datamodule=data, fit_loop=loop)
-    task.setup("fit")
-    counts = torch.bincount(task._draw_negatives(), minlength=data.dataset.num_items)[1:].float()
-    expected = task._log_expected_counts(0).exp()[1:]
+    item_counts_I = RecDataModule(options, task="retrieval").dataset.item_counts.clamp(min=1).float()
+    sampler = NegativeSampler(item_counts_I, kind=negatives, number=200_000)
+    counts = torch.bincount(sampler.draw(0), minlength=len(item_counts_I))[1:].float()
+    expected = sampler.log_expected_counts(batch_size=0, num_drawn=200_000).exp()[1:]
     assert counts.sum() == expected.sum().round() == 200_000
     assert (counts - expected).abs().max() < 5 * expected.max().sqrt()
     assert (expected.max() / expected.min() > 1.05) == (negatives != "uniform")
@@ -177,10 +178,10 @@ def test_bpr_compares_each_positive_with_the_drawn_items_but_itself(options):
     task.setup("fit")
     batch = next(iter(data.train_dataloader()))
     queries = task.model.eval().encode_queries(batch)
-    drawn = task._draw_negatives()
+    drawn = task._sampler.draw(task.negatives_seed * 1_000_003)
     assert set(batch.item_rows.tolist()) & set(drawn.tolist())
     with torch.no_grad():
-        found = task._sampled(queries, batch)
+        found = task._loss_of(queries, batch)
         scores = queries @ task.model.encode_candidates(data.dataset.items).T
     losses = [
         np.mean([np.log1p(np.exp(row[other] - row[item])) for other in drawn.tolist() if other != item])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recsys.losses import binary_cross_entropy
+from recsys.losses.pointwise import binary_cross_entropy
 from recsys.models.deep_fm import DeepFM
 from recsys.models.protocols import embed
 from recsys.nn.linear_terms import LINEAR_DIM

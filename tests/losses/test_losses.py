@@ -4,15 +4,11 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from recsys.full_softmax import full_softmax
-from recsys.losses import (
-    accidental_hits,
-    bayesian_personalized_ranking,
-    binary_cross_entropy,
-    generalised_binary_cross_entropy,
-    sampled_softmax,
-    squared_error,
-)
+from recsys.losses.bpr import bayesian_personalized_ranking
+from recsys.losses.full_softmax import full_softmax
+from recsys.losses.gbce import generalised_binary_cross_entropy
+from recsys.losses.pointwise import binary_cross_entropy, squared_error
+from recsys.losses.sampled_softmax import accidental_hits, sampled_softmax
 
 LOG = math.log
 

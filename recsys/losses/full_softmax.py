@@ -10,14 +10,14 @@ Legend: B queries, G of them, C of a part, D dimension, P coordinates of tails, 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Tails = Sequence[tuple[Tensor, Tensor]]
+from recsys.losses.candidates import Tails
 
 # Scores held at once: what a processor's cache has room for; elsewhere what fills a GPU.
 _AT_ONCE = {"cpu": 2**20}
@@ -59,6 +59,36 @@ def full_softmax(
     shares_B = weights_B / weights_B.sum().clamp(min=torch.finfo(weights_B.dtype).tiny)
     asked = target_rows_B, shares_B, label_smoothing, tuple(tails)
     return cast(Tensor, _FullSoftmax.apply(queries_BD, candidates_ID, asked))  # type: ignore[no-untyped-call]
+
+
+class FullSoftmax:
+    """`full_softmax` as a loss that configurations name.
+
+    Args:
+        label_smoothing: share of the target that is spread over all items, from 0 to 1.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def of_catalogue(
+        self,
+        queries_BD: Tensor,
+        candidates_ID: Tensor,
+        target_rows_B: Tensor,
+        *,
+        tails: Tails = (),
+        weights_B: Tensor | None = None,
+    ) -> Tensor:
+        """Weighted mean over the examples (scalar)."""
+        return full_softmax(
+            queries_BD,
+            candidates_ID,
+            target_rows_B,
+            tails=tails,
+            weights_B=weights_B,
+            label_smoothing=self.label_smoothing,
+        )
 
 
 class _FullSoftmax(torch.autograd.Function):

@@ -5,8 +5,8 @@ import torch
 from torch.autograd import gradcheck
 from torch.nn import functional
 
-from recsys import full_softmax as module
-from recsys.full_softmax import full_softmax
+from recsys.losses import full_softmax as module
+from recsys.losses.full_softmax import full_softmax
 
 LOG = math.log
 
