@@ -17,8 +17,8 @@ from recsys.data.loader import BatchLoader
 from recsys.data.options import DataOptions
 from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare
-from recsys.data.preparing.readings import TimeReading
 from recsys.data.queries import QueryLoader, QueryMode
+from recsys.data.reading.columns import TimeReading
 from recsys.data.timelines import Timelines
 from recsys.data.windows import WindowLoader
 from recsys.schema.batch import Batch

@@ -18,9 +18,9 @@ from recsys.data.options import PREPARE_FIELDS, DataOptions, RawTables
 from recsys.data.preparing.build import build
 from recsys.data.preparing.check_options import check_options
 from recsys.data.preparing.declare import with_features_file
-from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.extend import with_earlier_features
-from recsys.data.preparing.read_tables import raw_files
+from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.tables import raw_files
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import VERSIONS, read_station, writing_station
 

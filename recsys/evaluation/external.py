@@ -22,8 +22,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from recsys.data.dataset import PreparedDataset
-from recsys.data.preparing.csv_files import read_header
 from recsys.data.queries import Queries
+from recsys.data.reading.csv_files import read_header
 from recsys.evaluation.recommendations import Lists, asked_of
 from recsys.schema import tables
 from recsys.schema.errors import InputError

@@ -14,10 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from recsys.data.preparing.csv_files import read_header
-from recsys.data.preparing.declare import nearest
-from recsys.data.preparing.read_tables import is_parquet, raw_files
-from recsys.schema.errors import InputError
+from recsys.data.reading.csv_files import read_header
+from recsys.data.reading.tables import is_parquet, raw_files
+from recsys.schema.errors import InputError, nearest
 
 # Instants as numbers are seconds, milliseconds, microseconds or nanoseconds, by their size.
 _UNITS = ((1e10, "s"), (1e13, "ms"), (1e16, "us"), (float("inf"), "ns"))

@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from recsys.data.preparing.csv_files import MalformedRow, read_header, stage_csv
-from recsys.data.preparing.declare import nearest
-from recsys.data.preparing.read_tables import is_parquet, raw_files
+from recsys.data.reading.csv_files import MalformedRow, read_header, stage_csv
+from recsys.data.reading.tables import is_parquet, raw_files
 from recsys.export.bundle import load_bundle, load_scripted, save_loaded
 from recsys.export.fields import TABLE_OF_ROLE
 from recsys.export.gate.differences import ParityError
@@ -30,7 +29,7 @@ from recsys.export.gate.recorded import Record, raw_values
 from recsys.export.gate.replay import REQUESTS, RESPONSES, answer_of, check_in_fresh_process, record
 from recsys.export.index import INDEX_FILE
 from recsys.retrieval.ann import load
-from recsys.schema.errors import InputError
+from recsys.schema.errors import InputError, nearest
 from recsys.schema.features import HISTORY, ITEM_ID
 from recsys.schema.manifest import MANIFEST, writing_station
 

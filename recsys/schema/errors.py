@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 
@@ -22,3 +24,9 @@ def end_older_form(module: str, command: str) -> NoReturn:
     """Ends `python -m module`, a form of earlier releases, with the command that took its place."""
     print(f"error: `python -m {module}` is now `{command}` (or `python -m {command}`)", file=sys.stderr)
     sys.exit(2)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A hint at the known name that is most like this one; empty when none is."""
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean `{found[0]}`?" if found else ""

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.quantiles import quantile
+from recsys.data.reading.engine import DuckDBEngine
 
 VALUES = {
     "one": [5],

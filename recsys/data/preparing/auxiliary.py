@@ -12,8 +12,8 @@ import ibis
 from ibis import _
 
 from recsys.data.options import DataOptions
-from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.splits import SPLIT, TRAIN
+from recsys.data.reading.engine import DuckDBEngine
 from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
 from recsys.schema.labels import AuxiliaryLabel

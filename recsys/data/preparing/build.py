@@ -26,20 +26,20 @@ from recsys.data.preparing.choose import RawColumns, SideColumns, choose_feature
 from recsys.data.preparing.context import count_context, encode_context
 from recsys.data.preparing.declare import features_yaml
 from recsys.data.preparing.describe import describe
-from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.extend import read_fitted
 from recsys.data.preparing.follow_users import follow_users
 from recsys.data.preparing.interactions import Interactions, look_at, read_interactions
 from recsys.data.preparing.leakage import Written, check_leakage
 from recsys.data.preparing.neighbours import NEIGHBOURS, with_neighbours
 from recsys.data.preparing.raw_data import RawData, open_raw
-from recsys.data.preparing.read_tables import SEQUENCE, RawTable
-from recsys.data.preparing.readings import read_typed, text_facts
 from recsys.data.preparing.reject import Rejected, write_rejected
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
 from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors, with_statistics
 from recsys.data.preparing.vocabulary import Counted, Fitted, fit
 from recsys.data.preparing.write import write_split
+from recsys.data.reading.columns import read_typed, text_facts
+from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.errors import InputError
 from recsys.schema.features import EVENT_ROLES, Feature, FeatureSchema
 from recsys.schema.labels import AuxiliaryLabel

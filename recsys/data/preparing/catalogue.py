@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from ibis import _
 
 from recsys.data.preparing.encode import encode
-from recsys.data.preparing.engines import ROW_GROUP_ROWS, DuckDBEngine
-from recsys.data.preparing.read_tables import SEQUENCE, RawTable
-from recsys.data.preparing.readings import ValueType, known_text, read_id, read_typed, text_facts
 from recsys.data.preparing.splits import SPLIT, TRAIN
 from recsys.data.preparing.vocabulary import Counted, Fitted
+from recsys.data.reading.columns import ValueType, known_text, read_id, read_typed, text_facts
+from recsys.data.reading.engine import ROW_GROUP_ROWS, DuckDBEngine
+from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.features import Feature, Role
 from recsys.schema.tables import ITEM_ROW, POSITIVE, RAW_PREFIX, USER_ID, USER_ROW, encoded_column
 

@@ -9,10 +9,10 @@ import ibis
 import numpy as np
 from ibis import _
 
-from recsys.data.preparing.engines import DuckDBEngine
-from recsys.data.preparing.read_tables import SEQUENCE
 from recsys.data.preparing.splits import SPLIT
 from recsys.data.preparing.statistics import DAY_MICROSECONDS, KEYS, Keyed, value_of, with_key
+from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.tables import SEQUENCE
 from recsys.schema.features import Feature
 from recsys.schema.tables import ITEM_ID, ITEM_ROW, LABEL, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID, USER_ROW
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import pyarrow as pa
 
 from recsys.data.options import INFER, DataOptions
-from recsys.data.preparing.declare import RESERVED, declared_features, declared_ids, nearest
+from recsys.data.preparing.declare import RESERVED, declared_features, declared_ids
 from recsys.data.preparing.declare_statistics import statistic_features
 from recsys.data.preparing.infer import LeftOut, infer
 from recsys.data.preparing.infer import title_column as infer_title
 from recsys.data.preparing.neighbours import neighbours_feature
-from recsys.schema.errors import InputError
+from recsys.schema.errors import InputError, nearest
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
 from recsys.schema.tables import TIMESTAMP
 

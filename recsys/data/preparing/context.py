@@ -9,9 +9,9 @@ import pyarrow as pa
 from ibis import _
 
 from recsys.data.preparing.encode import encode
-from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.splits import SPLIT, TRAIN
 from recsys.data.preparing.vocabulary import Counted
+from recsys.data.reading.engine import DuckDBEngine
 from recsys.schema.features import OUT_OF_VOCABULARY, Feature
 from recsys.schema.tables import RAW_PREFIX
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import yaml
 
 from recsys.data.options import DataOptions, FeatureDeclarations
 from recsys.data.preparing.vocabulary import DEFAULT_BUCKETS
-from recsys.schema.errors import InputError
+from recsys.schema.errors import InputError, nearest
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
 from recsys.schema.tables import (
     HISTORY_LENGTH,
@@ -121,12 +120,6 @@ def check_name(name: str, *, where: str) -> None:
         raise InputError(f"`{where}`: a feature's name must be letters, digits and underscores, got `{name}`")
     if name in RESERVED:
         raise InputError(f"`{where}`: the name `{name}` is taken; choose another and say `column: {name}`")
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A hint at the known name that is most like this one; empty when none is."""
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean `{found[0]}`?" if found else ""
 
 
 def _feature(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from recsys.data.options import DataOptions, StatisticOptions
-from recsys.data.preparing.declare import check_name, nearest
-from recsys.schema.errors import InputError
+from recsys.data.preparing.declare import check_name
+from recsys.schema.errors import InputError, nearest
 from recsys.schema.features import ITEM_ID, USER_ID, Feature, Role, Transform
 
 MEANS = ("positive_share", "label_mean")

@@ -9,8 +9,8 @@ from recsys.data.options import DataOptions
 from recsys.data.preparing.interactions import Interactions
 from recsys.data.preparing.leakage import Checks
 from recsys.data.preparing.raw_data import RawData
-from recsys.data.preparing.readings import iso
 from recsys.data.preparing.splits import Divided
+from recsys.data.reading.columns import iso
 
 
 def describe(

@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.data.preparing.engines import ROW_GROUP_ROWS, DuckDBEngine
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES
 from recsys.data.preparing.write import COMPRESSION
+from recsys.data.reading.engine import ROW_GROUP_ROWS, DuckDBEngine
 from recsys.schema.tables import (
     HISTORY_LENGTH,
     HISTORY_ROW,

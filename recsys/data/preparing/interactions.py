@@ -11,9 +11,8 @@ import pyarrow as pa
 from ibis import _
 
 from recsys.data.options import DataOptions
-from recsys.data.preparing.engines import DuckDBEngine
-from recsys.data.preparing.read_tables import SEQUENCE, RawTable
-from recsys.data.preparing.readings import (
+from recsys.data.preparing.usable import usable
+from recsys.data.reading.columns import (
     TimeReading,
     ValueType,
     iso,
@@ -23,7 +22,8 @@ from recsys.data.preparing.readings import (
     text_facts,
     time_reading,
 )
-from recsys.data.preparing.usable import usable
+from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, LABEL, LABEL_PREFIX, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID
 

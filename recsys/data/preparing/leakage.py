@@ -19,10 +19,10 @@ from recsys.data.options import SplitKind
 from recsys.data.preparing.catalogue import NUM_INTERACTIONS, NUM_POSITIVES, Entities
 from recsys.data.preparing.check_statistics import check_statistics_before
 from recsys.data.preparing.context import count_context
-from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, TRAIN
 from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors
 from recsys.data.preparing.vocabulary import Fitted, fit
+from recsys.data.reading.engine import DuckDBEngine
 from recsys.schema.features import Feature
 from recsys.schema.tables import (
     HISTORY_LENGTH,

@@ -19,9 +19,9 @@ from scipy import sparse
 
 from recsys.data.options import DataOptions
 from recsys.data.preparing.catalogue import Entities
-from recsys.data.preparing.engines import DuckDBEngine
-from recsys.data.preparing.read_tables import SEQUENCE
 from recsys.data.preparing.splits import SPLIT, TRAIN
+from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.tables import SEQUENCE
 from recsys.schema.errors import InputError
 from recsys.schema.features import Feature
 from recsys.schema.tables import ITEM_ROW, LABEL, RAW_PREFIX, USER_ROW

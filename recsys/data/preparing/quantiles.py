@@ -7,7 +7,7 @@ import math
 import ibis
 from ibis import _
 
-from recsys.data.preparing.engines import DuckDBEngine
+from recsys.data.reading.engine import DuckDBEngine
 
 _BINS = 4096
 

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from recsys.data.options import INFER, DataOptions, FeatureDeclarations, RawTables
-from recsys.data.preparing.engines import DuckDBEngine
-from recsys.data.preparing.read_tables import RawTable, read_table
-from recsys.data.preparing.readings import ValueType, id_type
+from recsys.data.reading.columns import ValueType, id_type
+from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.tables import RawTable, read_table
 from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, TIMESTAMP, USER_ID
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.data.preparing.read_tables import SEQUENCE, RawTable
+from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.errors import InputError
 
 LOGGER = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ import ibis
 from ibis import _
 
 from recsys.data.options import DataOptions
-from recsys.data.preparing.engines import DuckDBEngine, draw
 from recsys.data.preparing.interactions import SPLIT_NAME
 from recsys.data.preparing.quantiles import quantile
-from recsys.data.preparing.readings import TimeReading
+from recsys.data.reading.columns import TimeReading
+from recsys.data.reading.engine import DuckDBEngine, draw
 from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, POSITIVE, TIMESTAMP, USER_ID
 

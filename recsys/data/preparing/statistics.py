@@ -24,10 +24,10 @@ from ibis import _
 from recsys.data.options import SplitKind
 from recsys.data.preparing.context import counted_values
 from recsys.data.preparing.declare_statistics import MEANS, is_id
-from recsys.data.preparing.engines import DuckDBEngine
-from recsys.data.preparing.read_tables import SEQUENCE
 from recsys.data.preparing.splits import SPLIT, TEST, TRAIN
 from recsys.data.preparing.vocabulary import Fitted, fit
+from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.tables import SEQUENCE
 from recsys.schema.features import Feature
 from recsys.schema.tables import (
     ITEM_ID,

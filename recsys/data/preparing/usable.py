@@ -10,8 +10,8 @@ import ibis
 import pyarrow as pa
 from ibis import _
 
-from recsys.data.preparing.engines import DuckDBEngine
-from recsys.data.preparing.read_tables import SEQUENCE
+from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.tables import SEQUENCE
 from recsys.schema.tables import ITEM_ID, LABEL, TIMESTAMP, USER_ID
 
 _SHOWN_CHARACTERS = 60

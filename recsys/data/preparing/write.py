@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.data.preparing.encode import arrow_type, encode
-from recsys.data.preparing.engines import DuckDBEngine
 from recsys.data.preparing.splits import TRAIN
+from recsys.data.reading.engine import DuckDBEngine
 from recsys.schema.features import Feature
 from recsys.schema.tables import (
     HISTORY_LENGTH,

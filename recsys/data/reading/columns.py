@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import ibis
 
-from recsys.data.preparing.engines import DuckDBEngine, microseconds
+from recsys.data.reading.engine import DuckDBEngine, microseconds
 from recsys.schema.errors import InputError
 
 ValueType = Literal["integer", "string"]

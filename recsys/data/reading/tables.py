@@ -13,10 +13,9 @@ import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.data.preparing.csv_files import MalformedRow, read_header, stage_csv
-from recsys.data.preparing.declare import nearest
-from recsys.data.preparing.engines import DuckDBEngine
-from recsys.schema.errors import InputError
+from recsys.data.reading.csv_files import MalformedRow, read_header, stage_csv
+from recsys.data.reading.engine import DuckDBEngine
+from recsys.schema.errors import InputError, nearest
 
 LOGGER = logging.getLogger(__name__)
 
