@@ -77,7 +77,9 @@ def print_figures(figures: Mapping[str, Mapping[str, float]], *, title: str, k: 
     """Prints metrics, a row for each of those judged; of those with a cut-off, the ones at `k`."""
     table = Table("", title=title)
     measured = next(iter(figures.values()))
-    names = [name for name in measured if "@" not in name] or [f"{name}@{k}" for name in _SHOWN]
+    names = [name for name in measured if "@" not in name] or [
+        key for key in (f"{name}@{k}" for name in _SHOWN) if key in measured
+    ]
     for name in names:
         table.add_column(name, justify="right")
     for judged, values in figures.items():

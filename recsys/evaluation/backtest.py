@@ -11,7 +11,7 @@ import pyarrow as pa
 from recsys.data.reading.columns import iso
 from recsys.evaluation.decay import Decay, sign
 from recsys.evaluation.folds import Fold
-from recsys.metrics.names import metric_name
+from recsys.metrics.register import metric_label
 from recsys.report.systems import name_of
 
 
@@ -118,7 +118,7 @@ def _verdict(
 def _decay_in_words(
     metric: str, ages: Sequence[dict[str, Any]], slope: dict[str, Any] | None, *, confidence: float
 ) -> str:
-    name = metric_name(metric)
+    name = metric_label(metric)
     if slope is None or not ages:
         return f"{name}: no period was judged with models of two ages, so nothing is said about decay."
     week, bounds = slope["per_week"], slope["per_week_interval"]

@@ -28,7 +28,7 @@ from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.summary import Bootstrap, Figures, Values
 from recsys.metrics.classification import auc, row_log_loss
 from recsys.metrics.intervals import Samples
-from recsys.metrics.names import LESS_IS_BETTER
+from recsys.metrics.register import metric_of
 from recsys.report.systems import MODEL
 from recsys.schema.tables import LABEL, TIMESTAMP, USER_ID
 
@@ -214,7 +214,7 @@ class Decay:
 
 def sign(metric: str) -> int:
     """1 where more is better, -1 where less is."""
-    return -1 if metric in LESS_IS_BETTER else 1
+    return metric_of(metric).sign
 
 
 def _losses(labels_N: npt.NDArray[np.int64], values: Values) -> dict[str, npt.NDArray[np.float64]]:

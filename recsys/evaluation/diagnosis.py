@@ -12,7 +12,7 @@ from typing import Any
 
 from recsys.evaluation.diagnosis_lists import lists_too_similar, miscalibrated, popularity_driven
 from recsys.evaluation.diagnosis_slices import decays, lags_on_slices, worse_on_cold_users, worse_on_new_items
-from recsys.metrics.names import metric_name
+from recsys.metrics.register import metric_label, metric_of
 from recsys.report.findings import (
     SEVERITIES,
     Finding,
@@ -20,7 +20,6 @@ from recsys.report.findings import (
     comparison,
     evaluate_again,
     gain_interval,
-    less_is_better,
     measured,
     run_path,
     worth,
@@ -80,7 +79,7 @@ def too_good_to_be_true(results: Results) -> Finding | None:
     return Finding(
         "too_good_to_be_true",
         "high",
-        f"{metric_name(key)} of {value:.4f} is more than behaviour can be foreseen: look for a feature "
+        f"{metric_label(key)} of {value:.4f} is more than behaviour can be foreseen: look for a feature "
         "that is only known afterwards, or for test events that are copies of train's.",
         {key: value, "suspicious_from": bound},
         f"recsys prepare data={results['dataset']['name']}  # then read `schema.json` of the station",
@@ -94,7 +93,7 @@ def no_better_than_baseline(results: Results) -> Finding | None:
     if best is None or compared is None:
         return None
     bounds = gain_interval(compared)
-    gain = -compared["difference"] if less_is_better(key) else compared["difference"]
+    gain = metric_of(key).sign * compared["difference"]
     if (bounds[0] if bounds else gain) > 0:
         return None
     name = name_of(best)
@@ -108,7 +107,7 @@ def no_better_than_baseline(results: Results) -> Finding | None:
         "no_better_than_baseline",
         "high" if is_worse else "medium",
         f"{name[:1].upper()}{name[1:]} is {'better than' if is_worse else 'as good as'} the model on "
-        f"{metric_name(key)}: {meaning}.",
+        f"{metric_label(key)}: {meaning}.",
         {
             "model": measured(results, key),
             best: measured(results["baselines"][best], key),
@@ -124,7 +123,7 @@ def too_few_users(results: Results) -> Finding | None:
     users, key = results["counts"]["users"], results["main_metric"]
     value, bounds = measured(results, key), results["intervals"].get(key)
     half = None
-    if bounds and value is not None and not less_is_better(key) and worth(key, value) > 0:
+    if bounds and value is not None and metric_of(key).better != "less" and worth(key, value) > 0:
         half = (bounds[1] - bounds[0]) / 2 / worth(key, value)
     if users >= MIN_USERS and (half is None or half <= WIDE_INTERVAL):
         return None
@@ -132,7 +131,7 @@ def too_few_users(results: Results) -> Finding | None:
     return Finding(
         "too_few_users",
         "medium",
-        f"{users:,} test users are few to judge by {metric_name(key)}{within}: smaller differences between "
+        f"{users:,} test users are few to judge by {metric_label(key)}{within}: smaller differences between "
         "models cannot be seen here.",
         {"users": users, "interval": bounds, "half_interval_share": half},
         f"python train.py data={results['dataset']['name']} 'data.split_fractions=[0.6,0.1,0.3]'",
@@ -189,7 +188,7 @@ def overfitted(results: Results) -> Finding | None:
     return Finding(
         "overfitted",
         "medium" if is_early else "info",
-        f"Validation {metric_name(key)} was best after epoch {epochs[best]} of {epochs[-1]} and then got "
+        f"Validation {metric_label(key)} was best after epoch {epochs[best]} of {epochs[-1]} and then got "
         "worse while the loss on train fell. The best checkpoint is the one judged"
         + ("; so early a best one asks for regularisation or a smaller step." if is_early else "."),
         {
@@ -212,7 +211,7 @@ def underfitted(results: Results) -> Finding | None:
     return Finding(
         "underfitted",
         "medium",
-        f"Validation {metric_name(key)} was still getting better when training ended after epoch "
+        f"Validation {metric_label(key)} was still getting better when training ended after epoch "
         f"{epochs[-1]}: the model is judged before it has learned what it can.",
         {"epochs": epochs[-1], "validation": training["validation"][key][-2:]},
         f"python train.py resume={run_path(results)} trainer.max_epochs={2 * epochs[-1]}",
@@ -225,7 +224,7 @@ def _validated(results: Results) -> list[float] | None:
     values = (training or {}).get("validation", {}).get((training or {}).get("monitor"))
     if not values or len(values) < 2 or None in values:
         return None
-    sign = -1 if less_is_better(results["training"]["monitor"]) else 1
+    sign = metric_of(results["training"]["monitor"]).sign
     return [sign * value for value in values]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recsys.metrics.names import metric_name
+from recsys.metrics.register import metric_label
 from recsys.report.findings import (
     Finding,
     Results,
@@ -107,7 +107,7 @@ def miscalibrated(results: Results) -> Finding | None:
         "high" if is_grave else "medium",
         f"Probabilities are not to be taken at their word: {', and '.join(said)}. Order by them, but do not "
         "multiply them with prices or compare them with thresholds.",
-        {metric_name("calibration_error"): error, metric_name("predicted_over_observed"): ratio},
+        {metric_label("calibration_error"): error, metric_label("predicted_over_observed"): ratio},
         read_table(
             results,
             "predictions.parquet",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from recsys.metrics.names import metric_name
+from recsys.metrics.register import metric_label, metric_of
 from recsys.report.ageing import decay_of
 from recsys.report.findings import (
     Finding,
@@ -12,7 +12,6 @@ from recsys.report.findings import (
     comparison,
     evaluate_again,
     gain_interval,
-    less_is_better,
     measured,
     pieces_of,
     worth,
@@ -74,7 +73,7 @@ def lags_on_slices(results: Results) -> Finding | None:
         f"The model is behind {name_of(best)} on {len(behind)} of {len(compared)} slices, each "
         f"beyond its interval, where chance alone would have {by_chance:.1f}: {', '.join(names[:_NAMED])}.",
         {
-            f"{metric_name(key)}, {name}": one["difference"]
+            f"{metric_label(key)}, {name}": one["difference"]
             for name, (_, one) in zip(names, behind, strict=True)
         },
         evaluate_again(results, f"against={best}"),
@@ -86,7 +85,7 @@ def decays(results: Results) -> Finding | None:
     line = decay_of(results)
     if line is None or not line.is_sure:
         return None
-    name = metric_name(results["main_metric"])
+    name = metric_label(results["main_metric"])
     return Finding(
         "decays",
         "high" if line.days_to_lose <= SOON_DAYS else "medium",
@@ -116,7 +115,7 @@ def _worse_on(results: Results, group: str, name: str, *, rule: str, who: str, r
     is_behind = bounds is not None and bounds[1] < 0
     is_half = (
         None not in (value, overall)
-        and not less_is_better(key)
+        and metric_of(key).better != "less"
         and worth(key, value) < HALF * worth(key, overall)  # type: ignore[arg-type]
     )
     if not is_behind and not is_half:
@@ -125,7 +124,7 @@ def _worse_on(results: Results, group: str, name: str, *, rule: str, who: str, r
     if is_behind and compared:
         said.append(f"{name_of(best)} is better there by {abs(compared['difference']):.4f}")
     if is_half:
-        said.append(f"{metric_name(key)} is {value:.4f} there and {overall:.4f} for all")
+        said.append(f"{metric_label(key)} is {value:.4f} there and {overall:.4f} for all")
     return Finding(
         rule,
         "high" if is_behind else "medium",

@@ -82,6 +82,7 @@ class RetrievalJudge:
         vectors_ID: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self.ks = sorted(options.k)
+        self._names = options.list_metrics
         self.bootstrap = Bootstrap(queries.events.history_rows.numpy(), options)
         classes_I = item_classes(dataset.item_counts.numpy())
         self.beyond = BeyondAccuracy(dataset, queries, options, classes_I=classes_I, vectors_ID=vectors_ID)
@@ -108,7 +109,7 @@ class RetrievalJudge:
             relevant_rows_V=self._relevant.values.numpy(),
             relevant_offsets=self._relevant.offsets.numpy(),
         )
-        values = ranking_metrics(hits_QK, num_relevant_Q, ks=self.ks) | self.beyond.values(lists, hits_QK)
+        values = self._of_lists(hits_QK, num_relevant_Q, self.ks) | self.beyond.values(lists, hits_QK)
         figures = self.bootstrap.means(values)
         figures.values.update(self.beyond.of_all(lists))
         slices = self._on_slices(lists, hits_QK, values, cut_offs or self.ks) if on_slices else []
@@ -132,8 +133,13 @@ class RetrievalJudge:
         assert piece.items is not None
         hits_QK = hits_QK[piece.mask] & piece.items[lists.item_rows[piece.mask]]
         num_relevant_Q = self._num_relevant(piece.items)[piece.mask]
-        values = ranking_metrics(hits_QK, num_relevant_Q, ks=cut_offs)
+        values = self._of_lists(hits_QK, num_relevant_Q, cut_offs)
         return self.bootstrap.means_of(values, users_N=self.bootstrap.users_N[piece.mask])
+
+    def _of_lists(
+        self, hits_QK: npt.NDArray[np.bool_], num_relevant_Q: npt.NDArray[np.int64], ks: Sequence[int]
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        return ranking_metrics(hits_QK, num_relevant_Q, ks=ks, names=self._names)
 
     def _num_relevant(self, items: Mask) -> npt.NDArray[np.int64]:
         """[Q] how many of these items are relevant."""

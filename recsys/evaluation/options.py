@@ -22,6 +22,8 @@ class EvaluationOptions:
         queries: `event`, every positive test event is a query; `user`, one query a user; `auto`, by event
             where there are timestamps.
         k: cut-offs of the lists; the largest is the length of those written.
+        metrics: names of the metrics of the lists, all when empty; `package.module.function` is one of your
+            own (`recsys.metrics.register`). NDCG is always among them: the verdict is about it.
         baselines: what stands beside a retrieval model, fitted on the same train split.
         recent_days: last days of the train split that `popularity_recent` counts.
         knn_neighbours: most similar items from which `item_knn` scores an item; of several, the best on the
@@ -46,6 +48,7 @@ class EvaluationOptions:
 
     queries: QueryChoice = "auto"
     k: tuple[int, ...] = (1, 5, 10, 20, 50)
+    metrics: tuple[str, ...] = ()
     baselines: tuple[Baseline, ...] = ("popularity", "popularity_recent", "item_knn", "ease")
     recent_days: float = 30.0
     knn_neighbours: tuple[int, ...] = (200, 20, 50, 100)
@@ -98,6 +101,11 @@ class EvaluationOptions:
         ):
             if getattr(self, key) < 0:
                 raise InputError(f"`evaluation.{key}` must not be negative, got {getattr(self, key)}")
+
+    @property
+    def list_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics of the lists, empty for all; NDCG is among them."""
+        return tuple(dict.fromkeys(["ndcg", *self.metrics])) if self.metrics else ()
 
     @property
     def list_length(self) -> int:

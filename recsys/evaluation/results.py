@@ -11,7 +11,7 @@ import numpy.typing as npt
 from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
 from recsys.evaluation.slices import Slice, slice_groups
 from recsys.evaluation.summary import Bootstrap, Figures
-from recsys.metrics.names import LESS_IS_BETTER, metric_name
+from recsys.metrics.register import metric_label, metric_of
 from recsys.report.systems import name_of
 
 
@@ -142,14 +142,14 @@ def _verdict(
     confidence: float,
 ) -> dict[str, Any]:
     """Whether the model is better than the best baseline, in one sentence and in one word."""
-    name = metric_name(metric)
+    name = metric_label(metric)
     if not baselines:
         return {
             "outcome": "alone",
             "against": None,
             "text": f"{name} is {value:.4f}; there is no baseline beside it.",
         }
-    sign = -1 if metric in LESS_IS_BETTER else 1
+    sign = metric_of(metric).sign
     best = max(baselines, key=lambda one: sign * baselines[one])
     compared = next(one for one in comparisons if one["baseline"] == best)
     difference, interval = compared["difference"], compared["interval"]

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recsys.metrics.register import metric
+
 Rows = NDArray[np.integer[Any]]
 Values = NDArray[np.float64]
 
@@ -24,6 +26,7 @@ _BLOCK_QUERIES = 2**15
 _MIXED_IN = 0.01
 
 
+@metric(better=None, meaning="share of items ever shown")
 def coverage(item_rows_QK: Rows, *, num_items: int, k: int) -> float:
     """Share of the catalogue that is among the first k of at least one list; more is better.
 
@@ -49,6 +52,7 @@ def coverage(item_rows_QK: Rows, *, num_items: int, k: int) -> float:
     return float(recommended[1:].sum() / max(num_items - 1, 1))
 
 
+@metric(better=None, meaning="bits, more is rarer")
 def novelty(item_rows_QK: Rows, *, self_information_I: Values, k: int) -> Values:
     """Mean self-information of the first k items, in bits: how rare in train what is recommended was.
 
@@ -114,6 +118,7 @@ def mean_of_listed(item_rows_QK: Rows, *, values_I: NDArray[Any], k: int) -> Val
     return _ratio(known_I[first_QK].sum(axis=1), (first_QK > 0).sum(axis=1))
 
 
+@metric(better=None, meaning="0: as popular as the history")
 def popularity_lift(popularity_Q: Values, history_popularity_Q: Values) -> Values:
     """How many times as popular as the user's own history the list is, as a power of two.
 
@@ -136,6 +141,7 @@ def popularity_lift(popularity_Q: Values, history_popularity_Q: Values) -> Value
     return np.asarray(np.log2((1 + popularity_Q) / (1 + history_popularity_Q)))
 
 
+@metric(better=None)
 def serendipity(item_rows_QK: Rows, hits_QK: NDArray[np.bool_], *, obvious_rows_QK: Rows, k: int) -> Values:
     """Share of the first k ranks whose item is relevant and not among the k most obvious ones.
 
@@ -160,6 +166,8 @@ def serendipity(item_rows_QK: Rows, hits_QK: NDArray[np.bool_], *, obvious_rows_
     return np.asarray(np.bincount(query[~is_obvious], minlength=len(hits_QK)) / k)
 
 
+@metric("diversity_content", better=None, label="diversity by content")
+@metric("diversity_embedding", better=None, label="diversity by embedding")
 def diversity(item_rows_QK: Rows, *, unit_vectors_ID: Any, k: int) -> Values:
     """Mean cosine distance between two different items of the first k.
 
@@ -216,6 +224,7 @@ def unit_rows(vectors_ID: Any) -> Any:
     return (vectors_ID * scale_I[:, None]).astype(np.float32)
 
 
+@metric(better=None)
 def miscalibration(item_rows_QK: Rows, *, history_QG: Any, shares_IG: Any, k: int) -> Values:
     """How far the content of the first k items is from that of the user's history, in nats.
 

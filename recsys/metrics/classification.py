@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from recsys.metrics.register import metric
 from recsys.schema.errors import InputError
 
 # Nearest to 0 and 1 that a probability is taken for: the resolution of float32 below 1.
 _MIN_PROBABILITY = 1e-7
 
 
+@metric(better="more", label="AUC", chance=0.5)
 def auc(labels_N: NDArray[Any], scores_N: NDArray[Any]) -> float:
     """Probability that a random positive has a higher score than a random negative; more is better.
 
@@ -48,6 +50,7 @@ def auc(labels_N: NDArray[Any], scores_N: NDArray[Any]) -> float:
     return float(auc_U[0])
 
 
+@metric(better="more", label="GAUC", chance=0.5)
 def gauc(labels_N: NDArray[Any], scores_N: NDArray[Any], users_N: NDArray[Any]) -> float:
     """Mean over users of the AUC among a user's own rows, weighted by their number; more is better.
 
@@ -97,6 +100,7 @@ def user_auc(
     return users_U[kept_U], won_U[kept_U] / pairs_U[kept_U], num_rows_U[kept_U].astype(np.int64)
 
 
+@metric(better="more", label="PR-AUC")
 def pr_auc(labels_N: NDArray[Any], scores_N: NDArray[Any]) -> float:
     """Area under the curve of precision against recall, as average precision; more is better.
 
@@ -128,6 +132,7 @@ def pr_auc(labels_N: NDArray[Any], scores_N: NDArray[Any]) -> float:
     return float((np.diff(hits_N[last], prepend=0) * precision).sum() / hits_N[-1])
 
 
+@metric(better="less")
 def log_loss(labels_N: NDArray[Any], probabilities_N: NDArray[Any]) -> float:
     """Mean negative log-likelihood of the labels, in nats; less is better.
 
@@ -161,6 +166,20 @@ def row_log_loss(labels_N: NDArray[Any], probabilities_N: NDArray[Any]) -> NDArr
     return np.asarray(-np.log(np.where(labels_N > 0, clipped_N, 1 - clipped_N)))
 
 
+@metric("rmse", better="less", label="RMSE")
+def root_mean_squared_error(labels_N: NDArray[Any], outputs_N: NDArray[Any]) -> float:
+    """Root of the mean squared difference between numeric labels and outputs; less is better.
+
+    Formula: sqrt(sum (y - f)^2 / N). Denominator: the rows. In the unit of the label.
+
+    Example:
+        >>> root_mean_squared_error(np.array([1.0, 2.0]), np.array([4.0, 6.0]))
+        3.5355339059327378
+    """
+    return float(np.sqrt(np.mean((outputs_N - labels_N) ** 2)))
+
+
+@metric(better="less")
 def normalised_entropy(labels_N: NDArray[Any], probabilities_N: NDArray[Any]) -> float:
     """Log loss in proportion to that of always saying the mean rate of the same rows; less is better.
 
@@ -184,6 +203,7 @@ def label_entropy(rates: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(special.entr(rates) + special.entr(1 - rates))
 
 
+@metric(better=None, meaning="1 is right")
 def predicted_over_observed(labels_N: NDArray[Any], probabilities_N: NDArray[Any]) -> float:
     """Positives that were predicted for each one observed: 1 is calibrated in sum, above 1 too many.
 
@@ -196,6 +216,7 @@ def predicted_over_observed(labels_N: NDArray[Any], probabilities_N: NDArray[Any
     return float(probabilities_N.sum() / num_positives) if num_positives else float("nan")
 
 
+@metric(better="less")
 def calibration_error(labels_N: NDArray[Any], probabilities_N: NDArray[Any], *, num_bins: int) -> float:
     """Expected calibration error: how far predicted is from observed in a bin; less is better.
 

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recsys.metrics.register import metric
+
 Rows = NDArray[np.integer[Any]]
 
 _LORENZ_STEPS = 50
@@ -27,6 +29,7 @@ def exposure(item_rows_QK: Rows, *, num_items: int, k: int) -> NDArray[np.int64]
     return counts_I.astype(np.int64)
 
 
+@metric(better=None, label="Gini coefficient of exposure")
 def gini(exposure_I: NDArray[Any]) -> float:
     """Gini coefficient of exposure over the catalogue; less is more evenly shared.
 
@@ -51,6 +54,7 @@ def gini(exposure_I: NDArray[Any]) -> float:
     return float((2 * np.arange(1, size + 1) - size - 1) @ ascending / (size * total))
 
 
+@metric(better=None, label="entropy of exposure")
 def exposure_entropy(exposure_I: NDArray[Any]) -> float:
     """Entropy of exposure as a share of the most that the catalogue allows; more is more evenly shared.
 
@@ -99,6 +103,7 @@ def lorenz(exposure_I: NDArray[Any]) -> list[list[float]]:
     return points
 
 
+@metric(better=None, meaning="0: all get the same")
 def personalisation(item_rows_QK: Rows, *, users_Q: Rows, num_items: int, k: int) -> float:
     """How little the lists of two different users have in common; more is more personal.
 

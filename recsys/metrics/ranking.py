@@ -13,41 +13,56 @@ item has the value 0.
 Legend: Q queries, K ranks of a list, V values of a jagged field.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.metrics.register import list_metric, list_metrics
 from recsys.schema.errors import InputError
 
 Hits = NDArray[np.bool_]
 Counts = NDArray[np.integer[Any]]
 Values = NDArray[np.float64]
-Metric = Callable[..., Values]
 
 
-def ranking_metrics(hits_QK: Hits, num_relevant_Q: Counts, *, ks: Sequence[int]) -> dict[str, Values]:
-    """Every metric of this file at every cut-off, as `{"ndcg@10": [Q], ...}`.
+def ranking_metrics(
+    hits_QK: Hits, num_relevant_Q: Counts, *, ks: Sequence[int], names: Sequence[str] = ()
+) -> dict[str, Values]:
+    """Metrics of ranked lists at every cut-off, as `{"ndcg@10": [Q], ...}`.
 
     Args:
         hits_QK: [Q, K] relevance of the lists.
         num_relevant_Q: [Q] number of relevant items.
         ks: cut-offs, none larger than K.
+        names: which metrics, see `recsys.metrics.register.list_metrics`; all of this file when empty.
 
     Returns:
-        [Q] float64 for each of `RANKING_METRICS` at each k.
+        [Q] float64 for each metric at each k.
+
+    Raises:
+        ValueError: a metric of the user's own gives something else than a number for each query.
 
     Example:
-        >>> values = ranking_metrics(np.array([[False, True, False]]), np.array([2]), ks=[3])
+        >>> hits, num_relevant = np.array([[False, True, False]]), np.array([2])
+        >>> values = ranking_metrics(hits, num_relevant, ks=[3], names=["recall", "ndcg", "mrr"])
         >>> {key: round(float(value[0]), 2) for key, value in values.items()}
-        {'hit_rate@3': 1.0, 'recall@3': 0.5, 'precision@3': 0.33, 'ndcg@3': 0.39, 'mrr@3': 0.5, 'map@3': 0.25}
+        {'recall@3': 0.5, 'ndcg@3': 0.39, 'mrr@3': 0.5}
     """
-    return {
-        f"{name}@{k}": metric(hits_QK, num_relevant_Q, k=k)
-        for k in ks
-        for name, metric in RANKING_METRICS.items()
-    }
+    values: dict[str, Values] = {}
+    chosen = list_metrics(names)
+    for k in ks:
+        for one in chosen:
+            assert one.of_lists is not None
+            value_Q = np.asarray(one.of_lists(hits_QK, num_relevant_Q, k=k), dtype=np.float64)
+            if value_Q.shape != (len(hits_QK),):
+                raise InputError(
+                    f"`evaluation.metrics`: expected `{one.name}` to return a value for each of "
+                    f"{len(hits_QK)} queries, got an array of shape {value_Q.shape}"
+                )
+            values[f"{one.name}@{k}"] = value_Q
+    return values
 
 
 def find_hits(
@@ -88,6 +103,7 @@ def find_hits(
     return _contains(relevant_pairs, listed_pairs), num_relevant_Q.astype(np.int64)
 
 
+@list_metric(better="more")
 def hit_rate(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     """1 where at least one of the first k items is relevant, else 0.
 
@@ -99,6 +115,7 @@ def hit_rate(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     return np.asarray(_first(hits_QK, k).any(axis=1), dtype=np.float64)
 
 
+@list_metric(better="more")
 def recall(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     """Share of the relevant items that are among the first k.
 
@@ -110,6 +127,7 @@ def recall(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     return _divide(_first(hits_QK, k).sum(axis=1), num_relevant_Q)
 
 
+@list_metric(better="more")
 def precision(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     """Share of the first k ranks that hold a relevant item.
 
@@ -121,6 +139,7 @@ def precision(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     return _divide(_first(hits_QK, k).sum(axis=1), np.full(len(hits_QK), k))
 
 
+@list_metric(better="more", label="NDCG")
 def ndcg(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     """Discounted gain of the first k items over that of an ideal list, gains being 0 or 1.
 
@@ -135,6 +154,7 @@ def ndcg(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     return _divide(_first(hits_QK, k) @ discount_K, ideal_by_count[np.minimum(num_relevant_Q, k)])
 
 
+@list_metric(better="more", label="MRR")
 def mrr(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     """Reciprocal rank of the first relevant item, 0 where none is among the first k.
 
@@ -147,6 +167,7 @@ def mrr(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     return _divide(first_QK.any(axis=1), 1 + first_QK.argmax(axis=1))
 
 
+@list_metric("map", better="more", label="MAP")
 def average_precision(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     """Mean of the precision at the rank of each relevant item; its mean over queries is MAP.
 
@@ -158,16 +179,6 @@ def average_precision(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Value
     first_QK = _first(hits_QK, k)
     precision_QK = np.cumsum(first_QK, axis=1) / np.arange(1, k + 1)
     return _divide((precision_QK * first_QK).sum(axis=1), np.minimum(num_relevant_Q, k))
-
-
-RANKING_METRICS: Mapping[str, Metric] = {
-    "hit_rate": hit_rate,
-    "recall": recall,
-    "precision": precision,
-    "ndcg": ndcg,
-    "mrr": mrr,
-    "map": average_precision,
-}
 
 
 def _first(hits_QK: Hits, k: int) -> Hits:

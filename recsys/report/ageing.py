@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys.report.findings import less_is_better, measured, pieces_of, worth
+from recsys.metrics.register import metric_of
+from recsys.report.findings import measured, pieces_of, worth
 
 # A line through fewer periods says nothing about its own error.
 MIN_PERIODS = 3
@@ -64,7 +65,7 @@ def decay_of(results: dict[str, Any]) -> Decay | None:
         None with fewer than three periods that are not small, or where less of the metric is better.
     """
     key = results["main_metric"]
-    if less_is_better(key):
+    if metric_of(key).better == "less":
         return None
     rows = []
     for piece in pieces_of(results, "days_since_train"):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from recsys.metrics.names import metric_name
+from recsys.metrics.register import metric_label
 from recsys.report.charts import Series, line_chart
 from recsys.report.pages import facts, fill_page, row, section, table
 from recsys.report.systems import MODEL, name_of
@@ -62,7 +62,7 @@ def _charts(results: Mapping[str, Any]) -> Iterable[str]:
             _line(name_of(name), style, [one for one in fresh if one["system"] == name])
             for style, name in enumerate(systems)
         ]
-        title = f"{metric_name(metric)} over time, each model and baseline fresh"
+        title = f"{metric_label(metric)} over time, each model and baseline fresh"
         yield line_chart(title, places, lines, axis="beginning of the period", from_zero=from_zero)
     ages = results["by_age"]
     if len(ages) > 1:
@@ -70,7 +70,7 @@ def _charts(results: Mapping[str, Any]) -> Iterable[str]:
         if results["best_baseline"] is not None:
             named = f"{name_of(results['best_baseline'])}, anew"
             lines.append(_by_age(named, systems.index(results["best_baseline"]), ages, "baseline"))
-        title = f"{metric_name(metric)} by age of the model"
+        title = f"{metric_label(metric)} by age of the model"
         days = [f"{row['age_days']:.0f}" for row in ages]
         yield line_chart(title, days, lines, axis="days since the cut, on average", from_zero=from_zero)
 

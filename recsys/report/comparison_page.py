@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from recsys.metrics.names import LESS_IS_BETTER, metric_name
+from recsys.metrics.register import metric_label, metric_of
 from recsys.metrics.significance import BETTER, WORSE
 from recsys.report.forest import forest_plot
 from recsys.report.pages import facts, figure, figure_of, fill_page, p_value, row, section, table
@@ -72,7 +72,7 @@ def _plots(content: Mapping[str, Any]) -> Iterable[str]:
     first, main = content["systems"][0]["name"], content["main_metric"]
     rows = [(f"to {one['against']}", one) for one in content["differences"] if one["metric"] == main]
     if rows:
-        yield forest_plot(f"Difference in {metric_name(main)}", rows, axis=_axis(first, main))
+        yield forest_plot(f"Difference in {metric_label(main)}", rows, axis=_axis(first, main))
     metric = content["slice_metric"]
     several = len(content["systems"]) > 2
     slices = [
@@ -80,12 +80,12 @@ def _plots(content: Mapping[str, Any]) -> Iterable[str]:
         for one in _most_different(content["slices"])
     ]
     if slices:
-        title = f"Difference in {metric_name(metric)}: the slices where it is largest"
+        title = f"Difference in {metric_label(metric)}: the slices where it is largest"
         yield forest_plot(title, slices, axis=_axis(first, metric))
 
 
 def _axis(first: str, metric: str) -> str:
-    better = "left" if metric in LESS_IS_BETTER else "right"
+    better = "left" if metric_of(metric).better == "less" else "right"
     shown = first if len(first) <= 28 else f"{first[:27]}…"
     return f"{better} of zero {shown} is better"
 
@@ -107,7 +107,7 @@ def _headline(content: Mapping[str, Any]) -> list[str]:
 def _side_by_side(content: Mapping[str, Any], keys: Sequence[str]) -> str:
     """Metrics downwards, systems sidewards, so that a phone scrolls where there are many systems."""
     systems = content["systems"]
-    rows = [row(escape(metric_name(key)), (figure_of(one, key) for one in systems)) for key in keys]
+    rows = [row(escape(metric_label(key)), (figure_of(one, key) for one in systems)) for key in keys]
     return table(["", *(one["name"] for one in systems)], rows)
 
 
@@ -118,7 +118,7 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> str:
         if one["against"] != against:
             against = one["against"]
             lines.append(f'<tr class="group"><th scope="rowgroup" colspan="4">to {escape(against)}</th></tr>')
-        lines.append(row(escape(metric_name(one["metric"])), _tested(one)))
+        lines.append(row(escape(metric_label(one["metric"])), _tested(one)))
     return table(["", "difference", "p, corrected", "p"], lines) + (
         '<p class="under">Coloured where it is sure which is better after the correction. A metric that '
         "does not say which is better has no colour. Metrics of the whole set of lists, like coverage, have "
@@ -139,7 +139,7 @@ def _slices(content: Mapping[str, Any]) -> str:
     small = content["options"]["small_slice"]
     first = content["systems"][0]["name"]
     return (
-        f"<details><summary>Every slice: {metric_name(metric)}</summary>"
+        f"<details><summary>Every slice: {metric_label(metric)}</summary>"
         + table(["", "users", first, "other", "difference", "p, corrected", "p"], rows)
         + f'<p class="under">* fewer than {small} users: not tested. A slice of items holds the queries that '
         "have a relevant item of that kind.</p></details>"

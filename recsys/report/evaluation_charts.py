@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from recsys.metrics.names import metric_name
+from recsys.metrics.register import metric_label
 from recsys.report import takeaways
 from recsys.report.charts import Caption, Curve, Series, dot_chart, line_chart, unit_chart
 from recsys.report.systems import axis_of, name_of, series_of, style_of, systems
@@ -38,7 +38,7 @@ def charts(results: dict[str, Any]) -> Iterator[str]:
         results: what `metrics.json` holds.
     """
     key = results["main_metric"]
-    name, metric = metric_name(key), key.partition("@")[0]
+    name, metric = metric_label(key), key.partition("@")[0]
     from_zero = metric not in ("auc", "log_loss")
     beside = [series_of(system, [block], [key]) for system, block in systems(results)]
     caption = Caption(f"{name} beside the baselines", takeaways.of_systems(results), name)
@@ -59,7 +59,7 @@ def _by_cut_off(results: dict[str, Any], metric: str) -> Iterator[str]:
         series_of(system, [block] * len(keys), keys, with_intervals=system == "model")
         for system, block in systems(results)
     ]
-    name = metric_name(metric)
+    name = metric_label(metric)
     caption = Caption(f"{name} by length of the list", takeaways.of_cut_offs(results, keys), name)
     yield line_chart(caption, [str(k) for k in ks], lines, axis="k, items in the list", from_zero=True)
 
@@ -67,7 +67,7 @@ def _by_cut_off(results: dict[str, Any], metric: str) -> Iterator[str]:
 def _by_slice(results: dict[str, Any], *, from_zero: bool) -> Iterator[str]:
     """The model and the best baseline over the slices of each group that has an order."""
     key, best = results["main_metric"], results["verdict"]["against"]
-    name = metric_name(key)
+    name = metric_label(key)
     for group, title, axis in _CURVES:
         pieces = [piece for piece in results["slices"] if piece["group"] == group]
         if len(pieces) < 2:
@@ -167,7 +167,7 @@ def _training(results: dict[str, Any]) -> Iterator[str]:
     # Loss is in the chart above already.
     watched = "auc" if monitor == "log_loss" else monitor
     if watched in training["validation"]:
-        name = metric_name(watched)
+        name = metric_label(watched)
         yield line_chart(
             Caption(f"Validation {name} by epoch", takeaways.of_validation(training), name),
             places,

@@ -6,10 +6,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from recsys.metrics.names import metric_name
+from recsys.metrics.register import metric_label, metric_of
 from recsys.report.evaluation_charts import charts
 from recsys.report.examples import examples_section
-from recsys.report.findings import less_is_better
 from recsys.report.pages import facts, figure_of, fill_page, row, section, table
 from recsys.report.slices import slices_section
 from recsys.report.systems import counted, name_of, systems
@@ -19,13 +18,6 @@ from recsys.report.systems import counted, name_of, systems
 _HEADLINES = {
     "retrieval": ("ndcg", "hit_rate", "coverage", "popularity_lift", "personalisation", "mrr", "novelty"),
     "ranking": ("auc", "gauc", "log_loss", "calibration_error", "predicted_over_observed"),
-}
-_MEANINGS = {
-    "coverage": "share of items ever shown",
-    "popularity_lift": "0: as popular as the history",
-    "personalisation": "0: all get the same",
-    "novelty": "bits, more is rarer",
-    "predicted_over_observed": "1 is right",
 }
 _CONTENTS = (
     ("findings", "Findings"),
@@ -89,7 +81,7 @@ def _five_numbers(results: dict[str, Any]) -> str:
     order = sorted(blocks, key=lambda name: (name != "model", name != best))
     rows = [
         row(
-            f"{metric_name(key)}<small>{_meaning(key)}</small>",
+            f"{metric_label(key)}<small>{metric_of(key).note}</small>",
             (figure_of(blocks[name], key) for name in order),
         )
         for key in headline_keys(results)
@@ -121,11 +113,6 @@ def headline_keys(results: dict[str, Any]) -> list[str]:
     return [key for key in keys if key in results["metrics"]][:5]
 
 
-def _meaning(key: str) -> str:
-    name = key.partition("@")[0]
-    return _MEANINGS.get(name) or ("less is better" if less_is_better(key) else "more is better")
-
-
 def _findings(results: dict[str, Any]) -> str:
     """What the diagnosis says, with its evidence and where to look further."""
     if "diagnosis" not in results:
@@ -148,7 +135,7 @@ def _finding(one: dict[str, Any]) -> str:
 def _all_metrics(results: dict[str, Any]) -> str:
     measured = list(systems(results))
     rows = [
-        row(metric_name(key), (figure_of(block, key) for _, block in measured)) for key in results["metrics"]
+        row(metric_label(key), (figure_of(block, key) for _, block in measured)) for key in results["metrics"]
     ]
     shown = table(["", *(name_of(name) for name, _ in measured)], rows)
     folded = f"<details><summary>{len(rows)} figures of each system</summary>{shown}</details>"

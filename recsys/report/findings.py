@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from recsys.metrics.names import LESS_IS_BETTER
+from recsys.metrics.register import metric_of
 
 Severity = Literal["high", "medium", "info"]
 Results = dict[str, Any]
@@ -53,12 +53,7 @@ def of_baseline(results: Results, name: str, key: str) -> float | None:
 
 def worth(key: str, value: float) -> float:
     """How far a metric, of which more is better, is above chance: an AUC of 0.5 is worth nothing."""
-    return value - 0.5 if key in ("auc", "gauc") else value
-
-
-def less_is_better(key: str) -> bool:
-    """Whether a metric, at whatever cut-off, is better when it is smaller."""
-    return key.partition("@")[0] in LESS_IS_BETTER
+    return value - metric_of(key).chance
 
 
 def pieces_of(results: Results, group: str, name: str | None = None) -> Iterator[Results]:
@@ -72,7 +67,7 @@ def gain_interval(compared: Results) -> tuple[float, float] | None:
     """Interval of a comparison, turned so that what is above zero is better; None without resamples."""
     if compared["interval"] is None:
         return None
-    sign = -1 if less_is_better(compared["metric"]) else 1
+    sign = metric_of(compared["metric"]).sign
     low, high = sorted(sign * bound for bound in compared["interval"])
     return low, high
 

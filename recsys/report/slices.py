@@ -8,8 +8,8 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-from recsys.metrics.names import metric_name
-from recsys.report.findings import comparison, gain_interval, less_is_better, worth
+from recsys.metrics.register import metric_label, metric_of
+from recsys.report.findings import comparison, gain_interval, worth
 from recsys.report.pages import digits_of, figure_of, row, section, table
 from recsys.report.systems import heading_of, name_of
 
@@ -48,7 +48,7 @@ def slices_section(results: dict[str, Any]) -> str:
         "slices come last. ▼ and ▲ stand where a difference is beyond its interval. Many slices are looked "
         "at: of forty without any difference, one shows a ▼ by chance.</p>"
     )
-    return section("slices", f"For whom: {metric_name(key)}", "".join(parts))
+    return section("slices", f"For whom: {metric_label(key)}", "".join(parts))
 
 
 def gain(piece: Piece, best: str | None) -> float:
@@ -56,7 +56,7 @@ def gain(piece: Piece, best: str | None) -> float:
     compared = comparison(piece, best)
     if compared is None:
         return math.inf
-    return -compared["difference"] if less_is_better(compared["metric"]) else float(compared["difference"])
+    return metric_of(compared["metric"]).sign * float(compared["difference"])
 
 
 def lag(results: dict[str, Any], piece: Piece) -> float:
@@ -66,7 +66,7 @@ def lag(results: dict[str, Any], piece: Piece) -> float:
     if value is None or not worth(key, overall):
         return math.inf
     share = worth(key, value) / worth(key, overall) - 1
-    return -share if less_is_better(key) else share
+    return metric_of(key).sign * share
 
 
 def _different(pieces: Sequence[Piece]) -> list[Piece]:

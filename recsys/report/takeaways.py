@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from recsys.metrics.names import metric_name
+from recsys.metrics.register import metric_label, metric_of
 from recsys.report.ageing import decay_of
-from recsys.report.findings import calibration_error, comparison, gain_interval, less_is_better, worth
+from recsys.report.findings import calibration_error, comparison, gain_interval, worth
 from recsys.report.systems import name_of
 
 _NAMED = 3
@@ -23,7 +23,7 @@ def of_systems(results: dict[str, Any]) -> str:
     if compared is None:
         return ""
     bounds = gain_interval(compared)
-    gain = -compared["difference"] if less_is_better(compared["metric"]) else compared["difference"]
+    gain = metric_of(compared["metric"]).sign * compared["difference"]
     side = "ahead of" if gain > 0 else "behind"
     base = worth(compared["metric"], results["baselines"][best]["metrics"][compared["metric"]])
     by = f"{abs(gain):.4f}" + (f" ({abs(gain / base):.0%})" if base > 0 and abs(gain / base) >= 0.005 else "")
@@ -50,7 +50,7 @@ def of_cut_offs(results: dict[str, Any], keys: Sequence[str]) -> str:
 def of_slices(results: dict[str, Any], pieces: Sequence[dict[str, Any]]) -> str:
     """Where the model does best and worst, and where it is surely behind the best baseline."""
     key, best = results["main_metric"], results["verdict"]["against"]
-    sign = -1 if less_is_better(key) else 1
+    sign = metric_of(key).sign
     known = [one for one in pieces if not one["small"] and one["metrics"].get(key) is not None]
     if len(known) < 2:
         return "All but one of the places have too few users to be compared."
@@ -144,4 +144,4 @@ def of_validation(training: dict[str, Any]) -> str:
     if best is None:
         return ""
     more = "; more of them may be better still" if best == last else ""
-    return f"Judged is epoch {best} of {last}, the best by {metric_name(monitor)}{more}."
+    return f"Judged is epoch {best} of {last}, the best by {metric_label(monitor)}{more}."

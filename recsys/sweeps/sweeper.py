@@ -24,6 +24,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from recsys.config.build import build
+from recsys.metrics.register import metric_of
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import git_commit
 from recsys.sweeps.locks import exclusive
@@ -198,4 +199,4 @@ def monitor_of(config: DictConfig) -> str:
 
 def is_minimized(metric: str) -> bool:
     """True when less of a metric is better."""
-    return "loss" in metric
+    return metric_of(metric).better == "less"

@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
 from recsys.data.datamodule import RecDataModule
+from recsys.metrics.register import metric_of
 from recsys.models.protocols import RetrievalModel, events_read
 from recsys.models.weights import load_weights
 from recsys.schema.errors import InputError
@@ -211,7 +212,7 @@ def auto_precision(accelerator: str) -> Literal["32-true", "bf16-mixed"]:
 
 def _mode(monitor: str) -> Literal["min", "max"]:
     """Whether less or more of a metric is better."""
-    return "min" if any(name in monitor for name in ("loss", "rmse")) else "max"
+    return "min" if metric_of(monitor).better == "less" else "max"
 
 
 def _watchers(

@@ -5,7 +5,6 @@ Legend: B examples, N rows, H heads, L = H - 1 auxiliary labels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.losses.pointwise import binary_cross_entropy, squared_error
-from recsys.metrics.classification import auc, log_loss
+from recsys.metrics.classification import auc, log_loss, root_mean_squared_error
 from recsys.schema.errors import InputError
 from recsys.schema.labels import MAIN, AuxiliaryLabel
 
@@ -75,7 +74,7 @@ def auxiliary_metrics(
         if not len(truth):
             continue
         if label.kind == "numeric":
-            found[f"{label.name}/rmse"] = math.sqrt(float(np.mean((output - truth) ** 2)))
+            found[f"{label.name}/rmse"] = root_mean_squared_error(truth, output)
             continue
         probabilities = 0.5 * (1.0 + np.tanh(0.5 * output))
         found[f"{label.name}/log_loss"] = log_loss(truth, probabilities)

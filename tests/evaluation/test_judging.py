@@ -15,7 +15,6 @@ from recsys.evaluation.recommendations import Lists, recommend
 from recsys.evaluation.results import results_of
 from recsys.evaluation.slices import ITEM_CLASSES, item_classes
 from recsys.metrics.classification import auc, calibration_error, gauc, log_loss
-from recsys.metrics.names import metric_name
 
 OPTIONS = EvaluationOptions(k=(1, 5), resamples=100, hot_history=10)
 
@@ -203,10 +202,3 @@ def test_without_resamples_there_are_no_intervals_and_nothing_about_chance(rated
     assert set(results["intervals"].values()) == {None}
     assert results["verdict"]["outcome"] == "unmeasured"
     assert make_results(rated, (0, 30), {})["verdict"]["outcome"] == "alone"
-
-
-@pytest.mark.parametrize(
-    ("key", "name"), [("ndcg@10", "NDCG@10"), ("hit_rate@5", "hit rate@5"), ("log_loss", "log loss")]
-)
-def test_metrics_are_named_for_people(key, name):
-    assert metric_name(key) == name

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.evaluation.comparing.stations import LOG_LOSS, Answers, Members
+from recsys.evaluation.comparing.stations import Answers, Members
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.summary import Bootstrap
 from recsys.metrics.classification import auc, user_auc
 from recsys.metrics.intervals import Samples, sum_by_user
-from recsys.metrics.names import LESS_IS_BETTER
+from recsys.metrics.register import metric_of
 from recsys.metrics.significance import (
     BETTER,
     LESS,
@@ -30,8 +30,6 @@ from recsys.metrics.significance import (
     sign_flip_test,
 )
 
-# Metrics that say which system is better; of any other, more is merely more.
-ACCURACY = ("ndcg", "hit_rate", "recall", "precision", "mrr", "map", "auc", "gauc", LOG_LOSS)
 # With one relevant item a query these are others under another name.
 _SAME_FOR_ONE_RELEVANT = ("recall", "precision", "map")
 
@@ -84,8 +82,9 @@ class Paired:
             rows += self._on_queries(first, other, k=k)
             if self.questions.labels is not None:
                 rows += self._on_order(first, other)
-        for is_accuracy in (True, False):
-            self._correct([row for row in rows if (_family(row["metric"]) in ACCURACY) is is_accuracy])
+        for has_direction in (True, False):
+            alike = [row for row in rows if (metric_of(row["metric"]).better is None) is not has_direction]
+            self._correct(alike)
         return rows
 
     def on_slices(self, first: Answers, others: Sequence[Answers], *, metric: str) -> list[dict[str, Any]]:
@@ -220,16 +219,13 @@ class Paired:
         if p is None or p > 1 - self.options.confidence:
             return UNDECIDED
         is_more = row["difference"] > 0
-        if _family(metric) not in ACCURACY:
+        better = metric_of(metric).better
+        if better is None:
             return MORE if is_more else LESS
-        return BETTER if is_more is not (metric in LESS_IS_BETTER) else WORSE
+        return BETTER if is_more is (better == "more") else WORSE
 
     def _is_of_its_own(self, key: str) -> bool:
-        return self.questions.several_relevant or _family(key) not in _SAME_FOR_ONE_RELEVANT
-
-
-def _family(metric: str) -> str:
-    return metric.partition("@")[0]
+        return self.questions.several_relevant or metric_of(key).name not in _SAME_FOR_ONE_RELEVANT
 
 
 def _mean(values_N: npt.NDArray[np.float64]) -> float | None:

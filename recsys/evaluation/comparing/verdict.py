@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recsys.metrics.names import metric_name
+from recsys.metrics.register import metric_label
 from recsys.metrics.significance import BETTER, UNDECIDED, WORSE
 from recsys.report.pages import p_value
 
@@ -39,14 +39,14 @@ def verdict_of(rows: Sequence[Row], *, first: str, main_metric: str, confidence:
     outcomes = {one["outcome"] for one in said}
     return {
         "outcome": outcomes.pop() if len(outcomes) == 1 else UNDECIDED,
-        "text": _summary(said, first=first, name=metric_name(main_metric), confidence=confidence),
+        "text": _summary(said, first=first, name=metric_label(main_metric), confidence=confidence),
         "against": said,
     }
 
 
 def _against(rows: Sequence[Row], first: str, *, main_metric: str, confidence: float) -> dict[str, Any]:
     main = next((row for row in rows if row["metric"] == main_metric), rows[0])
-    name, other, outcome = metric_name(main["metric"]), main["against"], main["outcome"]
+    name, other, outcome = metric_label(main["metric"]), main["against"], main["outcome"]
     said = {
         BETTER: f"{first} is better than {other} on {name}",
         WORSE: f"{first} is worse than {other} on {name}",
@@ -68,7 +68,7 @@ def _elsewhere(rows: Sequence[Row], main: Row) -> str:
     """The other metrics on which something is sure."""
     parts = []
     for outcome in (BETTER, WORSE):
-        names = [metric_name(row["metric"]) for row in rows if row["outcome"] == outcome and row is not main]
+        names = [metric_label(row["metric"]) for row in rows if row["outcome"] == outcome and row is not main]
         if names:
             parts.append(f"{outcome} {'too ' if outcome == main['outcome'] else ''}on {', '.join(names)}")
     return f"; {'; '.join(parts)}" if parts else ""
