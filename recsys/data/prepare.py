@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +20,7 @@ from recsys.data.preparing.declare import with_features_file
 from recsys.data.preparing.extend import with_earlier_features
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.tables import raw_files
+from recsys.schema.disk import locked
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import VERSIONS, read_station, writing_station
 
@@ -58,24 +58,35 @@ def prepare(options: DataOptions) -> Path:
         if not getattr(options, field):
             del config[field]  # so that what was prepared before there were any is found again
     path = options.cache_path / "prepared" / f"{options.name}-{_key({**config, 'extends': source}, tables)}"
-    if path.exists():
-        try:
-            read_station(path, "prepared")
-        except ValueError as error:
-            LOGGER.warning("making %s anew: %s", path, error)
-        else:
-            LOGGER.info("%s is there already", path)
-            return path
+    with locked(path):  # of several commands on one dataset, one makes it and the others find it
+        if not _is_there(path):
+            _make(path, options, tables, config=config, source=source)
+    return path
+
+
+def _is_there(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        read_station(path, "prepared")
+    except InputError as error:
+        LOGGER.warning("making %s anew: %s", path, error)
+        return False
+    LOGGER.info("%s is there already", path)
+    return True
+
+
+def _make(
+    path: Path, options: DataOptions, tables: RawTables, *, config: Mapping[str, Any], source: str | None
+) -> None:
     started = time.monotonic()
     with writing_station(path, "prepared", config=config, source=source) as (folder, extra):
-        scratch = Path(tempfile.mkdtemp(prefix=".scratch.", dir=path.parent))
-        try:
-            with DuckDBEngine(scratch) as engine:
-                extra.update(build(engine, options, tables, folder=folder, scratch=scratch))
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        scratch = folder / ".scratch"  # in the folder, so that whoever clears up after us finds it
+        scratch.mkdir()
+        with DuckDBEngine(scratch) as engine:
+            extra.update(build(engine, options, tables, folder=folder, scratch=scratch))
+        shutil.rmtree(scratch)
     LOGGER.info("prepared %s in %.1f s", path, time.monotonic() - started)
-    return path
 
 
 def _raw_tables(options: DataOptions) -> RawTables:

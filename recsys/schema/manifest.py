@@ -1,19 +1,24 @@
-"""Stations on disk: file names, versions, checksums, atomic writing, and refusal of what is damaged."""
+"""The manifest of a folder that a command wrote: what is in it, from where; and refusal of the rest.
+
+A manifest is read here and nowhere else. It covers itself by a checksum, lists every file with size and
+SHA-256, and its fingerprint follows from those. A checksum tells damage, not a forger: see SECURITY.md.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
+import re
+import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal, get_args
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NoReturn, get_args
 
+from recsys.schema.disk import fail, replacing_folder, restore, write_file
 from recsys.schema.errors import InputError
 
 StationKind = Literal[
@@ -30,7 +35,7 @@ StationKind = Literal[
 ]
 
 MANIFEST = "manifest.json"
-VERSIONS: dict[StationKind, int] = dict.fromkeys(get_args(StationKind), 1)
+VERSIONS: dict[StationKind, int] = dict.fromkeys(get_args(StationKind), 2)
 MADE_BY: dict[StationKind, str] = {
     "prepared": "recsys prepare data=...",
     "run": "python train.py experiment=...",
@@ -43,8 +48,54 @@ MADE_BY: dict[StationKind, str] = {
     "pilot": "recsys pilot plan log=FILE",
     "interleaving": "recsys interleave make a=RUN b=RUN",
 }
+# Types of the keys that a reader relies on, by kind; a dot goes one level down.
+_KEYS: dict[StationKind, dict[str, type]] = {
+    "prepared": {
+        "name": str,
+        "split": dict,
+        "split.kind": str,
+        "split.leaks": bool,
+        "timestamp": dict,
+        "label": dict,
+        "label.only_positives": bool,
+        "counts": dict,
+        "counts.rows": dict,
+        "counts.positives": dict,
+        "id_types": dict,
+    },
+    "run": {"prepared": str, "task": str, "config.data": dict, "config.model": dict},
+    "bundle": {"task": str, "file": str, "signature": dict, "prepared": dict},
+    "evaluation": {"protocol_hash": str},
+}
+# Files without which there is no such station; of a bundle also the one that the key `file` names.
+_FILES: dict[StationKind, tuple[str, ...]] = {
+    "prepared": ("features.yaml",),
+    "run": ("config.yaml", "metrics.json", "checkpoints/best"),
+    "bundle": ("requests.json", "responses.json"),
+    "evaluation": ("metrics.json",),
+}
 # Bigger files are checked by size alone when a station is opened; `verify_all` reads them whole.
 CHECKSUM_LIMIT_BYTES = 256 * 2**20
+MANIFEST_LIMIT_BYTES = 64 * 2**20
+# Endings of what a reader may open: such a file that no manifest lists has been put there by somebody else.
+_READABLE = {"", ".json", ".yaml", ".parquet", ".npy", ".pt", ".pt2", ".faiss", ".bin", ".arrow"}
+_UNSIGNED = "0" * 64
+_HEX = re.compile("[0-9a-f]{64}")
+
+
+class Section(dict[str, Any]):
+    """A part of a manifest; a key that is not there is the file's mistake, named with its place."""
+
+    def __init__(self, content: Mapping[str, Any], *, path: Path, place: str = "") -> None:
+        super().__init__(
+            (key, Section(value, path=path, place=f"{place}{key}.") if isinstance(value, dict) else value)
+            for key, value in content.items()
+        )
+        self._where = path, place
+
+    def __missing__(self, key: str) -> NoReturn:
+        path, place = self._where
+        raise InputError(f"`{path}` is damaged: expected a key `{place}{key}`, found none")
 
 
 @contextmanager
@@ -60,19 +111,14 @@ def writing_station(
         kind: which station.
         config: the composed configuration that made it.
         source: fingerprint of the station it was made from.
+
+    Raises:
+        InputError: the disk refuses to be written to.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    folder.chmod(0o755)  # mkdtemp makes it private
-    extra: dict[str, Any] = {}
-    try:
+    with replacing_folder(Path(path)) as folder:
+        extra: dict[str, Any] = {}
         yield folder, extra
         write_manifest(folder, kind, config=config, source=source, extra=extra)
-        _replace_folder(folder, path)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def write_manifest(
@@ -84,12 +130,12 @@ def write_manifest(
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes `manifest.json` over the files that are in `folder` now, and returns it."""
-    files = {str(p.relative_to(folder)): _describe(p) for p in _files(folder)}
-    identity = json.dumps([kind, VERSIONS[kind], files, source], sort_keys=True)
+    files = {path.relative_to(folder).as_posix(): _describe(path) for path in _own_files(folder)}
     manifest = {
+        "checksum": _UNSIGNED,
         "format": f"recsys.{kind}",
         "version": VERSIONS[kind],
-        "fingerprint": hashlib.sha256(identity.encode()).hexdigest(),
+        "fingerprint": _fingerprint(kind, files, source),
         "source": source,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git_commit(),
@@ -97,43 +143,34 @@ def write_manifest(
         "files": files,
         **(extra or {}),
     }
-    write_json(folder / MANIFEST, manifest)
-    return manifest
+    text = _json(manifest)
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    write_file(folder / MANIFEST, text.replace(_UNSIGNED, checksum, 1))
+    return {**manifest, "checksum": checksum}
 
 
-def read_station(path: Path, kind: StationKind, *, verify_all: bool = False) -> dict[str, Any]:
-    """The manifest of the station at `path`, after checking that every file is there and whole.
+def read_station(path: Path, kind: StationKind, *, verify_all: bool = False) -> Section:
+    """Returns the manifest of the station at `path`, after checking that every file is there and whole.
 
     Raises:
-        ValueError: the folder is missing, not such a station, of another version, incomplete or damaged;
-            the message names the file and the command that makes the station anew.
+        InputError: the folder is missing, not such a station, of another version, incomplete or damaged, or
+            holds what its manifest does not list; the message names the file and the command that makes the
+            station anew.
     """
     path = Path(path)
-    again = f"make it anew with `{MADE_BY[kind]}`"
-    if not (path / MANIFEST).is_file():
-        found = "no such folder" if not path.is_dir() else f"no {MANIFEST} in it"
-        raise InputError(f"expected a {kind} station at `{path}`, found {found}; {again}")
-    try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"`{path / MANIFEST}` is damaged ({error}); {again}") from error
-    if manifest.get("format") != f"recsys.{kind}":
-        raise InputError(f"expected a {kind} station at `{path}`, found `{manifest.get('format')}`; {again}")
-    if manifest["version"] != VERSIONS[kind]:
-        raise InputError(
-            f"`{path}` has {kind} format version {manifest['version']}, "
-            f"this release reads {VERSIONS[kind]}; {again}"
-        )
-    for name, expected in manifest["files"].items():
-        _check_file(path / name, expected, again=again, verify_all=verify_all)
-    return manifest
+    restore(path)
+    while True:
+        before = _identity(path)
+        try:
+            return _read_station(path, kind, verify_all=verify_all)
+        except InputError:
+            if _identity(path) == before:
+                raise  # and else another process has put a new station there while we read the old one
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON to a temporary name beside `path` and renames it, so that `path` is always whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False, default=str) + "\n")
-    os.replace(temporary, path)
+    """Writes JSON so that `path` is always whole."""
+    write_file(path, _json(content))
 
 
 def git_commit() -> str | None:
@@ -154,38 +191,176 @@ def git_commit() -> str | None:
     return described.stdout.strip()
 
 
-def _files(folder: Path) -> list[Path]:
-    """Files of the station in `folder`, but for stations within it, which have manifests of their own."""
-    nested = [path.parent for path in folder.rglob(MANIFEST) if path.parent != folder]
-    files = (path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
-    return sorted(path for path in files if not any(path.is_relative_to(other) for other in nested))
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-
-
 def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_file(path: Path, expected: Mapping[str, Any], *, again: str, verify_all: bool) -> None:
-    if not path.is_file():
-        raise InputError(f"`{path}` is missing; {again}")
-    size = path.stat().st_size
-    if size != expected["bytes"]:
-        raise InputError(f"`{path}` is damaged: expected {expected['bytes']} bytes, found {size}; {again}")
-    if (verify_all or size <= CHECKSUM_LIMIT_BYTES) and file_sha256(path) != expected["sha256"]:
-        raise InputError(f"`{path}` is damaged: its SHA-256 is not the one in {MANIFEST}; {again}")
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=2, allow_nan=False, default=str) + "\n"
 
 
-def _replace_folder(new: Path, path: Path) -> None:
-    if not path.exists():
-        os.replace(new, path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    os.replace(path, old / path.name)
-    os.replace(new, path)
-    shutil.rmtree(old, ignore_errors=True)
+def _fingerprint(kind: StationKind, files: Mapping[str, Any], source: str | None) -> str:
+    identity = json.dumps([kind, VERSIONS[kind], files, source], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def _identity(path: Path) -> object:
+    """Tells one folder at `path` from another, and one manifest in it from another."""
+    try:
+        folder, manifest = os.stat(path), os.stat(path / MANIFEST)
+    except OSError:
+        return None
+    return folder.st_ino, manifest.st_ino, manifest.st_mtime_ns
+
+
+def _read_station(path: Path, kind: StationKind, *, verify_all: bool) -> Section:
+    again = f"make it anew with `{MADE_BY[kind]}`"
+    try:
+        manifest = _read_manifest(path, kind)
+        _check_types(manifest, kind, path / MANIFEST)
+        _check_names(manifest, kind, path)
+        for name, expected in manifest["files"].items():
+            _check_file(path / name, expected, verify_all=verify_all)
+    except InputError as error:
+        raise InputError(f"{error}; {again}") from error
+    return manifest
+
+
+def _read_manifest(path: Path, kind: StationKind) -> Section:
+    file = path / MANIFEST
+    if not file.is_file():
+        there = "no such folder" if not path.is_dir() else f"no {MANIFEST} in it"
+        raise InputError(f"expected a {kind} station at `{path}`, found {there}")
+    if file.is_symlink() or file.stat().st_size > MANIFEST_LIMIT_BYTES:
+        raise InputError(f"`{file}` must be a file of at most {MANIFEST_LIMIT_BYTES:,} bytes")
+    raw = file.read_bytes()
+    try:
+        content = json.loads(raw, parse_constant=_no_constant, object_pairs_hook=_no_repeats)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"`{file}` is damaged ({str(error) or 'nested too deep'})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"`{file}` is damaged: expected keys and values, found {type(content).__name__}")
+    if content.get("format") != f"recsys.{kind}":
+        raise InputError(f"expected a {kind} station at `{path}`, found `{str(content.get('format'))[:80]}`")
+    if content.get("version") != VERSIONS[kind]:
+        raise InputError(
+            f"`{path}` has {kind} format version {str(content.get('version'))[:20]}, "
+            f"this release reads {VERSIONS[kind]}"
+        )
+    checksum = content.get("checksum")
+    unsigned = raw.replace(str(checksum).encode(), _UNSIGNED.encode(), 1)
+    if not _is_hex(checksum) or hashlib.sha256(unsigned).hexdigest() != checksum:
+        raise InputError(f"`{file}` is damaged: its own checksum is not that of its content")
+    return Section(content, path=file)
+
+
+def _check_types(manifest: Section, kind: StationKind, file: Path) -> None:
+    expected: dict[str, type | tuple[type, ...]] = {
+        "fingerprint": str,
+        "source": (str, type(None)),
+        "created": str,
+        "config": dict,
+        "files": dict,
+        **_KEYS.get(kind, {}),
+    }
+    for key, kinds in expected.items():
+        value: Any = manifest
+        for part in key.split("."):
+            value = value[part]
+        if not isinstance(value, kinds):
+            wanted = kinds.__name__ if isinstance(kinds, type) else "text or null"
+            raise InputError(
+                f"`{file}` is damaged: expected `{key}` to be {wanted}, found {str(value)[:80]!r}"
+            )
+    for name, entry in manifest["files"].items():
+        good = (
+            isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and _is_hex(entry.get("sha256"))
+        )
+        if not good:
+            raise InputError(f"`{file}` is damaged: expected bytes and sha256 of `{name[:200]}`")
+    if manifest["fingerprint"] != _fingerprint(kind, manifest["files"], manifest["source"]):
+        raise InputError(f"`{file}` is damaged: `fingerprint` is not that of the files it lists")
+
+
+def _check_names(manifest: Section, kind: StationKind, path: Path) -> None:
+    """Confines the station to plain files below `path`, all of those that its manifest lists, no others."""
+    listed = manifest["files"]
+    for name in listed:
+        if not _is_confined(name):
+            raise InputError(f"`{path / MANIFEST}` lists `{name[:200]}`, which is no name below the folder")
+        _refuse_links(path, name)
+    needed = [*_FILES.get(kind, ()), *([manifest["file"]] if kind == "bundle" else [])]
+    for name in needed:
+        if name not in listed:
+            raise InputError(f"`{path / MANIFEST}` must list `{name[:200]}`")
+    for file in _own_files(path, listed):
+        name = file.relative_to(path).as_posix()
+        if name not in listed and file.suffix in _READABLE and not name.rpartition("/")[2].startswith("."):
+            raise InputError(f"`{file}` is not listed in {MANIFEST}; take it out of the folder")
+
+
+def _is_confined(name: str) -> bool:
+    pure = PurePosixPath(name)
+    plain = bool(pure.parts) and "\\" not in name and "\0" not in name and str(pure) == name
+    return plain and not pure.is_absolute() and ".." not in pure.parts and name != MANIFEST
+
+
+def _refuse_links(path: Path, name: str) -> None:
+    place = path
+    for part in PurePosixPath(name).parts:
+        place = place / part
+        if place.is_symlink():
+            raise InputError(f"`{place}` is a symbolic link, which no station holds")
+
+
+def _own_files(folder: Path, listed: Mapping[str, Any] | None = None) -> list[Path]:
+    """Files of the station in `folder`, but for stations within it, which have manifests of their own.
+
+    Args:
+        folder: the station.
+        listed: names in its manifest; a folder that holds one of them is no station within.
+    """
+    own_folders = {str(parent) for name in listed or () for parent in PurePosixPath(name).parents}
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=fail):
+        here = Path(place)
+        nested = here != folder and MANIFEST in names
+        if nested and here.relative_to(folder).as_posix() not in own_folders:
+            folders.clear()
+            continue
+        files += [here / name for name in names if here != folder or name != MANIFEST]
+    return sorted(files)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+def _check_file(path: Path, expected: Mapping[str, Any], *, verify_all: bool) -> None:
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        raise InputError(f"`{path}` is missing") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"`{path}` is not a plain file")
+    if status.st_size != expected["bytes"]:
+        raise InputError(f"`{path}` is damaged: expected {expected['bytes']} bytes, found {status.st_size}")
+    if (verify_all or status.st_size <= CHECKSUM_LIMIT_BYTES) and file_sha256(path) != expected["sha256"]:
+        raise InputError(f"`{path}` is damaged: its SHA-256 is not the one in {MANIFEST}")
+
+
+def _is_hex(value: object) -> bool:
+    return isinstance(value, str) and _HEX.fullmatch(value) is not None
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"`{text}` is no JSON number")
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import math
 import os
@@ -18,6 +17,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from recsys.schema.disk import disk_refusal, link_or_copy, sync_folder
 from recsys.schema.errors import InputError
 from recsys.training.finite import ADVICE, weights_not_finite
 from recsys.training.processes import dist_rank, gather_objects
@@ -25,13 +25,6 @@ from recsys.training.processes import dist_rank, gather_objects
 BEST = "best"
 LAST = "last"
 PREVIOUS = "previous"
-
-# What a disk says that will not take a file.
-_REFUSALS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota is used up",
-    errno.EROFS: "it is read-only",
-}
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +52,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if target.name == LAST and target.exists():
                 _keep_as_previous(target)
             os.replace(temporary, target)
+            sync_folder(target.parent)
         except OSError as error:
             with contextlib.suppress(OSError):  # where nothing can be written, nothing can be removed
                 temporary.unlink()
@@ -125,12 +119,12 @@ def _keep_as_previous(last: Path) -> None:
     """Gives the file at `last` a second name, so that there is no instant without a `last`."""
     temporary = last.with_name(f".{PREVIOUS}.tmp")
     temporary.unlink(missing_ok=True)
-    os.link(last, temporary)
+    link_or_copy(last, temporary)
     os.replace(temporary, last.with_name(PREVIOUS))
 
 
 def _refusal(target: Path, error: OSError) -> str:
-    why = _REFUSALS.get(error.errno or 0, str(error))
+    why = disk_refusal(error) or str(error)
     return (
         f"expected to write the checkpoint `{target}`, but {why}; {_kept(target)}."
         f" Make room or choose another `run_dir`, then `python train.py resume={target.parent.parent}`"

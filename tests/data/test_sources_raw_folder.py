@@ -1,3 +1,5 @@
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -46,12 +48,19 @@ def test_a_failure_leaves_the_old_folder_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-def test_the_folder_of_a_faster_process_is_kept(tmp_path: Path) -> None:
-    def make_slowly(folder: Path) -> dict[str, str]:
-        made_once(tmp_path / "x", {"seed": 1}, Maker())
-        (folder / "table").write_text("slow")
-        return {}
+def test_of_two_that_make_one_folder_the_second_finds_it(tmp_path: Path) -> None:
+    begun = threading.Event()
+    maker = Maker()
 
-    made_once(tmp_path / "x", {"seed": 1}, make_slowly)
+    def make_slowly(folder: Path) -> dict[str, str]:
+        begun.set()
+        time.sleep(0.3)
+        return maker(folder)
+
+    first = threading.Thread(target=made_once, args=[tmp_path / "x", {"seed": 1}, make_slowly])
+    first.start()
+    begun.wait()
+    made_once(tmp_path / "x", {"seed": 1}, maker)
+    first.join()
     assert (tmp_path / "x" / "table").read_text() == "call 1"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]

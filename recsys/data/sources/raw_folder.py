@@ -1,13 +1,11 @@
 """Folders of raw tables in the cache: made once, complete or not there at all."""
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from recsys.schema.disk import locked, replacing_folder
 from recsys.schema.manifest import write_json
 
 FACTS_FILE = "source.json"
@@ -24,15 +22,11 @@ def made_once(folder: Path, facts: Mapping[str, Any], make: Callable[[Path], Map
     """
     if _facts_of(folder) == dict(facts):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    temporary.chmod(0o755)  # mkdtemp makes it private
-    try:
-        notes = make(temporary)
-        write_json(temporary / FACTS_FILE, {"facts": dict(facts), "notes": dict(notes)})
-        _put_in_place(temporary, folder, facts)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with locked(folder):
+        if _facts_of(folder) != dict(facts):
+            with replacing_folder(folder) as partial:
+                notes = make(partial)
+                write_json(partial / FACTS_FILE, {"facts": dict(facts), "notes": dict(notes)})
     return folder
 
 
@@ -41,13 +35,3 @@ def _facts_of(folder: Path) -> Any:
         return json.loads((folder / FACTS_FILE).read_text()).get("facts")
     except (OSError, json.JSONDecodeError):
         return None
-
-
-def _put_in_place(temporary: Path, folder: Path, facts: Mapping[str, Any]) -> None:
-    try:
-        os.replace(temporary, folder)
-    except OSError:  # there is a folder already
-        if _facts_of(folder) == dict(facts):
-            return  # another process made the same in the meantime
-        shutil.rmtree(folder)
-        os.replace(temporary, folder)

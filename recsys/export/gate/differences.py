@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
 from recsys.schema.features import Feature, FeatureSchema, Role
 
 
-class ParityError(ValueError):
+class ParityError(InputError):
     """An exported file answers otherwise than the trained model."""
 
 
