@@ -7,11 +7,16 @@ import pytest
 
 from recsys.config.build import Problem, build
 from recsys.config.compose import Command, ConfigurationError, review
-from recsys.config.fitted import fitted
+from recsys.config.fitted import fitted, left_to_data, without
 from recsys.config.options import TrainConfig
-from recsys.config.sizes import RULES, rules_of
 from recsys.data.dataset import PreparedDataset
-from recsys.data.facts import DataFacts, facts_of
+from recsys.data.facts import facts_of
+from recsys.models import sizes as sizes_of
+from recsys.models.dcn_v2 import DCNv2
+from recsys.models.mmoe import MMoE
+from recsys.models.sequence_two_tower import SequenceTwoTower
+from recsys.models.two_tower import TwoTower
+from recsys.schema.facts import DataFacts
 from tests.data.preparing import STARS, prepared
 
 COMMAND = Command("train", TrainConfig, continues="resume", repeats=True)
@@ -40,7 +45,7 @@ def facts(name) -> DataFacts:
 
 
 def sizes(model, name):
-    return {key: rule(facts(name)).value for key, rule in rules_of(model).items()}
+    return {key: rule(facts(name)).value for key, rule in model.auto_sizes.items()}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,7 @@ def sizes(model, name):
     ],
 )
 def test_sequence_model_grows_with_what_is_known(name, expected):
-    found = sizes("recsys.models.sequence_two_tower.SequenceTwoTower", name)
+    found = sizes(SequenceTwoTower, name)
     keys = ("model.embedding_dim", "model.num_blocks", "model.dropout", "data.history_length", *_LASTING)
     assert tuple(found[key] for key in keys) == expected
     assert found["model.max_length"] == found["data.history_length"]
@@ -63,11 +68,11 @@ def test_sequence_model_grows_with_what_is_known(name, expected):
 _LASTING = ("trainer.max_epochs", "trainer.patience")
 
 
-@pytest.mark.parametrize("model", RULES)
+@pytest.mark.parametrize("model", [TwoTower, SequenceTwoTower, DCNv2, MMoE])
 @pytest.mark.parametrize("fact", [f.name for f in dataclasses.fields(DataFacts)])
 def test_every_rule_is_monotone_and_bounded(model, fact):
     """More of one fact moves a size in one direction, and no size leaves the range of the model's config."""
-    for key, rule in rules_of(model).items():
+    for key, rule in model.auto_sizes.items():
         grown = [
             rule(dataclasses.replace(facts("movielens_100k"), **{fact: 10**power})).value
             for power in range(10)
@@ -77,8 +82,51 @@ def test_every_rule_is_monotone_and_bounded(model, fact):
         assert 0 < min(numbers) <= max(numbers) <= 400, key
 
 
+STEPS = [
+    (sizes_of.embedding_dim, {"num_positives": 19_999}, 32),
+    (sizes_of.embedding_dim, {"num_positives": 20_000}, 64),
+    (sizes_of.embedding_dim, {"num_positives": 999_999}, 64),
+    (sizes_of.embedding_dim, {"num_positives": 1_000_000}, 128),
+    # 2 GiB of float32 are 2^29 numbers: 2^23 rows of 64, so that one row more halves them.
+    (sizes_of.embedding_dim, {"num_users": 2**23 - 1, "num_items": 1}, 64),
+    (sizes_of.embedding_dim, {"num_users": 2**23, "num_items": 1}, 32),
+    (sizes_of.embedding_dim, {"num_users": 2**30, "num_items": 1}, 16),
+    (sizes_of.ranking_embedding_dim, {"num_rows": 19_999}, 8),
+    (sizes_of.ranking_embedding_dim, {"num_rows": 20_000}, 16),
+    (sizes_of.ranking_embedding_dim, {"num_rows": 4_999_999}, 16),
+    (sizes_of.ranking_embedding_dim, {"num_rows": 5_000_000}, 32),
+    (sizes_of.ranking_hidden, {"num_rows": 19_999}, [64]),
+    (sizes_of.ranking_hidden, {"num_rows": 20_000}, [128, 64]),
+    (sizes_of.ranking_hidden, {"num_rows": 999_999}, [128, 64]),
+    (sizes_of.ranking_hidden, {"num_rows": 1_000_000}, [256, 128]),
+    (sizes_of.embedding_penalty, {"num_features": 0}, 0.06),
+    (sizes_of.embedding_penalty, {"num_features": 6}, 0.01),
+    (sizes_of.embedding_penalty, {"num_features": 600}, 0.001),
+    (sizes_of.sequence_dropout, {"median_history": 99}, 0.3),
+    (sizes_of.sequence_dropout, {"median_history": 100}, 0.2),
+    (sizes_of.sequence_blocks, {"median_history": 19}, 1),
+    (sizes_of.sequence_blocks, {"median_history": 20}, 2),
+    (sizes_of.history_length, {"long_history": 3}, 20),
+    (sizes_of.history_length, {"long_history": 121}, 130),
+    (sizes_of.history_length, {"long_history": 1000}, 200),
+    (sizes_of.ranking_history_length, {"long_history": 31}, 40),
+    (sizes_of.ranking_history_length, {"long_history": 121}, 50),
+    (sizes_of.max_epochs, {"num_positives": 16_000_000 // 20}, 20),
+    (sizes_of.max_epochs, {"num_positives": 160_001}, 100),
+    (sizes_of.max_epochs, {"num_positives": 1}, 200),
+    (sizes_of.patience, {"num_positives": 16_000_000 // 20}, 5),
+    (sizes_of.patience, {"num_positives": 16_000_000 // 160}, 8),
+    (sizes_of.patience, {"num_positives": 1}, 10),
+]
+
+
+@pytest.mark.parametrize(("rule", "changed", "expected"), STEPS)
+def test_rule_steps_where_it_says(rule, changed, expected):
+    assert rule(dataclasses.replace(facts("movielens_100k"), **changed)).value == expected
+
+
 def test_reasons_name_the_fact():
-    rule = rules_of("SequenceTwoTower")["data.history_length"]
+    rule = SequenceTwoTower.auto_sizes["data.history_length"]
     assert rule(facts("gowalla")) == (60, "a tenth of the users have more than 58 positives")
 
 
@@ -123,7 +171,8 @@ def test_facts_are_counted_on_positives_of_train(dataset):
 def composed(*overrides):
     first = review(COMMAND, ["data=table", "data.interactions.path=x", *overrides]).first
     problems: list[Problem] = []
-    config = build(first.plain, TrainConfig, "", problems)
+    plain = without(first.plain, left_to_data(first.plain))
+    config = build(plain, TrainConfig, "", problems)
     assert problems == []
     return config, first.plain
 
@@ -165,9 +214,15 @@ def test_run_that_starts_from_another_keeps_its_sizes(dataset):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model=mmoe", "model.embedding_dim=auto"], "no rule what `model.embedding_dim=auto` is for .*MMoE"),
-        (["model=two_tower", "model.dropout=auto"], "`model.dropout=auto`.* it is known for .*embedding_dim"),
-        (["model=two_tower", "model.id_dropout=auto"], "expected float for `model.id_dropout`, got 'auto'"),
+        (
+            ["model=mmoe", "model.hidden=auto"],
+            "for `model.hidden`, got 'auto': .*MMoE` has a rule .*embedding_dim",
+        ),
+        (
+            ["model=two_tower", "model.dropout=auto"],
+            "expected float for `model.dropout`, got 'auto': .*history_",
+        ),
+        (["model=two_tower", "seed=auto"], "expected int for `seed`, got 'auto': .* give a number"),
     ],
 )
 def test_auto_without_a_rule_is_refused(overrides, message):
@@ -190,7 +245,8 @@ def test_auto_without_a_rule_is_refused(overrides, message):
 def test_recipe_leaves_its_sizes_to_the_data(recipe, dataset):
     first = review(COMMAND, [f"experiment={recipe}", "data.interactions.path=x"]).first
     problems: list[Problem] = []
-    config = build(first.plain, TrainConfig, "", problems)
+    plain = without(first.plain, left_to_data(first.plain))
+    config = build(plain, TrainConfig, "", problems)
     assert first.plain["model"]["embedding_dim"] == "auto"
     config, plain = fitted(config, first.plain, dataset)
     assert problems == []

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from recsys.config.sizes import AUTO, has_rule
 from recsys.config.targets import (
     MAPPINGS,
     SCALARS,
@@ -91,7 +90,7 @@ def _factory(value: Any, key: str, problems: list[Problem], injected: Sequence[s
             continue
         if (name not in hints and not is_open) or name in injected:
             problems.append(Problem(where, f"`{value[TARGET]}` takes no `{name}`", unknown=True))
-        elif not _is_left_to_data(given, where):
+        else:
             arguments[name] = build(given, hints.get(name, Any), where, problems)
     problems += [
         Problem(f"{key}.{name}", f"`{key}.{name}` must be given: `{value[TARGET]}` has no default for it")
@@ -135,20 +134,15 @@ def _build_dataclass(value: Any, hint: Any, key: str, problems: list[Problem]) -
     before = len(problems)
     for name, given in value.items():
         where = f"{key}.{name}" if key else str(name)
-        if name in known and not _is_left_to_data(given, where):
+        if name in known:
             arguments[name] = build(given, known[name], where, problems)
-        elif name not in known:
+        else:
             problems.append(Problem(where, f"there is no key `{where}`", unknown=True))
     for field in dataclasses.fields(hint):
         without = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if without and field.init and field.name not in value:
             build(MISSING, known[field.name], f"{key}.{field.name}" if key else field.name, problems)
     return None if len(problems) > before else _call(functools.partial(hint, **arguments), key, problems)
-
-
-def _is_left_to_data(value: Any, key: str) -> bool:
-    """Whether the class's default stands until the data are there; see `recsys.config.fitted`."""
-    return bool(value == AUTO) and has_rule(key)
 
 
 def _build_union(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:

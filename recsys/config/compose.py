@@ -22,12 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys.config.build import MISSING, Problem, build
+from recsys.config.fitted import AUTO, left_to_data, rules_of, without
 from recsys.config.keys import flattened, known_keys, nearest, spelled_out
 from recsys.config.launchers import check_launcher
 from recsys.config.origins import origin
 from recsys.config.overrides import Groups, check_values, for_hydra, is_hydras, parse, variants
 from recsys.config.runs import read_config
-from recsys.config.sizes import AUTO, has_rule, refusal
 from recsys.config.targets import TARGET
 from recsys.daily import DAILY, forced
 from recsys.runs.environment import PROJECT
@@ -116,19 +116,22 @@ def settle(command: Command[C], composition: Composition) -> tuple[C, dict[str, 
     """
     problems: list[Problem] = []
     plain = _layered(command, composition, problems)
-    options: C = build(plain, command.options, "", problems)
-    problems += _without_rule(plain)
+    options: C = build(without(plain, left_to_data(plain)), command.options, "", problems)
+    problems = [_with_rules(problem, plain) for problem in problems]
     if problems:
         raise ConfigurationError("\n".join(_described(problems, command, composition, plain)))
     return options, spelled_out(plain, command.options)
 
 
-def _without_rule(plain: Mapping[str, Any]) -> list[Problem]:
-    """Keys left to the data for which the model has no rule."""
-    target = str((plain.get("model") or {}).get(TARGET))
-    left = [key for key, value in flattened(plain).items() if value == AUTO and has_rule(key)]
-    refused = [(key, refusal(key, target)) for key in left if "model" in plain]
-    return [Problem(key, text) for key, text in refused if text]
+def _with_rules(problem: Problem, plain: Mapping[str, Any]) -> Problem:
+    """Adds to a problem with an `auto` the keys that may be left at it."""
+    given = flattened(plain).get(problem.key.partition("[")[0])
+    if given != AUTO or not plain.get("model"):
+        return problem
+    known = ", ".join(f"`{key}`" for key in sorted(rules_of(plain))) or "no key"
+    target = plain["model"].get(TARGET)
+    text = f"{problem.text}: `{target}` has a rule what `auto` is for {known}; give a number"
+    return dataclasses.replace(problem, text=text)
 
 
 def review(

@@ -1,22 +1,55 @@
-"""fitted: a training's configuration with every `auto` that stands for a size replaced by its number."""
+"""Sizes left at `auto`: which keys may be, and a configuration with the numbers in their place."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recsys.config.build import Problem, build
 from recsys.config.keys import flattened
 from recsys.config.options import TrainConfig
-from recsys.config.sizes import AUTO, has_rule, rules_of
-from recsys.config.targets import TARGET
+from recsys.config.targets import TARGET, locate
 from recsys.data.dataset import PreparedDataset
 from recsys.data.facts import facts_of
+from recsys.models.sizes import Rule
 from recsys.schema.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+# What may be left to the data where no model is named, as in preparing.
+_WITHOUT_MODEL = ("data.history_length",)
+
+
+def left_to_data(plain: Mapping[str, Any]) -> list[str]:
+    """Dotted keys that are `auto` and for which the model has a rule."""
+    asked = [key for key, value in flattened(plain).items() if value == AUTO]
+    if not asked:  # to name the rules imports the model
+        return []
+    if not plain.get("model"):
+        return [key for key in asked if key in _WITHOUT_MODEL]
+    return [key for key in asked if key in rules_of(plain)]
+
+
+def rules_of(plain: Mapping[str, Any]) -> Mapping[str, Rule]:
+    """The rules for `auto` of the model that a configuration names, by dotted key."""
+    target = (plain.get("model") or {}).get(TARGET)
+    rules: Mapping[str, Rule] = getattr(locate(target), "auto_sizes", {}) if isinstance(target, str) else {}
+    return rules
+
+
+def without(plain: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """A copy of the configuration without these dotted keys: defaults stand until the data are there."""
+    kept = copy.deepcopy(dict(plain))
+    for key in keys:
+        *parents, name = key.split(".")
+        node = kept
+        for parent in parents:
+            node = node[parent]
+        del node[name]
+    return kept
 
 
 def fitted(
@@ -40,12 +73,12 @@ def fitted(
     Raises:
         ValueError: the sizes do not go with the rest of the configuration.
     """
-    asked = [key for key, value in flattened(composed).items() if value == AUTO and has_rule(key)]
+    asked = left_to_data(composed)
     if not asked:
         return config, composed
     facts = facts_of(dataset)
     logger.info("train split: %s", facts)
-    rules = rules_of(composed["model"][TARGET])
+    rules = rules_of(composed)
     kept = {key: value for key, value in flattened(earlier or {}).items() if not key.startswith("trainer.")}
     sized = copy.deepcopy(composed)
     for key in asked:

@@ -16,6 +16,7 @@ from typing import Dict, List, Literal  # noqa: UP035 (scripted)
 import torch
 from torch import nn
 
+from recsys.models import sizes
 from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.fields import Fields, kept_features
@@ -46,6 +47,8 @@ class DeepFM(nn.Module):
         id_dropout: see `FeatureTables`.
         init_std: standard deviation of the initial embeddings.
     """
+
+    auto_sizes = sizes.RANKING
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from typing import Dict  # noqa: UP035 (scripted)
 import torch
 from torch import nn
 
+from recsys.models import sizes
 from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.fields import Fields, flat, kept_features
@@ -45,6 +46,8 @@ class DIN(nn.Module):
     Raises:
         ValueError: the dataset has no history, or it or the item's id is left out.
     """
+
+    auto_sizes = sizes.RANKING
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from typing import Dict  # noqa: UP035 (scripted)
 import torch
 from torch import nn
 
+from recsys.models import sizes
 from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.fields import Fields, kept_features
@@ -41,6 +42,8 @@ class DLRM(nn.Module):
         id_dropout: see `FeatureTables`.
         init_std: standard deviation of the initial embeddings; products of ones much below 0.1 vanish.
     """
+
+    auto_sizes = sizes.RANKING
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from typing import Dict  # noqa: UP035 (scripted)
 import torch
 from torch import nn
 
+from recsys.models import sizes
 from recsys.models.protocols import embed
 from recsys.nn.bilinear import BilinearFusion
 from recsys.nn.embeddings import FeatureTables
@@ -48,6 +49,8 @@ class FinalMLP(nn.Module):
         id_dropout: see `FeatureTables`.
         init_std: standard deviation of the initial embeddings.
     """
+
+    auto_sizes = sizes.RANKING
 
     def __init__(
         self,

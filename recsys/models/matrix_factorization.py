@@ -11,6 +11,7 @@ from typing import Dict  # noqa: UP035 (scripted)
 import torch
 from torch import nn
 
+from recsys.models import sizes
 from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
@@ -28,6 +29,8 @@ class MatrixFactorization(nn.Module):
         id_dropout: see `FeatureTables`.
         init_std: standard deviation of the initial embeddings.
     """
+
+    auto_sizes = sizes.RETRIEVAL
 
     def __init__(
         self,

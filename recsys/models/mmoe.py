@@ -16,6 +16,7 @@ from typing import Dict  # noqa: UP035 (scripted)
 import torch
 from torch import nn
 
+from recsys.models import sizes
 from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.experts import GatedExperts
@@ -46,6 +47,8 @@ class MMoE(nn.Module):
     Raises:
         ValueError: no layer for the experts, or no expert.
     """
+
+    auto_sizes = sizes.EXPERTS
 
     def __init__(
         self,

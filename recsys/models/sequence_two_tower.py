@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from recsys.models import sizes
 from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
@@ -57,6 +58,8 @@ class SequenceTwoTower(nn.Module):
         id_dropout: see `FeatureTables`.
         init_std: standard deviation of the initial embeddings.
     """
+
+    auto_sizes = sizes.SEQUENCE
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from recsys.models import sizes
 from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.mlp import MLP
@@ -38,6 +39,8 @@ class TwoTower(nn.Module):
         id_dropout: see `FeatureTables`.
         init_std: standard deviation of the initial embeddings.
     """
+
+    auto_sizes = sizes.RETRIEVAL
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from typing import Dict, List  # noqa: UP035 (scripted)
 import torch
 from torch import nn
 
+from recsys.models import sizes
 from recsys.models.protocols import embed
 from recsys.nn.cross import Cross
 from recsys.nn.embeddings import FeatureTables
@@ -42,6 +43,8 @@ class WideDeep(nn.Module):
         id_dropout: see `FeatureTables`.
         init_std: standard deviation of the initial embeddings.
     """
+
+    auto_sizes = sizes.RANKING
 
     def __init__(
         self,
