@@ -204,12 +204,12 @@ def stages(run: Path) -> tuple[Stage, Stage]:
     """The two-tower model of a run, and a Wide & Deep model of the same dataset, the same one every time."""
     import torch
 
-    from recsys.config.trained import open_ranker
     from recsys.export.stages import Stage
     from recsys.models.wide_deep import WideDeep
     from recsys.nn.embeddings import FeatureTables
+    from recsys.runs.trained import TrainedRun
 
-    first = open_ranker(str(run))
+    first = TrainedRun.open(run)
     torch.manual_seed(0)
     ranking = WideDeep(first.dataset.schema, embedding_dim=16, hidden=(256, 128), init_std=0.1)
     for tables in filter(lambda child: isinstance(child, FeatureTables), ranking.children()):

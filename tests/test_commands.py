@@ -18,11 +18,11 @@ import evaluate
 import export
 import train
 from recsys.commands.entry import command
-from recsys.config.runs import unique_folder
-from recsys.config.trained import open_ranker
 from recsys.data import __main__ as prepare
 from recsys.export.bundle import load_bundle
 from recsys.runs.environment import PROJECT
+from recsys.runs.folders import unique_folder
+from recsys.runs.trained import TrainedRun
 from recsys.schema.manifest import read_station
 from recsys.schema.tables import check_columns
 
@@ -305,15 +305,15 @@ def test_evaluation_of_an_earlier_state_of_a_run_is_not_that_of_its_bundle(ranke
     shutil.copytree(ranker, tmp_path / "b")
     assert end(evaluate.main, f"run={tmp_path / 'b'}") == 0
     judged = json.loads((tmp_path / "b" / "evaluation" / "manifest.json").read_text())
-    found = open_ranker(str(tmp_path / "b")).provenance()
+    found = TrainedRun.open(tmp_path / "b").provenance()
     assert found["evaluation"]["protocol_hash"] == judged["protocol_hash"]
     assert end(train.main, f"resume={tmp_path / 'b'}", "trainer.max_epochs=2") == 0
-    found = open_ranker(str(tmp_path / "b")).provenance()
+    found = TrainedRun.open(tmp_path / "b").provenance()
     assert found["evaluation"] is None
-    assert "is of the run before it was resumed; judge it anew" in capsys.readouterr().err
+    assert "is of the run before it was resumed; evaluate it anew" in capsys.readouterr().err
     (tmp_path / "b" / "evaluation" / "metrics.json").unlink()
-    assert open_ranker(str(tmp_path / "b")).provenance()["evaluation"] is None
-    assert "the bundle will not name an evaluation: `" in capsys.readouterr().err
+    assert TrainedRun.open(tmp_path / "b").provenance()["evaluation"] is None
+    assert "the evaluation of the run is left out: `" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

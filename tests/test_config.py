@@ -450,7 +450,7 @@ def test_missing_run_is_refused(command, tmp_path):
 
 @pytest.mark.parametrize("name", ["data", "evaluation", "model", "trainer", "debug", "experiment", "sweep"])
 def test_every_file_of_the_project_is_free_of_mistakes(name):
-    from recsys.config.options import TrainConfig
+    from recsys.commands.options import TrainConfig
 
     for path in sorted((PROJECT / "configs" / name).glob("*.yaml")):
         if path.stem == "backtest":  # of finished runs; tests/test_backtest.py gives it to evaluate.py

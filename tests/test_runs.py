@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from recsys.config.runs import is_worth_a_line, run_folder
-from recsys.training.launch import Processes
+from recsys.runs.folders import is_worth_a_line, run_folder
+from recsys.runs.launch import Processes
 
 COMPOSED = {"model": {"_target_": "recsys.models.wide_deep.WideDeep"}, "data": {"name": "small"}}
 

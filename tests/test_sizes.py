@@ -5,10 +5,11 @@ import logging
 
 import pytest
 
+from recsys.commands.auto_sizes import fitted
+from recsys.commands.options import TrainConfig
+from recsys.config.auto import left_to_data, without
 from recsys.config.build import Problem, build
 from recsys.config.compose import Command, ConfigurationError, review
-from recsys.config.fitted import fitted, left_to_data, without
-from recsys.config.options import TrainConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.data.facts import facts_of
 from recsys.models import sizes as sizes_of

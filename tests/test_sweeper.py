@@ -10,11 +10,11 @@ import pytest
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 
 from recsys.commands.entry import command
+from recsys.commands.sweeps.options import SweepOptions
 from recsys.config import results
 from recsys.config.targets import Factory, Injected
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import check_columns
-from recsys.sweeps.options import SweepOptions
 
 
 class Model:
@@ -221,5 +221,5 @@ def test_impossible_sweep_is_refused(options):
 
 
 def test_importing_the_sweeper_needs_no_torch():
-    program = "import recsys.sweeps.sweeper, sys; sys.exit('torch' in sys.modules)"
+    program = "import recsys.commands.sweeps.sweeper, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -11,10 +11,10 @@ import time
 
 import pytest
 
+from recsys.commands.sweeps.options import PruneOptions, RerankOptions, SweepOptions
+from recsys.commands.sweeps.reports import trial_report
+from recsys.commands.sweeps.study import Record, open_study
 from recsys.runs.environment import PROJECT
-from recsys.sweeps.options import PruneOptions, RerankOptions, SweepOptions
-from recsys.sweeps.reports import trial_report
-from recsys.sweeps.study import Record, open_study
 from tests import toy_sweep
 
 WAIT_SECONDS = 60

@@ -10,11 +10,11 @@ from typing import Annotated
 from omegaconf import OmegaConf
 
 from recsys.commands.entry import command
+from recsys.commands.sweeps.options import SweepOptions
+from recsys.commands.sweeps.reports import trial_report
 from recsys.config.targets import Factory, Injected
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import check_columns
-from recsys.sweeps.options import SweepOptions
-from recsys.sweeps.reports import trial_report
 
 FAILS, KILLED, FAILS_WITH_OTHER_SEEDS = 13, 66, 9
 RUNS = "runs.log"

@@ -20,8 +20,15 @@ from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
 
+from recsys.commands.daily import LOOP, STATE
+from recsys.commands.results import conclude, summarise
+from recsys.commands.sweeps.study import is_sweep
+from recsys.commands.sweeps.sweeper import SWEEPER
+from recsys.commands.sweeps.workers import is_worker, supervise
+from recsys.commands.trials import run_trial
 from recsys.config.compose import (
     CONFIGS,
+    DAILY,
     SWEEP,
     Command,
     Composition,
@@ -31,15 +38,10 @@ from recsys.config.compose import (
     settle,
 )
 from recsys.config.launchers import BASIC, LAUNCHER
-from recsys.config.results import conclude, summarise
-from recsys.config.runs import LOG_FORMAT, claim_folder, is_worth_a_line, unique_folder
-from recsys.config.trials import run_trial
-from recsys.daily import DAILY, LOOP, STATE, forced
+from recsys.config.overrides import forced
+from recsys.runs.folders import LOG_FORMAT, claim_folder, is_worth_a_line, unique_folder
+from recsys.runs.launch import launched
 from recsys.schema.errors import InputError
-from recsys.sweeps.study import is_sweep
-from recsys.sweeps.sweeper import SWEEPER
-from recsys.sweeps.workers import is_worker, supervise
-from recsys.training.launch import launched
 
 logger = logging.getLogger(__name__)
 

@@ -6,32 +6,36 @@ from pathlib import Path
 from typing import Any
 
 from recsys.commands.entry import command
-from recsys.config.options import ExportConfig
-from recsys.config.trained import Trained, open_ranker, open_trained
+from recsys.commands.options import ExportConfig
 from recsys.export.bundle import export_run
 from recsys.export.recommender import export_two_stage
 from recsys.export.stages import Stage
+from recsys.runs.trained import TrainedRun
+from recsys.schema.errors import InputError
 
 
 @command("export", ExportConfig, continues="run")
 def main(config: ExportConfig, composed: dict[str, Any]) -> Path:
     """Writes a bundle that torch alone can serve, once it answers as the trained model does."""
-    trained = open_trained(config)
-    folder = trained.run.path / "bundle"
-    source = trained.run.manifest["fingerprint"]
+    run = TrainedRun.open(config.run, config=composed)
+    folder, source = run.path / "bundle", run.fingerprint
     if config.ranker is not None:
-        stages = stage(trained), stage(open_ranker(config.ranker))
+        try:
+            ranker = TrainedRun.open(config.ranker)
+        except InputError as error:
+            raise InputError(f"`ranker`: {error}") from error
+        stages = stage(run), stage(ranker)
         return export_two_stage(*stages, folder, options=config.export, config=composed, source=source)
     return export_run(
-        trained.model,
-        trained.dataset,
+        run.model,
+        run.dataset,
         folder,
-        history_length=trained.history_length,
+        history_length=run.history_length,
         options=config.export,
-        provenance={"config": composed, "source": source, **trained.provenance()},
+        provenance={"config": composed, "source": source, **run.provenance()},
     )
 
 
-def stage(trained: Trained) -> Stage:
+def stage(run: TrainedRun) -> Stage:
     """A trained run as one stage of a recommender."""
-    return Stage(trained.model, trained.dataset, trained.history_length, trained.provenance())
+    return Stage(run.model, run.dataset, run.history_length, run.provenance())

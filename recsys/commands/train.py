@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from recsys.commands.entry import command
-from recsys.config.options import TrainConfig
-from recsys.config.training import train
+from recsys.commands.options import TrainConfig
+from recsys.commands.training import train
 
 
 @command("train", TrainConfig, continues="resume", repeats=True)

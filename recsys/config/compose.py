@@ -21,21 +21,19 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recsys.config.auto import AUTO, left_to_data, rules_of, without
 from recsys.config.build import MISSING, Problem, build
-from recsys.config.fitted import AUTO, left_to_data, rules_of, without
 from recsys.config.keys import flattened, known_keys, nearest, spelled_out
 from recsys.config.launchers import check_launcher
 from recsys.config.origins import origin
-from recsys.config.overrides import Groups, check_values, for_hydra, is_hydras, parse, variants
-from recsys.config.runs import read_config
-from recsys.config.targets import TARGET
-from recsys.daily import DAILY, forced
+from recsys.config.overrides import Groups, check_values, for_hydra, forced, is_hydras, parse, variants
+from recsys.config.saved import read_config
+from recsys.config.targets import TARGET, fields
 from recsys.runs.environment import PROJECT
 from recsys.schema.errors import InputError
-from recsys.sweeps.options import SweepOptions
 
 CONFIGS = PROJECT / "configs"
-SWEEP = "sweep"
+SWEEP, DAILY = "sweep", "daily"
 # What may be chosen anew, as a whole, for a run that is there already.
 _CHANGEABLE = ("trainer", "evaluation")
 
@@ -92,13 +90,13 @@ class Reviewed:
     Args:
         overrides: as Hydra wants them.
         first: what its first run is composed of.
-        search: what a sweep searches; None without one.
+        search: options of the sweep, as the command types them; None without one.
         is_daily: it is the day-by-day loop.
     """
 
     overrides: list[str]
     first: Composition
-    search: SweepOptions | None
+    search: Any
     is_daily: bool = False
 
 
@@ -176,7 +174,7 @@ def review(
             lines += _daily_mistakes(command, first, variants(overrides, rewritten)[0], multirun or search)
     if first is None or lines:
         raise ConfigurationError("\n".join(dict.fromkeys(lines)))
-    options = build(first.plain[SWEEP], SweepOptions, SWEEP, []) if search else None
+    options = build(first.plain[SWEEP], fields(command.options, {})[SWEEP], SWEEP, []) if search else None
     return Reviewed([text for text in rewritten if text], first, search=options, is_daily=daily)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -13,7 +15,6 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from recsys.config.build import Problem
-from recsys.daily import forced
 
 # More values than these of one sweep are not tried out before the sweep begins.
 _MOST_CHECKED = 32
@@ -146,3 +147,28 @@ def _options(override: Override) -> list[str]:
     value = override.value()
     asked = value if isinstance(value, list) else [value]
     return [str(one) for one in asked if one is not None]
+
+
+def forced(values: Mapping[str, Any]) -> list[str]:
+    """Overrides that give these values to these keys, whether or not a file spells them out.
+
+    Example:
+        >>> forced({"trainer.patience": None, "model.hidden": [64, 32], "data.name": "a b"})
+        ['++trainer.patience=null', '++model.hidden=[64,32]', "++data.name='a b'"]
+    """
+    return [f"++{key}={_written(value)}" for key, value in values.items()]
+
+
+def _written(value: Any) -> str:
+    """A value as Hydra's grammar takes it."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
+def quoted(text: str | Path) -> str:
+    """Text as Hydra's grammar takes it, whatever is in it."""
+    escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -21,6 +21,7 @@ from recsys.data.datamodule import RecDataModule
 from recsys.metrics.register import metric_of
 from recsys.models.protocols import RetrievalModel, events_read
 from recsys.models.weights import load_weights
+from recsys.runs.launch import ALONE, Processes
 from recsys.schema.errors import InputError
 from recsys.training.averaging import AveragedWeights
 from recsys.training.callbacks import (
@@ -34,7 +35,6 @@ from recsys.training.callbacks import (
 )
 from recsys.training.checkpoint import BEST, LAST, AtomicCheckpointIO, Checkpoints, was_saved
 from recsys.training.finite import naming_operations
-from recsys.training.launch import ALONE, Processes
 from recsys.training.options import TrainerOptions
 from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask

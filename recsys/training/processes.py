@@ -16,8 +16,8 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore, PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from recsys.runs.launch import Processes, is_launched, launched
 from recsys.schema.errors import InputError
-from recsys.training.launch import Processes, is_launched, launched
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.planner.types import ParameterConstraints
 from torchrec.distributed.types import ShardingEnv
 
-from recsys.training.launch import Processes
+from recsys.runs.launch import Processes
 from recsys.training.optimizers import Optimizers
 from recsys.training.tables import draw_weights, load_whole_weights, plain_collections, whole_weights
 

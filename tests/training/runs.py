@@ -20,9 +20,9 @@ from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 from recsys.nn.embeddings import deferred_tables
+from recsys.runs.launch import ALONE, Processes
 from recsys.schema.batch import Batch
 from recsys.training.fit import fit, seed_everything
-from recsys.training.launch import ALONE, Processes
 from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
 from recsys.training.ranking import RankingTask

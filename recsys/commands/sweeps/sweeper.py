@@ -23,17 +23,17 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from recsys.commands.sweeps.locks import exclusive
+from recsys.commands.sweeps.options import SweepOptions
+from recsys.commands.sweeps.queue import Claimed, Queue
+from recsys.commands.sweeps.rerank import WINNER, rerank_queue, write_winner
+from recsys.commands.sweeps.space import Space, draw, grid
+from recsys.commands.sweeps.study import LOCKS, RECORD, Record, open_study, sampler
+from recsys.commands.sweeps.workers import follow_supervisor, goes_on, signals_as_interrupts
 from recsys.config.build import build
 from recsys.metrics.register import metric_of
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import git_commit
-from recsys.sweeps.locks import exclusive
-from recsys.sweeps.options import SweepOptions
-from recsys.sweeps.queue import Claimed, Queue
-from recsys.sweeps.rerank import WINNER, rerank_queue, write_winner
-from recsys.sweeps.space import Space, draw, grid
-from recsys.sweeps.study import LOCKS, RECORD, Record, open_study, sampler
-from recsys.sweeps.workers import follow_supervisor, goes_on, signals_as_interrupts
 
 SWEEPER = "recsys"
 # Between two looks at a study whose last trials others run.

@@ -1,55 +1,21 @@
-"""Sizes left at `auto`: which keys may be, and a configuration with the numbers in their place."""
+"""Replaces every size that a training's configuration leaves at `auto` by its number."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from recsys.commands.options import TrainConfig
+from recsys.config.auto import left_to_data, rules_of
 from recsys.config.build import Problem, build
 from recsys.config.keys import flattened
-from recsys.config.options import TrainConfig
-from recsys.config.targets import TARGET, locate
 from recsys.data.dataset import PreparedDataset
 from recsys.data.facts import facts_of
-from recsys.models.sizes import Rule
 from recsys.schema.errors import InputError
 
 logger = logging.getLogger(__name__)
-
-AUTO = "auto"
-# What may be left to the data where no model is named, as in preparing.
-_WITHOUT_MODEL = ("data.history_length",)
-
-
-def left_to_data(plain: Mapping[str, Any]) -> list[str]:
-    """Dotted keys that are `auto` and for which the model has a rule."""
-    asked = [key for key, value in flattened(plain).items() if value == AUTO]
-    if not asked:  # to name the rules imports the model
-        return []
-    if not plain.get("model"):
-        return [key for key in asked if key in _WITHOUT_MODEL]
-    return [key for key in asked if key in rules_of(plain)]
-
-
-def rules_of(plain: Mapping[str, Any]) -> Mapping[str, Rule]:
-    """The rules for `auto` of the model that a configuration names, by dotted key."""
-    target = (plain.get("model") or {}).get(TARGET)
-    rules: Mapping[str, Rule] = getattr(locate(target), "auto_sizes", {}) if isinstance(target, str) else {}
-    return rules
-
-
-def without(plain: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """A copy of the configuration without these dotted keys: defaults stand until the data are there."""
-    kept = copy.deepcopy(dict(plain))
-    for key in keys:
-        *parents, name = key.split(".")
-        node = kept
-        for parent in parents:
-            node = node[parent]
-        del node[name]
-    return kept
 
 
 def fitted(

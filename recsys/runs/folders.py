@@ -1,4 +1,4 @@
-"""Run folders: where a new run goes, what it keeps about itself, and reading that back."""
+"""Run folders: where a new run goes, and what it keeps about itself while it trains."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
+from recsys.config.saved import CONFIG, read_config
 from recsys.config.targets import TARGET
 from recsys.runs.environment import available_cores, cpu_name, installed_versions, memory_gib
+from recsys.runs.launch import ALONE, Processes
 from recsys.schema.errors import InputError
-from recsys.schema.manifest import MANIFEST, git_commit, read_station, write_json, write_manifest
-from recsys.training.launch import ALONE, Processes
+from recsys.schema.manifest import MANIFEST, git_commit, write_json, write_manifest
 
-CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.json"
+BEST, LAST = "checkpoints/best", "checkpoints/last"
 LOG = "train.log"
 LOG_FORMAT = logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
@@ -37,64 +36,11 @@ def is_worth_a_line(record: logging.LogRecord) -> bool:
     return record.name != "root" or record.levelno >= logging.WARNING
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A run that has been trained to its end.
-
-    Args:
-        path: its folder.
-        manifest: what it says about itself; `prepared` and `source` name the dataset it was trained on.
-        metrics: content of metrics.json.
-    """
-
-    path: Path
-    manifest: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-
-
-def open_run(folder: str | Path) -> Run:
-    """The finished run in `folder`.
-
-    Raises:
-        ValueError: there is no run, it is damaged, or its training has not ended.
-    """
-    path = Path(folder)
-    read_config(path)
-    if not (path / MANIFEST).is_file():
-        raise InputError(
-            f"the run `{path}` has not been trained to its end; "
-            f"continue it with `python train.py resume={path}`"
-        )
-    manifest = read_station(path, "run")
-    return Run(path, manifest, json.loads((path / METRICS).read_text()))
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """The composed configuration of the run in `folder`, finished or not.
-
-    Raises:
-        ValueError: the folder is missing, is not a run, or its configuration is damaged.
-    """
-    path = Path(folder)
-    if not (path / CONFIG).is_file():
-        found = f"no {CONFIG} in it" if path.is_dir() else "no such folder"
-        raise InputError(
-            f"expected the folder of a run, got `{path}`: {found}; `python train.py` makes a run"
-        )
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path / CONFIG))
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"`{path / CONFIG}` is damaged: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"`{path / CONFIG}` is damaged: expected keys and values, found {content!r}")
-    return {str(key): value for key, value in content.items()}
-
-
 def progress(folder: Path) -> Literal["done", "begun", "nothing"]:
     """How far the run in `folder` has come; one that fell before its first checkpoint is removed."""
     if (folder / MANIFEST).is_file():
         return "done"
-    if (folder / "checkpoints" / "last").is_file():
+    if (folder / LAST).is_file():
         return "begun"
     shutil.rmtree(folder, ignore_errors=True)
     return "nothing"
@@ -124,6 +70,7 @@ def run_folder(
     run_dir: str | None,
     resume: str | None,
     processes: Processes = ALONE,
+    agree: Callable[[Path | None], Path | None] = lambda path: path,
 ) -> Iterator[tuple[Path, Ending]]:
     """Makes the folder of a run, or takes up that of `resume`; while inside, its train.log gets the logs too.
 
@@ -135,9 +82,10 @@ def run_folder(
         run_dir: where; null is runs/<date>-<time>-<model>-<data>.
         resume: folder of the run to continue.
         processes: those that train together; the main one writes.
+        agree: gives every process what the main one has.
 
     Raises:
-        ValueError: `run_dir` holds something already, or `resume` is no run.
+        InputError: `run_dir` holds something already, or `resume` is no run.
     """
     _check_restarts(run_dir or resume, processes)
     if processes.restarts and run_dir and (Path(run_dir).expanduser() / CONFIG).is_file():
@@ -146,7 +94,8 @@ def run_folder(
     made = None
     if processes.is_main:
         made = _resumed(resume) if resume else _new(run_dir, composed)
-    path = _agreed(made, processes)
+    path = agree(made)
+    assert path is not None
     if not processes.is_main:
         yield path, ending
         return
@@ -159,16 +108,6 @@ def run_folder(
     if ending.metrics is not None:
         write_json(path / METRICS, ending.metrics)
         write_manifest(path, "run", config=kept, source=ending.source, extra=ending.extra)
-
-
-def _agreed(path: Path | None, processes: Processes) -> Path:
-    """The main process's `path`, in every process."""
-    if processes.num_ranks > 1:
-        from recsys.training.processes import agree  # torch, which preparing does without
-
-        path = agree(path)
-    assert path is not None
-    return path
 
 
 def _check_restarts(folder: str | None, processes: Processes) -> None:

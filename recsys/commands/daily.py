@@ -27,7 +27,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from recsys.config.runs import progress
+from recsys.config.overrides import forced, quoted
+from recsys.runs.folders import progress
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, write_json
 
@@ -143,7 +144,7 @@ class DailySweeper(Sweeper):
             ValueError: a step failed, or the folder holds a loop of other settings.
         """
         # Here, so that a mistyped key needs no torch.
-        from recsys.config.comparison import Compared, compare
+        from recsys.commands.daily_comparison import Compared, compare
 
         options = DailyOptions(**OmegaConf.to_container(self.config.daily))  # type: ignore[arg-type]
         self.folder = Path(self.config.hydra.sweep.dir)
@@ -163,10 +164,10 @@ class DailySweeper(Sweeper):
     def _arms(self, step: Step, former: Path, options: DailyOptions) -> dict[str, list[str]]:
         """Overrides of the runs of a step; they share a dataset, which extends the one of the step before."""
         prepared = json.loads((former / MANIFEST).read_text())["prepared"]
-        extends = f"++data.extends={_quoted(prepared)}"
+        extends = f"++data.extends={quoted(prepared)}"
         assert step.train_from is not None
         since = f"++data.train_from='{step.train_from.isoformat()}'"
-        init_from = f"++init_from={_quoted(former)}"
+        init_from = f"++init_from={quoted(former)}"
         arms = {CONTINUED: [extends, since, init_from, *forced(options.continued)]}
         return arms | ({RETRAINED: [extends]} if options.retrain else {})
 
@@ -180,7 +181,7 @@ class DailySweeper(Sweeper):
                 continue
             place = f"hydra.sweep.subdir={folder.name}"
             if reached == "begun":
-                jobs.append([f"++resume={_quoted(folder)}", "++daily=null", place])
+                jobs.append([f"++resume={quoted(folder)}", "++daily=null", place])
                 continue
             asked = [f"++{text.lstrip('+')}" for text in step.overrides()]
             jobs.append([*self.given, *asked, *overrides, "++daily=null", place])
@@ -226,27 +227,3 @@ _PLUGIN = "hydra_plugins.recsys.DailySweeper"
 Plugins.instance().register(DailySweeper)
 Plugins.instance().class_name_to_class[_PLUGIN] = DailySweeper
 ConfigStore.instance().store(group="hydra/sweeper", name=LOOP, node={"_target_": _PLUGIN})
-
-
-def forced(values: Mapping[str, Any]) -> list[str]:
-    """Overrides that give these values to these keys, whether or not a file spells them out.
-
-    Example:
-        >>> forced({"trainer.patience": None, "model.hidden": [64, 32], "data.name": "a b"})
-        ['++trainer.patience=null', '++model.hidden=[64,32]', "++data.name='a b'"]
-    """
-    return [f"++{key}={_written(value)}" for key, value in values.items()]
-
-
-def _written(value: Any) -> str:
-    """A value as Hydra's grammar takes it."""
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_written, value)) + "]"
-    return _quoted(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _quoted(text: str | Path) -> str:
-    escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

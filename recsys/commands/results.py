@@ -14,12 +14,12 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
-from recsys.config.runs import METRICS
-from recsys.sweeps.options import SweepOptions
-from recsys.sweeps.queue import TRIAL
-from recsys.sweeps.rerank import WINNER, lines_of
-from recsys.sweeps.study import Record, open_study
-from recsys.sweeps.sweeper import is_minimized
+from recsys.commands.sweeps.options import SweepOptions
+from recsys.commands.sweeps.queue import TRIAL
+from recsys.commands.sweeps.rerank import WINNER, lines_of
+from recsys.commands.sweeps.study import Record, open_study
+from recsys.commands.sweeps.sweeper import is_minimized
+from recsys.runs.folders import METRICS
 
 RESULTS = "results.csv"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from recsys.sweeps.queue import sweep_of
-from recsys.sweeps.study import Record, open_study
+from recsys.commands.sweeps.queue import sweep_of
+from recsys.commands.sweeps.study import Record, open_study
 
 Report = Callable[[int, Mapping[str, float]], None]
 

@@ -13,15 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
-from recsys.config.initial import Initial
-from recsys.config.results import console
-from recsys.config.runs import open_run
-from recsys.config.trained import config_of, dataset_of
-from recsys.daily import CONTINUED, DailyOptions, Step
-from recsys.data.dataset import PreparedDataset
+from recsys.commands.daily import CONTINUED, DailyOptions, Step
+from recsys.commands.evaluation import options_of
+from recsys.commands.results import console
 from recsys.evaluation.evaluate import query_values
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.summary import Bootstrap, Figures
+from recsys.runs.initial import grown_model
+from recsys.runs.trained import TrainedRun
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import USER_ID
@@ -58,13 +57,20 @@ class Compared:
             runs: folders of the models that have learnt up to the step.
             first: folder of the one that has not.
         """
-        run = open_run(runs[CONTINUED])
-        dataset = dataset_of(run, Path(run.manifest["prepared"]))
+        dataset = TrainedRun.open(runs[CONTINUED]).dataset
         columns: dict[str, Any] = {}
         for arm, folder in {**runs, FROZEN: first}.items():
-            values, self.evaluation = _judge(folder, dataset)
+            run = TrainedRun.open(folder)
+            self.evaluation = options_of(run)
+            values = query_values(
+                grown_model(run, dataset),
+                dataset,
+                self.evaluation,
+                task=run.task,
+                history_length=run.history_length,
+            )
             columns |= {USER_ID: values[USER_ID], arm: _column(values, self.options.metric)}
-            seconds = open_run(folder).metrics["train_seconds"] if arm in runs else 0.0
+            seconds = run.metrics["train_seconds"] if arm in runs else 0.0
             self.steps.append(
                 {
                     "step": step.number,
@@ -107,26 +113,6 @@ def compare(compared: Compared) -> None:
     pq.write_table(pa.Table.from_pylist(compared.steps), folder / STEPS)
     write_json(folder / RESULTS, results)
     _print(results, arms)
-
-
-def _judge(folder: Path, dataset: PreparedDataset) -> tuple[pa.Table, EvaluationOptions]:
-    """Values of the run in `folder` on the test rows of a dataset that may be newer than its own."""
-    run = open_run(folder)
-    config, plain = config_of(folder)
-    assert config.model is not None
-    assert config.data is not None
-    options = config.evaluation or EvaluationOptions()
-    model = config.model(schema=dataset.schema)
-    own = dataset_of(run, Path(run.manifest["prepared"]))
-    Initial(run, own, plain["model"]).start(model, dataset)
-    values = query_values(
-        model,
-        dataset,
-        options,
-        task=run.manifest["task"],
-        history_length=config.data.history_length,
-    )
-    return values, options
 
 
 def _column(values: pa.Table, metric: str) -> Any:

@@ -14,9 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from recsys.commands.sweeps.queue import running, sweep_of, write_ending
 from recsys.config.compose import SWEEP, Composition, current_composition
-from recsys.config.runs import read_config
-from recsys.sweeps.queue import running, sweep_of, write_ending
+from recsys.config.saved import read_config
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.storages.journal._file import BaseJournalFileLock
 
+from recsys.commands.sweeps.options import PruneOptions
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
-from recsys.sweeps.options import PruneOptions
 
 RECORD = "sweep.json"
 STUDY = "study.log"

@@ -13,10 +13,10 @@ from typing import IO, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from recsys.commands.sweeps.locks import exclusive, is_held, share
+from recsys.commands.sweeps.study import LOCKS, RECORD
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
-from recsys.sweeps.locks import exclusive, is_held, share
-from recsys.sweeps.study import LOCKS, RECORD
 
 TRIAL = "trial.json"
 METRICS = "metrics.json"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
+from recsys.commands.daily import DailyOptions
+from recsys.commands.sweeps.options import SweepOptions
 from recsys.config.targets import Factory, Injected
-from recsys.daily import DailyOptions
 from recsys.data.options import DataOptions
 from recsys.evaluation.comparing.options import ComparisonOptions
 from recsys.evaluation.options import EvaluationOptions
 from recsys.export.options import ExportOptions
 from recsys.schema.errors import InputError
-from recsys.sweeps.options import SweepOptions
 from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from recsys.commands.sweeps.study import STUDY
 from recsys.runs.environment import available_cores
-from recsys.sweeps.study import STUDY
 
 # Set in a worker: the process that watches it.
 _SUPERVISOR = "RECSYS_SWEEP_SUPERVISOR"

@@ -15,20 +15,20 @@ import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.commands.evaluation import evaluate_run, options_of
+from recsys.commands.options import EvaluateConfig, TrainConfig
+from recsys.commands.training import train
 from recsys.config.build import Problem, build
 from recsys.config.compose import advice
 from recsys.config.keys import known_keys
-from recsys.config.options import EvaluateConfig, TrainConfig
-from recsys.config.runs import Run, open_run, progress, read_config
-from recsys.config.trained import config_of
-from recsys.config.training import train
+from recsys.config.saved import read_config
 from recsys.data.dataset import SPLITS, PreparedDataset
 from recsys.data.options import DataOptions
 from recsys.data.prepare import prepare
@@ -39,6 +39,8 @@ from recsys.evaluation.folds import BacktestOptions, Fold, TimeLine, plan_folds
 from recsys.evaluation.station import FOLDER
 from recsys.evaluation.systems import read_systems
 from recsys.report.backtest_page import render_backtest
+from recsys.runs.folders import progress
+from recsys.runs.trained import TrainedRun
 from recsys.schema import tables
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station, write_json, writing_station
@@ -49,18 +51,15 @@ RESULTS, TABLE, REPORT = "backtest.json", "backtest.parquet", "backtest.html"
 # Of the evaluation's keys those that training reads; the others may change without training again.
 _READ_IN_TRAINING = ("queries", "k")
 
-Judge = Callable[[EvaluateConfig, dict[str, Any]], Path]
-
 logger = logging.getLogger(__name__)
 
 
-def backtest(config: EvaluateConfig, composed: dict[str, Any], *, judge: Judge) -> Path:
+def backtest(config: EvaluateConfig, composed: dict[str, Any]) -> Path:
     """Trains and judges what is not there yet, and writes the backtest station.
 
     Args:
         config: names the run; its `evaluation.backtest` says which folds.
         composed: the plain configuration that it was made from.
-        judge: evaluates a finished run.
 
     Returns:
         The station's folder, `backtest/` in that of the run.
@@ -75,13 +74,11 @@ def backtest(config: EvaluateConfig, composed: dict[str, Any], *, judge: Judge) 
     assert config.evaluation is not None
     options = config.evaluation.backtest
     assert options is not None
-    run = open_run(config.run)
+    run = TrainedRun.open(config.run)
     whole = _whole(config)
-    folds = plan_folds(
-        _time_line(whole, str(run.manifest["task"])), options, split_fractions=config.data.split_fractions
-    )
+    folds = plan_folds(_time_line(whole, run.task), options, split_fractions=config.data.split_fractions)
     trials = _trials(run, composed, folds, options)
-    judgements, failed = _judgements(trials, judge)
+    judgements, failed = _judgements(trials)
     if not judgements:
         raise InputError(f"every fold of the backtest failed, the first one by: {failed[0]['error']}")
     decay = Decay(judgements, folds, config.evaluation)
@@ -90,7 +87,7 @@ def backtest(config: EvaluateConfig, composed: dict[str, Any], *, judge: Judge) 
     results = {
         "name": run.path.resolve().name,
         "run": str(run.path.absolute()),
-        "task": run.manifest["task"],
+        "task": run.task,
         "dataset": {"name": whole.manifest["name"], "fingerprint": whole.manifest["fingerprint"]},
         "options": dataclasses.asdict(config.evaluation),
         "failed": failed,
@@ -165,10 +162,10 @@ class _Trial:
 
 
 def _trials(
-    run: Run, composed: Mapping[str, Any], folds: Sequence[Fold], options: BacktestOptions
+    run: TrainedRun, composed: Mapping[str, Any], folds: Sequence[Fold], options: BacktestOptions
 ) -> list[_Trial]:
     """All trainings, their configurations checked."""
-    trained = read_config(run.path)
+    trained = run.config
     trials = []
     for fold in folds:
         for seed in options.seeds or (trained["seed"],):
@@ -209,14 +206,14 @@ def _plain(
     return plain
 
 
-def _judgements(trials: Sequence[_Trial], judge: Judge) -> tuple[list[Judgement], list[dict[str, Any]]]:
+def _judgements(trials: Sequence[_Trial]) -> tuple[list[Judgement], list[dict[str, Any]]]:
     """What came out of each training, and which ones failed by what."""
     judgements, failed = [], []
     for trial in trials:
         named = f"fold {trial.fold.number} (cut at {iso(trial.fold.cut)}, seed {trial.seed})"
         try:
             _train(trial, named)
-            table = read_systems(_judge(trial, judge), k=trial.config.evaluation.main_k)
+            table = read_systems(_evaluate(trial), k=trial.config.evaluation.main_k)
         except KeyboardInterrupt as interruption:
             raise KeyboardInterrupt(f"in {named}; the same command goes on") from interruption
         except Exception as error:  # the others still count
@@ -237,7 +234,7 @@ def _train(trial: _Trial, named: str) -> None:
     reached = progress(folder)
     if reached == "done":
         dataset = read_station(prepare(config.data), "prepared")
-        if open_run(folder).manifest["source"] == dataset["fingerprint"]:
+        if TrainedRun.open(folder).manifest["source"] == dataset["fingerprint"]:
             logger.info("%s is trained already", named)
             return
         logger.info("%s was trained on other data: made anew", named)
@@ -254,26 +251,24 @@ def _as_trained(plain: Mapping[str, Any]) -> str:
     return json.dumps({**plain, "evaluation": evaluation}, sort_keys=True, default=str)
 
 
-def _judge(trial: _Trial, judge: Judge) -> Path:
+def _evaluate(trial: _Trial) -> Path:
     """The evaluation of a fold's run, made unless it is there for this run and these settings."""
     asked = {key: trial.plain[key] for key in ("data", "model", "task", "evaluation", "seed")}
-    path = trial.folder / FOLDER
+    run, path = TrainedRun.open(trial.folder), trial.folder / FOLDER
     try:
         manifest = read_station(path, "evaluation")
     except ValueError:
         pass  # not there, or not whole
     else:
         same = json.dumps(manifest["config"], sort_keys=True) == json.dumps(asked, sort_keys=True)
-        if same and manifest["source"] == open_run(trial.folder).manifest["fingerprint"]:
+        if same and manifest["source"] == run.fingerprint:
             return path
-    config, _ = config_of(trial.folder, trial.plain["evaluation"])
-    return judge(config, asked)
+    return evaluate_run(run, options_of(run, trial.plain["evaluation"]), asked)
 
 
-def _write(run: Run, composed: Mapping[str, Any], results: dict[str, Any]) -> Path:
+def _write(run: TrainedRun, composed: Mapping[str, Any], results: dict[str, Any]) -> Path:
     path = run.path / STATION
-    fingerprint = run.manifest["fingerprint"]
-    with writing_station(path, "backtest", config=composed, source=fingerprint) as (folder, _extra):
+    with writing_station(path, "backtest", config=composed, source=run.fingerprint) as (folder, _extra):
         write_json(folder / RESULTS, results)
         pq.write_table(backtest_table(results["cells"]), folder / TABLE, compression="zstd")
         (folder / REPORT).write_text(render_backtest(results), encoding="utf-8")

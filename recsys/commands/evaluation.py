@@ -1,19 +1,22 @@
-"""What `evaluate.py` is asked for: a run or a table of recommendations judged, and compared with others."""
+"""Evaluates a run or a table of recommendations, and compares it with others."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recsys.config.options import EvaluateConfig
-from recsys.config.results import RESULTS
-from recsys.config.runs import CONFIG, open_run, unique_folder
-from recsys.config.trained import config_of, open_trained
+from recsys.commands.options import EvaluateConfig
+from recsys.commands.results import RESULTS
+from recsys.commands.sweeps.rerank import WINNER
+from recsys.config.build import Problem, build
+from recsys.config.keys import spelled_out
+from recsys.config.saved import CONFIG
 from recsys.data.dataset import PreparedDataset
 from recsys.data.prepare import prepare
 from recsys.evaluation.comparing.compare import MOST, compare
@@ -29,9 +32,10 @@ from recsys.evaluation.external import read_lists
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.protocol import PROTOCOL_VERSION
 from recsys.evaluation.station import FOLDER, METRICS, EvaluatedRun
+from recsys.runs.folders import unique_folder
+from recsys.runs.trained import TrainedRun
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, file_sha256, read_station
-from recsys.sweeps.rerank import WINNER
 
 # What a figure does not depend on.
 _IMMATERIAL = ("batch_size", "num_examples")
@@ -68,12 +72,13 @@ def evaluated(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
             if config.against
             else folder / FOLDER
         )
-    if config.run and not config.against:
-        return judge_run(config, composed)
     if config.run:
-        folder = Path(config.run)
-        _judge_again(folder, config, composed)
-        return _compared(config, composed, folder=folder, others=_others(config.against))
+        run = TrainedRun.open(config.run, config=composed)
+        options = config.evaluation or EvaluationOptions()
+        if not config.against:
+            return evaluate_run(run, options, composed)
+        _evaluate_again(run, options, composed)
+        return _compared(config, composed, folder=run.path, others=_others(config.against))
     runs = (
         trials_of(Path(config.sweep.folder), further=len(config.against))
         if config.sweep
@@ -83,9 +88,9 @@ def evaluated(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
         ]
     )
     first, others = runs[0], [*runs[1:], *_others(config.against)]
-    asked = dataclasses.asdict(config.evaluation) if config.evaluation else None
-    its_config, its_composed = config_of(first.folder, asked)
-    _judge_again(first.folder, its_config, its_composed)
+    _evaluate_as(
+        TrainedRun.open(first.folder), dataclasses.asdict(config.evaluation) if config.evaluation else None
+    )
     into = Path(config.sweep.folder) if config.sweep else first.folder
     config = dataclasses.replace(config, run_dir=config.run_dir or str(into))
     return _compared(config, composed, folder=first.folder, others=others, name=first.name)
@@ -104,25 +109,39 @@ def _check_number(config: EvaluateConfig) -> None:
         )
 
 
-def judge_run(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
-    """Evaluates the run that `config` names, and returns the evaluation's folder."""
-    trained = open_trained(config)
-    run = EvaluatedRun(trained.run.path, fingerprint=trained.run.manifest["fingerprint"], config=composed)
-    options = config.evaluation or EvaluationOptions()
-    assert config.data is not None
-    history_length = config.data.history_length
-    if trained.task == "retrieval":
-        return evaluate_retrieval(
-            trained.model, trained.dataset, options, run=run, history_length=history_length
-        )
-    return evaluate_ranking(
-        trained.model,
-        trained.dataset,
-        options,
-        run=run,
-        history_length=history_length,
-        negatives_per_positive=config.data.negatives_per_positive,
+def evaluate_run(run: TrainedRun, options: EvaluationOptions, composed: Mapping[str, Any]) -> Path:
+    """Evaluates a run on the test split of its dataset, and returns the evaluation's folder.
+
+    Args:
+        run: finished.
+        options: every key under `evaluation.`.
+        composed: plain configuration, kept in the evaluation's manifest.
+    """
+    evaluated_run = EvaluatedRun(run.path, fingerprint=run.fingerprint, config=composed)
+    evaluate = (
+        evaluate_retrieval
+        if run.task == "retrieval"
+        else functools.partial(evaluate_ranking, negatives_per_positive=run.data.negatives_per_positive)
     )
+    return evaluate(run.model, run.dataset, options, run=evaluated_run, history_length=run.history_length)
+
+
+def options_of(run: TrainedRun, evaluation: Mapping[str, Any] | None = None) -> EvaluationOptions:
+    """The evaluation options of a run.
+
+    Args:
+        run: finished.
+        evaluation: plain options in place of the run's own.
+
+    Raises:
+        InputError: they are not what this release reads.
+    """
+    plain = run.config.get("evaluation", {}) if evaluation is None else evaluation
+    problems: list[Problem] = []
+    options: EvaluationOptions = build(plain, EvaluationOptions, "evaluation", problems)
+    if problems:
+        raise InputError("\n".join(f"{problem.text} (in {run.path / CONFIG})" for problem in problems))
+    return options
 
 
 def judge_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
@@ -216,7 +235,7 @@ def _answers(other: _Other, first: Evaluated) -> Answers:
         ValueError: it is neither a folder nor a baseline that was judged, or its protocol differs.
     """
     if _is_run(other.folder):
-        _judge_again(other.folder, *config_of(other.folder, first.results["options"]))
+        _evaluate_as(TrainedRun.open(other.folder), first.results["options"])
     if (other.folder / FOLDER / MANIFEST).is_file():
         evaluation = Evaluated.open(other.folder / FOLDER)
         check_same_protocol(first, evaluation)
@@ -234,18 +253,26 @@ def _answers(other: _Other, first: Evaluated) -> Answers:
     )
 
 
-def _judge_again(folder: Path, config: EvaluateConfig, composed: Mapping[str, Any]) -> None:
+def _evaluate_as(run: TrainedRun, evaluation: Mapping[str, Any] | None) -> None:
+    """Evaluates a run as its own configuration says, but for the evaluation, where that is given."""
+    options = options_of(run, evaluation)
+    keys = {field.name for field in dataclasses.fields(EvaluateConfig)} - {"sweep", "run_dir"}
+    plain = {key: value for key, value in run.config.items() if key in keys}
+    plain |= {"run": str(run.path), "evaluation": dataclasses.asdict(options)}
+    _evaluate_again(run, options, spelled_out(plain, EvaluateConfig))
+
+
+def _evaluate_again(run: TrainedRun, options: EvaluationOptions, composed: Mapping[str, Any]) -> None:
     """Evaluates a run, unless its evaluation is there with the same options."""
-    options = config.evaluation or EvaluationOptions()
-    if _is_current(folder, options, composed):
-        logger.info("the evaluation of `%s` is there already", folder)
+    if _is_current(run, options, composed):
+        logger.info("the evaluation of `%s` is there already", run.path)
         return
-    logger.info("evaluating `%s`", folder)
-    judge_run(config, composed)
+    logger.info("evaluating `%s`", run.path)
+    evaluate_run(run, options, composed)
 
 
-def _is_current(folder: Path, options: EvaluationOptions, composed: Mapping[str, Any]) -> bool:
-    path = folder / FOLDER
+def _is_current(run: TrainedRun, options: EvaluationOptions, composed: Mapping[str, Any]) -> bool:
+    path = run.path / FOLDER
     if not (path / MANIFEST).is_file():
         return False
     try:
@@ -260,7 +287,7 @@ def _is_current(folder: Path, options: EvaluationOptions, composed: Mapping[str,
     )
     return (
         is_comparable(manifest)
-        and manifest["source"] == open_run(folder).manifest["fingerprint"]
+        and manifest["source"] == run.fingerprint
         and manifest["config"].get("data") == _plain(composed["data"])
         and results["protocol"]["version"] == PROTOCOL_VERSION
         and wanted == had

@@ -15,11 +15,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from recsys.commands.sweeps.locks import exclusive
+from recsys.commands.sweeps.options import RerankOptions, SweepOptions
+from recsys.commands.sweeps.queue import METRICS, OVERRIDES, TRIAL, Queue
+from recsys.commands.sweeps.study import LOCKS, RERANK, Record, open_study
 from recsys.schema.manifest import write_json
-from recsys.sweeps.locks import exclusive
-from recsys.sweeps.options import RerankOptions, SweepOptions
-from recsys.sweeps.queue import METRICS, OVERRIDES, TRIAL, Queue
-from recsys.sweeps.study import LOCKS, RERANK, Record, open_study
 
 WINNER = "winner.json"
 _LARGEST = 2**31 - 1

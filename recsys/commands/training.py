@@ -1,24 +1,28 @@
-"""train: one training, from its options to a finished run; the entry point and backtests call it."""
+"""Trains one run, from typed options to a finished folder."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recsys.config.fitted import fitted
-from recsys.config.initial import initialised_from, open_initial
+from recsys.commands.auto_sizes import fitted
+from recsys.commands.options import TrainConfig
+from recsys.commands.results import print_figures
+from recsys.commands.sweeps.reports import trial_report
 from recsys.config.keys import flattened
-from recsys.config.options import TrainConfig
-from recsys.config.results import print_figures
-from recsys.config.runs import run_folder
+from recsys.config.targets import TARGET
 from recsys.data.datamodule import RecDataModule, Task
 from recsys.evaluation.evaluate import quick_metrics
 from recsys.nn.embeddings import deferred_tables
-from recsys.sweeps.reports import trial_report
+from recsys.runs.folders import run_folder
+from recsys.runs.initial import initialised_from, start_from
+from recsys.runs.trained import TrainedRun
+from recsys.schema.errors import InputError
 from recsys.training.callbacks import ValidationReports
 from recsys.training.fit import best_model, fit, seed_everything, show_items
-from recsys.training.processes import joined, one_machine_rank_first
+from recsys.training.processes import agree, joined, one_machine_rank_first
 from recsys.training.ranking import RankingTask
 
 
@@ -36,7 +40,11 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
         ValueError: data, model or trainer cannot be used so, or training diverged.
         KeyboardInterrupt: it was interrupted, and says how to go on.
     """
-    config, composed, initial = open_initial(config, composed)
+    initial = _open_initial(config.init_from, composed) if config.init_from else None
+    if initial and config.data.prepared is None and config.data.extends is None:
+        extends = str(initial.dataset.path)
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, extends=extends))
+        composed = {**composed, "data": {**composed["data"], "extends": extends}}
     kind: Task = "ranking" if config.task.target is RankingTask else "retrieval"
     seed_everything(config.seed)
     with joined(config.trainer.strategy, config.trainer.accelerator) as processes:
@@ -56,8 +64,14 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
         with deferred_tables(config.optimizer.is_fused and initial is None):
             task = config.task(model=config.model(schema=schema), optimizers=config.optimizer)
         if initial:
-            initial.start(task.model, data.dataset)
-        folder = run_folder(composed, run_dir=config.run_dir, resume=config.resume, processes=processes)
+            start_from(initial, task.model, data.dataset, wanted=composed["model"])
+        folder = run_folder(
+            composed,
+            run_dir=config.run_dir,
+            resume=config.resume,
+            processes=processes,
+            agree=agree,
+        )
         with folder as (run_dir, ending):
             started = initialised_from(run_dir, initial if processes.is_main else None)
             result = fit(
@@ -91,3 +105,18 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
     title = f"test split of {config.data.name} ({config.data.split})"
     print_figures(figures, title=title, k=config.evaluation.main_k)
     return run_dir
+
+
+def _open_initial(folder: str, composed: Mapping[str, Any]) -> TrainedRun:
+    """The run to start from.
+
+    Raises:
+        InputError: it is missing, damaged or unfinished, or holds another kind of model.
+    """
+    run = TrainedRun.open(folder)
+    had, has = run.config["model"][TARGET], composed["model"][TARGET]
+    if had != has:
+        raise InputError(
+            f"`init_from={run.path}` holds a `{had}`, and the new model is a `{has}`; choose the same"
+        )
+    return run
