@@ -17,8 +17,8 @@ import pytest
 import evaluate
 import export
 import train
+from recsys.commands import prepare
 from recsys.commands.entry import command
-from recsys.data import __main__ as prepare
 from recsys.export.bundle import load_bundle
 from recsys.runs.environment import PROJECT
 from recsys.runs.folders import unique_folder

@@ -180,11 +180,11 @@ def test_what_does_not_fit_is_named_before_any_work(folder, tmp_path, capsys, ch
     assert not (run / "checkpoints").exists()
 
 
-def test_lost_dataset_of_the_run_is_named(folder, tmp_path, capsys):
+def test_lost_dataset_of_the_run_is_prepared_again(folder, tmp_path, capsys):
     lost = tmp_path / "lost"
     asked = words(folder, "early.csv", f"data.cache_dir={tmp_path / 'cache'}", f"run_dir={lost}")
     assert end(*asked) == 0
     prepared = read_station(lost, "run")["prepared"]
     shutil.rmtree(prepared)
-    assert end(*words(folder, "late.csv"), f"init_from={lost}") == 2
-    assert f"expected a prepared station at `{prepared}`, found no such folder" in capsys.readouterr().err
+    assert end(*words(folder, "late.csv"), f"init_from={lost}") == 0
+    assert f"the prepared dataset `{prepared}` is gone; preparing it again" in capsys.readouterr().err

@@ -9,9 +9,9 @@ import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 
+from recsys.commands import results
 from recsys.commands.entry import command
 from recsys.commands.sweeps.options import SweepOptions
-from recsys.config import results
 from recsys.config.targets import Factory, Injected
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import check_columns
