@@ -1,0 +1,261 @@
+"""Journal: a log and the state that follows from it, kept together while processes come and go.
+
+Records are written in groups: whatever waits while the disk is busy goes into the next group, which costs one
+fsync. A future is resolved when its records can't be lost any more and the state has seen them.
+
+    one file (LMDB)       log and state change in one transaction
+    log and store apart   the log acknowledges first; then the store applies whatever of the log it has not seen,
+                          together with the position up to which it has
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from recsys.serving.log.interface import FeedbackLog
+from recsys.serving.log.lmdb import LmdbLog
+from recsys.serving.records import Event, Forget, Record, decode, encode
+from recsys.serving.rules import DAY, SECOND, Rules
+from recsys.serving.state import Working, apply, counted_at
+from recsys.serving.store.interface import StateStore, StoreAway, Transaction
+from recsys.serving.store.lmdb import LmdbStore, LmdbTransaction
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 1000
+_UPKEEP_SECONDS = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of the events among some records.
+
+    Args:
+        accepted: were counted.
+        repeated: had been counted before, and changed nothing.
+        applied: whether the state has seen them; not while the store is away.
+    """
+
+    accepted: int
+    repeated: int
+    applied: bool = True
+
+
+@dataclasses.dataclass
+class _Waiting:
+    records: Sequence[Record]
+    future: Future[Outcome]
+
+
+class Journal:
+    """Writes records, and has the state follow.
+
+    Args:
+        log: the truth.
+        store: the state.
+        rules: by which events are counted.
+    """
+
+    def __init__(self, log: FeedbackLog, store: StateStore, rules: Rules) -> None:
+        self.log = log
+        self.store = store
+        self.rules = rules
+        # Sharing a file, they share transactions.
+        self._embedded = (
+            log if isinstance(log, LmdbLog) and isinstance(store, LmdbStore)
+            and log.environment is store.environment else None
+        )  # fmt: skip
+        self._waiting: list[_Waiting] = []
+        self._wake = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Brings the state up to the log, and begins to write in a thread."""
+        self.catch_up()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def submit(self, records: Sequence[Record]) -> Future[Outcome]:
+        """Has records written; the future tells when they are durable, or why they are not."""
+        future: Future[Outcome] = Future()
+        with self._wake:
+            self._waiting.append(_Waiting(records, future))
+            self._wake.notify()
+        return future
+
+    @property
+    def waiting(self) -> int:
+        """How many submissions are not durable yet."""
+        return len(self._waiting)
+
+    def close(self) -> None:
+        """Writes what waits, and stops."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def commit(self, records: Sequence[Record]) -> Outcome:
+        """Writes records at once, in the calling thread."""
+        [outcome] = self._commit([records])
+        return outcome
+
+    def lag(self) -> int:
+        """Position of the log's end minus that of the state; 0 when all is applied."""
+        return self.log.end() - self.store.position()
+
+    def catch_up(self, until: int | None = None) -> int:
+        """Applies what the state has not seen of the log, and returns how many records.
+
+        Args:
+            until: stops once this position is applied; None goes to the end.
+        """
+        applied = 0
+        while until is None or self.store.position() < until:
+            count = self.store.transact(self._apply_next)
+            applied += count
+            if not count:
+                break
+        return applied
+
+    def rebuild(self) -> int:
+        """Makes the state again from the log, by the same functions."""
+        self.store.clear()
+        return self.catch_up()
+
+    def _apply_next(self, transaction: Transaction) -> int:
+        batch = [
+            (position, decode(content))
+            for position, content in self.log.read(transaction.position, limit=_BATCH)
+        ]
+        self._apply(transaction, batch)
+        return len(batch)
+
+    def _apply(self, transaction: Transaction, batch: Sequence[tuple[int, Record]]) -> None:
+        if not batch:
+            return
+        working = Working(transaction, [record for _, record in batch])
+        for position, record in batch:
+            apply(working, record, position=position, rules=self.rules)
+        working.finish()
+        transaction.position = batch[-1][0]
+
+    def _run(self) -> None:
+        upkeep = time.monotonic() + _UPKEEP_SECONDS
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._waiting or self._closed, timeout=1.0)
+                taken, self._waiting = self._waiting, []
+                if not taken and self._closed:
+                    return
+            if taken:
+                self._settle(taken)
+            if time.monotonic() > upkeep:
+                upkeep = time.monotonic() + _UPKEEP_SECONDS
+                self._attempt(self.keep_up)
+
+    def _settle(self, taken: Sequence[_Waiting]) -> None:
+        try:
+            outcomes = self._commit([one.records for one in taken])
+        except Exception as error:
+            if not isinstance(error, StoreAway):
+                logger.exception("records could not be written")
+            for one in taken:
+                one.future.set_exception(error)
+            return
+        for one, outcome in zip(taken, outcomes, strict=True):
+            one.future.set_result(outcome)
+
+    def _commit(self, groups: Sequence[Sequence[Record]]) -> list[Outcome]:
+        records = [record for group in groups for record in group]
+        if self._embedded is not None:
+            new = self.store.transact(lambda transaction: self._append_and_apply(transaction, records))
+            applied = True
+        else:
+            positions = self.log.append([encode(record) for record in records])
+            new, applied = self._follow(records, positions)
+        for record in records:
+            if isinstance(record, Forget):
+                self.log.forget(record.user_hash)
+        outcomes, begin = [], 0
+        for group in groups:
+            events = [
+                new[begin + place] for place, record in enumerate(group) if isinstance(record, Event)
+            ]
+            outcomes.append(Outcome(sum(events), len(events) - sum(events), applied))
+            begin += len(group)
+        return outcomes
+
+    def _append_and_apply(self, transaction: Transaction, records: Sequence[Record]) -> list[bool]:
+        """Whether each record is new; events that are not are left out of the log."""
+        assert self._embedded is not None
+        assert isinstance(transaction, LmdbTransaction)
+        working = Working(transaction, records)
+        new = []
+        for record in records:
+            repeated = isinstance(record, Event) and counted_at(working, record.event_id) is not None
+            new.append(not repeated)
+            if not repeated:
+                position = self._embedded.append_within(transaction, encode(record))
+                apply(working, record, position=position, rules=self.rules)
+                transaction.position = position
+        working.finish()
+        return new
+
+    def _follow(self, records: Sequence[Record], positions: Sequence[int]) -> tuple[list[bool], bool]:
+        """Whether each record is new, once the state has seen all of them; all are while the store is away."""
+        mine = dict(zip(positions, records, strict=True))
+
+        def work(transaction: Transaction) -> bool:
+            behind = transaction.position < positions[0] - 1 and self.log.read(transaction.position, limit=1)[
+                0
+            ][0] != positions[0]
+            if behind or transaction.position >= positions[0]:
+                return False
+            self._apply(transaction, list(mine.items()))
+            return True
+
+        try:
+            # Mostly nobody else has written in between, and the log need not be read again.
+            if not self.store.transact(work):
+                self.catch_up(positions[-1])
+            keys = [record.event_id if isinstance(record, Event) else None for record in records]
+            return self.store.transact(
+                lambda transaction: [
+                    key is None or counted_at(Working(transaction), key) == position
+                    for key, position in zip(keys, positions, strict=True)
+                ]
+            ), True
+        except StoreAway:
+            return [True] * len(records), False
+
+    def keep_up(self) -> None:
+        """Deletes what has expired, and what the log keeps no longer; applies what others have left."""
+        now = time.time_ns() // 1000
+        while self.store.expire(now) > 0:
+            pass
+        self.log.trim(now - int(self.rules.retention_days * DAY))
+        self.catch_up()
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except StoreAway as error:
+            logger.warning("%s; trying again in %d seconds", error, _UPKEEP_SECONDS)
+
+
+def now_microseconds() -> int:
+    """The server's clock."""
+    return time.time_ns() // 1000
+
+
+def seconds(microseconds: int) -> float:
+    """Microseconds as seconds."""
+    return microseconds / SECOND

@@ -1,0 +1,142 @@
+"""Records of the feedback log: what the server writes down, in the order in which it happened to it.
+
+Times are microseconds since 1970 (UTC). Ids are as the client gave them, whole numbers or text; `5` and `"5"` are
+the same user.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+Id = int | str
+
+
+class ShownItem(msgspec.Struct, array_like=True, frozen=True):
+    """An item in a position of a list.
+
+    Args:
+        item_id: which.
+        score: of the bundle, or of the fall-back that chose it.
+        propensity: marginal probability of this item in this position; null where no other policy can be judged.
+        propensity_given_above: its probability given the items above.
+        source: which part of the bundle, or which fall-back, proposed it.
+        features: what a linear policy reads of it.
+    """
+
+    item_id: Id
+    score: float
+    propensity: float
+    propensity_given_above: float
+    source: str
+    features: list[float] = []
+
+
+class Request(msgspec.Struct, tag="request", frozen=True, kw_only=True):
+    """A list that was shown, with all that is needed to judge another policy on it."""
+
+    request_id: str
+    time: int
+    user_id: Id | None
+    user: dict[str, Any]
+    context: dict[str, Any]
+    bundle: str
+    policy: str
+    parameters: dict[str, Any]
+    seed: int
+    judges_others: bool
+    items: list[ShownItem]
+    candidates: list[Id]
+    candidate_scores: list[float]
+    num_candidates: int
+    candidates_hash: str
+    rung: str
+    degraded: bool
+    history_length: int
+    arm: str | None = None
+    keep_probability: float = 1.0
+    # The list of a shadow is logged and not shown.
+    shadow: bool = False
+
+
+class Event(msgspec.Struct, tag="event", frozen=True, kw_only=True):
+    """What a person did about an item, shown (`request_id`) or not."""
+
+    event_id: str
+    request_id: str | None
+    user_id: Id | None
+    item_id: Id
+    kind: str
+    value: float | None
+    time: int
+    received: int
+
+
+class NewItems(msgspec.Struct, tag="items", frozen=True):
+    """Items that join the catalogue, by their raw features."""
+
+    items: list[dict[str, Any]]
+    time: int
+
+
+class Availability(msgspec.Struct, tag="availability", frozen=True):
+    """Whether items may be recommended from now on."""
+
+    item_ids: list[Id]
+    available: bool
+    time: int
+
+
+class Forget(msgspec.Struct, tag="forget", frozen=True):
+    """A person who wants to be forgotten: whatever was logged of them before is nobody's any more.
+
+    Args:
+        user_hash: `hash_of` the user id, since the id itself is to be forgotten.
+        time: when.
+    """
+
+    user_hash: str
+    time: int
+
+
+class BundleChange(msgspec.Struct, tag="bundle", frozen=True):
+    """A bundle that serves from now on."""
+
+    path: str
+    fingerprint: str
+    time: int
+
+
+Record = Request | Event | NewItems | Availability | Forget | BundleChange
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Record)
+
+
+def encode(record: Record) -> bytes:
+    """A record as MessagePack.
+
+    Example:
+        >>> record = Availability([7], False, 0)
+        >>> decode(encode(record)) == record
+        True
+    """
+    return _ENCODER.encode(record)
+
+
+def decode(content: bytes) -> Record:
+    """The record that `encode` wrote."""
+    record: Record = _DECODER.decode(content)
+    return record
+
+
+def user_of(record: Record) -> Id | None:
+    """The user a record is about, if any."""
+    return record.user_id if isinstance(record, Request | Event) else None
+
+
+def hash_of(user_id: Id) -> str:
+    """Digest of a user id, the same for a number and its text."""
+    return hashlib.sha256(str(user_id).encode()).hexdigest()[:32]
