@@ -4,8 +4,8 @@ Records are written in groups: whatever waits while the disk is busy goes into t
 fsync. A future is resolved when its records can't be lost any more and the state has seen them.
 
     one file (LMDB)       log and state change in one transaction
-    log and store apart   the log acknowledges first; then the store applies whatever of the log it has not seen,
-                          together with the position up to which it has
+    log and store apart   the log acknowledges first; then the store applies whatever of the log it has not
+                          seen, together with the position up to which it has
 """
 
 from __future__ import annotations
@@ -186,9 +186,7 @@ class Journal:
                 self.log.forget(record.user_hash)
         outcomes, begin = [], 0
         for group in groups:
-            events = [
-                new[begin + place] for place, record in enumerate(group) if isinstance(record, Event)
-            ]
+            events = [new[begin + place] for place, record in enumerate(group) if isinstance(record, Event)]
             outcomes.append(Outcome(sum(events), len(events) - sum(events), applied))
             begin += len(group)
         return outcomes
@@ -210,13 +208,14 @@ class Journal:
         return new
 
     def _follow(self, records: Sequence[Record], positions: Sequence[int]) -> tuple[list[bool], bool]:
-        """Whether each record is new, once the state has seen all of them; all are while the store is away."""
+        """Whether each record is new and whether the state has seen them; while it is away, all are new."""
         mine = dict(zip(positions, records, strict=True))
 
         def work(transaction: Transaction) -> bool:
-            behind = transaction.position < positions[0] - 1 and self.log.read(transaction.position, limit=1)[
-                0
-            ][0] != positions[0]
+            behind = (
+                transaction.position < positions[0] - 1
+                and self.log.read(transaction.position, limit=1)[0][0] != positions[0]
+            )
             if behind or transaction.position >= positions[0]:
                 return False
             self._apply(transaction, list(mine.items()))

@@ -1,7 +1,7 @@
 """Records of the feedback log: what the server writes down, in the order in which it happened to it.
 
-Times are microseconds since 1970 (UTC). Ids are as the client gave them, whole numbers or text; `5` and `"5"` are
-the same user.
+Times are microseconds since 1970 (UTC). Ids are as the client gave them, whole numbers or text; `5` and `"5"`
+are the same user.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ShownItem(msgspec.Struct, array_like=True, frozen=True):
     Args:
         item_id: which.
         score: of the bundle, or of the fall-back that chose it.
-        propensity: marginal probability of this item in this position; null where no other policy can be judged.
+        propensity: marginal probability of this item in this position.
         propensity_given_above: its probability given the items above.
         source: which part of the bundle, or which fall-back, proposed it.
         features: what a linear policy reads of it.

@@ -1,8 +1,9 @@
 """Events -> state: pure functions, so that replaying the log gives the same state again.
 
-What is kept does not depend on the order in which events arrive, but for rounding: histories are sorted by the
-events' own times, sums that fade are brought to a common instant, and an event that arrives before the list it
-refers to waits for it. So a late event is placed where it belongs, and a clock that goes backwards breaks nothing.
+What is kept does not depend on the order in which events arrive, but for rounding: histories are sorted by
+the events' own times, sums that fade are brought to a common instant, and an event that arrives before the
+list it refers to waits for it. So a late event is placed where it belongs, and a clock that goes backwards
+breaks nothing.
 
     user    latest events by time, lists that events may refer to
     item    shown, reward and expected reward, fading with a half-life; the same by the hour, for windows
@@ -75,7 +76,7 @@ class ShownList(msgspec.Struct):
     Args:
         request_id, time, user_id, items: as logged.
         rewards: by position.
-        last: the lowest position that was chosen, from 0; what is above it and was not chosen was passed over.
+        last: the lowest position that was chosen, from 0; what is above it was chosen or passed over.
         waiting: events that came before the list.
     """
 
@@ -89,7 +90,7 @@ class ShownList(msgspec.Struct):
 
 
 class LinearHead(msgspec.Struct):
-    """Sufficient statistics of rewards over features: the Gram matrix row by row, and the reward by feature."""
+    """Rewards over features: the Gram matrix row by row, and the reward by feature."""
 
     since: int
     gram: list[float]
@@ -121,7 +122,7 @@ def event_key(event_id: str) -> bytes:
 
 
 def _key(prefix: bytes, name: str) -> bytes:
-    content = name.encode("utf-8", "surrogatepass")
+    content = name.encode()
     return prefix + (
         content if len(content) <= _LONGEST_KEY else b"#" + hashlib.sha256(content).hexdigest().encode()
     )
@@ -251,10 +252,19 @@ def _credit_list(working: Working, event: Event, rules: Rules) -> None:
         item = shown.items[place]
         shown.rewards[place] = reward
         _count_item(
-            working, item.item_id, shown.time, shown=0.0, reward=gained, expected=0.0, hour=gained, rules=rules
+            working,
+            item.item_id,
+            shown.time,
+            shown=0.0,
+            reward=gained,
+            expected=0.0,
+            hour=gained,
+            rules=rules,
         )
         _learn(working, shown.time, [(item.features, 0.0, gained)], rules)
-        _infer_skips(working, shown, place, shown.user_id if shown.user_id is not None else event.user_id, rules)
+        _infer_skips(
+            working, shown, place, shown.user_id if shown.user_id is not None else event.user_id, rules
+        )
     working.put(key, shown)
 
 
@@ -323,7 +333,9 @@ def _count_item(
     working.put(item_key(item_id), item)
 
 
-def _learn(working: Working, time: int, rows: Sequence[tuple[list[float], float, float]], rules: Rules) -> None:
+def _learn(
+    working: Working, time: int, rows: Sequence[tuple[list[float], float, float]], rules: Rules
+) -> None:
     """Adds features of items that were shown, and what came of them, to the linear head."""
     rows = [row for row in rows if row[0]]
     if not rows:

@@ -79,7 +79,12 @@ def broker() -> Iterator[str]:
     process = subprocess.Popen(
         [
             *(binary, "broker", "--kafka-cluster-id", "test", "--storage-engine", "memory://tansu/"),
-            *("--kafka-listener-url", f"tcp://{address}", "--kafka-advertised-listener-url", f"tcp://{address}"),
+            *(
+                "--kafka-listener-url",
+                f"tcp://{address}",
+                "--kafka-advertised-listener-url",
+                f"tcp://{address}",
+            ),
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ from recsys.serving.store.lmdb import LmdbEnvironment, LmdbStore
 from recsys.serving.store.redis import RedisStore, redis_client
 from tests.serving.brokers import broker, valkey
 
+
 @pytest.fixture(scope="session")
 def valkey_server(tmp_path_factory):
     with valkey(tmp_path_factory.mktemp("valkey")) as server:

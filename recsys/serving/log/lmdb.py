@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from recsys.serving.records import Event, Request, decode, hash_of, user_of
+from recsys.serving.records import Event, Id, Request, decode, hash_of, user_of
 from recsys.serving.store.lmdb import LmdbEnvironment, LmdbTransaction
 
 _KEY = struct.Struct(">Q")
@@ -84,7 +84,7 @@ class LmdbLog:
         """Deletes the oldest requests and events."""
         deleted, after = 0, 0
         while batch := self.read(after, limit=_BATCH):
-            old = []
+            old: list[tuple[int, Id | None]] = []
             for position, content in batch:
                 record = decode(content)
                 # What the catalogue and the bundles went through is short, and needed by every reader.

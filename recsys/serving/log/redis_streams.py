@@ -38,8 +38,8 @@ class RedisLog:
         for name, expected in (("appendonly", "yes"), ("appendfsync", "always")):
             if settings[name] != expected:
                 raise InputError(
-                    f"`log=redis` needs a server that keeps what it acknowledged, expected `{name} {expected}`, "
-                    f"received `{name} {settings[name]}`; set it in redis.conf"
+                    "`log=redis` needs a server that keeps what it acknowledged, expected "
+                    f"`{name} {expected}`, received `{name} {settings[name]}`; set it in redis.conf"
                 )
 
     def append(self, records: Sequence[bytes]) -> list[int]:
@@ -95,7 +95,11 @@ class RedisLog:
     def _asking(self, ask: Any) -> Any:
         try:
             return ask()
-        except (self._errors.ConnectionError, self._errors.TimeoutError, self._errors.BusyLoadingError) as error:
+        except (
+            self._errors.ConnectionError,
+            self._errors.TimeoutError,
+            self._errors.BusyLoadingError,
+        ) as error:
             raise StoreAway(f"Redis cannot be reached: {error}") from error
 
 

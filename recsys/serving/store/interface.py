@@ -1,7 +1,7 @@
 """StateStore: keys and packed values, changed by transactions that happen one after the other.
 
-The store is a cache of the log: with every change it keeps the position of the log that the change came from, in
-the same transaction, so that whatever is lost of it can be made again by replaying the log from there.
+The store is a cache of the log: with every change it keeps the position of the log that the change came from,
+in the same transaction, so that whatever is lost of it can be made again by replaying the log from there.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class LmdbStore:
     def expire(self, before: int, *, limit: int = 10_000) -> int:
         """Deletes values that have expired."""
         with self.environment.env.begin(write=True) as raw:
-            due = []
+            due: list[bytes] = []
             with raw.cursor(db=self.expiry) as cursor:
                 for key in cursor.iternext(keys=True, values=False):
                     if len(due) >= limit or _TIME.unpack_from(key)[0] >= before:

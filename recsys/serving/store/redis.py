@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ class RedisTransaction:
 class RedisStore:
     """State in Redis; see `recsys.serving.store.interface.StateStore`.
 
-    Every transaction watches the position, which every transaction writes: so they happen one after the other.
+    Every transaction watches the position and writes it: so they happen one after the other.
 
     Args:
         client: what `redis_client` makes.
@@ -77,14 +78,13 @@ class RedisStore:
         """Values of keys at one instant."""
         if not keys:
             return []
-        values: list[bytes | None] = self._asking(
-            lambda: self._client.mget([self.key(key) for key in keys])
-        )
+        values: list[bytes | None] = self._asking(lambda: self._client.mget([self.key(key) for key in keys]))
         return values
 
     def transact(self, work: Callable[[RedisTransaction], R]) -> R:
         """Runs `work` and executes what it put in one MULTI, again where the position has moved meanwhile."""
-        return self._asking(lambda: self._transact(work))
+        result: R = self._asking(lambda: self._transact(work))
+        return result
 
     def _transact(self, work: Callable[[RedisTransaction], R]) -> R:
         with self._client.pipeline() as pipe:
@@ -114,8 +114,9 @@ class RedisStore:
         )
         for begin in range(0, len(due), _BATCH):
             part = due[begin : begin + _BATCH]
-            self._asking(lambda part=part: self._client.delete(*(self.key(key) for key in part)))
-            self._asking(lambda part=part: self._client.zrem(self._expiry_key, *part))
+            keys = [self.key(key) for key in part]
+            self._asking(functools.partial(self._client.delete, *keys))
+            self._asking(functools.partial(self._client.zrem, self._expiry_key, *part))
         return len(due)
 
     def clear(self) -> None:
@@ -123,7 +124,7 @@ class RedisStore:
         keys = [self.position_key, self._expiry_key]
         keys += list(self._asking(lambda: list(self._client.scan_iter(self.key(b"*"), count=_BATCH))))
         for begin in range(0, len(keys), _BATCH):
-            self._asking(lambda begin=begin: self._client.delete(*keys[begin : begin + _BATCH]))
+            self._asking(functools.partial(self._client.delete, *keys[begin : begin + _BATCH]))
 
     def size_bytes(self) -> int:
         """Bytes of memory that the server uses."""
@@ -136,5 +137,9 @@ class RedisStore:
     def _asking(self, ask: Callable[[], Any]) -> Any:
         try:
             return ask()
-        except (self._errors.ConnectionError, self._errors.TimeoutError, self._errors.BusyLoadingError) as error:
+        except (
+            self._errors.ConnectionError,
+            self._errors.TimeoutError,
+            self._errors.BusyLoadingError,
+        ) as error:
             raise StoreAway(f"Redis cannot be reached: {error}") from error
