@@ -15,7 +15,7 @@ from recsys.bandits.interleaving import NO_ITEM, preference, team_draft
 from recsys.experiments.findings import Findings, bounds_text, write_findings
 from recsys.experiments.tables import codes_of, ids_of, numbers_of, read_table
 from recsys.report.charts import Series, dot_chart
-from recsys.report.pages import facts
+from recsys.report.pages import piece
 from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, RANK, REQUEST_ID, REWARD, TEAM, TIMESTAMP, USER_ID
 
@@ -135,7 +135,7 @@ def _write_made(
             "left_out": left,
         },
         tables={"interleaved": interleaved},
-        parts=[facts({"a": str(config.a), "b": str(config.b)})],
+        parts=[piece("facts", {"a": str(config.a), "b": str(config.b)})],
     )
     near = config.a if config.a.is_dir() else config.a.parent
     return write_findings(config.folder or near / FOLDER, "interleaving", findings, config=composed)

@@ -15,6 +15,7 @@ from recsys.bandits.pilots import PilotAim, PilotPlan, plan_pilot
 from recsys.experiments.findings import Findings, html_table, write_findings
 from recsys.experiments.tables import codes_of, days_of, ids_of, numbers_of, read_table
 from recsys.report.charts import Series, line_chart
+from recsys.report.pages import piece
 from recsys.schema.errors import InputError
 from recsys.schema.tables import REWARD, TIMESTAMP, USER_ID
 
@@ -146,7 +147,7 @@ def _planned(config: PlanConfig, made: PilotPlan) -> Findings:
         else ["The duration lies beyond the log: what it says of later days is extended."],
         figures=figures,
         tables={"days": table},
-        parts=[f'<div class="charts">{chart}</div>', html_table(headings, rows)],
+        parts=[piece("charts", [chart]), html_table(headings, rows)],
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from markupsafe import Markup
 
 from recsys.bandits.estimates import Estimate
 from recsys.bandits.feedback import Codes
@@ -21,6 +22,7 @@ from recsys.experiments.findings import Findings, bounds_text, html_table, write
 from recsys.experiments.pilot_plan import FOLDER, PilotColumns, complete_numbers, percent_text
 from recsys.experiments.tables import codes_of, days_of, ids_of, read_table
 from recsys.report.charts import Series, line_chart
+from recsys.report.pages import piece
 from recsys.schema.errors import InputError
 from recsys.schema.tables import ARM
 
@@ -213,7 +215,7 @@ def _days_table(figures: Mapping[str, Any]) -> pa.Table:
     )
 
 
-def _reading_parts(figures: Mapping[str, Any]) -> list[str]:
+def _reading_parts(figures: Mapping[str, Any]) -> list[Markup]:
     charts, rows = [], []
     for arm, one in figures["arms"].items():
         days = one["days"]
@@ -232,7 +234,7 @@ def _reading_parts(figures: Mapping[str, Any]) -> list[str]:
     users.append(["probability under the planned shares", f"{figures['sample_ratio_p_value']:.3g}"])
     return [
         html_table(["", "arm", "change", "interval", "verdict"], rows),
-        f'<div class="charts">{"".join(charts)}</div>',
+        piece("charts", charts),
         html_table(["arm", "users"], users),
     ]
 

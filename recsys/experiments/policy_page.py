@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from recsys.experiments.findings import bounds_text, html_table
 from recsys.report.charts import Series, dot_chart
-from recsys.report.pages import facts
+from recsys.report.pages import piece
 
 NAMES: dict[str, str] = {
     "replay": "Replay",
@@ -91,8 +93,8 @@ def _holds_robust(estimates: Mapping[str, Any]) -> bool:
     return bool(low <= estimates["doubly_robust"]["value"] <= high)
 
 
-def parts_of(figures: Mapping[str, Any]) -> list[str]:
-    """HTML of the chart and the tables."""
+def parts_of(figures: Mapping[str, Any]) -> list[Markup]:
+    """Chart and tables of the page."""
     logged, rows = figures["logged"], figures["estimates"]
     dots = [Series("The log", 4, [logged["value"]], [logged["interval"]])]
     dots += [
@@ -119,10 +121,10 @@ def parts_of(figures: Mapping[str, Any]) -> list[str]:
     told |= {f"{NAMES[name]} is left out": reason for name, reason in figures["left_out"].items()}
     headings = ["", "reward a request", "interval", "over the log", "interval"]
     return [
-        f'<div class="charts">{dot_chart("Reward a request", dots, from_zero=False)}</div>',
+        piece("charts", [dot_chart("Reward a request", dots, from_zero=False)]),
         html_table(headings, lines),
-        f'<p class="under">{" ".join(_notes(figures))}</p>',
-        facts(told),
+        piece("note", " ".join(_notes(figures))),
+        piece("facts", told),
     ]
 
 

@@ -16,6 +16,7 @@ from recsys.experiments.feedback import FeedbackColumns, read_feedback
 from recsys.experiments.findings import Findings, bounds_text, html_table, write_findings
 from recsys.experiments.tables import codes_of, ids_of, numbers_of, read_table
 from recsys.report.charts import Series, line_chart
+from recsys.report.pages import piece
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station
 from recsys.schema.tables import EXAMINATION, POSITION
@@ -154,7 +155,7 @@ def _findings(config: PositionBiasConfig, table: pa.Table) -> Findings:
         },
         tables={_CURVE: table},
         parts=[
-            f'<div class="charts">{chart}</div>',
+            piece("charts", [chart]),
             html_table(["position", "examination", "interval", "rows"], lines),
         ],
     )

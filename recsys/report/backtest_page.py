@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from recsys.metrics.register import metric_label
 from recsys.report.charts import Series, line_chart
-from recsys.report.pages import facts, fill_page, row, section, table
+from recsys.report.pages import Cell, Table, figure, render, table_of
 from recsys.report.systems import MODEL, name_of
 
 _NOT_FROM_ZERO = ("auc", "log_loss")
@@ -23,19 +24,21 @@ def render_backtest(results: Mapping[str, Any]) -> str:
     Returns:
         HTML that needs no other file and no network.
     """
-    name = str(results["name"])
-    title = f"Backtest of {name}"
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="under">{escape(_about(results))}</p>',
-        *(f'<p class="warning">{escape(text)}</p>' for text in _failures(results)),
-        f'<p class="verdict">{escape(results["verdict"])}</p>',
-        f'<div class="charts">{"".join(_charts(results))}</div>',
-        _ages(results),
-        _cells(results),
-        _how(results),
-    ]
-    return fill_page(title, "\n".join(parts))
+    options, dataset = results["options"], results["dataset"]
+    asked = {"run": results["run"], "dataset": f"{dataset['name']}, {dataset['fingerprint']}"}
+    return render(
+        "backtest.html",
+        title=f"Backtest of {results['name']}",
+        about=_about(results),
+        failures=list(_failures(results)),
+        outcome=results.get("outcome", ""),
+        verdict=results["verdict"],
+        charts=list(_charts(results)),
+        ages=_ages(results),
+        periods=_periods(results),
+        how=_how(options),
+        asked=asked | {key: options[key] for key in ("k", "queries", "seed")} | (options["backtest"] or {}),
+    )
 
 
 def _about(results: Mapping[str, Any]) -> str:
@@ -51,7 +54,7 @@ def _failures(results: Mapping[str, Any]) -> Iterable[str]:
         yield f"Fold {one['fold']} (seed {one['seed']}) failed and is not in the figures: {one['error']}"
 
 
-def _charts(results: Mapping[str, Any]) -> Iterable[str]:
+def _charts(results: Mapping[str, Any]) -> Iterable[Markup]:
     metric = results["main_metric"]
     from_zero = metric not in _NOT_FROM_ZERO
     fresh = [one for one in _of_metric(results) if one["fold"] == one["period"]]
@@ -90,67 +93,49 @@ def _by_age(name: str, style: int, ages: Sequence[Mapping[str, Any]], key: str) 
     return Series(name, style, values, bounds if style == 0 else None)
 
 
-def _ages(results: Mapping[str, Any]) -> str:
+def _ages(results: Mapping[str, Any]) -> Table:
     best = results["best_baseline"]
     heads = ["age of the model", "this model", "trained anew", "difference"]
     heads += [name_of(best), "lead"] if best is not None else []
     keys = ["model", "fresh", "loss", *(["baseline", "lead"] if best is not None else [])]
-    rows = [
-        [
-            f"{one['age_days']:.1f} days<small>{one['periods']} periods, {one['queries']:,} queries</small>",
-            *(_figure(one[key], signed=key in ("loss", "lead")) for key in keys),
-        ]
-        for one in results["by_age"]
-    ]
-    note = (
-        "All columns of a row are about the same queries: those of the periods that were judged with a model "
-        "of that age. What is trained or fitted anew is so at the beginning of each period, as its fold was."
+    return table_of(
+        heads,
+        (
+            [
+                Cell(f"{one['age_days']:.1f} days", f"{one['periods']} periods, {one['queries']:,} queries"),
+                *(_figure(one[key], sign="+" if key in ("loss", "lead") else "") for key in keys),
+            ]
+            for one in results["by_age"]
+        ),
     )
-    return section("ages", "By age of the model", f'{_table(heads, rows)}<p class="under">{note}</p>')
 
 
-def _cells(results: Mapping[str, Any]) -> str:
-    numbers = [period["fold"] for period in results["periods"]]
+def _periods(results: Mapping[str, Any]) -> Table:
+    """The model of each fold, a row, on every period."""
     found = {(one["fold"], one["period"]): one for one in _of_metric(results) if one["system"] == MODEL}
+    periods = results["periods"]
     rows = [
-        [
-            f"{period['cut'][:10]}",
-            *(_cell(found.get((period["fold"], number))) for number in numbers),
-        ]
-        for period in results["periods"]
+        [period["cut"][:10], *(_cell(found.get((period["fold"], other["fold"]))) for other in periods)]
+        for period in periods
     ]
-    heads = ["model cut at", *(f"from {period['cut'][:10]}" for period in results["periods"])]
-    return section("periods", "Every model on every period", _table(heads, rows))
+    return table_of(["model cut at", *(f"from {period['cut'][:10]}" for period in periods)], rows)
 
 
-def _cell(one: Mapping[str, Any] | None) -> str:
+def _cell(one: Mapping[str, Any] | None) -> Cell:
     if one is None:
-        return "-"
-    bounds = None if one["low"] is None else [one["low"], one["high"]]
-    return _figure({"value": one["value"], "interval": bounds}, signed=False)
+        return Cell("-")
+    return figure(one["value"], None if one["low"] is None else [one["low"], one["high"]])
 
 
-def _how(results: Mapping[str, Any]) -> str:
-    options, dataset = results["options"], results["dataset"]
-    confidence, resamples = 100 * options["confidence"], options["resamples"]
-    text = (
-        f"Intervals cover {confidence:g} % of {resamples:,} resamples of users, each drawn with all queries "
-        "in all periods; the chance in training and in the choice of cuts is not in them. The decay is the "
-        "slope of a straight line through models of several ages on the same period, each period with a "
-        "level of its own. Age counts from the cut; what a model has learned from ends where its validation "
-        "begins. Histories go on up to each query, as they would in use."
+def _figure(block: Mapping[str, Any], *, sign: str) -> Cell:
+    return figure(block["value"], block["interval"], sign=sign)
+
+
+def _how(options: Mapping[str, Any]) -> str:
+    return (
+        f"Intervals cover {100 * options['confidence']:g} % of {options['resamples']:,} resamples of users, "
+        "each drawn with all queries in all periods; the chance in training and in the choice of cuts is not "
+        "in them. The decay is the slope of a straight line through models of several ages on the same "
+        "period, each period with a level of its own. Age counts from the cut; what a model has learned from "
+        "ends where its validation begins. Histories go on up to each query, as they would in use."
     )
-    asked = {"run": results["run"], "dataset": f"{dataset['name']}, {dataset['fingerprint']}"}
-    asked |= {key: options[key] for key in ("k", "queries", "seed")} | (options["backtest"] or {})
-    return section("how", "How it was measured", f"<p>{text}</p>{facts(asked)}")
-
-
-def _figure(block: Mapping[str, Any], *, signed: bool) -> str:
-    form = "+.4f" if signed else ".4f"
-    interval = block["interval"]
-    bounds = f"<small>{interval[0]:{form}} to {interval[1]:{form}}</small>" if interval else ""
-    return f"{block['value']:{form}}{bounds}"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return table(heads, [row(first, rest) for first, *rest in rows])

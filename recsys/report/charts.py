@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from html import escape
 
+from markupsafe import Markup
+
 from recsys.report.drawing import (
     AXIS_WIDTH,
     LETTER,
@@ -82,7 +84,7 @@ class Curve:
 
 def dot_chart(
     caption: Caption | str, rows: Sequence[Series], *, from_zero: bool, reference: float | None = None
-) -> str:
+) -> Markup:
     """A row for each series, which has one value, as a mark with its interval.
 
     Args:
@@ -131,7 +133,7 @@ def line_chart(
     axis: str,
     from_zero: bool,
     focus: int | None = None,
-) -> str:
+) -> Markup:
     """Lines over named places.
 
     Args:
@@ -168,7 +170,9 @@ def line_chart(
     return framed(caption, parts, height=end + 10, numbers=(headings, lines))
 
 
-def unit_chart(caption: Caption | str, curves: Sequence[Curve], *, axis: str, is_share: bool = False) -> str:
+def unit_chart(
+    caption: Caption | str, curves: Sequence[Curve], *, axis: str, is_share: bool = False
+) -> Markup:
     """Curves in a unit square beside its diagonal, which an even or a calibrated one would follow.
 
     Args:

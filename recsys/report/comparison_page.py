@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from itertools import groupby
 from typing import Any
+
+from markupsafe import Markup
 
 from recsys.metrics.register import metric_label, metric_of
 from recsys.metrics.significance import BETTER, WORSE
 from recsys.report.forest import forest_plot
-from recsys.report.pages import facts, figure, figure_of, fill_page, p_value, row, section, table
+from recsys.report.pages import Cell, Row, Table, figure, figure_of, p_value, render, table_of
 from recsys.report.systems import counted
 
 _HEADLINE = ("ndcg", "hit_rate", "mrr", "coverage", "novelty")
@@ -31,44 +33,28 @@ def render_comparison(content: Mapping[str, Any]) -> str:
         HTML that needs no other file and no network.
     """
     names = [one["name"] for one in content["systems"]]
-    sources = {one["name"]: one["source"] for one in content["systems"]}
-    protocol = {"protocol hash": content["protocol_hash"], **content["protocol"]}
-    above = _differences(content["differences"])
     others = ", ".join(names[1:]) if len(names) <= _MOST_NAMED else f"{len(names) - 1} others"
-    title = f"{names[0]} against {others}"
-    parts = [
-        _opening(content, title),
-        f'<div class="charts">{"".join(_plots(content))}</div>',
-        section("systems", "Side by side", _side_by_side(content, _headline(content))),
-        section("differences", f"How far {names[0]} is above the others", above),
-        _slices(content),
-        "<details><summary>Every metric</summary>",
-        _side_by_side(content, list(content["systems"][0]["metrics"])),
-        "</details>",
-        section("method", "How it was compared", facts({**content["method"], **content["options"]})),
-        section("protocol", "How it was measured", facts(protocol)),
-        section("where", "Where", facts(sources | content["environment"])),
-    ]
-    return fill_page(title, "\n".join(parts))
-
-
-def _opening(content: Mapping[str, Any], title: str) -> str:
-    verdict = content["verdict"]
-    several = [f'<p class="verdict {one["outcome"]}">{escape(one["text"])}</p>' for one in verdict["against"]]
-    each = "".join(several)
-    if len(several) >= _MOST_NAMED:
-        each = f"<details><summary>Against each of the {len(several)}</summary>{each}</details>"
-    return (
-        f"<h1>{escape(title)}</h1>"
-        f'<p class="under">{escape(content["dataset"]["name"])}, test part of the split '
-        f"{escape(content['protocol']['split']['kind'])}: {counted(content)}.</p>"
-        + "".join(f'<p class="warning">{escape(text)}</p>' for text in content["warnings"])
-        + (f'<p class="verdict">{escape(verdict["text"])}</p>' if len(several) > 1 else "")
-        + each
+    sources = {one["name"]: one["source"] for one in content["systems"]}
+    return render(
+        "comparison.html",
+        title=f"{names[0]} against {others}",
+        first=names[0],
+        content=content,
+        counted=counted(content),
+        most_named=_MOST_NAMED,
+        charts=list(_plots(content)),
+        headlines=_side_by_side(content, _headline(content)),
+        differences=_differences(content["differences"]),
+        slice_metric=metric_label(content["slice_metric"]),
+        slices=_slices(content),
+        metrics=_side_by_side(content, list(content["systems"][0]["metrics"])),
+        method={**content["method"], **content["options"]},
+        protocol={"protocol hash": content["protocol_hash"], **content["protocol"]},
+        where=sources | content["environment"],
     )
 
 
-def _plots(content: Mapping[str, Any]) -> Iterable[str]:
+def _plots(content: Mapping[str, Any]) -> Iterable[Markup]:
     first, main = content["systems"][0]["name"], content["main_metric"]
     rows = [(f"to {one['against']}", one) for one in content["differences"] if one["metric"] == main]
     if rows:
@@ -104,56 +90,42 @@ def _headline(content: Mapping[str, Any]) -> list[str]:
     return [key for key in wanted if key in measured]
 
 
-def _side_by_side(content: Mapping[str, Any], keys: Sequence[str]) -> str:
+def _side_by_side(content: Mapping[str, Any], keys: Sequence[str]) -> Table:
     """Metrics downwards, systems sidewards, so that a phone scrolls where there are many systems."""
     systems = content["systems"]
-    rows = [row(escape(metric_label(key)), (figure_of(one, key) for one in systems)) for key in keys]
-    return table(["", *(one["name"] for one in systems)], rows)
-
-
-def _differences(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = []
-    against = None
-    for one in rows:
-        if one["against"] != against:
-            against = one["against"]
-            lines.append(f'<tr class="group"><th scope="rowgroup" colspan="4">to {escape(against)}</th></tr>')
-        lines.append(row(escape(metric_label(one["metric"])), _tested(one)))
-    return table(["", "difference", "p, corrected", "p"], lines) + (
-        '<p class="under">Coloured where it is sure which is better after the correction. A metric that '
-        "does not say which is better has no colour. Metrics of the whole set of lists, like coverage, have "
-        "no value per user to be tested.</p>"
+    return table_of(
+        ["", *(one["name"] for one in systems)],
+        ([metric_label(key), *(figure_of(one, key) for one in systems)] for key in keys),
     )
 
 
-def _slices(content: Mapping[str, Any]) -> str:
-    metric = content["slice_metric"]
+def _differences(rows: Sequence[Mapping[str, Any]]) -> Table:
+    lines: list[Row] = []
+    for against, own in groupby(rows, key=lambda one: one["against"]):
+        lines.append(Row(Cell(f"to {against}"), style="group"))
+        lines += [Row(Cell(metric_label(one["metric"])), _tested(one)) for one in own]
+    return Table(table_of(["", "difference", "p, corrected", "p"], []).headings, lines)
+
+
+def _slices(content: Mapping[str, Any]) -> Table:
     several = len(content["systems"]) > 2
     rows = []
     for one in sorted(content["slices"], key=lambda it: (it["group"], it["name"])):
-        star = " *" if one["small"] else ""
-        beside = f"<small>to {escape(one['against'])}</small>" if several else ""
-        name = f'<span title="{escape(one["description"])}">{escape(_called(one) + star)}</span>{beside}'
-        cells = [f"{one['users']:,}", figure(one["value"]), figure(one["other_value"]), *_tested(one)]
-        rows.append(row(name, cells, style="small-slice" if one["small"] else ""))
-    small = content["options"]["small_slice"]
+        beside = f"to {one['against']}" if several else ""
+        name = Cell(_called(one), beside, title=one["description"], after=" *" if one["small"] else "")
+        cells = [*_tested(one), figure(one["value"]), figure(one["other_value"]), Cell(f"{one['users']:,}")]
+        rows.append(Row(name, cells, "small-slice" if one["small"] else ""))
     first = content["systems"][0]["name"]
-    return (
-        f"<details><summary>Every slice: {metric_label(metric)}</summary>"
-        + table(["", "users", first, "other", "difference", "p, corrected", "p"], rows)
-        + f'<p class="under">* fewer than {small} users: not tested. A slice of items holds the queries that '
-        "have a relevant item of that kind.</p></details>"
-    )
+    heads = ["", "difference", "p, corrected", "p", first, "other", "users"]
+    return Table(table_of(heads, []).headings, rows)
 
 
 def _called(one: Mapping[str, Any]) -> str:
     return f"{one['group'].replace('_', ' ').replace('.', ' ')}: {one['name']}"
 
 
-def _tested(one: Mapping[str, Any]) -> list[str]:
+def _tested(one: Mapping[str, Any]) -> list[Cell]:
     """Cells of a difference with its interval, its corrected p and its p."""
-    interval = one["interval"]
-    bounds = f"<small>{interval[0]:+.4f} to {interval[1]:+.4f}</small>" if interval else ""
-    colour = _COLOURS.get(one["outcome"], "")
-    p = ["-" if one[key] is None else p_value(one[key]) for key in ("p_corrected", "p")]
-    return [f'<span class="{colour}">{one["difference"]:+.4f}</span>{bounds}', *p]
+    shown = figure(one["difference"], one["interval"], sign="+")
+    p = [Cell("-" if one[key] is None else p_value(one[key])) for key in ("p_corrected", "p")]
+    return [shown._replace(style=_COLOURS.get(one["outcome"], "")), *p]

@@ -11,7 +11,9 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from recsys.report.pages import row, table
+from markupsafe import Markup
+
+from recsys.report.pages import piece, table_of
 
 # Narrow, so that letters stay readable when a phone shrinks the drawing to its width.
 WIDTH = 400
@@ -76,7 +78,7 @@ def framed(
     *,
     height: float,
     numbers: tuple[Sequence[str], Sequence[Sequence[str]]],
-) -> str:
+) -> Markup:
     """The drawing with its caption, and its numbers as a table for those who cannot see it or want them.
 
     Args:
@@ -86,14 +88,10 @@ def framed(
         numbers: headings, and rows of plain text.
     """
     told = captioned(caption)
-    takeaway = f'<span class="takeaway">{escape(told.takeaway)}</span>' if told.takeaway else ""
     headings, lines = numbers
-    rows = [row(escape(first), map(escape, rest)) for first, *rest in lines]
-    return (
-        f"<figure><figcaption>{escape(told.title)}{takeaway}</figcaption>"
-        f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" '
-        f'aria-label="{escape(". ".join(filter(None, [told.title, told.takeaway])))}">{"".join(parts)}</svg>'
-        f'<details class="numbers"><summary>Numbers</summary>{table(headings, rows)}</details></figure>'
+    drawing = Markup("".join(parts))
+    return piece(
+        "figure", told.title, told.takeaway, drawing, WIDTH, f"{height:g}", table_of(headings, lines)
     )
 
 

@@ -16,6 +16,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from markupsafe import Markup
+
 from recsys.metrics.register import metric_label
 from recsys.report import takeaways
 from recsys.report.charts import Caption, Curve, Series, dot_chart, line_chart, unit_chart
@@ -31,7 +33,7 @@ _MOST_SEGMENTS = 12
 _SHORT = {"history_length": "history", "days_since_train": "days"}
 
 
-def charts(results: dict[str, Any]) -> Iterator[str]:
+def charts(results: dict[str, Any]) -> Iterator[Markup]:
     """Every chart that the results have numbers for.
 
     Args:
@@ -50,7 +52,7 @@ def charts(results: dict[str, Any]) -> Iterator[str]:
     yield from _training(results)
 
 
-def _by_cut_off(results: dict[str, Any], metric: str) -> Iterator[str]:
+def _by_cut_off(results: dict[str, Any], metric: str) -> Iterator[Markup]:
     ks = results["protocol"].get("k", [])
     if len(ks) < 2:
         return
@@ -64,7 +66,7 @@ def _by_cut_off(results: dict[str, Any], metric: str) -> Iterator[str]:
     yield line_chart(caption, [str(k) for k in ks], lines, axis="k, items in the list", from_zero=True)
 
 
-def _by_slice(results: dict[str, Any], *, from_zero: bool) -> Iterator[str]:
+def _by_slice(results: dict[str, Any], *, from_zero: bool) -> Iterator[Markup]:
     """The model and the best baseline over the slices of each group that has an order."""
     key, best = results["main_metric"], results["verdict"]["against"]
     name = metric_label(key)
@@ -89,7 +91,7 @@ def _by_slice(results: dict[str, Any], *, from_zero: bool) -> Iterator[str]:
         )
 
 
-def _exposure(results: dict[str, Any]) -> Iterator[str]:
+def _exposure(results: dict[str, Any]) -> Iterator[Markup]:
     measured = results.get("exposure") or {}
     exposure = {system: one for system, one in measured.items() if one["lorenz"]}
     if "model" not in exposure:
@@ -109,7 +111,7 @@ def _exposure(results: dict[str, Any]) -> Iterator[str]:
     yield unit_chart(caption, curves, axis="share of the items, the least shown first", is_share=True)
 
 
-def _calibration(results: dict[str, Any]) -> Iterator[str]:
+def _calibration(results: dict[str, Any]) -> Iterator[Markup]:
     bins = results.get("reliability")
     if bins:
         intervals = [[one["low"], one["high"]] if one.get("low") is not None else None for one in bins]
@@ -145,7 +147,7 @@ def _different(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _training(results: dict[str, Any]) -> Iterator[str]:
+def _training(results: dict[str, Any]) -> Iterator[Markup]:
     training = results.get("training")
     if not training or len(training["epochs"]) < 2:
         return

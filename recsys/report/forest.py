@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from markupsafe import Markup
+
 from recsys.metrics.significance import BETTER, WORSE
+from recsys.report.pages import piece
 
 # Narrow, so that letters stay readable when a phone shrinks the drawing to its width.
 _WIDTH = 400
@@ -17,7 +20,7 @@ _LONGEST = 46
 _STYLES = {BETTER: "lead", WORSE: "lag"}
 
 
-def forest_plot(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]], *, axis: str) -> str:
+def forest_plot(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]], *, axis: str) -> Markup:
     """A labelled difference with its interval in each row; sure ones in the colour of their direction.
 
     Args:
@@ -41,11 +44,7 @@ def forest_plot(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]], *, ax
     parts.append(
         f'<text class="axis" x="{_WIDTH / 2}" y="{bottom + 38}" text-anchor="middle">{escape(axis)}</text>'
     )
-    return (
-        f"<figure><figcaption>{escape(title)}</figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {bottom + 46}" role="img" aria-label="{escape(title)}">'
-        f"{''.join(parts)}</svg></figure>"
-    )
+    return piece("figure", title, "", Markup("".join(parts)), _WIDTH, bottom + 46, None)
 
 
 def _drawn(label: str, row: Mapping[str, Any], *, top: float, x: Any) -> list[str]:

@@ -1,57 +1,68 @@
-"""Pieces of HTML that every part of a report is made of; whatever comes from data is escaped here."""
+"""Pages through Jinja2 templates that escape whatever they are given, and the tables that stand in them."""
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from importlib import resources
-from string import Template
-from typing import Any
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 
-def fill_page(title: str, body: str) -> str:
-    """A page of its own in the look of the reports.
-
-    Args:
-        title: plain text.
-        body: HTML.
-    """
-    page = resources.files("recsys.report").joinpath("page.html").read_text(encoding="utf-8")
-    return Template(page).substitute(title=escape(title), body=body)
-
-
-def table(headings: Sequence[str], rows: Iterable[str]) -> str:
-    """A table that scrolls by itself where it is wider than the page.
+class Cell(NamedTuple):
+    """A cell of a table, in plain text.
 
     Args:
-        headings: plain text; a line break within one sets what follows smaller.
-        rows: `<tr>` elements.
+        text: first line.
+        below: second line, set smaller.
+        style: class that colours the first line.
+        title: shown when the pointer rests on the first line.
+        after: behind the first line.
     """
-    head = "".join(f'<th scope="col">{_heading(heading)}</th>' for heading in headings)
-    body = "".join(rows)
-    # The reader's keys scroll only what can have the focus.
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+
+    text: str
+    below: str = ""
+    style: str = ""
+    title: str = ""
+    after: str = ""
 
 
-def row(name: str, cells: Iterable[str], *, style: str = "") -> str:
-    """A row of a table; `name` and `cells` are HTML."""
-    chosen = f' class="{style}"' if style else ""
-    return f'<tr{chosen}><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+class Row(NamedTuple):
+    """A row of a table; of style `group` it is a heading across the table."""
+
+    name: Cell
+    cells: Sequence[Cell] = ()
+    style: str = ""
 
 
-def figure(value: float | None, interval: Sequence[float] | None = None, *, digits: int = 4) -> str:
-    """A number, and below it the interval that it has."""
+class Table(NamedTuple):
+    """A table with a row heading in its first column."""
+
+    headings: Sequence[Cell]
+    rows: Sequence[Row]
+
+
+def table_of(headings: Sequence[str], rows: Iterable[Sequence[str | Cell]], *, style: str = "") -> Table:
+    """A table of plain texts and cells; what follows a line break in a heading is set smaller."""
+    heads = [Cell(first, below) for first, _, below in (heading.partition("\n") for heading in headings)]
+    cells = [[Cell(each) if isinstance(each, str) else each for each in row] for row in rows]
+    return Table(heads, [Row(first, rest, style) for first, *rest in cells])
+
+
+def figure(
+    value: float | None, interval: Sequence[float] | None = None, *, digits: int = 4, sign: str = ""
+) -> Cell:
+    """A number above its interval; `sign="+"` writes the sign of what is above zero too."""
     if value is None:
-        return "-"
-    bounds = f"<small>{interval[0]:.{digits}f} to {interval[1]:.{digits}f}</small>" if interval else ""
-    return f"{value:.{digits}f}{bounds}"
+        return Cell("-")
+    form = f"{sign}.{digits}f"
+    return Cell(f"{value:{form}}", f"{interval[0]:{form}} to {interval[1]:{form}}" if interval else "")
 
 
-def figure_of(block: Mapping[str, Any], key: str) -> str:
+def figure_of(block: Mapping[str, Any], key: str) -> Cell:
     """A metric of a system or slice with its interval; large numbers (bits, ratios) get two digits."""
     value = block["metrics"].get(key)
     return figure(value, block["intervals"].get(key), digits=digits_of(value))
@@ -67,35 +78,51 @@ def p_value(p: float) -> str:
     return f"{p:.4f}" if p >= 0.0001 else f"{p:.1e}"
 
 
-def facts(pairs: Mapping[str, Any]) -> str:
-    """Names and values, one below the other."""
-    lines = "".join(
-        f"<dt>{escape(str(name).replace('_', ' '))}</dt><dd>{escape(_plain(value))}</dd>"
-        for name, value in pairs.items()
+def render(template: str, **content: Any) -> str:
+    """A page in the look of the reports; strings are escaped, only `Markup` is taken as it is."""
+    return _environment().get_template(template).render(**content)
+
+
+def piece(name: str, *arguments: Any) -> Markup:
+    """HTML of a macro of `pieces.html`: `table`, `facts`, `charts`, `note` or `figure`."""
+    return Markup(getattr(_environment().get_template("pieces.html").module, name)(*arguments))
+
+
+@functools.cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("recsys.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f"<dl>{lines}</dl>"
-
-
-def section(name: str, title: str, body: str) -> str:
-    """A part of the page that can be jumped to; `title` is plain text."""
-    return f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>' if body else ""
-
-
-def _heading(text: str) -> str:
-    first, _, rest = text.partition("\n")
-    # Names of runs may break behind an underscore, or eight of them do not fit on paper.
-    breakable = escape(first).replace("_", "_\u200b")
-    return breakable + (f"<small>{escape(rest)}</small>" if rest else "")
+    made.filters |= {"plain": _plain, "words": _words, "code": _code, "breakable": _breakable}
+    return made
 
 
 def _plain(value: Any) -> str:
     """A value as people write it: nested names with colons, lists with commas."""
     if isinstance(value, Mapping):
-        return "; ".join(f"{str(name).replace('_', ' ')}: {_plain(one)}" for name, one in value.items())
+        return "; ".join(f"{_words(name)}: {_plain(each)}" for name, each in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(f"({_plain(one)})" if isinstance(one, Mapping) else _plain(one) for one in value)
+        return ", ".join(f"({_plain(each)})" if isinstance(each, Mapping) else _plain(each) for each in value)
     if isinstance(value, float):
         return f"{value:g}"
     if value is None:
         return "-"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _words(name: object) -> str:
+    return str(name).replace("_", " ")
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may break behind an underscore, or eight names of runs do not fit on paper."""
+    return escape(name).replace("_", Markup("_\u200b"))
+
+
+def _code(text: str) -> Markup:
+    """What stands between backticks, in the words for a terminal, as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

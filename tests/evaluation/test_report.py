@@ -1,8 +1,9 @@
 """The report: whole, self-contained, escaped, and showing what the results hold."""
 
 import copy
+import json
 import re
-from html import escape
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -103,7 +104,7 @@ def test_first_screen_comes_before_everything_else(one):
     assert 'class="verdict' in header
     assert 3 <= header.count('<th scope="row">') <= 5
     best = one.results["verdict"]["against"]
-    assert re.findall('<th scope="col">([^<]*)', header)[1:3] == ["this model", escape(name_of(best))]
+    assert re.findall('<th scope="col">([^<]*)', unescape(header))[1:3] == ["this model", name_of(best)]
 
 
 def test_five_numbers_are_those_at_the_cut_off_of_the_verdict(evaluated):
@@ -136,7 +137,8 @@ def test_difference_is_marked_where_it_is_sure(evaluated, metric, interval, styl
     results["slices"] = results["slices"][:1]
     for compared in results["slices"][0]["comparisons"]:
         compared |= {"metric": metric, "difference": 0.12345, "interval": interval}
-    assert f'<span class="{style}">+0.1235</span>' in render_report(results, [])
+    marked = f'<td><span class="{style}">+0.1235</span>' if style else "<td>+0.1235<"
+    assert marked in render_report(results, [])
 
 
 def names_of(shown):
@@ -242,9 +244,53 @@ def test_findings_are_shown_with_severity_evidence_and_command(results):
     assert '<div class="finding high">' in shown
     assert "Slow &amp; &lt;heavy&gt;." in shown
     assert "<dt>p99 ms</dt><dd>123.456</dd><dt>of</dt><dd>-</dd>" in shown
-    assert "python evaluate.py &#x27;run=/a b&#x27;" in shown
+    assert "python evaluate.py 'run=/a b'" in unescape(shown)
     results["diagnosis"] = []
     assert "found anything amiss" in section(render_report(results, []), "findings")
+
+
+HOSTILE = "\"><script>document.title='owned'</script><img src=x onerror=alert(1)>"
+
+
+def poisoned(value):
+    """The same content with every text in it hostile; keys stay, since the page looks things up by them."""
+    if isinstance(value, dict):
+        return {key: poisoned(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [poisoned(each) for each in value]
+    return f"{HOSTILE}{value}" if isinstance(value, str) else value
+
+
+def test_no_text_of_the_results_becomes_markup(one, results):
+    """Verdict's outcome and a finding's severity are classes: escaped as well."""
+    results["diagnosis"] = [
+        {"rule": "r", "severity": "high", "finding": "f", "evidence": {"a": "b"}, "command": "c"}
+    ]
+    kept = {key: results[key] for key in ("main_metric", "task", "options")}
+    against, groups = results["verdict"]["against"], [piece["group"] for piece in results["slices"]]
+    results = poisoned(results) | kept
+    results["verdict"]["against"] = against
+    if "k" in results["protocol"]:
+        results["protocol"]["k"] = [3, 5]
+    for block in (results, *results["slices"]):
+        for compared in block["comparisons"]:
+            compared["baseline"] = compared["baseline"].removeprefix(HOSTILE)
+            compared["metric"] = compared["metric"].removeprefix(HOSTILE)
+    for group, piece in zip(groups, results["slices"], strict=True):
+        piece["group"] = group
+    if "training" in results:
+        results["training"]["monitor"] = results["training"]["monitor"].removeprefix(HOSTILE)
+    outline = read(
+        render_report(results, poisoned_examples(json.loads((one.path / "examples.json").read_text())))
+    )
+    assert {name for name, _ in outline.attributes} & {"onerror", "src"} == set()
+    classes = [value for name, value in outline.attributes if name == "class"]
+    assert f"verdict {HOSTILE}{one.results['verdict']['outcome']}" in classes
+    assert f"finding {HOSTILE}high" in classes
+
+
+def poisoned_examples(examples):
+    return [{**poisoned(one), "kind": one["kind"]} for one in examples]
 
 
 def test_latency_stands_with_the_machine(one):
