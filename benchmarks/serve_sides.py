@@ -54,19 +54,18 @@ class Eager:
     @torch.no_grad()
     def recommend(self, request: Request) -> list[Any]:
         """Raw ids of the items to show."""
-        from recsys.data.events import Bags
         from recsys.retrieval.exact import top_k
+        from recsys.schema.jagged import JaggedColumn
 
         user_row = torch.tensor([self.user_rows.get(request["user"]["user_id"], 0)])
         seen = torch.tensor([self.item_rows.get(item, 0) for item in request["history"]])
         event = self.event.replace(user_rows=user_row)
-        visible = Bags(seen[-HISTORY:], torch.tensor([0, min(len(seen), HISTORY)]))
-        vector = self.retrieval.encode_queries(self.collator.queries(event, visible))
-        offsets = torch.tensor([0, len(seen)])
-        _, rows = top_k(vector, self.catalogue, CANDIDATES, seen_values=seen, seen_offsets=offsets)
+        history = JaggedColumn.of_lengths(seen, torch.tensor([len(seen)]))
+        vector = self.retrieval.encode_queries(self.collator.queries(event, history))
+        _, rows = top_k(vector, self.catalogue, CANDIDATES, seen=history)
         of_each = torch.zeros(rows.numel(), dtype=torch.int64)
         events = event.select(of_each).replace(item_rows=rows[0])
-        logits = self.ranking(self.collator.rows(events, visible.select(of_each)))
+        logits = self.ranking(self.collator.rows(events, history.at(of_each)))
         best = torch.sigmoid(logits).topk(LISTED).indices
         return [self.item_ids[row] for row in rows[0][best].tolist()]
 

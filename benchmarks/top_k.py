@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.harness import Figure, Settings, alternate, ratios
 from recsys.retrieval.exact import top_k
+from recsys.schema.jagged import JaggedColumn
 
 _K = 100
 _SEEN = 50
@@ -26,10 +27,10 @@ def run(settings: Settings) -> list[Figure]:
     torch.manual_seed(0)
     queries_BD, items_ID = torch.randn(num_queries, dim), torch.randn(num_items, dim)
     seen = torch.randint(1, num_items, (num_queries * _SEEN,))
-    offsets = torch.arange(num_queries + 1) * _SEEN
+    seen_lists = JaggedColumn.of_offsets(seen, torch.arange(num_queries + 1) * _SEEN)
 
     def ours() -> float:
-        return _seconds(lambda: top_k(queries_BD, items_ID, _K, seen_values=seen, seen_offsets=offsets))
+        return _seconds(lambda: top_k(queries_BD, items_ID, _K, seen=seen_lists))
 
     part = queries_BD[: max(num_queries // 10, 1)]
     times = {block: _seconds(lambda block=block: bare(part, items_ID, block)) for block in _BLOCKS}

@@ -13,27 +13,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torchrec import JaggedTensor, KeyedJaggedTensor
+from torchrec import KeyedJaggedTensor
 
-from recsys.data.events import Bags, Events, select_spans
-from recsys.data.timelines import Timelines
-from recsys.schema.batch import Batch
+from recsys.data.events import Events
+from recsys.data.histories import Histories
+from recsys.schema.batch import Batch, Sequences
 from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, FeatureSchema, Role
-from recsys.schema.sequences import Sequences
+from recsys.schema.jagged import JaggedColumn
 
 
 @dataclasses.dataclass
-class Keyed:
-    """Keys of a KeyedJaggedTensor to be; lengths None where every bag holds one row."""
-
-    keys: list[str]
-    values: torch.Tensor
-    lengths: torch.Tensor | None
-
-
-@dataclasses.dataclass
-class Asked:
-    """T states of sequences that are asked: of which sequence, after how many events, and when."""
+class StateQueries:
+    """Q states of sequences that are queries: of which sequence, after how many events, and when."""
 
     sequences: torch.Tensor
     states: torch.Tensor
@@ -69,8 +60,8 @@ class Collator:
         """Whether anything of a history comes into the batches."""
         return HISTORY in self.schema and self.history_length > 0
 
-    def queries(self, events: Events, history: Bags | None) -> Batch:
-        """User and context features of the events; `history` as catalogue rows, already cut to length.
+    def queries(self, events: Events, history: JaggedColumn | None) -> Batch:
+        """User and context features of the events, and the latest `history_length` items of each history.
 
         A `history` of None is empty for every event.
         """
@@ -80,68 +71,59 @@ class Collator:
 
     def sequences(
         self,
-        timelines: Timelines,
-        *,
         users: torch.Tensor,
-        history: tuple[torch.Tensor, torch.Tensor],
-        instants: torch.Tensor,
-        asked: Asked,
+        histories: Histories,
+        read: JaggedColumn,
+        *,
+        ends: torch.Tensor,
+        queries: StateQueries,
     ) -> Batch:
-        """Features of the users and stretches of timelines, event by event.
+        """Features of users, and parts of their histories event by event.
 
         Args:
-            timelines: of the split.
             users: [B] rows of the users.
-            history: [B] each, where the stretches begin and end in `timelines`.
-            instants: [B] microseconds, of what follows each stretch.
-            asked: what is asked.
+            histories: of the split.
+            read: the items of each part, of `histories`.
+            ends: [B] microseconds, when what follows each part happened.
+            queries: which states are queries.
         """
         found = _looked_up(self.users, users)
         return Batch(
             ids=self._jagged([found], len(users)),
             dense=self.users.dense[users],
-            sequences=self._stretches(timelines, history, instants, asked),
+            sequences=self._sequences(histories, read, ends=ends, queries=queries),
         )
 
-    def _stretches(
-        self,
-        timelines: Timelines,
-        history: tuple[torch.Tensor, torch.Tensor],
-        instants: torch.Tensor,
-        asked: Asked,
+    def with_sequences(
+        self, batch: Batch, histories: Histories, read: JaggedColumn, instants: torch.Tensor
+    ) -> Batch:
+        """The queries with their latest `history_length` events one by one, after which they are asked."""
+        latest = read.latest(self.history_length)
+        queries = StateQueries(torch.arange(len(latest)), latest.lengths, instants)
+        sequences = self._sequences(histories, latest, ends=instants, queries=queries)
+        return dataclasses.replace(batch, sequences=sequences)
+
+    def _sequences(
+        self, histories: Histories, read: JaggedColumn, *, ends: torch.Tensor, queries: StateQueries
     ) -> Sequences:
-        events = select_spans(torch.arange(len(timelines.items)), *history)
-        rows, positions = torch.unique(timelines.items[events.values].long(), return_inverse=True)
+        events = read.positions
+        rows, positions = torch.unique(read.values[events].long(), return_inverse=True)
         if not len(rows):
             rows = torch.zeros(1, dtype=torch.int64)  # tables want an example
         return Sequences(
             items=self.items.select(rows),
             positions=positions,
-            lengths=events.lengths,
-            positives=timelines.positives[events.values],
-            timestamps=timelines.timestamps[events.values],
-            ends=instants,
-            times_known=torch.full((len(events),), timelines.has_times),
-            asked_sequences=asked.sequences,
-            asked_states=asked.states,
-            asked_instants=asked.instants,
+            lengths=read.lengths,
+            positives=histories.positives[events],
+            timestamps=histories.timestamps[events],
+            ends=ends,
+            times_known=torch.full((len(read),), histories.has_times),
+            query_sequences=queries.sequences,
+            query_states=queries.states,
+            query_instants=queries.instants,
         )
 
-    def with_sequences(
-        self,
-        batch: Batch,
-        timelines: Timelines,
-        history: tuple[torch.Tensor, torch.Tensor],
-        instants: torch.Tensor,
-    ) -> Batch:
-        """The queries with their latest `history_length` events one by one; their last states are asked."""
-        begins, ends = history
-        begins = torch.maximum(begins, ends - self.history_length)
-        asked = Asked(torch.arange(len(begins)), ends - begins, instants)
-        sequences = self._stretches(timelines, (begins, ends), instants, asked)
-        return dataclasses.replace(batch, sequences=sequences)
-
-    def rows(self, events: Events, history: Bags | None) -> Batch:
+    def rows(self, events: Events, history: JaggedColumn | None) -> Batch:
         """User, context, pair and item features of the events, for a ranking task."""
         item_rows = events.item_rows
         parts = [self._of_events(events, run) for run in self._row_runs]
@@ -155,7 +137,7 @@ class Collator:
         return [list(run) for _, run in itertools.groupby(names, key=many.__contains__)]
 
     def _batch(
-        self, events: Events, history: Bags | None, parts: list[Keyed], dense: list[torch.Tensor]
+        self, events: Events, history: JaggedColumn | None, parts: list[_Bags], dense: list[torch.Tensor]
     ) -> Batch:
         """The users' features and history, followed by `parts` and `dense`."""
         user_rows = events.user_rows
@@ -171,23 +153,24 @@ class Collator:
             user_keys=events.history_rows,
         )
 
-    def _history(self, history: Bags | None, size: int) -> Keyed:
+    def _history(self, history: JaggedColumn | None, size: int) -> _Bags:
         if history is None:
             nothing = torch.zeros(0, dtype=torch.int64)
-            return Keyed([HISTORY], values=nothing, lengths=torch.zeros(size, dtype=torch.int32))
-        values = self._item_id_rows.index_select(0, history.values)
-        return Keyed([HISTORY], values=values, lengths=history.lengths.int())
+            return _Bags([HISTORY], values=nothing, lengths=torch.zeros(size, dtype=torch.int32))
+        visible = history.latest(self.history_length).compact()
+        values = self._item_id_rows.index_select(0, visible.values)
+        return _Bags([HISTORY], values=values, lengths=visible.lengths.int())
 
-    def _of_events(self, events: Events, run: list[str]) -> Keyed:
+    def _of_events(self, events: Events, run: list[str]) -> _Bags:
         """Neighbouring features that are all single-valued or all multi-valued."""
         if run[0] in events.bags:
-            return _keyed({name: events.bags[name] for name in run})
+            return _laid_out({name: events.bags[name] for name in run})
         begin = events.single_valued.index(run[0])
         values = torch.empty(len(run), len(events), dtype=torch.int64)
         np.copyto(values.numpy(), events.single_rows[:, begin : begin + len(run)].numpy().T)
-        return Keyed(run, values=values.view(-1), lengths=None)
+        return _Bags(run, values=values.view(-1), lengths=None)
 
-    def _jagged(self, parts: Sequence[Keyed], size: int) -> KeyedJaggedTensor:
+    def _jagged(self, parts: Sequence[_Bags], size: int) -> KeyedJaggedTensor:
         keys = [key for part in parts for key in part.keys]
         values = torch.cat([part.values for part in parts])
         if all(part.lengths is None for part in parts):
@@ -205,29 +188,32 @@ class Collator:
         return self._ones[:size]
 
 
-def as_jagged(bag: Bags) -> JaggedTensor:
-    """The bags as TorchRec's jagged tensor."""
-    return JaggedTensor(values=bag.values, lengths=bag.lengths.int())
+@dataclasses.dataclass
+class _Bags:
+    """Neighbouring keys of a KeyedJaggedTensor in the making; lengths None where every bag holds one row."""
+
+    keys: list[str]
+    values: torch.Tensor
+    lengths: torch.Tensor | None
 
 
-def feature_store(columns: dict[str, Bags], dense: torch.Tensor) -> Batch:
+def feature_store(columns: dict[str, JaggedColumn], dense: torch.Tensor) -> Batch:
     """A whole table's features held as one Batch, to be looked up with `select`."""
-    keyed = _keyed(columns)
-    return Batch(
-        ids=KeyedJaggedTensor(keys=keyed.keys, values=keyed.values, lengths=keyed.lengths), dense=dense
-    )
+    bags = _laid_out(columns)
+    ids = KeyedJaggedTensor(keys=bags.keys, values=bags.values, lengths=bags.lengths)
+    return Batch(ids=ids, dense=dense)
 
 
-def _looked_up(store: Batch, rows: torch.Tensor) -> Keyed:
+def _looked_up(store: Batch, rows: torch.Tensor) -> _Bags:
     values, lengths = store.gather(rows)
-    return Keyed(list(store.ids.keys()), values=values, lengths=lengths)
+    return _Bags(list(store.ids.keys()), values=values, lengths=lengths)
 
 
-def _keyed(columns: dict[str, Bags]) -> Keyed:
-    return Keyed(
+def _laid_out(columns: dict[str, JaggedColumn]) -> _Bags:
+    return _Bags(
         list(columns),
-        values=torch.cat([bag.values for bag in columns.values()]).long(),
-        lengths=torch.cat([bag.lengths for bag in columns.values()]).int(),
+        values=torch.cat([column.values for column in columns.values()]).long(),
+        lengths=torch.cat([column.lengths for column in columns.values()]).int(),
     )
 
 

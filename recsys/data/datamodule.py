@@ -13,17 +13,16 @@ import torch
 
 from recsys.data.dataset import PreparedDataset, Split
 from recsys.data.events import Events
+from recsys.data.histories import Histories
 from recsys.data.loader import BatchLoader
 from recsys.data.options import DataOptions
 from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare
 from recsys.data.queries import QueryLoader, QueryMode
 from recsys.data.reading.columns import TimeReading
-from recsys.data.timelines import Timelines
 from recsys.data.windows import WindowLoader
-from recsys.schema.batch import Batch
+from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError
-from recsys.schema.sequences import HistoryEvents
 
 Task = Literal["retrieval", "ranking"]
 
@@ -130,7 +129,7 @@ class RecDataModule(pl.LightningDataModule):
             "validation",
             mode=self.queries_mode,
             history_length=self.options.history_length,
-            timelines_of=self.timelines_of,
+            events_read=self.timelines_of,
         )
         return QueryLoader(queries, self.options.eval_batch_size, self.ranks)
 
@@ -179,9 +178,9 @@ class RecDataModule(pl.LightningDataModule):
         )
 
     @functools.cached_property
-    def _train_timelines(self) -> Timelines:
+    def _train_timelines(self) -> Histories:
         assert self.timelines_of is not None
-        return self.dataset.timelines("train", events=self.timelines_of)
+        return self.dataset.histories("train", events=self.timelines_of, with_timestamps=True)
 
     @property
     def _prefetch_batches(self) -> int:
@@ -229,7 +228,7 @@ class _ToBatch:
             events = _with_negatives(events, drawn[part.begin : part.end])
         history = None
         if self.histories is not None and self.has_order:
-            history = self.histories.before(events, at_most=self.collator.history_length)
+            history = self.histories.before(events)
         elif self.histories is not None:
             drawn = torch.rand(part.whole, self.collator.history_length, generator=generator)
             history = self.histories.others(events, drawn[part.begin : part.end])

@@ -19,13 +19,11 @@ from recsys.data.collate import Collator, feature_store
 from recsys.data.events import Events, bags, columns_of, floats, integers
 from recsys.data.histories import Histories
 from recsys.data.queries import Queries, QueryMode, event_queries, user_queries
-from recsys.data.timelines import Timelines
 from recsys.retrieval.popularity import Popularity
 from recsys.schema import tables
-from recsys.schema.batch import Batch
+from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.features import FeatureSchema, Role
 from recsys.schema.manifest import read_station
-from recsys.schema.sequences import HistoryEvents
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -121,20 +119,20 @@ class PreparedDataset:
         """A whole split as it is on disk."""
         return pa.concat_tables([pq.read_table(file) for file in self.files(split)])
 
-    def histories(self, split: Split) -> Histories:
-        """What each user of the split had done before."""
-        return Histories.read(self.path / "histories" / f"{split}.parquet")
-
-    def timelines(self, split: Split, *, events: HistoryEvents = "positives") -> Timelines:
-        """The events of each user of the split, its own and earlier ones, one by one.
+    def histories(
+        self, split: Split, *, events: HistoryEvents = "positives", with_timestamps: bool = False
+    ) -> Histories:
+        """What each user of the split did, in it and before.
 
         Args:
             split: whose users.
             events: `positives` leaves out those that are not.
+            with_timestamps: whether to hold when, for models that read histories event by event.
         """
-        return Timelines.read(
+        return Histories.read(
             self.path / "histories" / f"{split}.parquet",
             events=events,
+            with_timestamps=with_timestamps,
             ties_by_item=self.manifest["config"]["split"] == "leave_last_out",
             has_times=self.has_timestamps,
         )
@@ -182,7 +180,7 @@ class PreparedDataset:
         *,
         mode: QueryMode | Literal["auto"] = "auto",
         history_length: int = 50,
-        timelines_of: HistoryEvents | None = None,
+        events_read: HistoryEvents | None = None,
     ) -> Queries:
         """What is asked of a retrieval model on `split`.
 
@@ -191,8 +189,8 @@ class PreparedDataset:
             mode: `event`, a query for every positive event; `user`, one for every user; `auto`, by event
                 where there are timestamps.
             history_length: latest positives that the model sees; all of them are excluded from its answer.
-            timelines_of: which events a model reads one by one, and is not asked for again; None where it
-                does not.
+            events_read: which events a model reads one by one, and is not asked for again; None where it does
+                not.
         """
         if mode == "auto":
             mode = "event" if self.has_timestamps else "user"
@@ -201,7 +199,9 @@ class PreparedDataset:
             self._positives(split),
             histories=self.histories(split),
             collator=self.collator(history_length),
-            timelines=self.timelines(split, events=timelines_of) if timelines_of else None,
+            sequences=self.histories(split, events=events_read, with_timestamps=True)
+            if events_read
+            else None,
             split_number=SPLITS.index(split),
             has_timestamps=self.has_timestamps,
         )

@@ -17,49 +17,10 @@ import pyarrow as pa
 import torch
 
 from recsys.schema import tables
-from recsys.schema.batch import gather_bags
 from recsys.schema.features import EVENT_ROLES, Feature, FeatureSchema
+from recsys.schema.jagged import JaggedColumn, concatenated
 
 Int64Array = npt.NDArray[np.int64]
-
-
-@dataclasses.dataclass
-class Bags:
-    """N bags of rows laid end to end: bag i is values[offsets[i] : offsets[i + 1]]."""
-
-    values: torch.Tensor
-    offsets: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> torch.Tensor:
-        """[N] int64."""
-        return self.offsets[1:] - self.offsets[:-1]
-
-    def select(self, positions: torch.Tensor, *, at_most: int | None = None) -> Bags:
-        """The bags at `positions`; with `at_most`, only their last so many values."""
-        return select_spans(
-            self.values, self.offsets[positions], self.offsets[positions + 1], at_most=at_most
-        )
-
-    def join(self, other: Bags) -> Bags:
-        """These bags followed by the other's."""
-        offsets = torch.cat([self.offsets, other.offsets[1:] + self.offsets[-1]])
-        return Bags(values=torch.cat([self.values, other.values]), offsets=offsets)
-
-
-def select_spans(
-    values: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor, *, at_most: int | None = None
-) -> Bags:
-    """Bags values[starts[i] : ends[i]]; with `at_most`, only the last so many of each."""
-    if at_most is not None:
-        starts = torch.maximum(starts, ends - at_most)
-    lengths = ends - starts
-    offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64)
-    torch.cumsum(lengths, 0, out=offsets[1:])
-    return Bags(values=gather_bags(values, starts=starts, lengths=lengths), offsets=offsets)
 
 
 # Columns of `Events.rows`; those of single-valued features of events follow.
@@ -95,7 +56,7 @@ class Events:
     timestamps: torch.Tensor
     dense: torch.Tensor
     single_valued: tuple[str, ...]
-    bags: dict[str, Bags]
+    bags: dict[str, JaggedColumn]
     labels: torch.Tensor
 
     def __len__(self) -> int:
@@ -156,7 +117,7 @@ class Events:
             timestamps=torch.cat([self.timestamps, other.timestamps]),
             dense=torch.cat([self.dense, other.dense]),
             single_valued=self.single_valued,
-            bags={name: column.join(other.bags[name]) for name, column in self.bags.items()},
+            bags={name: concatenated([column, other.bags[name]]) for name, column in self.bags.items()},
             labels=torch.cat([self.labels, other.labels]),
         )
 
@@ -171,9 +132,7 @@ class Events:
         """These events with features that are missing: row 0, no rows, or the train mean."""
         rows = self.rows.clone()
         rows[:, len(_FIXED) :] = 0
-        nothing = Bags(
-            values=torch.zeros(0, dtype=torch.int32), offsets=torch.zeros(len(self) + 1, dtype=torch.int64)
-        )
+        nothing = JaggedColumn.of_lists([[]] * len(self))
         bags = dict.fromkeys(self.bags, nothing)
         return dataclasses.replace(self, rows=rows, dense=torch.zeros_like(self.dense), bags=bags)
 
@@ -192,7 +151,8 @@ class EventsWriter:
     def __init__(self, schema: FeatureSchema, num_rows: int) -> None:
         sparse = schema.sparse(EVENT_ROLES)
         self._single = tuple(f.name for f in sparse if not f.is_multivalued)
-        self._many: dict[str, list[Bags]] = {f.name: [] for f in sparse if f.is_multivalued}
+        nothing = bags(pa.chunked_array([], type=pa.list_(pa.int32())))
+        self._many = {f.name: [nothing] for f in sparse if f.is_multivalued}
         self._dense = [f.name for f in schema.dense(EVENT_ROLES)]
         self._labels = label_columns(schema)
         # NumPy's copies stay in this thread; torch's would take the cores from training.
@@ -221,7 +181,7 @@ class EventsWriter:
             timestamps=torch.from_numpy(self._timestamps),
             dense=torch.from_numpy(self._floats),
             single_valued=self._single,
-            bags={name: join_all(parts) for name, parts in self._many.items()},
+            bags={name: concatenated(parts) for name, parts in self._many.items()},
             labels=torch.from_numpy(self._afterwards),
         )
 
@@ -267,33 +227,22 @@ def take(matrix: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.take(matrix.numpy(), positions.numpy(), axis=0))
 
 
-def join_all(parts: Sequence[Bags]) -> Bags:
-    """The bags of all parts, end to end."""
-    lengths = [part.lengths for part in parts]
-    offsets = torch.zeros(sum(map(len, lengths)) + 1, dtype=torch.int64)
-    if parts:
-        torch.cumsum(torch.cat(lengths), 0, out=offsets[1:])
-    values = [part.values for part in parts] or [torch.zeros(0, dtype=torch.int32)]
-    return Bags(values=torch.cat(values), offsets=offsets)
-
-
 def integers(column: pa.ChunkedArray) -> torch.Tensor:
     """An integer column as int64."""
     return torch.from_numpy(column.to_numpy().astype(np.int64))
 
 
-def bags(column: pa.ChunkedArray) -> Bags:
-    """A column of rows, or of lists of rows, as bags; values as they are stored."""
+def bags(column: pa.ChunkedArray) -> JaggedColumn:
+    """A column of rows, or of lists of rows, as a jagged one; values as they are stored."""
     if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
         values = torch.from_numpy(column.to_numpy().copy())
-        return Bags(values=values, offsets=torch.arange(len(values) + 1))
+        return JaggedColumn.of_offsets(values, torch.arange(len(values) + 1))
     lists = column.combine_chunks()
     if isinstance(lists, pa.ChunkedArray):
         lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], type=column.type)
     lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     values = lists.flatten().to_numpy(zero_copy_only=False).copy()
-    return Bags(values=torch.from_numpy(values), offsets=torch.from_numpy(offsets))
+    return JaggedColumn.of_lengths(torch.from_numpy(values), torch.from_numpy(lengths))
 
 
 def floats(table: pa.Table, features: tuple[Feature, ...]) -> torch.Tensor:

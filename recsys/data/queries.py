@@ -14,13 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from recsys.data.collate import Collator, as_jagged
-from recsys.data.events import Bags, Events, select_spans
-from recsys.data.histories import Histories, Spans
+from recsys.data.collate import Collator
+from recsys.data.events import Events
+from recsys.data.histories import Histories
 from recsys.data.parts import ALONE, Ranks
-from recsys.data.timelines import Timelines
 from recsys.schema import tables
 from recsys.schema.batch import Batch
+from recsys.schema.jagged import JaggedColumn
 
 QueryMode = Literal["event", "user"]
 
@@ -38,19 +38,19 @@ class Queries:
         relevant: catalogue rows of the right answers; 0, an item outside the catalogue, can't be hit but
             counts.
         collator: builds the batches.
-        timelines: of the split, for a model that reads histories event by event.
-        stretches: where the history of each query begins and ends in them, [Q] each.
+        sequences: histories of the split, for a model that reads them event by event.
+        read: the items of these that each query's model reads, liked or not.
     """
 
     mode: QueryMode
     user_ids: npt.NDArray[Any]
     timestamps: npt.NDArray[Any] | None
     events: Events
-    histories: Spans
-    relevant: Bags
+    histories: JaggedColumn
+    relevant: JaggedColumn
     collator: Collator
-    timelines: Timelines | None = None
-    stretches: tuple[torch.Tensor, torch.Tensor] | None = None
+    sequences: Histories | None = None
+    read: JaggedColumn | None = None
 
     def __len__(self) -> int:
         return len(self.events)
@@ -69,18 +69,17 @@ class Queries:
         """The queries at `positions`, with `relevant` and `seen`."""
         visible = None
         if self.collator.needs_history:
-            visible = self.histories.select(positions, at_most=self.collator.history_length)
+            visible = self.histories.at(positions)
         batch = self.collator.queries(self.events.select(positions), visible)
-        batch.relevant = as_jagged(self.relevant.select(positions))
-        if self.timelines is None or self.stretches is None:
-            batch.seen = as_jagged(self.histories.select(positions))
+        batch.relevant = self.relevant.select(positions)
+        if self.sequences is None or self.read is None:
+            batch.seen = self.histories.select(positions).long()
             return batch
-        begins, ends = (places[positions] for places in self.stretches)
+        read = self.read.at(positions)
         # What a model has read of is not its answer either, liked or not.
-        known = select_spans(self.timelines.items, begins, ends)
-        batch.seen = as_jagged(Bags(values=known.values.long(), offsets=known.offsets))
+        batch.seen = read.compact().long()
         instants = self.events.timestamps[positions]
-        return self.collator.with_sequences(batch, self.timelines, (begins, ends), instants)
+        return self.collator.with_sequences(batch, self.sequences, read, instants)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +104,7 @@ def event_queries(
     *,
     histories: Histories,
     collator: Collator,
-    timelines: Timelines | None,
+    sequences: Histories | None,
     split_number: int,
     has_timestamps: bool,
 ) -> Queries:
@@ -116,11 +115,11 @@ def event_queries(
         user_ids=_raw(table, tables.USER_ID),
         timestamps=_raw(table, tables.RAW_PREFIX + tables.TIMESTAMP) if has_timestamps else None,
         events=events,
-        histories=histories.spans(events),
-        relevant=Bags(values=events.item_rows, offsets=torch.arange(len(events) + 1)),
+        histories=histories.before(events),
+        relevant=JaggedColumn.of_offsets(events.item_rows, torch.arange(len(events) + 1)),
         collator=collator,
-        timelines=timelines,
-        stretches=timelines.before_event(events) if timelines else None,
+        sequences=sequences,
+        read=sequences.before(events) if sequences else None,
     )
 
 
@@ -129,39 +128,37 @@ def user_queries(
     *,
     histories: Histories,
     collator: Collator,
-    timelines: Timelines | None,
+    sequences: Histories | None,
     split_number: int,
     has_timestamps: bool,
 ) -> Queries:
     """One query a user: all of its positives are relevant, the history is the earlier splits."""
     events = Events.from_arrow(table, collator.schema)
     users, first, relevant = _by_user(events)
-    earlier = timelines.earlier_than(split_number) if timelines else None
+    earlier = sequences.earlier_than(split_number) if sequences else None
     chosen = table.take(pa.array(first.numpy()))
     return Queries(
         mode="user",
         user_ids=_raw(chosen, tables.USER_ID),
         timestamps=_raw(chosen, tables.RAW_PREFIX + tables.TIMESTAMP) if has_timestamps else None,
         events=events.select(first),
-        histories=histories.before_split(users, split_number),
+        histories=histories.earlier_than(split_number).items.at(users),
         relevant=relevant,
         collator=collator,
-        timelines=earlier,
-        stretches=earlier.whole(events.select(first)) if earlier else None,
+        sequences=earlier,
+        read=earlier.items.at(users) if earlier else None,
     )
 
 
-def _by_user(events: Events) -> tuple[torch.Tensor, torch.Tensor, Bags]:
+def _by_user(events: Events) -> tuple[torch.Tensor, torch.Tensor, JaggedColumn]:
     """Users in the order of their keys, each one's first event, and the items each has, every item once."""
     keys = torch.stack([events.history_rows, events.item_rows], dim=1)
     pairs = torch.unique(keys, dim=0)
     users, counts = torch.unique_consecutive(pairs[:, 0], return_counts=True)
-    offsets = torch.zeros(len(users) + 1, dtype=torch.int64)
-    torch.cumsum(counts, 0, out=offsets[1:])
     order = torch.argsort(events.history_rows, stable=True)
     _, rows = torch.unique_consecutive(events.history_rows[order], return_counts=True)
     first = order[torch.cumsum(rows, 0) - rows]
-    return users, first, Bags(values=pairs[:, 1], offsets=offsets)
+    return users, first, JaggedColumn.of_lengths(pairs[:, 1], counts)
 
 
 def _raw(table: pa.Table, column: str) -> npt.NDArray[Any]:

@@ -21,10 +21,11 @@ import pyarrow.parquet as pq
 from scipy import sparse
 
 from recsys.data.dataset import PreparedDataset
-from recsys.data.events import Bags, bags
+from recsys.data.events import bags
 from recsys.metrics.beyond_accuracy import unit_rows
 from recsys.schema import tables
 from recsys.schema.features import Feature
+from recsys.schema.jagged import JaggedColumn
 
 UNKNOWN = "unknown"
 
@@ -47,7 +48,7 @@ class Attribute:
     name: str
     role: Literal["user", "item"]
     values: tuple[str, ...]
-    places: Bags
+    places: JaggedColumn
     is_ordered: bool
 
     def having(self, value: int) -> npt.NDArray[np.bool_]:
@@ -138,7 +139,7 @@ def content_of(dataset: PreparedDataset) -> Content | None:
     return Content(features=tuple(names), shares_IG=shares_IG, vectors_IG=vectors_IG)
 
 
-def _encoded(dataset: PreparedDataset, feature: Feature) -> Bags:
+def _encoded(dataset: PreparedDataset, feature: Feature) -> JaggedColumn:
     table = dataset.raw_users() if feature.role == "user" else dataset.raw_items()
     return bags(table[tables.encoded_column(feature.name)])
 

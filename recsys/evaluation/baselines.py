@@ -17,13 +17,13 @@ import numpy.typing as npt
 import torch
 
 from recsys.data.dataset import PreparedDataset
-from recsys.data.events import Bags
 from recsys.data.queries import Queries
 from recsys.evaluation.item_item import ease_weights, history_scores, interaction_matrix, item_knn_weights
 from recsys.evaluation.options import Baseline, EvaluationOptions
 from recsys.evaluation.recommendations import Lists
 from recsys.metrics.ranking import find_hits, ndcg
 from recsys.retrieval.exact import top_k_of_scores
+from recsys.schema.jagged import JaggedColumn
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 # Scores held at a time.
@@ -56,11 +56,11 @@ class FittedBaseline:
         for block in _blocks(queries, num_items=self.num_items):
             history = queries.histories.select(block)
             scores_BI = self._scores(history, owners_B=queries.events.history_rows[block].numpy())
-            best = top_k_of_scores(scores_BI, k, seen_values=history.values, seen_offsets=history.offsets)
+            best = top_k_of_scores(scores_BI, k, seen=history)
             lists.put(block, *best)
         return lists
 
-    def _scores(self, histories: Bags, *, owners_B: npt.NDArray[np.int64]) -> torch.Tensor:
+    def _scores(self, histories: JaggedColumn, *, owners_B: npt.NDArray[np.int64]) -> torch.Tensor:
         if self.constant is not None:
             return torch.from_numpy(self.constant).expand(len(histories), -1)
         return torch.from_numpy(history_scores(histories, owners_B=owners_B, weights_II=self.weights))
@@ -149,7 +149,7 @@ def _sample(queries: Queries, *, seed: int) -> Queries:
         user_ids=queries.user_ids[drawn],
         timestamps=None if queries.timestamps is None else queries.timestamps[drawn],
         events=queries.events.select(positions),
-        histories=queries.histories.part(positions),
+        histories=queries.histories.at(positions),
         relevant=queries.relevant.select(positions),
     )
 

@@ -366,7 +366,7 @@ def _queries(
     model: nn.Module, dataset: PreparedDataset, options: EvaluationOptions, history_length: int
 ) -> Queries:
     queries = dataset.queries(
-        "test", mode=options.queries, history_length=history_length, timelines_of=events_read(model)
+        "test", mode=options.queries, history_length=history_length, events_read=events_read(model)
     )
     if not len(queries):
         raise InputError(

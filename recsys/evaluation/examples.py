@@ -98,7 +98,7 @@ def _example(
     queries: Queries, lists: Lists, position: int, titles: list[str], *, has_timestamps: bool
 ) -> dict[str, Any]:
     history = queries.histories.select(torch.tensor([position])).values.tolist()
-    relevant = _bag(queries.relevant.values, queries.relevant.offsets, position)
+    relevant = queries.relevant.select(torch.tensor([position])).values.tolist()
     listed = [row for row in lists.item_rows[position].tolist() if row]
     when = np.datetime64(int(queries.timestamps_us[position]), "us") if has_timestamps else None
     return {
@@ -121,8 +121,3 @@ def _one_of_each_user(users_N: npt.NDArray[np.int64], options: EvaluationOptions
     _, first = np.unique(users_N[shuffled], return_index=True)
     chosen = generator.permutation(shuffled[first])[: options.num_examples]
     return sorted(chosen.tolist())
-
-
-def _bag(values: Any, offsets: Any, position: int) -> list[int]:
-    bag: list[int] = values[int(offsets[position]) : int(offsets[position + 1])].tolist()
-    return bag

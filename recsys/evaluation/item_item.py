@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
-from recsys.data.events import Bags
 from recsys.retrieval.exact import top_k_of_scores
+from recsys.schema.jagged import JaggedColumn
 
 # Similarities held at a time.
 _BLOCK_SCORES = 2**24
@@ -93,7 +93,7 @@ def ease_weights(matrix_UI: sparse.csr_matrix, *, l2: float) -> npt.NDArray[np.f
 
 
 def history_scores(
-    histories: Bags, *, owners_B: npt.NDArray[np.int64], weights_II: Any
+    histories: JaggedColumn, *, owners_B: npt.NDArray[np.int64], weights_II: Any
 ) -> npt.NDArray[np.float32]:
     """Sum over the different items of each history of their rows of `weights_II`.
 

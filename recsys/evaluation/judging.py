@@ -163,7 +163,7 @@ class RankingJudge:
         self.labels_N = events.positives.numpy().astype(np.int64)
         self.bootstrap = Bootstrap(events.history_rows.numpy(), options)
         item_rows_N = events.item_rows.numpy()
-        lengths_N = dataset.histories("test").spans(events).lengths.numpy()
+        lengths_N = dataset.histories("test").before(events).lengths.numpy()
         self.described = describe(dataset, events, history_lengths_N=lengths_N, about_items=True)
         self.slices = _slices(
             dataset, events, options, described=self.described, holding=lambda items: items[item_rows_N]

@@ -76,7 +76,7 @@ def ranking_latency(
 
     def request(positions: torch.Tensor) -> Batch:
         rows = events.select(positions)
-        return collator.rows(rows, histories.before(rows, at_most=history_length) if histories else None)
+        return collator.rows(rows, histories.before(rows) if histories else None)
 
     return _latency(request, model.eval(), num_rows=len(events), model=model, options=options)
 

@@ -51,7 +51,7 @@ def predict(
     with torch.no_grad():  # FBGEMM has no kernel of its fused tables for inference mode
         for positions in torch.split(torch.arange(len(events)), batch_size):
             rows = events.select(positions)
-            history = histories.before(rows, at_most=history_length) if histories else None
+            history = histories.before(rows) if histories else None
             batch = collator.rows(rows, history).to(device)
             parts.append(torch.sigmoid(model(batch).double()).cpu())
     probabilities = torch.cat(parts).numpy() if parts else np.zeros(0)

@@ -164,7 +164,7 @@ def recorder_of(
         ),
         history_length=history_length,
         is_ranking=is_ranking,
-        timelines_of=events_read(model),
+        events_read=events_read(model),
     )
 
 

@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 import torch
 
 from recsys.data.dataset import SPLITS, PreparedDataset
-from recsys.data.events import Bags, bags
+from recsys.data.events import bags
 from recsys.export.fields import Fields
 from recsys.export.program.inputs import Inputs
 from recsys.export.program.statistics import EARLIEST, IdNumbers, Statistics, Tally
 from recsys.export.program.values import stripped
 from recsys.schema import tables
 from recsys.schema.features import ITEM_ID, USER_ID, Feature
+from recsys.schema.jagged import JaggedColumn
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -121,15 +122,13 @@ class Log:
     def _values(self) -> dict[str, tuple[Integers, Integers]]:
         return {}
 
-    def _bags(self, feature: Feature) -> Bags:
+    def _bags(self, feature: Feature) -> JaggedColumn:
         if feature.role == "context":
             return bags(self.table[feature.name])
         of_user = feature.role == "user"
         column = (self.dataset.users if of_user else self.dataset.items).ids[feature.name]
-        offsets = torch.zeros(len(column.lengths()) + 1, dtype=torch.int64)
-        torch.cumsum(column.lengths(), 0, out=offsets[1:])
         rows = self.table[_ROWS[USER_ID if of_user else ITEM_ID]].to_numpy().astype(np.int64)
-        return Bags(values=column.values(), offsets=offsets).select(torch.from_numpy(rows))
+        return JaggedColumn.of_lengths(column.values(), column.lengths()).select(torch.from_numpy(rows))
 
     def keys(self, of: Sequence[str]) -> tuple[Integers, Integers]:
         """Events [P] and keys [P], see `keys_of`."""
@@ -152,7 +151,7 @@ def _ids(dataset: PreparedDataset, part: pa.Table, name: str) -> pa.ChunkedArray
     return known[name].take(part[_ROWS[name]])
 
 
-def _distinct(column: Bags) -> tuple[Integers, Integers]:
+def _distinct(column: JaggedColumn) -> tuple[Integers, Integers]:
     values = column.values.numpy().astype(np.int64)
     events = np.repeat(np.arange(len(column)), column.lengths.numpy())
     found = np.unique(np.stack([events, values])[:, values > 0], axis=1)

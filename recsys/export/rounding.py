@@ -80,7 +80,7 @@ def metrics_on_test(model: nn.Module, dataset: PreparedDataset, *, history_lengt
     parts = []
     for positions in torch.split(torch.arange(len(events)), _ASKED_AT_ONCE):
         rows = events.select(positions)
-        batch = collator.rows(rows, histories.before(rows, at_most=history_length))
+        batch = collator.rows(rows, histories.before(rows))
         parts.append(torch.sigmoid(model.forward(batch).double()))
     labels, probabilities = events.positives.numpy(), torch.cat(parts).numpy()
     found = {"log_loss": log_loss(labels, probabilities)}
@@ -90,16 +90,14 @@ def metrics_on_test(model: nn.Module, dataset: PreparedDataset, *, history_lengt
 def _retrieval_metrics(
     model: RetrievalModel, dataset: PreparedDataset, history_length: int
 ) -> dict[str, float]:
-    queries = dataset.queries("test", history_length=history_length, timelines_of=events_read(model))
+    queries = dataset.queries("test", history_length=history_length, events_read=events_read(model))
     if not len(queries):
         return {}
     catalogue = catalogue_vectors(model, dataset)
     lists = []
     for positions in torch.split(torch.arange(len(queries)), _ASKED_AT_ONCE):
         batch = queries.batch(positions)
-        assert batch.seen is not None
-        seen = batch.seen.values(), batch.seen.offsets()
-        _, rows = top_k(model.encode_queries(batch), catalogue, _K, seen_values=seen[0], seen_offsets=seen[1])
+        _, rows = top_k(model.encode_queries(batch), catalogue, _K, seen=batch.seen)
         lists.append(rows.numpy())
     hits, num_relevant = find_hits(
         np.concatenate(lists),

@@ -14,9 +14,8 @@ from torch import nn
 
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
-from recsys.schema.batch import Batch
+from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.labels import AuxiliaryLabel
-from recsys.schema.sequences import HistoryEvents
 
 
 @runtime_checkable

@@ -25,10 +25,9 @@ from recsys.models.protocols import embed
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.nn.sequence import NUM_GAPS, HistoryEncoder, log_gaps, sequence_encoder
-from recsys.schema.batch import Batch
+from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError
 from recsys.schema.features import CANDIDATE_ROLES, ITEM_ID, FeatureSchema
-from recsys.schema.sequences import HistoryEvents
 
 _SMALL = 0.02
 
@@ -129,7 +128,7 @@ class SequenceTwoTower(nn.Module):
         if sequences is None:
             raise InputError(
                 f"{type(self).__name__} reads histories event by event, and the batch has no sequences; load "
-                "data with `timelines_of=events_read(model)`"
+                "data with `events_read=events_read(model)`"
             )
         vectors_UD = self.encode_candidates(sequences.items)[:, : self.query_tower.width]
         timestamps_BL = sequences.padded(sequences.timestamps)
@@ -144,7 +143,7 @@ class SequenceTwoTower(nn.Module):
             instants_of(timestamps_BL, sequences.lengths, sequences.ends),
             known_B,
         )
-        asked: torch.Tensor = states_BSD[sequences.asked_sequences, sequences.asked_states]
+        asked: torch.Tensor = states_BSD[sequences.query_sequences, sequences.query_states]
         return asked
 
     def encode_candidates(self, batch: Batch) -> torch.Tensor:

@@ -29,6 +29,7 @@ import torch
 
 from recsys.retrieval.exact import top_k
 from recsys.schema.errors import InputError
+from recsys.schema.jagged import JaggedColumn
 
 IndexKind = Literal["hnsw", "ivf_sq8"]
 _Counts = npt.NDArray[np.float64]
@@ -265,9 +266,8 @@ def best_scores(
     vectors_ID: torch.Tensor, queries_BD: torch.Tensor, excluded: Sequence[torch.Tensor], *, k: int
 ) -> torch.Tensor:
     """[B, K] scores of the k best items of each query by exact search, descending."""
-    offsets = torch.tensor([0, *(len(gone) for gone in excluded)]).cumsum(0)
-    seen = torch.cat([*excluded, torch.zeros(0, dtype=torch.int64)])
-    return top_k(queries_BD, vectors_ID, k, seen_values=seen, seen_offsets=offsets)[0]
+    seen = JaggedColumn.of_lists([gone.tolist() for gone in excluded])
+    return top_k(queries_BD, vectors_ID, k, seen=seen)[0]
 
 
 def faiss_module() -> Any:

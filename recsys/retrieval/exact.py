@@ -12,6 +12,7 @@ import math
 import torch
 
 from recsys.schema.errors import InputError
+from recsys.schema.jagged import JaggedColumn
 
 # Scores held at a time: 32 MB of float32, near enough to the cache for the passes that follow the product.
 _BLOCK_SCORES = 2**23
@@ -26,8 +27,7 @@ def top_k(
     candidates_ID: torch.Tensor,
     k: int,
     *,
-    seen_values: torch.Tensor | None = None,
-    seen_offsets: torch.Tensor | None = None,
+    seen: JaggedColumn | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best candidates of each query by dot product.
 
@@ -37,8 +37,7 @@ def top_k(
         queries_BD: [B, D] vectors.
         candidates_ID: [I, D] vectors, by catalogue row.
         k: length of the lists.
-        seen_values: [V] int64, catalogue rows that must not be returned, query by query.
-        seen_offsets: [B + 1] int64, where each query's rows begin in it.
+        seen: [B] lists of catalogue rows that must not be returned.
 
     Returns:
         scores_BK: [B, K] descending.
@@ -60,14 +59,13 @@ def top_k(
     buffer = queries_BD.new_empty((min(block_queries, num_queries), block_items))
     for start in range(0, num_queries, block_queries):
         queries = slice(start, min(start + block_queries, num_queries))
+        seen_rows = None if seen is None else _flat(seen.at(queries))
         for first_item in range(0, num_items, block_items):
             candidates = candidates_ID[first_item : first_item + block_items]
             scores = buffer[: queries.stop - start, : len(candidates)]
             torch.mm(queries_BD[queries], candidates.T, out=scores)
-            if seen_values is not None and seen_offsets is not None:
-                _mask_seen(
-                    scores, seen_values, offsets=seen_offsets[start : queries.stop + 1], first_item=first_item
-                )
+            if seen_rows is not None:
+                _mask_seen(scores, *seen_rows, first_item=first_item)
             if first_item == 0:
                 scores[:, 0] = -math.inf
             best = _select(scores, k)
@@ -82,16 +80,14 @@ def top_k_of_scores(
     scores_BI: torch.Tensor,
     k: int,
     *,
-    seen_values: torch.Tensor | None = None,
-    seen_offsets: torch.Tensor | None = None,
+    seen: JaggedColumn | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best items of each query, given the score of every item.
 
     Args:
         scores_BI: [B, I] by catalogue row; left as it is.
         k: length of the lists.
-        seen_values: [V] int64, catalogue rows that must not be returned, query by query.
-        seen_offsets: [B + 1] int64, where each query's rows begin in it.
+        seen: [B] lists of catalogue rows that must not be returned.
 
     Returns:
         scores_BK: [B, K] descending.
@@ -101,8 +97,8 @@ def top_k_of_scores(
         ValueError: a score is not a number.
     """
     masked = scores_BI.clone()
-    if seen_values is not None and seen_offsets is not None:
-        _mask_seen(masked, seen_values, offsets=seen_offsets, first_item=0)
+    if seen is not None:
+        _mask_seen(masked, *_flat(seen), first_item=0)
     masked[:, :1] = -math.inf
     scores_BK, item_rows_BK = _select(masked, k)
     missing = k - scores_BK.shape[1]
@@ -111,14 +107,18 @@ def top_k_of_scores(
     return scores_BK, item_rows_BK.masked_fill_(scores_BK == -math.inf, 0)
 
 
+def _flat(seen: JaggedColumn) -> tuple[torch.Tensor, torch.Tensor]:
+    """[V] query and item of each element."""
+    return seen.rows, seen.compact().values.long()
+
+
 def _mask_seen(
-    scores_BN: torch.Tensor, seen_values: torch.Tensor, *, offsets: torch.Tensor, first_item: int
+    scores_BN: torch.Tensor, queries_V: torch.Tensor, items_V: torch.Tensor, *, first_item: int
 ) -> None:
     """Sets the scores of seen items to minus infinity; column 0 of `scores_BN` is item `first_item`."""
-    columns = seen_values[int(offsets[0]) : int(offsets[-1])] - first_item
-    queries = torch.repeat_interleave(torch.arange(len(scores_BN), device=columns.device), offsets.diff())
-    inside = (columns >= 0) & (columns < scores_BN.shape[1])
-    scores_BN[queries[inside], columns[inside]] = -math.inf
+    columns_V = items_V - first_item
+    inside_V = (columns_V >= 0) & (columns_V < scores_BN.shape[1])
+    scores_BN[queries_V[inside_V], columns_V[inside_V]] = -math.inf
 
 
 def _merge(

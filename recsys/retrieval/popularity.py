@@ -6,12 +6,11 @@ Legend: E events, B queries, I catalogue rows, N candidates, P windows, T period
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 
 from recsys.retrieval.exact import top_k
-from recsys.schema.batch import Batch, gather_bags
+from recsys.schema.batch import Batch
 
 _DAY = 86_400_000_000  # microseconds
 _MOST_BYTES = 256_000_000
@@ -150,28 +149,12 @@ def answers(
         popularity: what the model's vectors end in, at each query's own instant.
     """
     assert batch.seen is not None
-    seen = Seen(batch.seen.values(), batch.seen.offsets())
     if popularity is None:
-        return top_k(queries_BD, candidates_ID, k, seen_values=seen.values, seen_offsets=seen.offsets)
+        return top_k(queries_BD, candidates_ID, k, seen=batch.seen)
     assert batch.sequences is not None
     scores_BK = queries_BD.new_empty(len(queries_BD), k, dtype=torch.float32)
     rows_BK = torch.empty(len(queries_BD), k, dtype=torch.int64, device=queries_BD.device)
-    for chosen, filled_ID in popularity.candidates_at(candidates_ID, batch.sequences.asked_instants):
-        own = seen.select(chosen)
-        found = top_k(queries_BD[chosen], filled_ID, k, seen_values=own.values, seen_offsets=own.offsets)
+    for chosen, filled_ID in popularity.candidates_at(candidates_ID, batch.sequences.query_instants):
+        found = top_k(queries_BD[chosen], filled_ID, k, seen=batch.seen.at(chosen))
         scores_BK[chosen], rows_BK[chosen] = found[0].float(), found[1]
     return scores_BK, rows_BK
-
-
-class Seen(NamedTuple):
-    """Bags of catalogue rows, end to end."""
-
-    values: torch.Tensor
-    offsets: torch.Tensor
-
-    def select(self, chosen: torch.Tensor) -> Seen:
-        """The bags at these positions."""
-        lengths = (self.offsets[1:] - self.offsets[:-1])[chosen]
-        offsets = self.offsets.new_zeros(len(chosen) + 1)
-        torch.cumsum(lengths, 0, out=offsets[1:])
-        return Seen(gather_bags(self.values, starts=self.offsets[chosen], lengths=lengths), offsets)

@@ -7,29 +7,40 @@ B examples of F sparse features are one KeyedJaggedTensor, its lengths laid out 
     genres     [2, 5]       []          <- a bag may be empty
     history    [8, 3, 9]    [1]         <- oldest first
 
-Legend: B examples, D_dense dense features, V values of a jagged field.
+Histories event by event, for models that read them in their order, are its `sequences`:
+
+    user 7 asks at t4     a b c d   with instants t0 t1 t2 t3     one query: the state after d
+
+    user 8, in training   a b c d   a query after every event that another one follows
+
+    states                0 1 2 3 4     state 0 has seen no event, state j the first j of them
+
+Legend: B examples, D_dense dense features; of sequences: B of them, V events of all of them, U distinct
+items, Q queries.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeVar
 
 import torch
-from torchrec import JaggedTensor, KeyedJaggedTensor
+from torchrec import KeyedJaggedTensor
 
-from recsys.schema.sequences import Sequences
+from recsys.schema.jagged import JaggedColumn
 
-Part: TypeAlias = torch.Tensor | KeyedJaggedTensor | JaggedTensor | Sequences
+# Which events of a history a model reads one by one.
+HistoryEvents = Literal["positives", "all"]
 
 
 @dataclasses.dataclass
 class Batch:
     """Examples of any task; a field that a task does not need is None.
 
-    With `sequences`, an example is an asked state of one, and B counts the sequences in `ids` and `dense` and
-    the asked states elsewhere.
+    With `sequences`, an example is a query of one, and B counts the sequences in `ids` and `dense` and the
+    queries elsewhere.
 
     Args:
         ids: [B] bags of table rows for every sparse feature, in the order of `FeatureSchema.sparse`.
@@ -40,8 +51,8 @@ class Batch:
             unknown.
         item_rows: [B] int64, catalogue row of the example's item.
         user_keys: [B] int64, equal for rows of the same user, known to train or not.
-        relevant: [B] bags of catalogue rows that count as hits, when evaluating.
-        seen: [B] bags of catalogue rows that must not be recommended, when evaluating.
+        relevant: [B] lists of catalogue rows that count as hits, when evaluating.
+        seen: [B] lists of catalogue rows that must not be recommended, when evaluating.
         sequences: histories event by event, for models that read them so.
         share: what this rank's mean over the batch weighs in the mean over all ranks: their number times this
             part's examples over the global batch's; 0 where the examples only stand in for an empty part,
@@ -55,30 +66,26 @@ class Batch:
     auxiliary_labels: torch.Tensor | None = None
     item_rows: torch.Tensor | None = None
     user_keys: torch.Tensor | None = None
-    relevant: JaggedTensor | None = None
-    seen: JaggedTensor | None = None
+    relevant: JaggedColumn | None = None
+    seen: JaggedColumn | None = None
     sequences: Sequences | None = None
     share: float = 1.0
 
     def __len__(self) -> int:
-        return int(self.dense.shape[0]) if self.sequences is None else len(self.sequences.asked_states)
+        return int(self.dense.shape[0]) if self.sequences is None else len(self.sequences.query_states)
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Batch:
         """This batch on `device`."""
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=non_blocking) for name, value in self._tensors()
-        }
-        return dataclasses.replace(self, **moved)
+        return _changed(self, lambda part: part.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
         """This batch in page-locked memory, so that its copy to a GPU can overlap with work there."""
-        pinned: dict[str, Any] = {name: _pin(value) for name, value in self._tensors()}
-        return dataclasses.replace(self, **pinned)
+        return _changed(self, lambda part: part.pin_memory())
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Tells the caching allocator that `stream` uses this batch."""
-        for _, value in self._tensors():
-            value.record_stream(stream)
+        for _, part in _parts(self):
+            part.record_stream(stream)
 
     def select(self, rows: torch.Tensor) -> Batch:
         """The examples at `rows` ([N] int64, repeats allowed), in that order; ids and dense values only.
@@ -104,28 +111,77 @@ class Batch:
         positions = (torch.arange(num_keys, device=rows.device)[:, None] * stride + rows).view(-1)
         lengths = self.ids.lengths().index_select(0, positions)
         starts = self.ids.offsets().index_select(0, positions)
-        return gather_bags(self.ids.values(), starts=starts, lengths=lengths), lengths
+        bags = JaggedColumn(self.ids.values(), starts=starts, ends=starts + lengths)
+        return self.ids.values().index_select(0, bags.positions), lengths
 
     @cached_property
     def _is_single_valued(self) -> bool:
         """True when every bag holds one row; looked at once, for a feature store is asked often."""
         return bool((self.ids.lengths() == 1).all())
 
-    def _tensors(self) -> list[tuple[str, Part]]:
-        fields = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
-        return [(name, value) for name, value in fields if value is not None and name != "share"]
+
+@dataclasses.dataclass
+class Sequences:
+    """B histories, oldest event first, and the queries made of their states.
+
+    Args:
+        items: features of the U distinct items that occur.
+        positions: [V] int64, which of `items` each event is of.
+        lengths: [B] int64, events of each sequence.
+        positives: [V] bool, whether each event is a positive.
+        timestamps: [V] int64, microseconds since 1970 (UTC).
+        ends: [B] int64, the instant after each sequence's last event: of the request, or of the event that
+            follows.
+        times_known: [B] bool, whether `timestamps` and `ends` of a sequence mean anything.
+        query_sequences: [Q] int64, which sequence each query is made of.
+        query_states: [Q] int64, which state of it: the number of events seen.
+        query_instants: [Q] int64, when it is asked.
+    """
+
+    items: Batch
+    positions: torch.Tensor
+    lengths: torch.Tensor
+    positives: torch.Tensor
+    timestamps: torch.Tensor
+    ends: torch.Tensor
+    times_known: torch.Tensor
+    query_sequences: torch.Tensor
+    query_states: torch.Tensor
+    query_instants: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Sequences:
+        """These sequences on `device`."""
+        return _changed(self, lambda part: part.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Sequences:
+        """These sequences in page-locked memory."""
+        return _changed(self, lambda part: part.pin_memory())
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Tells the caching allocator that `stream` uses these sequences."""
+        for _, part in _parts(self):
+            part.record_stream(stream)
+
+    def padded(self, values_V: torch.Tensor) -> torch.Tensor:
+        """[B, L, ...] values of the events, L the longest sequence; zeros behind the end of a shorter one."""
+        longest = int(self.lengths.max()) if len(self) else 0
+        mask_BL = torch.arange(longest, device=values_V.device) < self.lengths[:, None]
+        padded = values_V.new_zeros(len(self), longest, *values_V.shape[1:])
+        padded[mask_BL] = values_V
+        return padded
 
 
-def gather_bags(values: torch.Tensor, *, starts: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Concatenates values[starts[i] : starts[i] + lengths[i]] over i; starts and lengths are [N] integers."""
-    ends = torch.cumsum(lengths, 0)
-    total = int(ends[-1]) if len(ends) else 0
-    shift = torch.repeat_interleave(starts - (ends - lengths), lengths, output_size=total)
-    # Indexing by a tensor, values[...], takes five times as long on a CPU.
-    return values.index_select(0, shift.add_(torch.arange(total, device=values.device)))
+_Record = TypeVar("_Record", Batch, Sequences)
 
 
-def _pin(value: Part) -> Part:
-    if isinstance(value, JaggedTensor):
-        return JaggedTensor(values=value.values().pin_memory(), lengths=value.lengths().pin_memory())
-    return value.pin_memory()
+def _parts(record: Batch | Sequences) -> list[tuple[str, Any]]:
+    """The fields that hold tensors, jagged ones and batches of them included."""
+    fields = [(field.name, getattr(record, field.name)) for field in dataclasses.fields(record)]
+    return [(name, value) for name, value in fields if hasattr(value, "record_stream")]
+
+
+def _changed(record: _Record, change: Callable[[Any], Any]) -> _Record:
+    return dataclasses.replace(record, **{name: change(part) for name, part in _parts(record)})

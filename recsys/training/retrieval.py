@@ -152,7 +152,7 @@ class RetrievalTask(pl.LightningModule):
         tails: list[tuple[torch.Tensor, torch.Tensor]] = []
         if self._popularity is not None:
             assert batch.sequences is not None
-            tails = self._popularity.tails(batch.sequences.asked_instants)
+            tails = self._popularity.tails(batch.sequences.query_instants)
         # Row 0 is the unknown item: nothing to be recommended, so no competitor either.
         return self._objective.of_catalogue(
             queries_BD,
@@ -198,7 +198,7 @@ class RetrievalTask(pl.LightningModule):
             return scores_BN
         assert batch.sequences is not None
         weights_BP = queries_BD[:, -self._popularity.num_windows :]
-        return scores_BN + self._popularity.scores(weights_BP, batch.sequences.asked_instants, rows_N)
+        return scores_BN + self._popularity.scores(weights_BP, batch.sequences.query_instants, rows_N)
 
     def _of_all_processes(
         self, batch: Batch, drawn_N: torch.Tensor | None = None
@@ -238,8 +238,8 @@ class RetrievalTask(pl.LightningModule):
             return
         hits, num_relevant = find_hits(
             rows_BK.cpu().numpy(),
-            relevant_rows_V=batch.relevant.values().cpu().numpy(),
-            relevant_offsets=batch.relevant.offsets().cpu().numpy(),
+            relevant_rows_V=batch.relevant.values.cpu().numpy(),
+            relevant_offsets=batch.relevant.offsets.cpu().numpy(),
         )
         self._hits.append(hits)
         self._num_relevant.append(num_relevant)

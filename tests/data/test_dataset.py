@@ -133,7 +133,7 @@ def test_batch_shows_the_latest_history_and_excludes_all_of_it(options, dataset)
     item_id_row = dict(zip(dataset.item_ids, dataset.items.ids["item_id"].values().tolist(), strict=True))
     # d and e are known from the items' table alone, not from train: the model sees row 0.
     assert batch.ids["history"].values().tolist() == [item_id_row["d"], item_id_row["e"]] == [0, 0]
-    assert [dataset.item_ids[row] for row in batch.seen.values().tolist()] == ["a", "c", "d", "e"]
+    assert [dataset.item_ids[row] for row in batch.seen.values.tolist()] == ["a", "c", "d", "e"]
 
 
 def test_catalogue_holds_content_and_train_counts(dataset):
@@ -203,8 +203,8 @@ def test_queries_are_shared_out_among_ranks(options):
     wide = dataclasses.replace(options, eval_batch_size=2)
     [[whole]] = [list(data.val_dataloader()) for data in data_of_ranks(wide, 1)]
     parts = [next(iter(data.val_dataloader())) for data in data_of_ranks(wide, 2)]
-    assert [part.relevant.values().tolist() for part in parts] == [
-        [row] for row in whole.relevant.values().tolist()
+    assert [part.relevant.values.tolist() for part in parts] == [
+        [row] for row in whole.relevant.values.tolist()
     ]
     assert [part.share for part in parts] == [1.0, 1.0]
     *_, third = (next(iter(data.val_dataloader())) for data in data_of_ranks(wide, 3))
@@ -218,7 +218,7 @@ def test_history_length_of_nothing_leaves_the_history_empty(options, task):
         for batch in loader:
             assert batch.ids["history"].lengths().tolist() == [0] * len(batch)
             assert batch.ids["user_id"].values().min() >= 0
-    assert sum(batch.seen.values().numel() for batch in data.val_dataloader() if batch.seen) == (
+    assert sum(batch.seen.values.numel() for batch in data.val_dataloader() if batch.seen) == (
         4 if task == "retrieval" else 0
     )
 

@@ -84,9 +84,9 @@ def shown_pairs(batch):
     ends = sequences.lengths.cumsum(0)
     users = batch.ids["user_id"].values()
     kept = zip(
-        sequences.asked_sequences.tolist(),
-        sequences.asked_states.tolist(),
-        sequences.asked_instants.tolist(),
+        sequences.query_sequences.tolist(),
+        sequences.query_states.tolist(),
+        sequences.query_instants.tolist(),
         batch.item_rows.tolist(),
         strict=True,
     )
@@ -171,7 +171,7 @@ def test_ranks_share_each_batch_and_weigh_by_what_is_asked(options):
 @pytest.mark.parametrize("events", ["positives", "all"])
 @pytest.mark.parametrize("mode", ["event", "user"])
 def test_queries_see_the_latest_events_before_them(options, dataset, events, mode):
-    queries = dataset.queries("test", mode=mode, history_length=7, timelines_of=events)
+    queries = dataset.queries("test", mode=mode, history_length=7, events_read=events)
     batch = queries.batch(torch.arange(len(queries)))
     lines = timelines(dataset, "test", events)
     keys = {
@@ -193,7 +193,7 @@ def test_queries_see_the_latest_events_before_them(options, dataset, events, mod
         else:
             before = [event for event in line if event[0] < when]
         assert history == tuple((event[1], event[0]) for event in before[-7:])
-        seen = batch.seen.to_dense()[number].tolist()
+        seen = batch.seen.lists()[number]
         assert sorted(seen) == sorted(event[1] for event in before)
     assert unknown < len(queries)
 

@@ -74,8 +74,8 @@ class Oracle(nn.Module):
 
     def encode_queries(self, batch):
         """The vectors of each query's relevant items, added."""
-        dense = batch.relevant.to_padded_dense(padding_value=0)
-        return self.vectors[dense].sum(dim=1)
+        added = torch.zeros(len(batch.relevant), self.vectors.shape[1])
+        return added.index_add(0, batch.relevant.rows, self.vectors[batch.relevant.values])
 
     def encode_candidates(self, batch):
         """One-hot by catalogue row, in which the catalogue is encoded."""

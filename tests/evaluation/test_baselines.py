@@ -10,11 +10,11 @@ from scipy import sparse
 from sklearn.metrics.pairwise import cosine_similarity
 
 from recsys.data.dataset import PreparedDataset
-from recsys.data.events import Bags
 from recsys.evaluation import baselines, item_item
 from recsys.evaluation.baselines import FittedBaseline, fit_baseline, popularity_order
 from recsys.evaluation.item_item import ease_weights, history_scores, interaction_matrix, item_knn_weights
 from recsys.evaluation.options import EvaluationOptions
+from recsys.schema.jagged import JaggedColumn
 from tests.data.preparing import STARS, prepared
 from tests.evaluation.conftest import DAY
 
@@ -67,12 +67,8 @@ def test_ease_weights_solve_each_items_ridge_regression_without_itself(matrix):
 def test_history_scores_add_up_the_different_items_of_each_history(as_sparse):
     weights = np.random.default_rng(0).random((6, 6)).astype(np.float32)
     histories = [[3, 5], [3, 5, 2, 5], [3, 5, 2, 5, 1], [5, 0], [], [4]]
-    bags = Bags(
-        values=torch.tensor([item for bag in histories for item in bag]),
-        offsets=torch.tensor([0, *np.cumsum([len(bag) for bag in histories])]),
-    )
     found = history_scores(
-        bags,
+        JaggedColumn.of_lists(histories),
         owners_B=np.array([7, 7, 7, 8, 9, 9]),
         weights_II=sparse.csr_matrix(weights) if as_sparse else weights,
     )

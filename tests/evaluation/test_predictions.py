@@ -30,7 +30,7 @@ def test_predictions_do_not_depend_on_the_batch_and_keep_the_order(rated):
     found = predict(model, rated, events, history_length=5, batch_size=16)
     for position in (0, 17, len(events) - 1):
         row = events.select(torch.tensor([position]))
-        batch = rated.collator(5).rows(row, rated.histories("test").before(row, at_most=5))
+        batch = rated.collator(5).rows(row, rated.histories("test").before(row))
         with torch.no_grad():
             assert found[position] == pytest.approx(torch.sigmoid(model(batch)).item(), abs=1e-6)
     assert len(np.unique(found)) > 50

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torchrec import KeyedJaggedTensor
 
-from recsys.data.events import Bags, Events
+from recsys.data.events import Events
 from recsys.export.bundle import export_run
 from recsys.export.options import ExportOptions
 from recsys.models.two_tower import TwoTower
 from recsys.retrieval.exact import top_k
 from recsys.schema.batch import Batch
+from recsys.schema.jagged import JaggedColumn
 from recsys.schema.manifest import read_station
 from tests.export import worlds
 from tests.export.conftest import HISTORY_LENGTH, export, matrix_factorization, wide_deep
@@ -52,9 +53,7 @@ def test_recommendations_are_the_best_of_the_trained_model(retrieval, catalogue)
     queries, users, histories, contexts = known_queries(retrieval)
     batch = queries.batch(torch.arange(len(queries)))
     vectors = retrieval.model.encode_queries(batch)
-    scores, rows = top_k(
-        vectors, catalogue, 10, seen_values=batch.seen.values(), seen_offsets=batch.seen.offsets()
-    )
+    scores, rows = top_k(vectors, catalogue, 10, seen=batch.seen)
     assert len(queries) > 40
     for q in range(len(queries)):
         ids, found = retrieval.program.recommend(users[q], histories[q], 10, contexts[q])
@@ -67,12 +66,11 @@ def test_probabilities_are_those_of_the_trained_model(ranker):
     table = dataset.split_table("test")
     events = Events.from_arrow(table, dataset.schema)
     history = dataset.histories("test").before(events)
-    visible = history.select(torch.arange(len(events)), at_most=HISTORY_LENGTH)
-    batch = dataset.collator(HISTORY_LENGTH).rows(events, visible)
+    batch = dataset.collator(HISTORY_LENGTH).rows(events, history)
     expected = torch.sigmoid(ranker.model(batch))
     raw = table.to_pylist()
     ids = dataset.item_ids
-    offsets = history.offsets.tolist()
+    liked = history.lists()
     rows = [
         {
             "user_id": row["user_id"],
@@ -81,7 +79,7 @@ def test_probabilities_are_those_of_the_trained_model(ranker):
             "device": row["raw.device"],
             "basket": row["raw.basket"] or None,
             "dwell": row["raw.dwell"],
-            "history": [ids[i] for i in history.values[offsets[n] : offsets[n + 1]].tolist()] or None,
+            "history": [ids[i] for i in liked[n]] or None,
         }
         for n, row in enumerate(raw)
     ]
@@ -163,7 +161,7 @@ def test_an_unknown_user_without_values_gets_the_vector_of_row_0(retrieval):
     dataset = retrieval.dataset
     events = dataset.events("test").select(torch.tensor([0]))
     events = events.replace(user_rows=torch.tensor([0])).without_context()
-    empty = Bags(torch.zeros(0, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
+    empty = JaggedColumn.of_lists([[]])
     expected = retrieval.model.encode_queries(dataset.collator(HISTORY_LENGTH).queries(events, empty))[0]
     for user in (
         {},

@@ -29,7 +29,7 @@ def sequence(dataset):
 def test_the_file_recommends_what_evaluation_does_for_every_query(shop, build):
     model = build(shop)
     program, recorder = made(model, shop)
-    queries = shop.queries("test", history_length=HISTORY_LENGTH, timelines_of=events_read(model))
+    queries = shop.queries("test", history_length=HISTORY_LENGTH, events_read=events_read(model))
     expected = recommend(model, shop, queries, k=10, batch_size=7)
     asked = recorder.ask_queries(queries, torch.arange(len(queries)))
     popularity = shop.popularity("test", popularity_windows(model))

@@ -129,7 +129,7 @@ def test_two_stages_and_crosses_may_be_of_fewer_bits(shop, tmp_path):
 def test_figures_of_a_ranking_model_are_those_of_its_rows(shop):
     model = wide_deep(shop)
     events = Events.from_arrow(shop.split_table("test"), shop.schema)
-    history = shop.histories("test").before(events, at_most=HISTORY_LENGTH)
+    history = shop.histories("test").before(events)
     probabilities = torch.sigmoid(model(shop.collator(HISTORY_LENGTH).rows(events, history)).double())
     p, y = probabilities.detach().numpy(), events.positives.numpy()
     found = metrics_on_test(model, shop, history_length=HISTORY_LENGTH)

@@ -5,6 +5,7 @@ import torch
 
 from recsys.export.program.search import best_items
 from recsys.retrieval.exact import top_k
+from recsys.schema.jagged import JaggedColumn
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,7 @@ def test_the_list_is_that_of_the_exact_search(scripted_best, num_items, num_leve
         torch.ones(1, 1),
         scores[:, None],
         k,
-        seen_values=excluded,
-        seen_offsets=torch.tensor([0, len(excluded)]),
+        seen=JaggedColumn.of_lists([excluded.tolist()]),
     )
     left = expected_scores[0].isfinite()
     rows, found = scripted_best(scores.clone(), excluded, k)

@@ -51,18 +51,17 @@ def test_data_without_timestamps_pass_the_gate(tmp_path):
 
 def test_vectors_are_the_trained_model_s_at_the_request_s_time(exported):
     dataset, program = exported.dataset, exported.program
-    queries = dataset.queries("test", mode="event", history_length=HISTORY_LENGTH, timelines_of="positives")
+    queries = dataset.queries("test", mode="event", history_length=HISTORY_LENGTH, events_read="positives")
     batch = queries.batch(torch.arange(len(queries)))
     expected = exported.model.encode_queries(batch)
     sequences = batch.sequences
     ends = sequences.lengths.cumsum(0).tolist()
-    begins, stops = queries.stretches
+    read = queries.read.lists()
     per_second = PER_SECOND[dataset.manifest["timestamp"]["unit"]]
     unknown = 0
     for q, (end, length) in enumerate(zip(ends, sequences.lengths.tolist(), strict=True)):
         seen = slice(end - length, end)
-        latest = queries.timelines.items[begins[q] : stops[q]][-HISTORY_LENGTH:]
-        history = [dataset.item_ids[row] or "nobody's" for row in latest.tolist()]
+        history = [dataset.item_ids[row] or "nobody's" for row in read[q][-HISTORY_LENGTH:]]
         times = (sequences.timestamps[seen] // 1_000_000 * per_second).tolist()
         user = {"user_id": int(queries.user_ids[q])}
         context = {"timestamp": int(sequences.ends[q]) // 1_000_000 * per_second}

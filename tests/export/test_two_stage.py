@@ -8,10 +8,10 @@ import sys
 import pytest
 import torch
 
-from recsys.data.events import Bags
 from recsys.export.bundle import load_bundle
 from recsys.export.program.diverse import choose, sources_of
 from recsys.retrieval.exact import top_k
+from recsys.schema.jagged import JaggedColumn
 from tests.export.conftest import (
     HISTORY_LENGTH,
     export_both,
@@ -34,19 +34,14 @@ def test_lists_are_those_of_the_trained_models_one_after_the_other(recommender):
     queries, users, histories, contexts = known_queries(recommender.retrieval)
     batch = queries.batch(torch.arange(len(queries)))
     model, ranker = recommender.retrieval.model, recommender.ranking.model
-    seen = batch.seen.values(), batch.seen.offsets()
     scores, rows = top_k(
-        model.encode_queries(batch),
-        model.encode_candidates(dataset.items),
-        8,
-        seen_values=seen[0],
-        seen_offsets=seen[1],
+        model.encode_queries(batch), model.encode_candidates(dataset.items), 8, seen=batch.seen
     )
     assert len(queries) > 40
     for q in range(0, len(queries), 3):
         events = queries.events.select(torch.full((8,), q)).replace(item_rows=rows[q])
         liked = queries.histories.select(torch.tensor([q]), at_most=HISTORY_LENGTH).values
-        visible = Bags(liked.repeat(8), torch.arange(9) * len(liked))
+        visible = JaggedColumn.of_lists([liked.tolist()] * 8)
         probabilities = torch.sigmoid(ranker(dataset.collator(HISTORY_LENGTH).rows(events, visible)))
         best = probabilities.argsort(descending=True)[:4]
         ids, found, found_scores, sources = recommender.program.recommend(

@@ -5,8 +5,7 @@ import torch
 
 from recsys.models.protocols import embed
 from recsys.models.sequence_two_tower import SequenceTwoTower, instants_of
-from recsys.schema.batch import Batch
-from recsys.schema.sequences import Sequences
+from recsys.schema.batch import Batch, Sequences
 from tests.models.contract import ALL, RetrievalContract
 from tests.worlds import SCHEMA, SIZE, checkerboard
 
@@ -31,9 +30,9 @@ def queries(users: torch.Tensor) -> Batch:
         timestamps=places * HOUR,
         ends=lengths * HOUR,
         times_known=torch.ones_like(lengths, dtype=torch.bool),
-        asked_sequences=torch.arange(len(lengths)),
-        asked_states=lengths,
-        asked_instants=lengths * HOUR,
+        query_sequences=torch.arange(len(lengths)),
+        query_states=lengths,
+        query_instants=lengths * HOUR,
     )
     return batch
 
@@ -81,8 +80,8 @@ def model():
 
 def test_state_in_the_middle_is_the_one_of_a_history_that_ends_there(model):
     whole = queries(torch.tensor([3]))
-    whole.sequences.asked_sequences = torch.zeros(3, dtype=torch.int64)
-    whole.sequences.asked_states = torch.tensor([0, 2, 4])
+    whole.sequences.query_sequences = torch.zeros(3, dtype=torch.int64)
+    whole.sequences.query_states = torch.tensor([0, 2, 4])
     states = model.encode_queries(whole)
     for number, length in enumerate((0, 2, 4)):
         part = queries(torch.tensor([3]))
@@ -94,7 +93,7 @@ def test_state_in_the_middle_is_the_one_of_a_history_that_ends_there(model):
             timestamps=sequences.timestamps[:length],
             lengths=torch.tensor([length]),
             ends=torch.tensor([length]) * HOUR,
-            asked_states=torch.tensor([length]),
+            query_states=torch.tensor([length]),
         )
         torch.testing.assert_close(model.encode_queries(part)[0], states[number])
 

@@ -7,6 +7,7 @@ import torch
 
 from recsys.retrieval import exact
 from recsys.retrieval.exact import top_k, top_k_of_scores
+from recsys.schema.jagged import JaggedColumn
 
 
 def sorted_lists(scores, k, seen):
@@ -29,20 +30,18 @@ def make_world(num_queries, num_items, *, num_levels, num_seen):
     queries = torch.randint(-num_levels, num_levels + 1, (num_queries, 3)).float()
     candidates = torch.randint(-num_levels, num_levels + 1, (num_items, 3)).float()
     seen = [set(torch.randint(0, num_items, (num_seen,)).tolist()) for _ in range(num_queries)]
-    values = torch.tensor([item for items in seen for item in sorted(items)], dtype=torch.int64)
-    offsets = torch.tensor([0, *[len(items) for items in seen]]).cumsum(0)
-    return queries, candidates, seen, {"seen_values": values, "seen_offsets": offsets}
+    return queries, candidates, seen, JaggedColumn.of_lists([sorted(items) for items in seen])
 
 
 @pytest.mark.parametrize("num_levels", [1, 1000])
 @pytest.mark.parametrize(("num_items", "k"), [(40, 5), (9001, 7)])
 def test_lists_equal_sorting_everything(num_items, k, num_levels):
     queries, candidates, seen, masked = make_world(23, num_items, num_levels=num_levels, num_seen=20)
-    scores, rows = top_k(queries, candidates, k, **masked)
+    scores, rows = top_k(queries, candidates, k, seen=masked)
     expected_scores, expected_rows = sorted_lists(queries @ candidates.T, k, seen)
     assert torch.equal(rows, expected_rows)
     assert torch.equal(scores, expected_scores)
-    dense_scores, dense_rows = top_k_of_scores(queries @ candidates.T, k, **masked)
+    dense_scores, dense_rows = top_k_of_scores(queries @ candidates.T, k, seen=masked)
     assert torch.equal(dense_rows, expected_rows)
     assert torch.equal(dense_scores, expected_scores)
 
@@ -52,7 +51,7 @@ def test_blocks_do_not_change_the_lists(monkeypatch, num_levels):
     queries, candidates, seen, masked = make_world(23, 500, num_levels=num_levels, num_seen=20)
     monkeypatch.setattr(exact, "_BLOCK_ITEMS", 64)
     monkeypatch.setattr(exact, "_BLOCK_SCORES", 64 * 5)
-    scores, rows = top_k(queries, candidates, 6, **masked)
+    scores, rows = top_k(queries, candidates, 6, seen=masked)
     expected_scores, expected_rows = sorted_lists(queries @ candidates.T, 6, seen)
     assert torch.equal(rows, expected_rows)
     assert torch.equal(scores, expected_scores)
@@ -87,17 +86,17 @@ def test_unknown_item_is_never_returned():
 
 
 def test_list_longer_than_what_is_left_ends_in_row_zero():
-    seen = {"seen_values": torch.tensor([2]), "seen_offsets": torch.tensor([0, 1])}
+    seen = JaggedColumn.of_lists([[2]])
     expected_scores, expected_rows = [[3.0, 1.0, -math.inf, -math.inf, -math.inf]], [[3, 1, 0, 0, 0]]
-    scores, rows = top_k(torch.ones(1, 1), torch.tensor([[9.0], [1.0], [2.0], [3.0]]), 5, **seen)
+    scores, rows = top_k(torch.ones(1, 1), torch.tensor([[9.0], [1.0], [2.0], [3.0]]), 5, seen=seen)
     assert (scores.tolist(), rows.tolist()) == (expected_scores, expected_rows)
-    scores, rows = top_k_of_scores(torch.tensor([[9.0, 1.0, 2.0, 3.0]]), 5, **seen)
+    scores, rows = top_k_of_scores(torch.tensor([[9.0, 1.0, 2.0, 3.0]]), 5, seen=seen)
     assert (scores.tolist(), rows.tolist()) == (expected_scores, expected_rows)
 
 
 def test_all_items_seen_gives_an_empty_list():
-    seen = {"seen_values": torch.tensor([1, 2]), "seen_offsets": torch.tensor([0, 2])}
-    assert top_k(torch.ones(1, 1), torch.ones(3, 1), 2, **seen)[1].tolist() == [[0, 0]]
+    seen = JaggedColumn.of_lists([[1, 2]])
+    assert top_k(torch.ones(1, 1), torch.ones(3, 1), 2, seen=seen)[1].tolist() == [[0, 0]]
 
 
 def test_no_queries_give_no_lists():
@@ -107,7 +106,7 @@ def test_no_queries_give_no_lists():
 
 def test_scores_given_are_left_as_they_are():
     scores = torch.ones(1, 3)
-    top_k_of_scores(scores, 2, seen_values=torch.tensor([1]), seen_offsets=torch.tensor([0, 1]))
+    top_k_of_scores(scores, 2, seen=JaggedColumn.of_lists([[1]]))
     assert scores.tolist() == [[1.0, 1.0, 1.0]]
 
 

@@ -7,6 +7,7 @@ import torch
 from recsys.retrieval import popularity as module
 from recsys.retrieval.exact import top_k
 from recsys.retrieval.popularity import Popularity, answers
+from recsys.schema.jagged import JaggedColumn
 
 DAY = 86_400_000_000
 NUM_ITEMS = 6
@@ -102,20 +103,15 @@ def test_answers_are_the_best_at_each_query_s_own_instant(log):
     candidates[:, -2:] = 0
     instants = torch.tensor([22, 6, 22, 11, 6]) * DAY
     seen = [[1], [], [2, 3], [5], [4, 1]]
-    values = torch.tensor([row for bag in seen for row in bag])
-    offsets = torch.tensor([0, 1, 1, 3, 4, 6])
-    bags = SimpleNamespace(values=lambda: values, offsets=lambda: offsets)
-    batch = SimpleNamespace(seen=bags, sequences=SimpleNamespace(asked_instants=instants))
+    lists = JaggedColumn.of_lists(seen)
+    batch = SimpleNamespace(seen=lists, sequences=SimpleNamespace(query_instants=instants))
     scores, rows = answers(queries, candidates, 3, batch=batch, popularity=popularity)
     for query in range(5):
         filled = candidates.clone()
         filled[:, -2:] = popularity.features(instants[query : query + 1])[0]
-        single = {"seen_values": torch.tensor(seen[query], dtype=torch.int64)}
-        best = top_k(
-            queries[query : query + 1], filled, 3, **single, seen_offsets=torch.tensor([0, len(seen[query])])
-        )
+        best = top_k(queries[query : query + 1], filled, 3, seen=JaggedColumn.of_lists([seen[query]]))
         torch.testing.assert_close(scores[query], best[0][0])
         assert rows[query].tolist() == best[1][0].tolist()
     plain = answers(queries, candidates, 3, batch=batch)
-    expected = top_k(queries, candidates, 3, seen_values=values, seen_offsets=offsets)
+    expected = top_k(queries, candidates, 3, seen=lists)
     assert torch.equal(plain[1], expected[1])

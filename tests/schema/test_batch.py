@@ -1,7 +1,7 @@
 import torch
-from torchrec import JaggedTensor
 
-from recsys.schema.batch import Batch, gather_bags
+from recsys.schema.batch import Batch
+from recsys.schema.jagged import JaggedColumn
 from tests.worlds import keyed
 
 
@@ -35,19 +35,13 @@ def test_selecting_from_a_table_of_single_values_gives_one_row_each():
     assert chosen.lengths().dtype == torch.int32
 
 
-def test_gathered_bags_lie_end_to_end():
-    values = torch.arange(10, 20)
-    gathered = gather_bags(values, starts=torch.tensor([4, 0, 9]), lengths=torch.tensor([2, 0, 1]))
-    assert gathered.tolist() == [14, 15, 19]
-
-
 def test_every_field_moves_to_the_device():
     full = batch()
     full.labels = torch.ones(3)
-    full.seen = JaggedTensor(values=torch.tensor([1, 2]), lengths=torch.tensor([2, 0, 0], dtype=torch.int32))
+    full.seen = JaggedColumn.of_lists([[1, 2], [], []])
     full.share = 0.5
     moved = full.to(torch.device("meta"))
     assert moved.labels.device.type == moved.dense.device.type == "meta"
-    assert moved.ids.values().device.type == moved.seen.values().device.type == "meta"
+    assert moved.ids.values().device.type == moved.seen.values.device.type == "meta"
     assert moved.weights is None
     assert moved.share == 0.5

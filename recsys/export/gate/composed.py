@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recsys.data.events import Bags
 from recsys.export.build import catalogue_vectors
 from recsys.export.bundle import recorder_of
 from recsys.export.gate.differences import Comparison, Features, ParityError
@@ -29,6 +28,7 @@ from recsys.export.stages import Stage, names_for_ranker
 from recsys.models.protocols import RankingModel, RetrievalModel, embed, popularity_windows
 from recsys.schema.batch import Batch
 from recsys.schema.features import ALL_ROLES, HISTORY, ITEM_ID, USER_ID
+from recsys.schema.jagged import JaggedColumn
 
 Floats = npt.NDArray[np.float64]
 
@@ -208,7 +208,7 @@ class Composed:
         events = request.ranking.events.select(torch.full((size,), request.number)).replace(item_rows=rows)
         liked = [self.ranker_rows.get(str(item_id), 0) for item_id in request.liked]
         history = torch.tensor(liked[-self.ranking.history_length :], dtype=torch.int64)
-        visible = Bags(history.repeat(size), torch.arange(size + 1) * len(history))
+        visible = JaggedColumn.of_lengths(history.repeat(size), torch.full((size,), len(history)))
         batch = self.collator.rows(events, visible)
         return with_unknown_ids(batch, [USER_ID]) if request.ranking.is_stranger else batch
 

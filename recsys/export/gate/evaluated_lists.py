@@ -49,7 +49,7 @@ def check_evaluated_lists(
     """
     dataset = recorder.dataset
     queries = dataset.queries(
-        "test", history_length=recorder.history_length, timelines_of=recorder.timelines_of
+        "test", history_length=recorder.history_length, events_read=recorder.events_read
     )
     number = min(_MOST_QUERIES, len(queries))
     said = {
@@ -104,7 +104,7 @@ def found_lists(program: Any, asked: Asked, *, k: int, popularity: Popularity | 
     scores: list[list[float]] = [[] for _ in range(len(asked))]
     kept = program.candidates.clone()
     try:
-        for chosen, filled_ID in popularity.candidates_at(kept, asked.batch.sequences.asked_instants):
+        for chosen, filled_ID in popularity.candidates_at(kept, asked.batch.sequences.query_instants):
             program.candidates.copy_(filled_ID)
             lists = _recommend(program, asked, chosen.tolist(), k)
             for number, its_ids, its_scores in zip(chosen.tolist(), *lists, strict=True):

@@ -116,8 +116,8 @@ def check_lists(
     """
     queries, catalogue = vectors
     chosen = slice(0, _LISTS_COMPARED)
-    seen = requests.seen.select(torch.arange(len(requests))[chosen])
-    expected, _ = top_k(queries[chosen], catalogue, k, seen_values=seen.values, seen_offsets=seen.offsets)
+    seen = requests.seen.at(chosen)
+    expected, _ = top_k(queries[chosen], catalogue, k, seen=seen)
     times, liked = (None if given is None else given[chosen] for given in (requests.times, requests.liked))
     lists, scores = program.recommend_batch(
         requests.users[chosen], requests.histories[chosen], k, requests.contexts[chosen], None, times, liked

@@ -21,15 +21,15 @@ from torchrec import KeyedJaggedTensor
 
 from recsys.data.collate import Collator
 from recsys.data.dataset import PreparedDataset, Split
-from recsys.data.events import Bags, Events, select_spans
+from recsys.data.events import Events
+from recsys.data.histories import Histories
 from recsys.data.queries import Queries
-from recsys.data.timelines import Timelines
 from recsys.export.fields import PER_SECOND, Fields
 from recsys.schema import tables
-from recsys.schema.batch import Batch
+from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError
 from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID, Feature
-from recsys.schema.sequences import HistoryEvents
+from recsys.schema.jagged import JaggedColumn
 
 Record = dict[str, Any]
 
@@ -58,7 +58,7 @@ class Asked:
     events: Events
     is_stranger: bool
     batch: Batch
-    seen: Bags
+    seen: JaggedColumn
     times: list[list[Any]] | None = None
     liked: list[list[bool]] | None = None
 
@@ -92,7 +92,7 @@ class Recorder:
         fields: how requests call things.
         history_length: latest items of a history that the model sees.
         is_ranking: whether batches hold items too.
-        timelines_of: which events the model reads one by one; None where it does not.
+        events_read: which events the model reads one by one; None where it does not.
     """
 
     dataset: PreparedDataset
@@ -100,7 +100,7 @@ class Recorder:
     fields: Fields
     history_length: int
     is_ranking: bool
-    timelines_of: HistoryEvents | None = None
+    events_read: HistoryEvents | None = None
 
     def __post_init__(self) -> None:
         self.users = RawRecords(self.dataset.raw_users(), self.fields.columns["user"])
@@ -110,7 +110,7 @@ class Recorder:
             ITEM_ID: unknown_id(self.dataset.item_ids),
         }
 
-        self.timelines: Timelines | None = None
+        self.sequences: Histories | None = None
 
     def ask(self, num_rows: int) -> list[Asked]:
         """The test rows (at most `num_rows`, evenly spaced) in every way."""
@@ -120,9 +120,9 @@ class Recorder:
         """Rows of a split in every way."""
         events = Events.from_arrow(table, self.dataset.schema)
         history = self.dataset.histories(split).before(events)
-        if self.timelines_of is not None:
-            self.timelines = self.dataset.timelines(split, events=self.timelines_of)
-        nothing = Bags(values=history.values[:0], offsets=torch.zeros_like(history.offsets))
+        if self.events_read is not None:
+            self.sequences = self.dataset.histories(split, events=self.events_read, with_timestamps=True)
+        nothing = JaggedColumn.of_lists([[]] * len(events))
         row_0 = torch.zeros_like(events.user_rows)
         unknown = events.replace(user_rows=row_0, item_rows=row_0)
         known, given = self._known(table), self._given(table, events)
@@ -160,24 +160,19 @@ class Recorder:
         table = table.take(pa.array(rows))
         batch = queries.batch(positions)
         assert batch.seen is not None
-        seen = Bags(values=batch.seen.values(), offsets=batch.seen.offsets())
         asked = Asked(
             name="as evaluation asks",
             users=self._known(table)[USER_ID],
             contexts=self._contexts(table),
             items=[{} for _ in rows],
-            histories=self._raw_histories(seen),
+            histories=self._raw_histories(batch.seen),
             events=queries.events.select(positions),
             is_stranger=False,
             batch=batch,
-            seen=seen,
+            seen=batch.seen,
         )
-        if queries.timelines is not None and queries.stretches is not None:
-            begins, ends = (places[positions] for places in queries.stretches)
-            if queries.timelines.has_times:
-                asked.times = self._raw_times(select_spans(queries.timelines.timestamps, begins, ends))
-            if self.timelines_of == "all":
-                asked.liked = lists(select_spans(queries.timelines.positives, begins, ends))
+        if queries.sequences is not None and queries.read is not None:
+            asked.times, asked.liked = self._events_of(queries.sequences, queries.read.at(positions))
         return asked
 
     def _table(self, num_rows: int) -> tuple[Split, pa.Table]:
@@ -199,7 +194,7 @@ class Recorder:
         self,
         name: str,
         events: Events,
-        history: Bags,
+        history: JaggedColumn,
         contexts: list[Record],
         records: Mapping[str, list[Record]],
         *,
@@ -208,22 +203,15 @@ class Recorder:
     ) -> Asked:
         collator: Collator = self.dataset.collator(self.history_length)
         times = liked = None
-        stretches = None
-        if self.timelines is not None:
-            begins, ends = self.timelines.before_event(events)
-            stretches = torch.where(torch.tensor(without_history), ends, begins), ends
-            history = select_spans(self.timelines.items, *stretches)
-            history.values = history.values.long()
-        visible = history.select(torch.arange(len(events)), at_most=self.history_length)
-        batch = (collator.rows if self.is_ranking else collator.queries)(events, visible)
-        if self.timelines is not None and stretches is not None:
-            batch = collator.with_sequences(batch, self.timelines, stretches, events.timestamps)
+        if self.sequences is not None:
+            history = self.sequences.before(events)
+            history = history.latest(0) if without_history else history
+        batch = (collator.rows if self.is_ranking else collator.queries)(events, history)
+        if self.sequences is not None:
+            batch = collator.with_sequences(batch, self.sequences, history, events.timestamps)
             assert batch.sequences is not None
             batch.sequences.times_known &= torch.tensor([tables.TIMESTAMP in record for record in contexts])
-            if self.timelines.has_times:
-                times = self._raw_times(select_spans(self.timelines.timestamps, *stretches))
-            if self.timelines_of == "all":
-                liked = lists(select_spans(self.timelines.positives, *stretches))
+            times, liked = self._events_of(self.sequences, history)
         return Asked(
             name=name,
             users=records[USER_ID],
@@ -233,13 +221,21 @@ class Recorder:
             events=events,
             is_stranger=forget,
             batch=with_unknown_ids(batch) if forget else batch,
-            seen=history,
+            seen=history.compact().long(),
             times=times,
             liked=liked,
         )
 
-    def _raw_times(self, instants: Bags) -> list[list[Any]]:
+    def _events_of(
+        self, sequences: Histories, read: JaggedColumn
+    ) -> tuple[list[list[Any]] | None, list[list[Any]] | None]:
+        """Times of the events read, where there are any, and whether each was liked, where not all were."""
+        times = self._raw_times(read.of(sequences.timestamps)) if sequences.has_times else None
+        return times, read.of(sequences.positives).lists() if self.events_read == "all" else None
+
+    def _raw_times(self, instants: JaggedColumn) -> list[list[Any]]:
         """Instants as timestamps of the raw table, in whole seconds."""
+        instants = instants.compact()
         seconds = instants.values.numpy() // 1_000_000
         unit = self.dataset.manifest["timestamp"]["unit"]
         raw: list[Any] = (
@@ -279,15 +275,9 @@ class Recorder:
         roles = EVENT_ROLES if self.is_ranking else QUERY_ROLES
         return [f for f in self.dataset.schema.features if f.kind == "statistic" and f.role in roles]
 
-    def _raw_histories(self, history: Bags) -> list[list[Any]]:
+    def _raw_histories(self, history: JaggedColumn) -> list[list[Any]]:
         ids, unknown = self.dataset.item_ids, self.unknown[ITEM_ID]
-        return [[unknown if row == 0 else ids[row] for row in rows] for rows in lists(history)]
-
-
-def lists(bags: Bags) -> list[list[Any]]:
-    """The values of each bag."""
-    values = bags.values.tolist()
-    return [values[begin:end] for begin, end in itertools.pairwise(bags.offsets.tolist())]
+        return [[unknown if row == 0 else ids[row] for row in rows] for rows in history.lists()]
 
 
 class RawRecords:
