@@ -121,7 +121,7 @@ def test_plackett_luce_marginals_are_those_of_all_orderings(log_weights, k):
     expected = enumerated_plackett_luce(np.exp(log_weights), k)
     for chosen in itertools.islice(itertools.permutations(range(6), k), 0, 720, 97):
         found = plackett_luce_marginals(log_weights, np.array(chosen))
-        np.testing.assert_allclose(found, expected[list(chosen), range(k)], rtol=2e-5)
+        np.testing.assert_allclose(found, expected[list(chosen), range(k)], rtol=1e-4)
 
 
 def test_plackett_luce_in_a_long_list_sums_to_one_a_position():
