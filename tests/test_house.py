@@ -65,3 +65,64 @@ def test_files_keep_to_the_length_that_a_reader_bears():
 def test_names_say_what_a_file_is_about():
     vague = {"utils", "common", "helpers", "misc", "base", "manager"}
     assert [path for path in SOURCES if vague & set(Path(path).stem.split("_"))] == []
+
+
+# Who may write files, and why no reader can meet a half of one.
+WRITERS = {
+    "schema/disk.py": "puts files and folders in place in one step",
+    "training/checkpoint.py": "writes beside a checkpoint and renames",
+    "evaluation/comparing/compare.py": "into the folder that is put in place when complete",
+    "evaluation/station.py": "into the folder that is put in place when complete",
+    "commands/backtest.py": "into the folder that is put in place when complete",
+    "experiments/findings.py": "into the folder that is put in place when complete",
+    "export/gate/replay.py": "into the folder that is put in place when complete",
+    "data/preparing/build.py": "into the folder that is put in place when complete",
+    "data/sources/synthetic_world.py": "into the folder that is put in place when complete",
+    "data/sources/download.py": "into the folder that is put in place when complete",
+    "commands/sweeps/locks.py": "opens files to lock them, and writes nothing",
+    "commands/sweeps/study.py": "opens the study's log to lock it",
+}
+MODES = {"w", "wb", "a", "ab", "x", "xb", "w+", "wb+", "r+b", "rb+"}
+
+
+def writes_files(tree: ast.AST) -> bool:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        called = ast.unparse(node.func)
+        if name in ("write_text", "write_bytes", "mkdtemp") or called in (
+            "os.replace",
+            "os.rename",
+            "shutil.move",
+        ):
+            return True
+        modes = {ast.literal_eval(a) for a in node.args if isinstance(a, ast.Constant)}
+        if name == "open" and modes & MODES:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("path.write_text(x)", True),
+        ("path.open('wb')", True),
+        ("open(path, 'a')", True),
+        ("import os\nos.replace(a, b)", True),
+        ("path.open()", False),
+        ("text.replace(a, b)", False),
+    ],
+)
+def test_writing_is_recognised(source, expected):
+    assert writes_files(ast.parse(source)) is expected
+
+
+def test_nothing_is_written_in_place():
+    room = PROJECT / "recsys"
+    writing = {
+        path.relative_to(room).as_posix()
+        for path in SOURCES
+        if path.is_relative_to(room) and writes_files(ast.parse(path.read_text()))
+    }
+    assert writing - set(WRITERS) == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import shlex
@@ -20,6 +21,7 @@ from recsys.commands.sweeps.rerank import WINNER, lines_of
 from recsys.commands.sweeps.study import Record, open_study
 from recsys.commands.sweeps.sweeper import is_minimized
 from recsys.runs.folders import METRICS
+from recsys.schema.disk import write_file
 
 RESULTS = "results.csv"
 
@@ -111,10 +113,11 @@ def _varying(overrides: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _write(path: Path, trials: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
     rows = [_row(trial, keys) for trial in trials]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, list(dict.fromkeys(name for row in rows for name in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_file(path, table.getvalue())
 
 
 def _row(trial: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
