@@ -64,6 +64,7 @@ from recsys.export.rounding import describe_rounding, with_rounded_tables
 from recsys.export.signature import signature
 from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel, events_read
 from recsys.schema.manifest import read_station, writing_station
+from recsys.schema.requests import RequestLimits
 
 RETRIEVAL_FILE = "retrieval.pt"
 RANKING_FILE = "ranking.pt"
@@ -127,7 +128,12 @@ def export_run(
         extra["quantize"] = describe_rounding(
             trained, model, dataset, options.quantize, history_length=history_length
         )
-        extra.update(versions=versions(), parity=describe_parity(parity, options), run=given)
+        extra.update(
+            limits=dataclasses.asdict(RequestLimits()),
+            versions=versions(),
+            parity=describe_parity(parity, options),
+            run=given,
+        )
     return folder
 
 

@@ -46,6 +46,7 @@ from recsys.export.rounding import describe_rounding, with_rounded_tables
 from recsys.export.signature import two_stage_signature
 from recsys.export.stages import Stage, build_two_stage
 from recsys.schema.manifest import writing_station
+from recsys.schema.requests import RequestLimits
 
 
 def export_two_stage(
@@ -166,6 +167,7 @@ def _manifest(
         "diversity": options.diversity,
         "stages": parts,
         "licence": "; ".join(dict.fromkeys(part["licence"] for part in parts.values())),
+        "limits": dataclasses.asdict(RequestLimits()),
         "versions": versions(),
         "parity": describe_parity(parities["two_stage"], options),
     }

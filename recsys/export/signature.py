@@ -10,6 +10,7 @@ from recsys.export.attributes import attributes_of
 from recsys.export.fields import Fields, fields_of
 from recsys.schema.features import ALL_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID, Feature, Role
 from recsys.schema.labels import MAIN, AuxiliaryLabel
+from recsys.schema.requests import FieldKind
 from recsys.schema.tables import TIMESTAMP
 
 _RECORD = {"user": "fields of the user", "item": "fields of the item", "context": "fields of the request"}
@@ -17,6 +18,15 @@ _KINDS = {
     "multi_id": "list of text or integers, or text with `{delimiter}` between the values",
     "numeric": "number",
     "text": "text",
+}
+# How a request's value is read; see `recsys.serving.values`.
+_FIELD_KINDS: dict[str, FieldKind] = {
+    "id": "id",
+    "multi_id": "list",
+    "numeric": "number",
+    "statistic": "number",
+    "text": "text",
+    "time": "time",
 }
 _WHEN_MISSING = {
     "id": "unknown value (row 0)",
@@ -68,6 +78,7 @@ def _fields(dataset: PreparedDataset, fields: Fields, role: Role) -> dict[str, A
     if role in names:
         name, accepted = names[role]
         found[name] = {
+            "kind": "id",
             "type": _id_type(dataset, name),
             "accepted_names": accepted,
             "meaning": f"id of the {role}; fields of a known one that are left out are looked up",
@@ -76,15 +87,28 @@ def _fields(dataset: PreparedDataset, fields: Fields, role: Role) -> dict[str, A
     for feature in dataset.schema.features:
         if feature.role == role and feature.name not in (USER_ID, ITEM_ID, HISTORY):
             accepted = fields.of(feature)
-            described = found.setdefault(accepted[0], _describe(dataset, feature, accepted))
+            described = found.setdefault(
+                accepted[0],
+                {"kind": _FIELD_KINDS[feature.kind], **_describe(dataset, feature, accepted)},
+            )
             described.setdefault("features", []).append(feature.name)
+    if role == "context" and dataset.has_timestamps:
+        found.setdefault(
+            fields.timestamp[0],
+            {
+                "kind": "time",
+                "type": _type_of_time(dataset),
+                "accepted_names": fields.timestamp,
+                "meaning": "time of the request, for statistics and for models that read times of a history",
+                "when_missing": "after all that was observed",
+            },
+        )
     return found
 
 
 def _describe(dataset: PreparedDataset, feature: Feature, accepted: list[str]) -> dict[str, Any]:
     if feature.kind == "time":
-        unit = dataset.manifest["timestamp"]["unit"] or "s"
-        kind = f"number of {unit} since 1970 (UTC), or ISO 8601 text"
+        kind = _type_of_time(dataset)
     elif feature.kind == "statistic":
         return _describe_statistic(feature, accepted)
     elif feature.kind == "id":
@@ -100,6 +124,11 @@ def _describe(dataset: PreparedDataset, feature: Feature, accepted: list[str]) -
         "meaning": meaning,
         "when_missing": _WHEN_MISSING["id" if feature.transform == "bucketise" else feature.kind],
     }
+
+
+def _type_of_time(dataset: PreparedDataset) -> str:
+    unit = dataset.manifest["timestamp"]["unit"] or "s"
+    return f"number of {unit} since 1970 (UTC), or ISO 8601 text"
 
 
 def _describe_statistic(feature: Feature, accepted: list[str]) -> dict[str, Any]:

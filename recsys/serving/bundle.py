@@ -8,64 +8,89 @@
 Everything is answered by the file, as `recsys.export.bundle` says; where the bundle has an index, candidates
 are found by it, and the lists made of them by the same code as without.
 
-Legend: B users, K cut-off.
+Legend: B users, K cut-off, I catalogue rows, D dimension of their vectors.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import time
 import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, get_args
+from typing import Any, Unpack
 
 import torch
 
-from recsys.retrieval.ann import Index, IndexKind, faiss_module, load
+from recsys.retrieval.ann import Index, faiss_module
 from recsys.schema.errors import InputError, InputTypeError
 from recsys.schema.manifest import MADE_BY, read_station
+from recsys.serving.index import open_index
+from recsys.serving.item_space import ItemSpace
+from recsys.serving.locks import ReadersWriterLock
+from recsys.serving.requests import QueryOptions, Record, RequestBatch, RequestReader, check_not_ahead
+from recsys.serving.values import RequestError, shown
 
-Record = dict[str, Any]
-
-
-class Asked(TypedDict, total=False):
-    """What a request for a list may say beside; meanings as in the manifest."""
-
-    history_times: list[Any] | None
-    history_liked: list[bool] | None
-    num_candidates: int | None
-    diversity: float | None
-    where: dict[str, list[Any]] | None
-
-
-class AskedOfMany(TypedDict, total=False):
-    """The same for B users; what is no list of B holds for all of them."""
-
-    history_times: list[list[Any]] | None
-    history_liked: list[list[bool]] | None
-    num_candidates: int | None
-    diversity: float | None
-    where: dict[str, list[Any]] | None
+_REQUESTS = "requests.json"
+# At first the types are recorded, then the code is optimised for them.
+_TIMES_ANSWERED = 2
+_OF_RANKING = ("num_candidates", "diversity")
+# How many of the items nearest to one are looked through for a list on its page.
+_NEAREST = 200
 
 
 @dataclasses.dataclass
 class Bundle:
-    """A bundle, loaded.
+    """A bundle, loaded, that many threads may ask and change at the same time.
+
+    Requests are answered side by side. What changes the bundle (`observe`, `add_items`, `set_available`)
+    waits for the requests that are being answered and goes before those that come after it, so that each
+    answer is one of before or of after. Every request is checked and bounded before the file sees it; what is
+    refused is a `RequestError`, a `ValueError` that names the field.
+
+    NOTE: `program`, the TorchScript file itself, is not safe among threads: a dictionary that one thread
+    reads while another adds to it ends the process. Call what changes it through the bundle.
 
     Args:
         folder: where it is.
         manifest: its manifest.
         program: the TorchScript file; whatever else it can do is called on it.
         index: of the retrieval model's catalogue; None where the file searches by itself.
+        strict: whether a field that no feature reads is refused; otherwise it is logged, once a name.
+        clock: seconds since 1970; events that are observed may not lie far beyond it.
     """
 
     folder: Path
     manifest: dict[str, Any]
     program: Any
     index: Index | None = None
+    strict: bool = False
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        self._lock = ReadersWriterLock()
+        ranking = self._ranking
+        times: set[str] = set()
+        if ranking is not None:
+            times.update(ranking.statistics.timestamp_fields)
+        if self.manifest["task"] != "ranking":
+            times.update(getattr(self.retrieval.query, "time_fields", ()))
+        self._requests = RequestReader(
+            self.manifest,
+            read_fields=[*ranking.read_fields, *ranking.ambiguous] if ranking is not None else (),
+            time_fields=times,
+            label_fields=ranking.statistics.label_fields if ranking is not None else (),
+            strict=self.strict,
+        )
+        # Of what is observed later anybody may say when it was.
+        self._latest_at_first = int(ranking.statistics.latest) if ranking is not None else 0
+        self._space: ItemSpace | None = None
 
     @staticmethod
-    def open(folder: str | Path, *, threads: int | None = None) -> Bundle:
+    def open(folder: str | Path, *, threads: int | None = None, strict: bool = False) -> Bundle:
         """The bundle at `folder`, after every file of it has been read and found whole.
 
         It has answered the requests that are recorded in it: TorchScript optimises for what it has seen, and
@@ -75,6 +100,7 @@ class Bundle:
             folder: of the bundle.
             threads: that torch and FAISS use from now on, in the whole process; None leaves them. One is best
                 where requests come at the same time on every core.
+            strict: whether a field that no feature reads is refused.
 
         Raises:
             ValueError: the bundle is missing, incomplete, damaged or of another version, naming the file; or
@@ -92,10 +118,9 @@ class Bundle:
             program = torch.jit.load(  # type: ignore[no-untyped-call]
                 str(folder / manifest["file"]), map_location="cpu"
             )
-        bundle = Bundle(folder, manifest, program, index)
-        for request in json.loads((folder / _REQUESTS).read_text()) * _TIMES_ANSWERED:
-            if request["method"] in ("recommend", "predict"):
-                getattr(bundle, request["method"])(**request["arguments"])
+        bundle = Bundle(folder, manifest, program, index, strict=False)
+        bundle._warm_up(json.loads((folder / _REQUESTS).read_text()))
+        bundle._requests.strict = bundle.strict = strict
         return bundle
 
     @property
@@ -124,21 +149,25 @@ class Bundle:
         k: int,
         context: Record | None = None,
         exclude: list[Any] | None = None,
-        **more: Unpack[Asked],
+        **options: Unpack[QueryOptions],
     ) -> tuple[list[Any], ...]:
-        """What `program.recommend` answers to the same arguments; see the manifest for their meanings.
+        """Raw ids of the k best items for a user, their scores, and what else the manifest names, best first.
+
+        Args:
+            user: fields of the users' table; of a known user the id is enough.
+            history: raw ids of items the user liked, oldest first; they are not recommended.
+            k: length of the list; shorter only where fewer items are left.
+            context: fields of the interactions' table.
+            exclude: raw ids of further items to leave out.
+            **options: see `QueryOptions`.
 
         Raises:
-            TypeError: an argument that the program does not take.
-            torch.jit.Error: what it takes, and can't read; the message names it.
+            RequestError: naming the argument or the field that is not what it must be.
+            TypeError: an option that the bundle does not take.
         """
-        of_many: dict[str, Any] = dict(more)
-        for name in ("history_times", "history_liked"):
-            if of_many.get(name) is not None:
-                of_many[name] = [of_many[name]]
-        excludes = None if exclude is None else [exclude]
-        answer = self.recommend_batch([user], [history], k, [context or {}], excludes, **of_many)
-        return tuple(part[0] for part in answer)
+        self._check_options(options)
+        batch = self._requests.one(user, history, k, context, exclude, **options)
+        return tuple(part[0] for part in self._lists(batch, options.get("similar_to")))
 
     def recommend_batch(
         self,
@@ -147,77 +176,289 @@ class Bundle:
         k: int,
         contexts: list[Record] | None = None,
         excludes: list[list[Any]] | None = None,
-        **more: Unpack[AskedOfMany],
+        **options: Unpack[QueryOptions],
     ) -> tuple[list[Any], ...]:
         """The same for B users."""
-        first = self.retrieval
-        self._check_known(more)
-        contexts = [{} for _ in users] if contexts is None else contexts
-        if self.index is None:
-            answer: tuple[list[Any], ...] = self.program.recommend_batch(
-                users, histories, k, contexts, excludes, **more
-            )
-            return answer
-        times, liked = more.get("history_times"), more.get("history_liked")
-        limits = more.get("num_candidates"), more.get("diversity")
-        wanted = self.program.wanted(k, *limits) if self.has_two_stages else k
-        vectors, excluded = first.questions(users, histories, contexts, excludes, times, liked)
-        allowed = first.allowed(more.get("where"))
-        found = [
-            self._nearest(vector, gone, wanted, allowed)
-            for vector, gone in zip(vectors, excluded, strict=True)
-        ]
-        rows, scores = [one[0] for one in found], [one[1] for one in found]
-        if not self.has_two_stages:
-            listed: tuple[list[Any], ...] = first.listed(rows, scores)
-            return listed
-        shown, *rest = self.program.ranked(users, histories, contexts, liked, rows, scores, k, limits[1])
-        return first.item_ids.lists_of(shown), *rest
+        self._check_options(options)
+        batch = self._requests.batch(users, histories, k, contexts, excludes, **options)
+        return self._lists(batch, options.get("similar_to"))
 
-    def predict(self, rows: list[Record]) -> torch.Tensor:
+    def recommend_places(
+        self,
+        user: Record,
+        history: list[Any],
+        places: Mapping[str, Mapping[str, Any]],
+        context: Record | None = None,
+        exclude: list[Any] | None = None,
+    ) -> dict[str, tuple[list[Any], ...]]:
+        """Lists for several places of one page, none of which shows an item that a place before it shows.
+
+        Args:
+            user: as of `recommend`, as are `history`, `context` and `exclude`.
+            history: see `user`.
+            places: `k` and options of `recommend` for each place, by name, the first to choose first.
+            context: see `user`.
+            exclude: see `user`.
+
+        Example:
+            `bundle.recommend_places(user, history, {"for you": {"k": 10}, "more like it": {"k": 5,
+            "similar_to": "b7"}})`
+        """
+        shown_ids = list(exclude or [])
+        lists = {}
+        for name, options in places.items():
+            lists[name] = self.recommend(
+                user, history, context=context, exclude=shown_ids, **{"k": None, **options}
+            )
+            shown_ids = [*shown_ids, *lists[name][0]]
+        return lists
+
+    def similar(
+        self,
+        item_id: Any,
+        k: int,
+        *,
+        exclude: list[Any] | None = None,
+        where: dict[str, list[Any]] | None = None,
+    ) -> tuple[list[Any], list[float]]:
+        """Raw ids of the k items nearest to an item in the retrieval model's space, and their cosines to it.
+
+        Args:
+            item_id: raw id of an item of the catalogue.
+            k: how many.
+            exclude: raw ids of items to leave out beside the item itself.
+            where: as of `recommend`.
+
+        Raises:
+            RequestError: the catalogue has no such item, or an argument is not what it must be.
+        """
+        batch = self._requests.one({}, [], k, None, exclude, where=where)
+        with self._lock.reading(), _errors_by_field():
+            first = self.retrieval
+            excluded = first.known.rows_of_items((batch.excludes or [[]])[0])
+            rows, cosines = self._item_space().nearest(
+                self._row_of(item_id, "item_id"), batch.k, excluded, first.allowed(batch.where)
+            )
+            return first.item_ids.ids_of(rows), cosines.tolist()
+
+    def predict(self, rows: list[Record], *, strict: bool | None = None) -> torch.Tensor:
         """Probabilities [B] by the ranking model; see the manifest for what rows may hold.
 
         Raises:
+            RequestError: naming the row and the field.
             ValueError: there is no ranking model in the bundle.
         """
-        if self.manifest["task"] == "retrieval":
-            raise InputError(
-                f"`{self.folder}` must hold a ranking model to predict, it holds a retrieval model alone; "
-                f"export both: `{MADE_BY['bundle']} ranker=DIR`"
-            )
-        ranking = self.program.ranking if self.has_two_stages else self.program
-        probabilities: torch.Tensor = ranking.predict(rows)
+        ranking = self._ranking_to("predict")
+        read = self._requests.rows_of(rows, strict=strict)
+        with self._lock.reading(), _errors_by_field():
+            probabilities: torch.Tensor = ranking.predict(read)
         return probabilities
+
+    def rank(
+        self,
+        user: Record,
+        item_ids: list[Any],
+        history: list[Any],
+        context: Record | None = None,
+        *,
+        strict: bool | None = None,
+    ) -> tuple[list[Any], list[float]]:
+        """Given items in the order of their probabilities for a user, and the probabilities, best first.
+
+        Args:
+            user: as of `recommend`; of a ranking model alone, fields as in its rows.
+            item_ids: raw ids, at most as many as rows may be predicted.
+            history: as of `recommend`.
+            context: as `user`.
+            strict: as of `recommend`.
+
+        Raises:
+            RequestError: naming the argument or the field.
+            ValueError: there is no ranking model in the bundle.
+        """
+        ranking = self._ranking_to("rank")
+        batch = self._requests.one(user, history, 1, context, None, strict=strict)
+        ids = self._requests.ids(item_ids, "item_ids", self._requests.limits.rows)
+        names = [self.program.user_fields, self.program.context_fields] if self.has_two_stages else [{}, {}]
+        renamed = [
+            {its.get(name, name): value for name, value in record.items()}
+            for its, record in zip(names, (batch.users[0], batch.contexts[0]), strict=True)
+        ]
+        with self._lock.reading(), _errors_by_field():
+            answers = ranking.predict_items(renamed[0], ids, batch.histories[0], renamed[1])
+        order = torch.sort(answers, descending=True, stable=True).indices.tolist()
+        return [item_ids[at] for at in order], answers[order].tolist()
+
+    def observe(self, rows: list[Record], *, strict: bool | None = None) -> None:
+        """Counts events in the statistics of the ranking model, so that later requests see them.
+
+        Args:
+            rows: as of `predict`, each with the ids of its user and item, its `timestamp` and `label` where
+                the data have them, in the order of time. All are counted, or none.
+            strict: as of `recommend`.
+
+        Raises:
+            RequestError: naming the row and the field; an event that lies further ahead than the manifest's
+                `limits.seconds_ahead` of the clock and of the data among them.
+            ValueError: there is no ranking model in the bundle.
+        """
+        statistics = self._ranking_to("observe").statistics
+        read = self._requests.events_of(rows, strict=strict)
+        with self._lock.writing(), _errors_by_field():
+            if statistics.timestamp_fields:
+                check_not_ahead(
+                    statistics.times(read, True),
+                    latest=max(int(self.clock() * 1e6), self._latest_at_first),
+                    seconds_ahead=self._requests.limits.seconds_ahead,
+                )
+            self.program.observe(read)
 
     def set_available(self, item_ids: list[Any], available: bool) -> int:
         """Says whether items may be recommended from now on; how many of them the catalogue knows."""
-        return int(self.retrieval.set_available(item_ids, available))
-
-    def add_items(self, items: list[Record]) -> int:
-        """Adds items by their raw features, to be recommended at once; how many were added."""
+        ids = self._requests.ids(item_ids, "item_ids", self._requests.limits.exclude)
+        if not isinstance(available, bool):
+            raise RequestError(
+                f"`available` must be a truth value; got {shown(available)}", field="available"
+            )
         first = self.retrieval
-        added = int(self.program.add_items(items))
-        if self.index is not None:
-            self.index.add(first.candidates)
+        with self._lock.writing(), _errors_by_field():
+            return int(first.set_available(ids, available))
+
+    def add_items(self, items: list[Record], *, strict: bool | None = None) -> int:
+        """Adds items by their raw features, to be recommended at once; how many were added.
+
+        Raises:
+            RequestError: naming the item and the field; nothing is added then.
+        """
+        read = self._requests.items_of(items, strict=strict)
+        with self._lock.writing(), _errors_by_field():
+            added = int(self.program.add_items(read))
+            if self.manifest["task"] != "ranking":
+                first = self.retrieval
+                # Files of releases up to 0.1 mark new items as available when they are next asked.
+                first.allowed(None)
+                self._space = None
+                if self.index is not None:
+                    self.index.add(first.candidates)
         return added
 
-    def _nearest(
+    def unread_fields(self, user: Record | None = None, context: Record | None = None) -> list[str]:
+        """Fields of a request's records that no feature reads, to be told to who sent them."""
+        return [
+            *self._requests.users.unread(user or {}),
+            *self._requests.contexts.unread(context or {}),
+        ]
+
+    @property
+    def _ranking(self) -> Any:
+        """The ranking model of the program; None where there is none."""
+        parts = {"ranking": lambda: self.program, "two_stage": lambda: self.program.ranking}
+        return parts.get(self.manifest["task"], lambda: None)()
+
+    def _ranking_to(self, purpose: str) -> Any:
+        if self._ranking is None:
+            raise InputError(
+                f"`{self.folder}` must hold a ranking model to {purpose}, it holds a retrieval model alone; "
+                f"export both: `{MADE_BY['bundle']} ranker=DIR`"
+            )
+        return self._ranking
+
+    def _warm_up(self, recorded: list[Record]) -> None:
+        for request in recorded * _TIMES_ANSWERED:
+            if request["method"] in ("recommend", "predict"):
+                try:
+                    getattr(self, request["method"])(**request["arguments"])
+                except RequestError:
+                    # Raw tables hold values that a request may not: the gate asks the file with them.
+                    continue
+
+    def _lists(self, batch: RequestBatch, similar_to: Any) -> tuple[list[Any], ...]:
+        """Lists by user: of ids, of scores, and of what else there is."""
+        first = self.retrieval
+        with self._lock.reading(), _errors_by_field():
+            if self.index is None and similar_to is None:
+                answer: tuple[list[Any], ...] = self.program.recommend_batch(**self._arguments(batch))
+                return answer
+            limits = batch.num_candidates, batch.diversity
+            wanted = self.program.wanted(batch.k, *limits) if self.has_two_stages else batch.k
+            vectors, excluded = first.questions(
+                batch.users,
+                batch.histories,
+                batch.contexts,
+                batch.excludes,
+                batch.history_times,
+                batch.history_liked,
+            )
+            allowed = first.allowed(batch.where)
+            pairs = zip(vectors, excluded, strict=True)
+            if similar_to is None:
+                best = [self._best(vector, gone, wanted, allowed) for vector, gone in pairs]
+            else:
+                item_row, number = self._row_of(similar_to, "similar_to"), max(_NEAREST, batch.k)
+                space = self._item_space()
+                best = [
+                    first.best_among(
+                        vector, space.nearest(item_row, number, gone, allowed)[0].sort()[0], gone, wanted
+                    )
+                    for vector, gone in pairs
+                ]
+            rows, scores = [rows for rows, _ in best], [scores for _, scores in best]
+            if not self.has_two_stages:
+                listed: tuple[list[Any], ...] = first.listed(rows, scores)
+                return listed
+            chosen, *rest = self.program.ranked(
+                batch.users,
+                batch.histories,
+                batch.contexts,
+                batch.history_liked,
+                rows,
+                scores,
+                batch.k,
+                batch.diversity,
+            )
+            return first.item_ids.lists_of(chosen), *rest
+
+    def _arguments(self, batch: RequestBatch) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(RequestBatch)]
+        return {
+            name: getattr(batch, name) for name in names if self.has_two_stages or name not in _OF_RANKING
+        }
+
+    def _best(
         self, vector: torch.Tensor, excluded: torch.Tensor, k: int, allowed: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Catalogue rows and scores of the k best items, by the index where it is quicker."""
-        assert self.index is not None
-        rows = self.index.near(vector, k, excluded=excluded, allowed=allowed)
-        found: tuple[torch.Tensor, torch.Tensor] = (
+        rows = None
+        if self.index is not None:
+            rows = self.index.near(vector, k, excluded=excluded, allowed=allowed)
+        best: tuple[torch.Tensor, torch.Tensor] = (
             self.retrieval.best(vector, excluded, k, allowed)
             if rows is None
             else self.retrieval.best_among(vector, rows, excluded, k)
         )
-        return found
+        return best
 
-    def _check_known(self, more: AskedOfMany) -> None:
-        all_names = AskedOfMany.__annotations__
-        known = [name for name in all_names if self.has_two_stages or name not in _OF_RANKING]
-        unknown = ", ".join(f"`{name}`" for name in more if name not in known)
+    def _row_of(self, item_id: Any, argument: str) -> int:
+        row = int(self.retrieval.known.rows_of_items(self._requests.ids([item_id], argument, 1))[0])
+        if not row:
+            raise RequestError(
+                f"`{argument}` must be an item of the catalogue; got {shown(item_id)}", field=argument
+            )
+        return row
+
+    def _item_space(self) -> ItemSpace:
+        if self._space is None:
+            first = self.retrieval
+            # How popular an item was of late stands in the last coordinates, and says nothing of what it is.
+            width = first.candidates.size(1) - int(first.popularity_windows)
+            self._space = ItemSpace.of(first.candidates[:, :width])
+        return self._space
+
+    def _check_options(self, options: QueryOptions) -> None:
+        known = [
+            name for name in QueryOptions.__annotations__ if self.has_two_stages or name not in _OF_RANKING
+        ]
+        unknown = ", ".join(f"`{name}`" for name in options if name not in known)
         if unknown:
             raise InputTypeError(
                 f"a bundle of task {self.manifest['task']} takes {', '.join(known)} beside user, history, k, "
@@ -225,26 +466,14 @@ class Bundle:
             )
 
 
-_REQUESTS = "requests.json"
-# At first the types are recorded, then the code is optimised for them.
-_TIMES_ANSWERED = 2
-_OF_RANKING = ("num_candidates", "diversity")
-
-
-def open_index(folder: Path, entry: dict[str, Any]) -> Index | None:
-    """The index of a bundle, by what its manifest says of it; None where it has none.
-
-    Raises:
-        ValueError: FAISS is not installed, or the index is of a kind of another release.
-    """
-    if "file" not in entry:
-        return None
-    if entry["kind"] not in get_args(IndexKind):
-        raise InputError(
-            f"`{folder}` must hold an index of a kind among {', '.join(get_args(IndexKind))}, its manifest "
-            f"says `{entry['kind']}`, as another release made it; make it again: `{MADE_BY['bundle']}`"
-        )
-    share = entry["ms_a_query"] / entry["exact_ms_a_query"]
-    return load(
-        folder / entry["file"], entry["kind"], k=entry["k"], settings=entry["settings"], time_share=share
-    )
+@contextmanager
+def _errors_by_field() -> Iterator[None]:
+    """Raises what the file refuses as a `RequestError` that names the field."""
+    try:
+        yield
+    except torch.jit.Error as error:
+        _, is_refusal, message = str(error).rpartition("ValueError: ")
+        if not is_refusal:
+            raise
+        named = re.search(r"`([^`]*)`", message)
+        raise RequestError(message.strip(), field=named[1] if named else "") from None

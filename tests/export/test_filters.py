@@ -132,15 +132,15 @@ def test_items_that_were_added_are_filtered_like_the_others():
     kind = Feature("shelf", "multi_id", "item")
     filters = torch.jit.script(Filters({"shelf": Attribute(kind, [None, ["a", "b"], "b|c", None])}, 4))
     filters.add([{"shelf": "b|new"}, {"other": 1}, {"shelf": ["a"]}], 4)
-    assert filters.allowed({"shelf": ["b"]}, 7).nonzero().flatten().tolist() == [1, 2, 4]
-    assert filters.allowed({"shelf": ["new", "c"]}, 7).nonzero().flatten().tolist() == [2, 4]
-    assert filters.allowed({"shelf": ["a"]}, 7).nonzero().flatten().tolist() == [1, 6]
-    assert filters.allowed(None, 7) is None
+    assert filters.allowed({"shelf": ["b"]}).nonzero().flatten().tolist() == [1, 2, 4]
+    assert filters.allowed({"shelf": ["new", "c"]}).nonzero().flatten().tolist() == [2, 4]
+    assert filters.allowed({"shelf": ["a"]}).nonzero().flatten().tolist() == [1, 6]
+    assert filters.allowed(None) is None
     filters.check([{"shelf": 3}, {}])
     with pytest.raises(torch.jit.Error, match="`shelf` must be one value: text, a number or None"):
         filters.check([{"shelf": {"a": 1}}])
-    assert filters.set_available(torch.tensor([0, 5]), False, 7) == 1
-    assert filters.allowed(None, 7).nonzero().flatten().tolist() == [1, 2, 3, 4, 6]
+    assert filters.set_available(torch.tensor([0, 5]), False) == 1
+    assert filters.allowed(None).nonzero().flatten().tolist() == [1, 2, 3, 4, 6]
 
 
 @pytest.mark.parametrize(

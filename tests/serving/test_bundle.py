@@ -16,7 +16,8 @@ from recsys.export.gate.recorded import Asked
 from recsys.export.index import ship_index
 from recsys.export.options import ExportOptions
 from recsys.retrieval.ann import Index
-from recsys.serving.bundle import Bundle, open_index
+from recsys.serving.bundle import Bundle
+from recsys.serving.index import open_index
 from tests.export.conftest import export_both, stage, two_tower, wide_deep
 
 NUM_ITEMS = 5000
@@ -76,7 +77,9 @@ def served(request, exported):
     bundle.index.settings = {"ef_search": 1500}  # finds all there is to find
     if request.param == "two stages":
         return bundle
-    return Bundle(bundle.folder, {"task": "retrieval"}, bundle.program.retrieval, bundle.index)
+    return Bundle(
+        bundle.folder, bundle.manifest["stages"]["retrieval"], bundle.program.retrieval, bundle.index
+    )
 
 
 def same(answer, expected):
@@ -235,14 +238,18 @@ def test_probabilities_are_those_of_the_file(exported):
 
 def test_what_a_bundle_does_not_have_is_named(exported):
     program = exported.program
-    ranking = Bundle(exported.folder, {"task": "ranking"}, program.ranking)
+    stages = exported.manifest["stages"]
+    ranking = Bundle(exported.folder, stages["ranking"], program.ranking)
     assert ranking.predict([{}]).shape == (1,)
     with pytest.raises(ValueError, match=r"must hold a retrieval model to recommend, .* ranking model"):
         ranking.recommend({}, [], 3)
-    retrieval = Bundle(exported.folder, {"task": "retrieval"}, program.retrieval)
+    retrieval = Bundle(exported.folder, stages["retrieval"], program.retrieval)
     with pytest.raises(ValueError, match="must hold a ranking model to predict, it holds a retrieval model"):
         retrieval.predict([{}])
-    with pytest.raises(TypeError, match=r"takes history_times, history_liked, where beside .* `diversity`"):
+    with pytest.raises(
+        TypeError,
+        match=r"takes history_times, .*, strict beside .* `diversity`",
+    ):
         retrieval.recommend({}, [], 3, diversity=0.1)
 
 

@@ -54,13 +54,13 @@ class Attribute(nn.Module):
     @torch.jit.export
     def rows_of_any(self, given: List[Any]) -> torch.Tensor:
         """Catalogue rows of the items that hold any of the given values, repeats among them."""
-        wanted: List[int] = []
+        wanted: Dict[int, bool] = {}
         old: List[int] = []
         for value in given:
             for key in self.keys_of(value):
                 number = self.numbers.get(key, -1)
                 if number >= 0 and number not in wanted:
-                    wanted.append(number)
+                    wanted[number] = True
                     if number < self.offsets.numel() - 1:
                         old.append(number)
         numbers = torch.tensor(old, dtype=torch.int64)
@@ -143,14 +143,12 @@ class Filters(nn.Module):
         self.register_buffer("available", available)
 
     @torch.jit.export
-    def allowed(self, where: Optional[Dict[str, List[Any]]], num_rows: int) -> Optional[torch.Tensor]:
+    def allowed(self, where: Optional[Dict[str, List[Any]]]) -> Optional[torch.Tensor]:
         """[I] whether each item may be recommended; None when all of them may.
 
         Args:
             where: raw values by attribute; of each, an item must hold one. Nothing holds one of no values.
-            num_rows: of the catalogue, which may have grown.
         """
-        self.grow(num_rows)
         if where is not None and len(where) > 0:
             return self.holding(where)
         if self.num_unavailable > 0:
@@ -176,19 +174,12 @@ class Filters(nn.Module):
         return self.names.index(name)
 
     @torch.jit.export
-    def set_available(self, rows: torch.Tensor, available: bool, num_rows: int) -> int:
+    def set_available(self, rows: torch.Tensor, available: bool) -> int:
         """Marks catalogue rows; how many of them are known items."""
-        self.grow(num_rows)
         known = rows[rows > 0]
         self.available[known] = torch.tensor(available)
-        self.num_unavailable = num_rows - 1 - int(self.available.sum())
+        self.num_unavailable = self.available.numel() - 1 - int(self.available.sum())
         return known.numel()
-
-    def grow(self, num_rows: int) -> None:
-        """Items that were added to the catalogue are available."""
-        missing = num_rows - self.available.numel()
-        if missing > 0:
-            self.available = torch.cat([self.available, torch.ones(missing, dtype=torch.bool)])
 
     @torch.jit.export
     def check(self, items: List[Dict[str, Any]]) -> None:
@@ -199,7 +190,8 @@ class Filters(nn.Module):
 
     @torch.jit.export
     def add(self, items: List[Dict[str, Any]], first_row: int) -> None:
-        """Takes up the attributes of items [N] whose catalogue rows begin at `first_row`; see `check`."""
+        """Takes up items [N], available, whose catalogue rows begin at `first_row`; see `check`."""
+        self.available = torch.cat([self.available, torch.ones(len(items), dtype=torch.bool)])
         for place, name in enumerate(self.names):
             attribute: AttributeIndex = self.attributes[place]  # type: ignore[assignment]
             given, positions = pick(items, [name])

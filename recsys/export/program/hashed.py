@@ -63,7 +63,8 @@ def first_characters(text: str, count: int) -> str:
     """The first `count` characters of `text`."""
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         characters = 0
-        for end, code in enumerate(utf8(text)):
+        # A character has at most four bytes.
+        for end, code in enumerate(utf8(text[: 4 * count + 4])):
             # 128-191 go on with a character, everything else begins one.
             if code < 128 or code > 191:
                 characters += 1
@@ -77,6 +78,11 @@ def first_characters(text: str, count: int) -> str:
 def utf8(text: str) -> List[int]:
     """The UTF-8 bytes of `text`."""
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
-        return [ord(byte) for byte in text]
+        codes: List[int] = []
+        # In pieces: to walk through a text takes TorchScript the square of its length.
+        for begin in range(0, len(text), 512):
+            for byte in text[begin : begin + 512]:
+                codes.append(ord(byte))  # noqa: PERF401 (scripted)
+        return codes
     else:  # noqa: RET505 (see above)
         return list(text.encode())

@@ -156,10 +156,11 @@ class RankingProgram(nn.Module):
             "user": first_of(rows, self.known.user_fields),
             "item": first_of(rows, self.known.item_fields),
         }
+        # All that can be refused is read first: `columns` gives new ids their numbers.
+        times, labels = self.statistics.times(rows, True), self.statistics.labels(rows)
         places = self.rows_of(rows, self.known.rows_of_items(ids["item"]))
         columns = self.statistics.columns(records, places, ids, True)
-        times = self.statistics.times(rows, True)
-        self.statistics.add(columns, times, self.statistics.labels(rows))
+        self.statistics.add(columns, times, labels)
 
     @torch.jit.export
     def add_items(self, items: List[Dict[str, Any]]) -> int:

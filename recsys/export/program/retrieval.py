@@ -213,7 +213,7 @@ class RetrievalProgram(nn.Module):
             How many of them the catalogue knows.
         """
         rows = self.known.rows_of_items(item_ids)
-        return self.filters.set_available(rows, available, self.candidates.size(0))
+        return self.filters.set_available(rows, available)
 
     def listed(self, found: List[torch.Tensor], scores: List[torch.Tensor]):  # type: ignore[no-untyped-def]
         """Lists of raw item ids and of scores, of lists of catalogue rows and of scores."""
@@ -271,7 +271,7 @@ class RetrievalProgram(nn.Module):
 
     def allowed(self, where: Optional[Dict[str, List[Any]]]) -> Optional[torch.Tensor]:
         """[I] whether each item may be recommended; None when all of them may."""
-        return self.filters.allowed(where, self.candidates.size(0))
+        return self.filters.allowed(where)
 
     def best(
         self, vector: torch.Tensor, excluded: torch.Tensor, k: int, allowed: Optional[torch.Tensor]

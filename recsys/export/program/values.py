@@ -126,6 +126,9 @@ def elements_or_none(value: Any) -> List[Any]:
 
 def parse_integer(text: str) -> Optional[int]:
     """The whole number that `text` spells in digits, when it fits 64 bits."""
+    # Reading a text character by character takes TorchScript the square of its length.
+    if len(text) > 1000:
+        return None
     is_signed = len(text) > 1 and (text[0] == "-" or text[0] == "+")
     digits = text[1:] if is_signed else text
     if not are_digits(digits):
@@ -138,6 +141,8 @@ def parse_integer(text: str) -> Optional[int]:
 
 def parse_number(text: str) -> Optional[float]:
     """The finite number that `text` spells, as 12, -1.5, .5 or 2e-3."""
+    if len(text) > 1000:
+        return None
     # TorchScript's float() raises on what it can't read or hold, and that can't be caught: ask first.
     parts = text.lower().split("e")
     exponent: Optional[int] = 0

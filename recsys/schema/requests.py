@@ -1,0 +1,65 @@
+"""What the manifest of a bundle says of requests: kinds of fields, and how much a request may hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from recsys.schema.errors import InputError
+
+# How the raw value of a field is read: an id or a category, a list of them, a number, an instant, a text.
+FieldKind = Literal["id", "list", "number", "time", "text"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestLimits:
+    """How much one request to a bundle may hold; more is refused before anything is computed.
+
+    Args:
+        fields: of a record; fields that no feature reads count too.
+        text_characters: of a text, and of all texts of a list together; ids of users and items may be longer.
+        category_characters: of a value that is looked up whole.
+        list_values: of a field that holds a list.
+        history: items of a history.
+        exclude: items to leave out, and items that are marked available or not.
+        where_values: values of `where`, those of all attributes together.
+        k: length of a list.
+        num_candidates: that are ranked for a list.
+        diversified: `k` times the candidates where a list is diversified, which compares each with each.
+        requests: of a batch.
+        rows: to predict, to observe or to add at once.
+        seconds_ahead: how far beyond the clock, and beyond the latest event that the bundle has seen, an
+            observed event may lie; one of next year would stand above all that follows until then.
+    """
+
+    fields: int = 1_000
+    text_characters: int = 20_000
+    category_characters: int = 2_000
+    list_values: int = 10_000
+    history: int = 10_000
+    exclude: int = 100_000
+    where_values: int = 10_000
+    k: int = 10_000
+    num_candidates: int = 10_000
+    diversified: int = 1_000_000
+    requests: int = 10_000
+    rows: int = 100_000
+    seconds_ahead: int = 86_400
+
+    @staticmethod
+    def of_manifest(manifest: Mapping[str, Any]) -> RequestLimits:
+        """The limits that a manifest states; those of this release where it states none.
+
+        Raises:
+            ValueError: one of them is no whole number of at least 1.
+        """
+        stated = manifest.get("limits", {})
+        names = [field.name for field in dataclasses.fields(RequestLimits)]
+        given = {name: stated[name] for name in names if name in stated} if isinstance(stated, dict) else None
+        if given is None or not all(type(limit) is int and limit >= 1 for limit in given.values()):
+            raise InputError(
+                f"`limits` of the manifest must be whole numbers of at least 1 by name, got {stated!r}; "
+                "export the bundle again"
+            )
+        return RequestLimits(**given)
