@@ -37,7 +37,17 @@ _ADDED_AT_ONCE = 65_536
 _SEQUENCE = "_sequence"
 _RECORDINGS = (REQUESTS, RESPONSES)
 # What a manifest says of its own station.
-_OF_STATION = ("format", "version", "fingerprint", "source", "created", "commit", "config", "files")
+_OF_STATION = (
+    "checksum",
+    "format",
+    "version",
+    "fingerprint",
+    "source",
+    "created",
+    "commit",
+    "config",
+    "files",
+)
 
 LOGGER = logging.getLogger(__name__)
 

@@ -64,7 +64,7 @@ _KEYS: dict[StationKind, dict[str, type]] = {
         "id_types": dict,
     },
     "run": {"prepared": str, "task": str, "config.data": dict, "config.model": dict},
-    "bundle": {"task": str, "file": str, "signature": dict, "prepared": dict},
+    "bundle": {"task": str, "file": str, "signature": dict},
     "evaluation": {"protocol_hash": str},
 }
 # Files without which there is no such station; of a bundle also the one that the key `file` names.
