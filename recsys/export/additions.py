@@ -26,12 +26,13 @@ from recsys.export.fields import TABLE_OF_ROLE
 from recsys.export.gate.differences import ParityError
 from recsys.export.gate.lists import first_difference
 from recsys.export.gate.recorded import Record, raw_values
-from recsys.export.gate.replay import REQUESTS, RESPONSES, answer_of, check_in_fresh_process, record
+from recsys.export.gate.replay import RESPONSES, answer_of, check_in_fresh_process, record
 from recsys.export.index import INDEX_FILE
 from recsys.retrieval.ann import load
 from recsys.schema.errors import InputError, nearest
 from recsys.schema.features import HISTORY, ITEM_ID
 from recsys.schema.manifest import MANIFEST, writing_station
+from recsys.schema.requests import REQUESTS, read_recorded
 
 _ADDED_AT_ONCE = 65_536
 _SEQUENCE = "_sequence"
@@ -102,7 +103,7 @@ def extend_bundle(config: AddItemsConfig) -> Path:
             extend_index(manifest["index"], config.bundle, temporary, candidates=parts[0].candidates)
         tolerance = manifest["parity"]["tolerance"]
         compared = _check_recorded(config.bundle, program, ids, before=before, tolerance=tolerance)
-        requests = json.loads((config.bundle / REQUESTS).read_text())
+        requests = read_recorded(config.bundle)
         record(program, [*requests, _about(ids[0], manifest["task"])], temporary)
         check_in_fresh_process(file, tolerance=tolerance)
         extra.update({name: value for name, value in manifest.items() if name not in _OF_STATION})
@@ -266,7 +267,7 @@ def _check_recorded(
     Raises:
         ParityError: at the first difference.
     """
-    requests, responses = (json.loads((bundle / name).read_text()) for name in _RECORDINGS)
+    requests, responses = read_recorded(bundle), json.loads((bundle / RESPONSES).read_text())
     parts = _parts(program)
     compared = 0
     for request, expected in zip(requests, responses, strict=True):

@@ -63,6 +63,7 @@ from recsys.export.options import ExportOptions
 from recsys.export.rounding import describe_rounding, with_rounded_tables
 from recsys.export.signature import signature
 from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel, events_read
+from recsys.schema.disk import write_file
 from recsys.schema.manifest import read_station, writing_station
 from recsys.schema.requests import RequestLimits
 
@@ -180,10 +181,11 @@ def save_scripted(program: nn.Module, file: Path) -> None:
 
 
 def save_loaded(program: Any, file: Path) -> None:
-    """Saves what is scripted, as it is now."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        torch.jit.save(program, str(file))
+    """Saves what is scripted, as it is now.
+
+    NOTE: torch 2.13's own writer ends the process where a disk is full, so that the file is made in memory.
+    """
+    write_file(file, program.save_to_buffer())
 
 
 def load_scripted(file: Path) -> Any:

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import platform
 import warnings
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ from recsys.export.program.retrieval import RetrievalProgram
 from recsys.export.program.tensors import Entry, PackageTensors
 from recsys.models.protocols import RankingModel, RetrievalModel
 from recsys.nn.cross import Cross
+from recsys.schema.disk import write_file
 from recsys.schema.features import QUERY_ROLES, FeatureSchema
 
 # Three events make four states; every other size is odd and above.
@@ -347,7 +349,9 @@ def _compile(package: Package, file: Path) -> None:
     exported = torch.export.export(package.module.eval(), (tensors,), dynamic_shapes=(shapes,), strict=False)
     # As many threads as the server has, not as many as were here.
     settings = {"cpp.dynamic_threads": True}
-    torch._inductor.aoti_compile_and_package(exported, package_path=str(file), inductor_configs=settings)
+    buffer = io.BytesIO()
+    torch._inductor.aoti_compile_and_package(exported, package_path=buffer, inductor_configs=settings)
+    write_file(file, buffer.getvalue())
 
 
 def examples(inputs: Sequence[TensorOf]) -> list[torch.Tensor]:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 import torch
 
 from recsys.retrieval.exact import top_k
+from recsys.schema.disk import write_file
 from recsys.schema.errors import InputError
 from recsys.schema.jagged import JaggedColumn
 
@@ -112,7 +113,8 @@ class Index:
 
     def save(self, path: Path) -> None:
         """Writes the index; kind and settings are for the manifest."""
-        faiss_module().write_index(self.searched, str(path))
+        # FAISS's own writer says nothing of the file that a full disk refuses.
+        write_file(path, faiss_module().serialize_index(self.searched).tobytes())
 
     def _is_slow(self, wanted: int, share: float) -> bool:
         """Whether an exact search of what is allowed is quicker."""

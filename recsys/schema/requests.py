@@ -1,12 +1,24 @@
-"""What the manifest of a bundle says of requests: kinds of fields, and how much a request may hold."""
+"""What a bundle says of requests: kinds of fields, how much a request may hold, and recorded requests."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from recsys.schema.errors import InputError
+
+REQUESTS = "requests.json"
+# Recorded requests come from whoever made the bundle: nothing else of a file is ever called by their names.
+RECORDED_METHODS = frozenset(
+    {
+        *("recommend", "predict", "encode_user", "encode_item"),
+        *("inputs_of_users", "inputs_of_rows", "inputs_of_items"),
+    }
+)
+_STAGES = ("", "retrieval", "ranking")
 
 # How the raw value of a field is read: an id or a category, a list of them, a number, an instant, a text.
 FieldKind = Literal["id", "list", "number", "time", "text"]
@@ -63,3 +75,35 @@ class RequestLimits:
                 "export the bundle again"
             )
         return RequestLimits(**given)
+
+
+def read_recorded(folder: Path) -> list[dict[str, Any]]:
+    """The requests that are recorded in a bundle, each with `method`, `arguments` and perhaps `package`.
+
+    Raises:
+        ValueError: the file is no list of requests, or names a method that no recorded request calls.
+    """
+    file = folder / REQUESTS
+    try:
+        recorded = json.loads(file.read_text())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"`{file}` is damaged ({str(error) or 'nested too deep'})") from error
+    if not isinstance(recorded, list):
+        raise InputError(f"`{file}` must be a list of requests, found {type(recorded).__name__}")
+    for number, request in enumerate(recorded):
+        if not _is_recorded(request):
+            raise InputError(
+                f"`{file}`: request {number} must have `arguments` by name and a `method` among "
+                f"{', '.join(sorted(RECORDED_METHODS))}, perhaps of a stage, and at most the name of a "
+                f"`package`; found {str(request)[:200]}"
+            )
+    return recorded
+
+
+def _is_recorded(request: object) -> bool:
+    if not isinstance(request, dict) or not isinstance(request.get("arguments"), dict):
+        return False
+    stage, _, method = str(request.get("method")).rpartition(".")
+    package = request.get("package", "none.pt2")
+    is_plain = isinstance(package, str) and PurePath(package).name == package and package.endswith(".pt2")
+    return stage in _STAGES and method in RECORDED_METHODS and is_plain

@@ -14,7 +14,6 @@ Legend: B users, K cut-off, I catalogue rows, D dimension of their vectors.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import time
 import warnings
@@ -28,13 +27,13 @@ import torch
 from recsys.retrieval.ann import Index, faiss_module
 from recsys.schema.errors import InputError, InputTypeError
 from recsys.schema.manifest import MADE_BY, read_station
+from recsys.schema.requests import read_recorded
 from recsys.serving.index import open_index
 from recsys.serving.item_space import ItemSpace
 from recsys.serving.locks import ReadersWriterLock
 from recsys.serving.requests import QueryOptions, Record, RequestBatch, RequestReader, check_not_ahead
 from recsys.serving.values import RequestError, shown
 
-_REQUESTS = "requests.json"
 # At first the types are recorded, then the code is optimised for them.
 _TIMES_ANSWERED = 2
 _OF_RANKING = ("num_candidates", "diversity")
@@ -119,7 +118,7 @@ class Bundle:
                 str(folder / manifest["file"]), map_location="cpu"
             )
         bundle = Bundle(folder, manifest, program, index, strict=False)
-        bundle._warm_up(json.loads((folder / _REQUESTS).read_text()))
+        bundle._warm_up(read_recorded(folder))
         bundle._requests.strict = bundle.strict = strict
         return bundle
 
@@ -368,6 +367,10 @@ class Bundle:
             if request["method"] in ("recommend", "predict"):
                 try:
                     getattr(self, request["method"])(**request["arguments"])
+                except TypeError as error:
+                    raise InputError(
+                        f"`{self.folder}` holds a recorded request that it does not take: {error}"
+                    ) from error
                 except RequestError:
                     # Raw tables hold values that a request may not: the gate asks the file with them.
                     continue

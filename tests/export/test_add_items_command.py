@@ -1,8 +1,11 @@
 """The command that adds new items to a bundle."""
 
+import contextlib
 import csv
 import json
 import re
+import resource
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,10 +14,13 @@ import torch
 
 from recsys.commands.add_items import main
 from recsys.export import additions
-from recsys.export.additions import extend_index
-from recsys.export.bundle import load_bundle, load_scripted
+from recsys.export.additions import _OF_STATION, AddItemsConfig, extend_bundle, extend_index
+from recsys.export.bundle import export_run, load_bundle, load_scripted
 from recsys.export.gate.lists import first_difference
 from recsys.retrieval.ann import build, load
+from recsys.schema.errors import InputError
+from recsys.schema.manifest import write_manifest
+from recsys.serving.bundle import Bundle
 from tests.export.test_add_items import NEW, USER, new_items
 
 ROWS = [
@@ -197,3 +203,63 @@ def test_lists_are_the_same_but_for_the_order_of_ties(found, place):
     tied = ([A, B, C], [1.0, 1.0, 0.5])
     assert first_difference(tied, ([B, A, C], [1.0, 1.0, 0.5]), tolerance=1e-5) is None
     assert first_difference(tied, ([B, B, C], [1.0, 1.0, 0.5]), tolerance=1e-5) == 2
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"method": "save", "arguments": {"f": "PATH"}},
+        {"method": "retrieval.save", "arguments": {"f": "PATH"}},
+        {"method": "_c.save", "arguments": {"f": "PATH"}},
+        {"method": "__class__", "arguments": {}},
+        {"method": "encode_user", "arguments": {"user": {}, "history": []}, "package": "../elsewhere.pt2"},
+        {"method": "recommend"},
+        "recommend",
+    ],
+)
+def test_a_recorded_request_calls_nothing_but_what_is_recorded(retrieval, tmp_path, request_):
+    folder, victim = tmp_path / "bundle", tmp_path / "victim"
+    shutil.copytree(retrieval.folder, folder)
+    victim.write_text("mine")
+    if isinstance(request_, dict) and "f" in request_.get("arguments", {}):
+        request_["arguments"]["f"] = str(victim)
+    recorded = json.loads((folder / "requests.json").read_text())
+    (folder / "requests.json").write_text(json.dumps([*recorded, request_]))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    kept = {name: manifest[name] for name in manifest if name not in _OF_STATION}
+    write_manifest(folder, "bundle", config={}, source=None, extra=kept)
+    pq.write_table(pa.table({"sku": ["fresh"]}), tmp_path / "new.parquet")
+    message = f"requests.json`: request {len(recorded)} must have `arguments` by name and a `method` among"
+    with pytest.raises(InputError, match=message):
+        extend_bundle(AddItemsConfig(folder, tmp_path / "new.parquet"))
+    with pytest.raises(InputError, match=message):
+        Bundle.open(folder)
+    assert victim.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "new.parquet", "victim"]
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """No file of this process may grow beyond `size` bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_is_said_with_the_file_and_leaves_nothing(retrieval, tmp_path):
+    pq.write_table(pa.table({"sku": ["fresh"]}), tmp_path / "new.parquet")
+    target = tmp_path / "grown"
+    with (
+        files_of_at_most(30_000),
+        pytest.raises(InputError, match=r"write `.*retrieval.pt`, but "),
+    ):
+        extend_bundle(AddItemsConfig(retrieval.folder, tmp_path / "new.parquet", target))
+    with (
+        files_of_at_most(30_000),
+        pytest.raises(InputError, match=r"write `.*retrieval.pt`, but "),
+    ):
+        export_run(retrieval.model, retrieval.dataset, target, history_length=4)
+    assert [path.name for path in tmp_path.iterdir()] == ["new.parquet"]

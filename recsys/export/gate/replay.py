@@ -14,8 +14,9 @@ import torch
 from recsys.export.compiled import load_package
 from recsys.export.gate.differences import ParityError
 from recsys.export.gate.recorded import Asked, Record
+from recsys.schema.disk import write_file
+from recsys.schema.requests import REQUESTS
 
-REQUESTS = "requests.json"
 RESPONSES = "responses.json"
 _TIMEOUT_SECONDS = 300
 # Parts of an answer, by how many it has.
@@ -105,7 +106,8 @@ def record(program: Any, requests: list[Record], folder: Path) -> None:
     """Writes the requests and what `program` answers to them."""
     answers = [answer_of(program, request, folder) for request in requests]
     for name, content in ((REQUESTS, requests), (RESPONSES, answers)):
-        (folder / name).write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+        text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+        write_file(folder / name, text + "\n")
 
 
 def answer_of(program: Any, request: Record, folder: Path) -> Any:
