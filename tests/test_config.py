@@ -1,15 +1,22 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pytest
 
 from recsys.config.build import Problem, build
 from recsys.config.compose import Command, ConfigurationError, review
 from recsys.config.keys import known_keys, nearest, spelled_out
-from recsys.config.targets import Factory, Injected
+from recsys.config.register import trusting
+from recsys.config.targets import Factory
 from recsys.runs.environment import PROJECT
+
+
+@pytest.fixture(autouse=True)
+def _classes_of_tests_may_be_named():
+    with trusting(["tests"]):
+        yield
 
 
 class Tower:
@@ -55,7 +62,7 @@ class Rates:
 @dataclasses.dataclass(frozen=True)
 class Options:
     data: Data
-    model: Annotated[Factory, Injected("schema")]
+    model: Factory
     optimizer: Rates = dataclasses.field(default_factory=Rates)
     seed: int = 0
     shuffle: bool = True
@@ -171,9 +178,15 @@ def test_class_may_take_the_place_of_a_dataclass_of_its_kind():
     ("target", "why"),
     [
         ("recsys.models.nowhere.Model", "there is no module `recsys.models.nowhere`"),
-        ("recsys.runs.environment.Nobody", "`recsys.runs.environment` has no `Nobody`"),
+        ("recsys.models.two_tower.Nobody", "`recsys.models.two_tower` has no class `Nobody`"),
+        ("recsys.models.two_tower.torch", "`recsys.models.two_tower` has no class `torch`"),
+        ("recsys.models.weights._Rows", "`recsys.models.weights` has no class `_Rows`"),
+        ("recsys.models.sizes.Size", "it has not what the key needs: an argument `schema`"),
+        ("recsys.models...setup.Size", "there is no module `recsys.models...setup`"),
+        ("recsys.training.fit.fit", "classes of `recsys.models` may stand here"),
         ("Tower", "a module and a class with a dot between them"),
-        ("os.unlink", "blocklisted"),
+        ("os.unlink", "classes of `recsys.models` may stand here"),
+        ("pandas.read_pickle", "to run code of `pandas`, if you trust its authors, add `trust=pandas`"),
     ],
 )
 def test_target_that_cannot_be_had_says_why(target, why):
@@ -186,8 +199,8 @@ def test_target_that_cannot_be_had_says_why(target, why):
 def test_what_a_constructor_refuses_is_a_problem_like_the_others():
     _, problems = built(plain(data={"source": {**FETCHED, "retries": -1}}, seed="x"))
     assert problems == [
-        "`data.source.retries` must not be negative, got -1",
         "expected int for `seed`, got 'x'",
+        "`data.source.retries` must not be negative, got -1",
     ]
 
 

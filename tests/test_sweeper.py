@@ -3,7 +3,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from typing import Annotated
 
 import optuna
 import pytest
@@ -12,9 +11,16 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from recsys.commands import results
 from recsys.commands.entry import command
 from recsys.commands.sweeps.options import SweepOptions
-from recsys.config.targets import Factory, Injected
+from recsys.config.register import trusting
+from recsys.config.targets import Factory
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import check_columns
+
+
+@pytest.fixture(autouse=True)
+def _classes_of_tests_may_be_named():
+    with trusting(["tests"]):
+        yield
 
 
 class Model:
@@ -37,8 +43,8 @@ class Trainer:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    model: Annotated[Factory, Injected("schema")]
-    task: Annotated[Factory, Injected("model")]
+    model: Factory
+    task: Factory
     trainer: Trainer = dataclasses.field(default_factory=Trainer)
     seed: int = 0
     run_dir: str | None = None

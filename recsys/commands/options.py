@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
 
 from recsys.commands.daily import DailyOptions
 from recsys.commands.sweeps.options import SweepOptions
-from recsys.config.targets import Factory, Injected
+from recsys.config.targets import Factory
 from recsys.data.options import DataOptions
 from recsys.evaluation.comparing.options import ComparisonOptions
 from recsys.evaluation.options import EvaluationOptions
@@ -15,9 +14,6 @@ from recsys.export.options import ExportOptions
 from recsys.schema.errors import InputError
 from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
-
-Model = Annotated[Factory, Injected("schema")]
-Task = Annotated[Factory, Injected("model", "optimizers")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +37,8 @@ class TrainConfig:
     """
 
     data: DataOptions
-    model: Model
-    task: Task
+    model: Factory
+    task: Factory
     optimizer: Optimizers = dataclasses.field(default_factory=Optimizers)
     trainer: TrainerOptions = dataclasses.field(default_factory=TrainerOptions)
     evaluation: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
@@ -100,8 +96,8 @@ class EvaluateConfig:
     against: tuple[str, ...] = ()
     run_dir: str | None = None
     data: DataOptions | None = None
-    model: Annotated[Factory | None, Injected("schema")] = None
-    task: Annotated[Factory | None, Injected("model", "optimizers")] = None
+    model: Factory | None = None
+    task: Factory | None = None
     evaluation: EvaluationOptions | None = None
     comparison: ComparisonOptions = dataclasses.field(default_factory=ComparisonOptions)
     seed: int = 0
@@ -138,8 +134,8 @@ class ExportConfig:
 
     run: str
     data: DataOptions
-    model: Model
-    task: Task
+    model: Factory
+    task: Factory
     export: ExportOptions = dataclasses.field(default_factory=ExportOptions)
     seed: int = 0
     ranker: str | None = None

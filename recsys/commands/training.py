@@ -12,7 +12,7 @@ from recsys.commands.options import TrainConfig
 from recsys.commands.results import print_figures
 from recsys.commands.sweeps.reports import trial_report
 from recsys.config.keys import flattened
-from recsys.config.targets import TARGET
+from recsys.config.register import TARGET
 from recsys.data.datamodule import RecDataModule, Task
 from recsys.evaluation.evaluate import quick_metrics
 from recsys.nn.embeddings import deferred_tables

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from recsys.config.keys import flattened
-from recsys.config.targets import TARGET, locate
+from recsys.config.register import TARGET, load, lookup
 
 AUTO = "auto"
 # What may be left to the data where no model is named, as in preparing.
@@ -27,9 +27,9 @@ def left_to_data(plain: Mapping[str, Any]) -> list[str]:
 def rules_of(plain: Mapping[str, Any]) -> Mapping[str, Callable[..., Any]]:
     """The rules for `auto` of the model that a configuration names, by dotted key."""
     target = (plain.get("model") or {}).get(TARGET)
-    rules: Mapping[str, Callable[..., Any]] = (
-        getattr(locate(target), "auto_sizes", {}) if isinstance(target, str) else {}
-    )
+    if not isinstance(target, str) or isinstance(lookup(target, "model"), str):
+        return {}
+    rules: Mapping[str, Callable[..., Any]] = getattr(load(target, "model"), "auto_sizes", {})
     return rules
 
 

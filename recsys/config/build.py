@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
+from recsys.config.register import TARGET, imported, load, lookup
+from recsys.config.signatures import signature_of
 from recsys.config.targets import (
     MAPPINGS,
     SCALARS,
     SEQUENCES,
-    TARGET,
     Factory,
     arms,
-    fields,
+    configurable,
     is_class,
+    is_factory,
     is_one_of,
     is_union,
-    locate,
     names_target,
-    parameters,
-    unmarked,
 )
 
 MISSING = "???"
@@ -46,8 +43,33 @@ class Problem:
     unknown: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """An object that is to be made, once everything is known to be right.
+
+    Args:
+        key: where it stands.
+        name: of its class, which the configuration names; empty for the dataclass of the hint.
+        hint: the dataclass that it is to be, if any.
+        arguments: values and recipes.
+        is_factory: it is made by code later, with more arguments.
+    """
+
+    key: str
+    arguments: Mapping[str, Any]
+    name: str = ""
+    hint: Any = None
+    is_factory: bool = False
+
+
+_BROKEN = object()  # stands for what cannot be made
+
+
 def build(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
     """The object that `hint` asks for, made from plain data.
+
+    First everything is checked without importing anything, then what has no mistake is made, so that what
+    constructors refuse is reported together with mistakes elsewhere.
 
     Args:
         value: None, scalars, lists and dictionaries.
@@ -56,114 +78,128 @@ def build(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
         key: dotted key of `value`.
         problems: gets every mistake found; when it grows the returned object is of no use.
     """
-    hint, injected = unmarked(hint)
+    before = len(problems)
+    checked = _check(value, hint, key, problems)
+    made = _made(checked, problems)
+    return made if len(problems) == before else None
+
+
+def _check(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
+    """The value as `hint` asks for it, with recipes in the place of objects; imports nothing."""
     if value == MISSING:
         problems.append(Problem(key, f"`{key}` must be given: {key}=..."))
-        return None
+        return _BROKEN
     if hint in (Any, object):
         return value
-    if Factory in arms(hint):
-        return None if value is None and hint is not Factory else _factory(value, key, problems, injected)
-    if is_class(hint) and (not dataclasses.is_dataclass(hint) or names_target(value)):
-        return _build_instance(value, hint, key, problems)
-    return next(builder for applies, builder in _BUILDERS if applies(hint))(value, hint, key, problems)
+    classes = [arm for arm in arms(hint) if is_class(arm)]
+    if classes and names_target(value):
+        return _check_named(value, classes, key, problems)
+    if is_class(hint):
+        if is_factory(hint) or not signature_of(hint).is_dataclass:
+            text = f"expected a node with `{TARGET}: package.Class` for `{key}`, got {value!r}"
+            problems.append(Problem(key, text))
+            return _BROKEN
+        return _check_dataclass(value, hint, key, problems)
+    return next(check for applies, check in _CHECKS if applies(hint))(value, hint, key, problems)
 
 
-def _factory(value: Any, key: str, problems: list[Problem], injected: Sequence[str] = ()) -> Factory | None:
-    if not names_target(value):
-        problems.append(
-            Problem(key, f"expected a node with `{TARGET}: package.Class` for `{key}`, got {value!r}")
-        )
-        return None
-    target = locate(value[TARGET])
-    if isinstance(target, str):
+def _check_named(value: Mapping[str, Any], hints: Sequence[Any], key: str, problems: list[Problem]) -> Any:
+    name = value[TARGET]
+    signature = lookup(name, key)
+    if isinstance(signature, str):
         where = f"{key}.{TARGET}"
         problems.append(
-            Problem(where, f"expected the name of a class for `{where}`, got {value[TARGET]!r}: {target}")
+            Problem(where, f"expected the name of a class for `{where}`, got {name!r}: {signature}")
         )
-        return None
-    hints, required, is_open = parameters(target)
-    arguments = {}
-    for name, given in value.items():
-        where = f"{key}.{name}"
-        if name == TARGET:
-            continue
-        if (name not in hints and not is_open) or name in injected:
-            problems.append(Problem(where, f"`{value[TARGET]}` takes no `{name}`", unknown=True))
-        else:
-            arguments[name] = build(given, hints.get(name, Any), where, problems)
-    problems += [
-        Problem(f"{key}.{name}", f"`{key}.{name}` must be given: `{value[TARGET]}` has no default for it")
-        for name in sorted(required - set(value) - set(injected))
-    ]
-    return Factory(target, arguments)
-
-
-def _call(factory: Callable[[], Any], key: str, problems: list[Problem]) -> Any:
-    """What `factory` makes; what the constructor refuses is one more problem."""
-    try:
-        return factory()
-    except (TypeError, ValueError) as error:
-        problems.append(
-            Problem(key, str(error) if f"`{key}" in str(error) or not key else f"`{key}`: {error}")
-        )
-        return None
-
-
-def _build_instance(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
+        return _BROKEN
+    known = configurable(signature, key)
     before = len(problems)
-    factory = _factory(value, key, problems)
-    if factory is None or len(problems) > before:
-        return None
-    made = _call(factory, key, problems)
-    if (
-        len(problems) == before
-        and dataclasses.is_dataclass(hint)
-        and not isinstance(made, typing.cast(Any, hint))
-    ):
-        _refuse(value[TARGET], hint, f"{key}.{TARGET}", problems)
-    return made
+    arguments = {}
+    for argument, given in value.items():
+        where = f"{key}.{argument}"
+        if argument in known:
+            arguments[argument] = _check(given, known[argument].hint, where, problems)
+        elif argument != TARGET and signature.is_open and argument not in signature.parameters:
+            arguments[argument] = given
+        elif argument != TARGET:
+            problems.append(Problem(where, f"`{name}` takes no `{argument}`", unknown=True))
+    problems += [
+        Problem(f"{key}.{argument}", f"`{key}.{argument}` must be given: `{name}` has no default for it")
+        for argument, one in sorted(known.items())
+        if one.is_required and argument not in value
+    ]
+    if len(problems) > before:
+        arguments[""] = _BROKEN  # the others are made, for what their constructors refuse
+    is_kept = any(is_factory(hint) for hint in hints)
+    kinds = [hint for hint in hints if not is_factory(hint) and signature_of(hint).is_dataclass]
+    return _Recipe(key, arguments, name=name, hint=kinds[0] if kinds else None, is_factory=is_kept)
 
 
-def _build_dataclass(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
+def _check_dataclass(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
     if not isinstance(value, Mapping):
         problems.append(Problem(key, f"expected keys below `{key}`, got {value!r}"))
-        return None
-    known = fields(hint, value)
+        return _BROKEN
+    known = signature_of(hint).parameters
     arguments = {}
     before = len(problems)
     for name, given in value.items():
         where = f"{key}.{name}" if key else str(name)
         if name in known:
-            arguments[name] = build(given, known[name], where, problems)
+            arguments[name] = _check(given, known[name].hint, where, problems)
         else:
             problems.append(Problem(where, f"there is no key `{where}`", unknown=True))
-    for field in dataclasses.fields(hint):
-        without = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if without and field.init and field.name not in value:
-            build(MISSING, known[field.name], f"{key}.{field.name}" if key else field.name, problems)
-    return None if len(problems) > before else _call(functools.partial(hint, **arguments), key, problems)
+    for name, field in known.items():
+        if field.is_required and name not in value:
+            _check(MISSING, field.hint, f"{key}.{name}" if key else name, problems)
+    if len(problems) > before:
+        arguments[""] = _BROKEN
+    return _Recipe(key, arguments, hint=hint)
 
 
-def _build_union(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
-    arms = [arm for arm in get_args(hint) if arm is not types.NoneType]
-    if value is None and len(arms) < len(get_args(hint)):
+def _made(checked: Any, problems: list[Problem]) -> Any:
+    """Carries out the recipes in what `_check` has returned; what constructors refuse becomes a problem."""
+    if isinstance(checked, list | tuple):
+        parts = [_made(one, problems) for one in checked]
+        return _BROKEN if _BROKEN in parts else type(checked)(parts)
+    if isinstance(checked, Mapping):
+        members = {name: _made(one, problems) for name, one in checked.items()}
+        return _BROKEN if _BROKEN in members.values() else members
+    if not isinstance(checked, _Recipe):
+        return checked
+    arguments = _made(checked.arguments, problems)
+    if arguments is _BROKEN:
+        return _BROKEN
+    if checked.is_factory:
+        return Factory(checked.name, checked.key, arguments)
+    key = checked.key
+    try:
+        target = load(checked.name, key) if checked.name else imported(checked.hint)
+        made = target(**arguments)
+    except (TypeError, ValueError) as error:
+        text = str(error) if f"`{key}" in str(error) or not key else f"`{key}`: {error}"
+        problems.append(Problem(key, text))
+        return _BROKEN
+    if checked.hint and not isinstance(made, cast(type, imported(checked.hint))):
+        return _refuse(checked.name, checked.hint, f"{key}.{TARGET}", problems)
+    return made
+
+
+def _check_union(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
+    members = [arm for arm in get_args(hint) if arm is not types.NoneType]
+    if value is None and len(members) < len(get_args(hint)):
         return None
-    if len(arms) == 1 and value is not None and not _is_scalar(arms[0]):
-        return build(value, arms[0], key, problems)
-    for arm in arms:
+    if len(members) == 1 and value is not None and not _is_scalar(members[0]):
+        return _check(value, members[0], key, problems)
+    for arm in members:
         mistakes: list[Problem] = []
-        made = build(value, arm, key, mistakes)
+        made = _check(value, arm, key, mistakes)
         if not mistakes:
             return made
-        if names_target(value) and is_class(arm):
-            problems += mistakes
-            return None
-    allowed = [one for arm in arms if get_origin(arm) is Literal for one in get_args(arm)]
+    allowed = [one for arm in members if get_origin(arm) is Literal for one in get_args(arm)]
     return _refuse(value, hint, key, problems, _guessed(value, allowed))
 
 
-def _build_literal(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
+def _check_literal(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
     if value in get_args(hint):
         return value
     return _refuse(value, hint, key, problems, _guessed(value, get_args(hint)))
@@ -174,7 +210,7 @@ def _guessed(value: Any, allowed: Sequence[Any]) -> str:
     return f"; did you mean {guess[0]}?" if guess else ""
 
 
-def _build_scalar(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
+def _check_scalar(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if hint is float and number:
         return float(value)
@@ -187,26 +223,30 @@ def _build_scalar(value: Any, hint: Any, key: str, problems: list[Problem]) -> A
     return _refuse(value, hint, key, problems)
 
 
-def _build_mapping(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
+def _check_mapping(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
     if not isinstance(value, Mapping):
         return _refuse(value, hint, key, problems)
     inner = (*get_args(hint), Any, Any)[1]
-    return {name: build(given, inner, f"{key}.{name}", problems) for name, given in value.items()}
+    return {name: _check(given, inner, f"{key}.{name}", problems) for name, given in value.items()}
 
 
-def _build_sequence(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
+def _check_sequence(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
     origin, inner = get_origin(hint) or hint, get_args(hint)
     fixed = origin is tuple and inner and inner[-1] is not ...
     element = inner[0] if inner and not fixed else Any
     if not isinstance(value, list | tuple):
         if fixed or isinstance(value, Mapping) or value is None or not _is_scalar(element):
             return _refuse(value, hint, key, problems)
-        value = [value]  # evaluation.k=10
+        mistakes: list[Problem] = []
+        only = _check(value, element, key, mistakes)  # evaluation.k=10
+        if mistakes:
+            return _refuse(value, hint, key, problems)
+        return [only] if origin is list else (only,)
     if fixed and len(value) != len(inner):
         return _refuse(value, hint, key, problems)
     hints = inner if fixed else [element] * len(value)
     made = [
-        build(one, its, f"{key}[{i}]", problems)
+        _check(one, its, f"{key}[{i}]", problems)
         for i, (one, its) in enumerate(zip(value, hints, strict=True))
     ]
     return made if origin is list else tuple(made)
@@ -216,18 +256,18 @@ def _is_scalar(hint: Any) -> bool:
     return hint in SCALARS or get_origin(hint) is Literal
 
 
-_BUILDERS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Any, str, list[Problem]], Any]], ...] = (
-    (is_union, _build_union),
-    (lambda hint: get_origin(hint) is Literal, _build_literal),
-    (is_one_of(SCALARS), _build_scalar),
-    (is_one_of(MAPPINGS), _build_mapping),
-    (is_one_of(SEQUENCES), _build_sequence),
-    (dataclasses.is_dataclass, _build_dataclass),
+_CHECKS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Any, str, list[Problem]], Any]], ...] = (
+    (is_union, _check_union),
+    (lambda hint: get_origin(hint) is Literal, _check_literal),
+    (is_one_of(SCALARS), _check_scalar),
+    (is_one_of(MAPPINGS), _check_mapping),
+    (is_one_of(SEQUENCES), _check_sequence),
 )
 
 
-def _refuse(value: Any, hint: Any, key: str, problems: list[Problem], hinted: str = "") -> None:
+def _refuse(value: Any, hint: Any, key: str, problems: list[Problem], hinted: str = "") -> Any:
     problems.append(Problem(key, f"expected {_name(hint)} for `{key}`, got {value!r}{hinted}"))
+    return _BROKEN
 
 
 def _name(hint: Any) -> str:

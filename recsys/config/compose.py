@@ -27,8 +27,9 @@ from recsys.config.keys import flattened, known_keys, nearest, spelled_out
 from recsys.config.launchers import check_launcher
 from recsys.config.origins import origin
 from recsys.config.overrides import Groups, check_values, for_hydra, forced, is_hydras, parse, variants
+from recsys.config.register import TARGET
 from recsys.config.saved import read_config
-from recsys.config.targets import TARGET, fields
+from recsys.config.targets import fields
 from recsys.runs.environment import PROJECT
 from recsys.schema.errors import InputError
 
@@ -174,7 +175,9 @@ def review(
             lines += _daily_mistakes(command, first, variants(overrides, rewritten)[0], multirun or search)
     if first is None or lines:
         raise ConfigurationError("\n".join(dict.fromkeys(lines)))
-    options = build(first.plain[SWEEP], fields(command.options, {})[SWEEP], SWEEP, []) if search else None
+    options = (
+        build(first.plain[SWEEP], fields(command.options, {}, "")[SWEEP].hint, SWEEP, []) if search else None
+    )
     return Reviewed([text for text in rewritten if text], first, search=options, is_daily=daily)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recsys.config.targets import SCALARS, TARGET, arms, fields, locate, unmarked
+from recsys.config.register import TARGET, imported, load
+from recsys.config.targets import SCALARS, arms, fields
 
 # Share of a name that must agree before another is suggested for it.
 _SIMILAR = 0.6
@@ -17,22 +18,23 @@ _SIMILAR = 0.6
 
 def known_keys(hint: Any, value: Any, key: str = "") -> list[str]:
     """Every dotted key that `hint` names below `key`, given the `_target_` nodes of `value`."""
-    inner, injected = unmarked(hint)
-    found = [key] if key else []
-    for arm in arms(inner):
-        for name, field in fields(arm, value).items():
-            if name not in injected:
-                child = value.get(name) if isinstance(value, Mapping) else None
-                found += known_keys(field, child, f"{key}.{name}" if key else name)
-    return found
+    keys = [key] if key else []
+    for arm in arms(hint):
+        named = [TARGET] if isinstance(value, Mapping) and TARGET in value else []
+        keys += [f"{key}.{name}" for name in named]
+        for name, field in fields(arm, value, key).items():
+            child = value.get(name) if isinstance(value, Mapping) else None
+            keys += known_keys(field.hint, child, f"{key}.{name}" if key else name)
+    return keys
 
 
-def spelled_out(value: Any, hint: Any) -> Any:
+def spelled_out(value: Any, hint: Any, key: str = "") -> Any:
     """Plain configuration with the defaults of `hint` filled in, so that a later release reads the same.
 
     Args:
         value: plain configuration in which nothing is wrong.
         hint: its type hint.
+        key: dotted key of `value`.
 
     Example:
         >>> import dataclasses
@@ -43,13 +45,17 @@ def spelled_out(value: Any, hint: Any) -> Any:
         >>> spelled_out({"height": 5}, Size)
         {'width': 3, 'height': 5}
     """
-    inner, injected = unmarked(hint)
-    for arm in arms(inner):
-        known = fields(arm, value) if isinstance(value, Mapping) else {}
+    for arm in arms(hint):
+        known = fields(arm, value, key) if isinstance(value, Mapping) else {}
         if known:
-            there = {name: spelled_out(given, known.get(name, Any)) for name, given in value.items()}
-            filled = _defaults(arm, value) | there
-            order = [name for name in (*known, *there) if name in filled and name not in injected]
+            there = {
+                name: spelled_out(given, known[name].hint, f"{key}.{name}" if key else name)
+                if name in known
+                else given
+                for name, given in value.items()
+            }
+            filled = _defaults(arm, value, key) | there
+            order = [name for name in (TARGET, *known, *there) if name in filled]
             return {name: filled[name] for name in dict.fromkeys(order)}
     return value
 
@@ -91,19 +97,18 @@ def _similarity(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 
-def _defaults(hint: Any, value: Mapping[str, Any]) -> dict[str, Any]:
+def _defaults(hint: Any, value: Mapping[str, Any], key: str) -> dict[str, Any]:
     """Defaults of what may stand in a node of this hint, those left out that are no plain data."""
-    if TARGET not in value:
+    target = load(value[TARGET], key) if TARGET in value else imported(hint)
+    if dataclasses.is_dataclass(target):
         found = {
             field.name: field.default
             if field.default_factory is dataclasses.MISSING
             else field.default_factory()
-            for field in dataclasses.fields(hint)
+            for field in dataclasses.fields(target)
             if field.init
         }
     else:
-        target = locate(value[TARGET])
-        assert not isinstance(target, str)
         found = {name: one.default for name, one in inspect.signature(target).parameters.items()}
     plain = {name: _as_plain(default) for name, default in found.items()}
     return {name: default for name, default in plain.items() if default is not inspect.Parameter.empty}

@@ -1,22 +1,18 @@
-"""What type hints and `_target_` nodes allow: fields, parameters, and the classes that names stand for."""
+"""Reads type hints: their kinds and unions, and the keys that a node of a configuration may have."""
 
 from __future__ import annotations
 
 import collections.abc
 import dataclasses
-import functools
-import importlib
 import inspect
 import types
-import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from recsys.config.register import TARGET, load, lookup, place_of
+from recsys.config.signatures import Parameter, Signature, signature_of
 
-TARGET = "_target_"
 SCALARS = (bool, int, float, str, Path)
 SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
 MAPPINGS = (dict, collections.abc.Mapping)
@@ -24,37 +20,34 @@ MAPPINGS = (dict, collections.abc.Mapping)
 
 @dataclasses.dataclass(frozen=True)
 class Factory:
-    """A class named by `_target_` with checked keyword arguments; calling it adds the injected ones."""
+    """A class that a configuration names, with checked arguments; it is imported when it is called.
 
-    target: Callable[..., Any]
-    arguments: Mapping[str, Any]
+    Args:
+        name: dotted name of the class.
+        key: where it is named.
+        arguments: what the configuration gives; code supplies the others of its place in the call.
+    """
+
+    name: str
+    key: str
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def target(self) -> Callable[..., Any]:
+        """The class."""
+        return load(self.name, self.key)
 
     def __call__(self, **injected: Any) -> Any:
-        """The object."""
+        """Makes the object."""
         return self.target(**self.arguments, **injected)
 
 
-@dataclasses.dataclass(frozen=True)
-class Injected:
-    """Marks a `Factory` field with arguments that code supplies and YAML must not.
-
-    Example:
-        >>> Annotated[Factory, Injected("schema")]
-        typing.Annotated[recsys.config.targets.Factory, Injected(names=('schema',))]
-    """
-
-    names: tuple[str, ...]
-
-    def __init__(self, *names: str) -> None:
-        object.__setattr__(self, "names", names)
+_FACTORY = f"{Factory.__module__}.{Factory.__qualname__}"
 
 
-def unmarked(hint: Any) -> tuple[Any, tuple[str, ...]]:
-    """A hint without its `Annotated`, and the names that it marks as injected."""
-    if get_origin(hint) is not Annotated:
-        return hint, ()
-    inner, *marks = get_args(hint)
-    return inner, tuple(name for mark in marks if isinstance(mark, Injected) for name in mark.names)
+def is_factory(hint: Any) -> bool:
+    """True for `Factory`, also where it stands in an annotation that was read from its source."""
+    return inspect.isclass(hint) and f"{hint.__module__}.{hint.__qualname__}" == _FACTORY
 
 
 def is_union(hint: Any) -> bool:
@@ -67,15 +60,21 @@ def arms(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if is_union(hint) else (hint,)
 
 
-def fields(hint: Any, value: Any) -> dict[str, Any]:
-    """Names and hints of what may stand in a node of this hint."""
+def fields(hint: Any, value: Any, key: str) -> Mapping[str, Parameter]:
+    """What may stand in a node of this hint at `key`, without what code supplies."""
     if is_class(hint) and names_target(value):
-        target = locate(value[TARGET])
-        return {} if isinstance(target, str) else {TARGET: str} | parameters(target)[0]
-    if dataclasses.is_dataclass(hint) and hint is not Factory:
-        hints = _hints(typing.cast(Any, hint))
-        return {field.name: hints[field.name] for field in dataclasses.fields(hint) if field.init}
+        signature = lookup(value[TARGET], key)
+        return {} if isinstance(signature, str) else configurable(signature, key)
+    if is_class(hint) and not is_factory(hint):
+        signature = signature_of(hint)
+        return signature.parameters if signature.is_dataclass else {}
     return {}
+
+
+def configurable(signature: Signature, key: str) -> dict[str, Parameter]:
+    """The arguments of a class that a configuration may give at `key`."""
+    injected = place_of(key).injected
+    return {name: one for name, one in signature.parameters.items() if name not in injected}
 
 
 def names_target(value: Any) -> bool:
@@ -87,56 +86,7 @@ def is_class(hint: Any) -> bool:
     """True for a class of objects, dataclasses included, false for scalars and containers."""
     if hint in SCALARS or is_one_of((*SEQUENCES, *MAPPINGS))(hint):
         return False
-    return inspect.isclass(hint) and hint not in (*SCALARS, types.NoneType) and get_origin(hint) is None
-
-
-@functools.cache
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    """Type hints of a dataclass or callable; Any for those that cannot be evaluated."""
-    function = target.__init__ if inspect.isclass(target) and not dataclasses.is_dataclass(target) else target
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError):  # names imported for type checkers only
-        return {}
-
-
-@functools.cache
-def locate(name: str) -> Callable[..., Any] | str:
-    """What a `_target_` names, or why it cannot be had.
-
-    Raises:
-        Exception: the module is there and its import fails, which is no matter of configuration.
-    """
-    module, _, attribute = name.rpartition(".")
-    if not module:
-        return "a module and a class with a dot between them are wanted"
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        return f"there is no module `{error.name}`"
-    if not hasattr(found, attribute):
-        return f"`{module}` has no `{attribute}`"
-    try:
-        # Hydra refuses targets that no configuration should call.
-        target: Callable[..., Any] = instantiate({TARGET: name, "_partial_": True}).func
-    except InstantiationException as error:
-        return " ".join(str(error).split())
-    return target
-
-
-def parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], set[str], bool]:
-    """Hints of the keyword parameters, names of those without default, whether further names are taken."""
-    hints = _hints(target)
-    parameters = inspect.signature(target).parameters.values()
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    required = {p.name for p in named if p.default is p.empty}
-    return (
-        {p.name: hints.get(p.name, Any) for p in named},
-        required,
-        any(p.kind is p.VAR_KEYWORD for p in parameters),
-    )
+    return inspect.isclass(hint) and hint is not types.NoneType and get_origin(hint) is None
 
 
 def is_one_of(kinds: tuple[Any, ...]) -> Callable[[Any], bool]:

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
+from recsys.config.register import TARGET
 from recsys.config.saved import CONFIG, read_config
-from recsys.config.targets import TARGET
 from recsys.runs.environment import available_cores, cpu_name, installed_versions, memory_gib
 from recsys.runs.launch import ALONE, Processes
 from recsys.schema.errors import InputError

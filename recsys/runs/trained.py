@@ -8,11 +8,11 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from recsys.config.build import Problem, build
 from recsys.config.saved import CONFIG, read_config
-from recsys.config.targets import Factory, Injected
+from recsys.config.targets import Factory
 from recsys.runs.folders import BEST, METRICS
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, read_station
@@ -126,7 +126,7 @@ class TrainedRun:
 
     def build_model(self, schema: FeatureSchema) -> nn.Module:
         """A model of the same configuration for the features of `schema`, not trained."""
-        factory = self._built("model", Annotated[Factory, Injected("schema")])
+        factory = self._built("model", Factory)
         model: nn.Module = factory(schema=schema)
         return model
 

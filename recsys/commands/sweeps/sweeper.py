@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,7 +21,6 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from recsys.commands.sweeps.locks import exclusive
@@ -31,6 +31,7 @@ from recsys.commands.sweeps.space import Space, draw, grid
 from recsys.commands.sweeps.study import LOCKS, RECORD, Record, open_study, sampler
 from recsys.commands.sweeps.workers import follow_supervisor, goes_on, signals_as_interrupts
 from recsys.config.build import build
+from recsys.config.register import load
 from recsys.metrics.register import metric_of
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import git_commit
@@ -193,8 +194,8 @@ ConfigStore.instance().store(group="hydra/sweeper", name=SWEEPER, node={"_target
 
 def monitor_of(config: DictConfig) -> str:
     """The metric that picks a run's best checkpoint."""
-    chosen = config.trainer.get("monitor") or get_class(config.task["_target_"]).monitor  # type: ignore[attr-defined]
-    return str(chosen)
+    task: Any = load(config.task["_target_"], "task")
+    return str(config.trainer.get("monitor") or task.monitor)
 
 
 def is_minimized(metric: str) -> bool:

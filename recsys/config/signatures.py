@@ -1,0 +1,329 @@
+"""Keys, types, defaults and descriptions of classes, read from their source without importing them.
+
+Importing torch takes seconds, and a mistyped key or `--help` shall not wait for it; and what a stranger's
+configuration names shall not be imported before it is known to be ours. So constructors are read as they are
+written: a signature cannot differ from its class. Classes outside this package are asked by reflection.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import importlib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+PACKAGE = "recsys"
+ROOT = Path(__file__).resolve().parents[1]
+REQUIRED = inspect.Parameter.empty
+# Modules of the standard library that annotations use; importing them costs nothing.
+_LIGHT = ("typing", "collections.abc", "pathlib", "datetime", "types")
+_BUILTINS: Mapping[str, Any] = {
+    kind.__name__: kind for kind in (bool, int, float, str, bytes, list, dict, tuple, set, type, object)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """An argument of a constructor.
+
+    Args:
+        hint: its type; a class of ours stands for itself by an empty class of its name.
+        default: as it is written; None where it must be given.
+        text: its description in the docstring.
+    """
+
+    hint: Any
+    default: str | None
+    text: str = ""
+
+    @property
+    def is_required(self) -> bool:
+        """True for an argument without a default."""
+        return self.default is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """What a class (or function) takes.
+
+    Args:
+        name: dotted name.
+        parameters: by name.
+        is_open: further names are taken.
+        is_dataclass: it stands for keys below its own, without being named.
+        methods: names of its methods, those of bases of ours included.
+        text: first sentence of its docstring.
+    """
+
+    name: str
+    parameters: Mapping[str, Parameter]
+    is_open: bool = False
+    is_dataclass: bool = False
+    methods: frozenset[str] = frozenset()
+    text: str = ""
+
+
+def signature_of(hint: Any) -> Signature:
+    """The signature of a class that stands in a type hint."""
+    name = f"{hint.__module__}.{hint.__qualname__}"
+    signature = declared(name) if name.startswith(f"{PACKAGE}.") else ""
+    return reflected(hint) if isinstance(signature, str) else signature
+
+
+@functools.cache
+def declared(name: str) -> Signature | str:
+    """The signature of a public class or function of ours, or why there is none; imports nothing."""
+    module_name, _, attribute = name.rpartition(".")
+    module = _module(module_name)
+    if module is None:
+        return f"there is no module `{module_name}`"
+    node = module.definitions.get(attribute)
+    if attribute.startswith("_") or not isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return f"`{module_name}` has no class `{attribute}`"
+    texts = _described(ast.get_docstring(node) or "")
+    summary = (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
+    if isinstance(node, ast.FunctionDef):
+        return Signature(name, *_arguments(node, module, texts, skip=0), text=summary)
+    classes = _ancestry(node, module)
+    methods = frozenset(
+        item.name for one, _ in classes for item in one.body if isinstance(item, ast.FunctionDef)
+    )
+    if _is_dataclass(node):
+        fields: dict[str, Parameter] = {}
+        for one, its_module in reversed(classes):
+            fields |= _fields(one, its_module, texts)
+        return Signature(name, fields, is_dataclass=True, methods=methods, text=summary)
+    for one, its_module in classes:
+        for item in one.body:
+            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                return Signature(
+                    name, *_arguments(item, its_module, texts, skip=1), methods=methods, text=summary
+                )
+    return Signature(name, {}, methods=methods, text=summary)
+
+
+def reflected(target: Callable[..., Any]) -> Signature:
+    """The signature of a class or function that is imported already."""
+    is_dataclass = inspect.isclass(target) and dataclasses.is_dataclass(target)
+    function = target.__init__ if inspect.isclass(target) and not is_dataclass else target
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):  # names imported for type checkers only
+        hints = {}
+    texts = _described(inspect.getdoc(target) or "")
+    parameters = inspect.signature(target).parameters.values()
+    return Signature(
+        f"{target.__module__}.{target.__qualname__}",
+        {
+            one.name: Parameter(
+                hints.get(one.name, Any),
+                None if one.default is one.empty else repr(one.default),
+                texts.get(one.name, ""),
+            )
+            for one in parameters
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+        },
+        is_open=any(one.kind is one.VAR_KEYWORD for one in parameters),
+        is_dataclass=is_dataclass,
+        methods=frozenset(name for name in dir(target) if callable(getattr(target, name, None))),
+        text=(inspect.getdoc(target) or "").partition("\n\n")[0].replace("\n", " "),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Module:
+    """A module's source.
+
+    Args:
+        name: dotted.
+        definitions: classes, functions and assigned expressions, by name.
+        imports: dotted names that the module's own names stand for.
+    """
+
+    name: str
+    definitions: Mapping[str, ast.ClassDef | ast.FunctionDef | ast.expr]
+    imports: Mapping[str, str]
+
+
+@functools.cache
+def _module(name: str) -> _Module | None:
+    parts = name.split(".")
+    if parts[0] != PACKAGE or not all(part.isidentifier() for part in parts):
+        return None
+    path = ROOT.joinpath(*parts[1:])
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not path.is_file():
+        return None
+    definitions: dict[str, ast.ClassDef | ast.FunctionDef | ast.expr] = {}
+    imports: dict[str, str] = {}
+    body = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    for statement in body:
+        match statement:
+            case ast.ClassDef() | ast.FunctionDef():
+                definitions[statement.name] = statement
+            case ast.Assign(targets=[ast.Name(id=target)], value=value):
+                definitions[target] = value
+            case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value):
+                definitions[target] = value
+            case ast.ImportFrom(module=str(origin), names=names):
+                imports |= {one.asname or one.name: f"{origin}.{one.name}" for one in names}
+            case ast.Import(names=names):
+                imports |= {one.asname or one.name: one.name for one in names}
+            case ast.If():  # TYPE_CHECKING
+                body += statement.body
+    return _Module(name, definitions, imports)
+
+
+def _ancestry(node: ast.ClassDef, module: _Module) -> list[tuple[ast.ClassDef, _Module]]:
+    """A class and its bases of this package, nearest first."""
+    classes = [(node, module)]
+    for base in node.bases:
+        found = _definition(base, module)
+        if found and isinstance(found[0], ast.ClassDef):
+            classes += _ancestry(found[0], found[1])
+    return classes
+
+
+def _definition(
+    node: ast.expr, module: _Module
+) -> tuple[ast.ClassDef | ast.FunctionDef | ast.expr, _Module] | None:
+    """Where a name of ours is defined."""
+    if not isinstance(node, ast.Name):
+        return None
+    if node.id in module.definitions:
+        return module.definitions[node.id], module
+    origin, _, name = module.imports.get(node.id, "").rpartition(".")
+    other = _module(origin) if origin else None
+    return _definition(ast.Name(name), other) if other else None
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    called = [one.func if isinstance(one, ast.Call) else one for one in node.decorator_list]
+    return any(ast.unparse(one) in ("dataclass", "dataclasses.dataclass") for one in called)
+
+
+def _fields(node: ast.ClassDef, module: _Module, texts: Mapping[str, str]) -> dict[str, Parameter]:
+    fields = {}
+    for item in node.body:
+        match item:
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=value):
+                fields[name] = Parameter(_hint(annotation, module), _default(value), texts.get(name, ""))
+    return fields
+
+
+def _default(value: ast.expr | None) -> str | None:
+    """A default as it is written; of `dataclasses.field`, what its factory makes."""
+    if not isinstance(value, ast.Call) or ast.unparse(value.func) not in ("field", "dataclasses.field"):
+        return None if value is None else ast.unparse(value)
+    given = {one.arg: one.value for one in value.keywords}
+    if "default_factory" in given:
+        made = ast.unparse(given["default_factory"])
+        return {"dict": "{}", "list": "[]", "tuple": "()"}.get(made, f"{made}()")
+    return ast.unparse(given["default"]) if "default" in given else None
+
+
+def _arguments(
+    node: ast.FunctionDef, module: _Module, texts: Mapping[str, str], *, skip: int
+) -> tuple[dict[str, Parameter], bool]:
+    given = node.args
+    positional = given.args[skip:]
+    defaults: list[ast.expr | None] = [*[None] * (len(given.args) - len(given.defaults)), *given.defaults]
+    pairs = [*zip(positional, defaults[skip:], strict=True)]
+    pairs += zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    return (
+        {
+            one.arg: Parameter(_hint(one.annotation, module), _default(default), texts.get(one.arg, ""))
+            for one, default in pairs
+        },
+        given.kwarg is not None,
+    )
+
+
+def _hint(node: ast.expr | None, module: _Module) -> Any:
+    """The type that an annotation names; Any for what a configuration cannot give."""
+    if node is None:
+        return Any
+    try:
+        return _evaluated(node, module)
+    except (TypeError, ValueError, AttributeError, SyntaxError):
+        return Any
+
+
+def _evaluated(node: ast.expr, module: _Module) -> Any:
+    match node:
+        case ast.Constant(value=None):
+            return types.NoneType
+        case ast.Constant(value=str(text)):
+            return _evaluated(ast.parse(text, mode="eval").body, module)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return typing.Union[_evaluated(left, module), _evaluated(right, module)]  # noqa: UP007
+        case ast.Subscript(value=value, slice=inside):
+            return _subscripted(_evaluated(value, module), inside, module)
+        case ast.Name(id=name):
+            return _named(node, name, module)
+        case ast.Attribute(value=ast.Name(id=base), attr=name):
+            origin = module.imports.get(base, base)
+            return _imported(f"{origin}.{name}")
+    raise ValueError(ast.unparse(node))
+
+
+def _subscripted(generic: Any, inside: ast.expr, module: _Module) -> Any:
+    elements = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+    if generic is typing.Literal:
+        return generic[tuple(ast.literal_eval(one) for one in elements)]
+    if generic is typing.Annotated:
+        return _evaluated(elements[0], module)
+    ellipsis = [isinstance(one, ast.Constant) and one.value is ... for one in elements]
+    arguments = tuple(
+        ... if dots else _evaluated(one, module) for one, dots in zip(elements, ellipsis, strict=True)
+    )
+    return generic[arguments if len(arguments) > 1 else arguments[0]]
+
+
+def _named(node: ast.Name, name: str, module: _Module) -> Any:
+    defined = _definition(node, module)
+    if defined is None:
+        return _BUILTINS[name] if name in _BUILTINS else _imported(module.imports.get(name, name))
+    its_node, its_module = defined
+    if isinstance(its_node, ast.expr):
+        return _evaluated(its_node, its_module)
+    return stand_in(f"{its_module.name}.{its_node.name}")
+
+
+def _imported(name: str) -> Any:
+    """An object of the standard library; anything else is a class that is not looked into."""
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute) if module in _LIGHT else stand_in(name)
+
+
+@functools.cache
+def stand_in(name: str) -> type:
+    """An empty class of this dotted name, to stand in type hints for one that is not imported."""
+    module, _, attribute = name.rpartition(".")
+    return type(attribute, (), {"__module__": module, "__qualname__": attribute})
+
+
+def _described(docstring: str) -> dict[str, str]:
+    """The text of each argument in the `Args:` section of a docstring."""
+    ends = r"^ *(?:Returns|Raises|Yields|Example|Reference)s?:|\Z"
+    section = re.search(rf"^ *Args:\n(.*?)(?={ends})", docstring, re.MULTILINE | re.DOTALL)
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    indent: int | None = None
+    for line in (section[1] if section else "").splitlines():
+        depth = len(line) - len(line.lstrip())
+        indent = depth if indent is None and line.strip() else indent
+        entry = re.match(r"\s*([\w, ]+):\s+(.*)", line)
+        if entry and depth == indent:
+            names = [name.strip() for name in entry[1].split(",")]
+            texts |= dict.fromkeys(names, entry[2])
+        elif names:
+            texts |= {name: f"{texts[name]} {line.strip()}".strip() for name in names}
+    return texts
