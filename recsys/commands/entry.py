@@ -316,6 +316,11 @@ def _log_to_stderr() -> None:
     logging.basicConfig(
         level=logging.INFO if launched().is_main else logging.WARNING, handlers=[handler], force=True
     )
+    quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Silences what libraries say about themselves at every start."""
     for name, level in _NOISY.items():
         logging.getLogger(name).setLevel(level)
     for message in _NOISY_WARNINGS:

@@ -66,7 +66,7 @@ def evaluated(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
     """
     _check_number(config)
     if config.recommendations:
-        folder = judge_recommendations(config, composed).parent
+        folder = evaluate_recommendations(config, composed).parent
         return (
             _compared(config, composed, folder=folder, others=_others(config.against))
             if config.against
@@ -144,7 +144,7 @@ def options_of(run: TrainedRun, evaluation: Mapping[str, Any] | None = None) -> 
     return options
 
 
-def judge_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
+def evaluate_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
     """Judges a table of recommendations as a run's are, and returns the evaluation's folder."""
     assert config.recommendations is not None
     assert config.data is not None

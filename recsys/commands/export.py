@@ -17,6 +17,11 @@ from recsys.schema.errors import InputError
 @command("export", ExportConfig, continues="run")
 def main(config: ExportConfig, composed: dict[str, Any]) -> Path:
     """Writes a bundle that torch alone can serve, once it answers as the trained model does."""
+    return export_bundle(config, composed)
+
+
+def export_bundle(config: ExportConfig, composed: dict[str, Any]) -> Path:
+    """Exports the run that `config` names, alone or in two stages with a ranking model."""
     run = TrainedRun.open(config.run, config=composed)
     folder, source = run.path / "bundle", run.fingerprint
     if config.ranker is not None:

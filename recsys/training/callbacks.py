@@ -8,6 +8,7 @@ import logging
 import math
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -51,7 +52,9 @@ class Interruption(pl.Callback):
         self._former: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes over the signals."""
+        """Takes over the signals, which only the main thread may."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGINT, signal.SIGTERM):
             self._former[number] = signal.signal(number, self._request)
 

@@ -198,8 +198,13 @@ def _settled(options: TrainerOptions, data: RecDataModule) -> TrainerOptions:
         options,
         precision=auto_precision(options.accelerator) if options.precision == "auto" else options.precision,
         log_every_n_steps=max(1, min(options.log_every_n_steps, num_steps)),
-        progress_bar=options.progress_bar and sys.stderr.isatty(),
+        progress_bar=options.progress_bar and _is_watched(),
     )
+
+
+def _is_watched() -> bool:
+    """True in a terminal and in a notebook, false where stderr goes to a file."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 def auto_precision(accelerator: str) -> Literal["32-true", "bf16-mixed"]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torchrec import KeyedJaggedTensor
@@ -236,13 +237,7 @@ class Recorder:
     def _raw_times(self, instants: JaggedColumn) -> list[list[Any]]:
         """Instants as timestamps of the raw table, in whole seconds."""
         instants = instants.compact()
-        seconds = instants.values.numpy() // 1_000_000
-        unit = self.dataset.manifest["timestamp"]["unit"]
-        raw: list[Any] = (
-            np.datetime_as_string(seconds.astype("datetime64[s]"), timezone="UTC").tolist()
-            if unit is None
-            else (seconds * PER_SECOND[unit]).tolist()
-        )
+        raw = raw_times(self.dataset, instants.values.numpy())
         return [raw[begin:end] for begin, end in itertools.pairwise(instants.offsets.tolist())]
 
     def _known(self, table: pa.Table) -> dict[str, list[Record]]:
@@ -278,6 +273,18 @@ class Recorder:
     def _raw_histories(self, history: JaggedColumn) -> list[list[Any]]:
         ids, unknown = self.dataset.item_ids, self.unknown[ITEM_ID]
         return [[unknown if row == 0 else ids[row] for row in rows] for rows in history.lists()]
+
+
+def raw_times(dataset: PreparedDataset, instants: npt.NDArray[np.int64]) -> list[Any]:
+    """Instants (microseconds) as timestamps of the raw table, in whole seconds."""
+    seconds = instants // 1_000_000
+    unit = dataset.manifest["timestamp"]["unit"]
+    raw: list[Any] = (
+        np.datetime_as_string(seconds.astype("datetime64[s]"), timezone="UTC").tolist()
+        if unit is None
+        else (seconds * PER_SECOND[unit]).tolist()
+    )
+    return raw
 
 
 class RawRecords:
