@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.interchange
 import pyarrow.parquet as pq
 
+from recsys.schema.disk import write_file
 from recsys.schema.errors import InputError, InputTypeError
 
 
@@ -49,21 +48,15 @@ def path_of(table: Table, *, name: str, cache: Path) -> Path:
     if isinstance(table, str | Path):
         return Path(table).expanduser()
     content = _arrow(table, name)
-    folder = cache / "frames"
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-    os.close(handle)
-    try:
-        # What pandas notes of its index says nothing of the rows.
-        pq.write_table(content.replace_schema_metadata(None), temporary, compression="zstd")
-        with open(temporary, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        path = folder / f"{name}-{digest[:16]}.parquet"
-        if not path.exists():  # a file that is there keeps its time: what was prepared from it stays valid
-            os.replace(temporary, path)
-        return path
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    sink = pa.BufferOutputStream()
+    # What pandas notes of its index says nothing of the rows.
+    pq.write_table(content.replace_schema_metadata(None), sink, compression="zstd")
+    written = sink.getvalue().to_pybytes()
+    path = cache / "frames" / f"{name}-{hashlib.sha256(written).hexdigest()[:16]}.parquet"
+    if not path.exists():  # a file that is there keeps its time: what was prepared from it stays valid
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, written)
+    return path
 
 
 def _arrow(table: Any, name: str) -> pa.Table:
