@@ -76,7 +76,7 @@ def keys_of(tables: Tables, overrides: Mapping[str, Any]) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     for name in ("interactions", "users", "items"):
         if name in tables:
-            keys[f"data.{name}.path"] = str(path_of(tables[name], name=name, cache=cache).absolute())  # type: ignore[literal-required]
+            keys[f"data.{name}.path"] = str(path_of(tables[name], name=name, cache=cache).absolute())
     if "interactions" in tables:
         keys = {"data": "table", **keys}
     for name in ("user_id", "item_id", "timestamp"):

@@ -45,7 +45,7 @@ class Recommender:
             )
         self.dataset = run.dataset
         self.reads = events_read(run.model)
-        self.program = build_program(run.model, run.dataset, history_length=run.history_length)
+        self.program: Any = build_program(run.model, run.dataset, history_length=run.history_length)
 
     def recommend(self, users: Sequence[Any], k: int) -> pd.DataFrame:
         """A row per recommended item: `user_id`, `rank`, `item_id`, `score`.
@@ -61,7 +61,8 @@ class Recommender:
 
     def _part(self, ids: list[Any], k: int) -> pd.DataFrame:
         histories = {str(user_id): pd.DataFrame() for user_id in ids}
-        histories |= dict(iter(self._events(ids).groupby("user", sort=False)))
+        for user, events in self._events(ids).groupby("user", sort=False):
+            histories[str(user)] = events
         strangers = [user_id for user_id in ids if histories[str(user_id)].empty]
         if strangers:
             logger.warning(
