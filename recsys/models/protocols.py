@@ -16,6 +16,7 @@ from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.labels import AuxiliaryLabel
+from recsys.schema.positives import TrainPositives
 
 
 @runtime_checkable
@@ -57,6 +58,16 @@ class RetrievalModel(Protocol):
 
     def encode_candidates(self, batch: Batch) -> torch.Tensor:
         """Vectors [N, D] from item features."""
+
+
+@runtime_checkable
+class FittedModel(RetrievalModel, Protocol):
+    """A retrieval model whose weights are computed from all positives at once, and not by gradients."""
+
+    num_fits: int
+
+    def fit(self, positives: TrainPositives, number: int) -> None:
+        """Fits for the `number`-th time, from 0: with the next setting to try, or by one sweep more."""
 
 
 def events_read(model: object) -> HistoryEvents | None:

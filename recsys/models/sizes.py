@@ -97,6 +97,17 @@ def patience(facts: DataFacts) -> Size:
     return Size(min(max(epochs // 20, 5), 10), f"a twentieth of {epochs} epochs")
 
 
+def whole_history(facts: DataFacts) -> Size:
+    """History length of linear models, which read all of it: 10,000."""
+    return Size(10_000, "a linear model reads the whole history")
+
+
+def num_singular_values(facts: DataFacts) -> Size:
+    """Singular values of linear models: all of them up to 512, and 256 beyond 100,000 items."""
+    value = min(512 if facts.num_items <= 100_000 else 256, facts.num_users, facts.num_items)
+    return Size(4 * math.ceil(max(value, 1) / 4), f"{facts.num_users:,} users and {facts.num_items:,} items")
+
+
 # Of ranking models.
 RANKING: Mapping[str, Rule] = {
     "model.embedding_dim": ranking_embedding_dim,
@@ -119,3 +130,6 @@ SEQUENCE: Mapping[str, Rule] = {
     "model.num_blocks": sequence_blocks,
     "model.max_length": history_length,
 }
+# Of models that are computed from all positives: how often is theirs to say.
+COMPUTED: Mapping[str, Rule] = {"data.history_length": whole_history}
+LINEAR: Mapping[str, Rule] = {**COMPUTED, "model.embedding_dim": num_singular_values}

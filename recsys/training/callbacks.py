@@ -25,7 +25,7 @@ from recsys.schema.batch import Batch
 from recsys.training.checkpoint import Checkpoints
 from recsys.training.finite import detecting_anomalies
 from recsys.training.processes import dist_rank, gather_objects
-from recsys.training.retrieval import encode_catalogue
+from recsys.training.validation import encode_catalogue
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,9 @@ class LossCurve(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Adds the step's loss."""
+        """Adds the step's loss, where there is one."""
+        if not outputs:
+            return
         loss = outputs["loss"].detach()
         if batch.share > 0:
             self._sum += float(loss) / batch.share * len(batch)
@@ -182,8 +184,9 @@ class LossCurve(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the epoch's mean and begins the next one's."""
         sums = gather_objects((self._sum, self._num_examples))
-        mean = sum(part for part, _ in sums) / max(sum(count for _, count in sums), 1)
-        pl_module.log("train/loss", mean, sync_dist=True)
+        num_examples = sum(count for _, count in sums)
+        if num_examples:
+            pl_module.log("train/loss", sum(part for part, _ in sums) / num_examples, sync_dist=True)
         self._sum, self._num_examples = 0.0, 0
 
     def state_dict(self) -> dict[str, Any]:

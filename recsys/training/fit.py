@@ -35,6 +35,7 @@ from recsys.training.callbacks import (
 )
 from recsys.training.checkpoint import BEST, LAST, AtomicCheckpointIO, Checkpoints, was_saved
 from recsys.training.finite import naming_operations
+from recsys.training.fitted import FittedTask
 from recsys.training.options import TrainerOptions
 from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask
@@ -43,7 +44,7 @@ from recsys.training.tables import is_sharded
 
 logger = logging.getLogger(__name__)
 
-Task = RetrievalTask | RankingTask
+Task = RetrievalTask | RankingTask | FittedTask
 
 
 @dataclasses.dataclass(frozen=True)

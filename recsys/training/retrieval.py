@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -16,14 +15,13 @@ from torch import nn
 from recsys.losses.candidates import CandidateLoss, CandidateScores, CatalogueLoss
 from recsys.losses.named import LossName, named_loss
 from recsys.losses.sampled_softmax import accidental_hits
-from recsys.metrics.ranking import find_hits, ranking_metrics
 from recsys.models.protocols import RetrievalModel, popularity_windows
-from recsys.retrieval.popularity import Popularity, answers
+from recsys.retrieval.popularity import Popularity
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.training.negatives import Negatives, NegativeSampler
 from recsys.training.optimizers import Optimizers
-from recsys.training.processes import gather_objects, gather_rows
+from recsys.training.processes import gather_rows
 from recsys.training.task import (
     configure_optimizers,
     data_module,
@@ -33,6 +31,7 @@ from recsys.training.task import (
     schedule_tables,
     share_of_loss,
 )
+from recsys.training.validation import CatalogueValidation
 
 
 class RetrievalTask(pl.LightningModule):
@@ -84,10 +83,7 @@ class RetrievalTask(pl.LightningModule):
         self._objective: CandidateLoss | CatalogueLoss | None = None
         self._sampler: NegativeSampler | None = None
         self._popularity: Popularity | None = None
-        self._validation_popularity: Popularity | None = None
-        self._candidates_ID: torch.Tensor | None = None
-        self._hits: list[np.ndarray[Any, Any]] = []
-        self._num_relevant: list[np.ndarray[Any, Any]] = []
+        self._validation = CatalogueValidation(self.ks)
 
     def setup(self, stage: str) -> None:
         """Takes the catalogue from the data module and settles `loss: auto`."""
@@ -98,7 +94,7 @@ class RetrievalTask(pl.LightningModule):
         )
         windows = popularity_windows(self.model)
         self._popularity = dataset.popularity("train", windows)
-        self._validation_popularity = dataset.popularity("validation", windows)
+        self._validation.setup(dataset, windows)
         if self.loss == "auto":
             self.loss = "full_softmax" if dataset.num_items <= self.full_softmax_limit else "sampled_softmax"
         if isinstance(self.loss, str):
@@ -114,9 +110,8 @@ class RetrievalTask(pl.LightningModule):
         assert self._sampler is not None
         self._catalogue = self._catalogue.to(self.device)
         self._sampler.to(self.device)
-        for popularity in (self._popularity, self._validation_popularity):
-            if popularity is not None:
-                popularity.to(self.device)
+        if self._popularity is not None:
+            self._popularity.to(self.device)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """See `recsys.training.task`."""
@@ -218,46 +213,15 @@ class RetrievalTask(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Encodes the catalogue once for all validation queries."""
-        assert self._catalogue is not None
-        self._hits, self._num_relevant = [], []
-        self._catalogue = self._catalogue.to(self.device)
-        self._candidates_ID = encode_catalogue(self._encoders, self._catalogue)
+        self._validation.start(self)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Ranks the whole catalogue for each query."""
-        assert self._candidates_ID is not None
-        assert batch.relevant is not None
-        _, rows_BK = answers(
-            self._encoders.encode_queries(batch),
-            self._candidates_ID,
-            max(self.ks),
-            batch=batch,
-            popularity=self._validation_popularity,
-        )
-        if batch.share == 0:
-            return
-        hits, num_relevant = find_hits(
-            rows_BK.cpu().numpy(),
-            relevant_rows_V=batch.relevant.values.cpu().numpy(),
-            relevant_offsets=batch.relevant.offsets.cpu().numpy(),
-        )
-        self._hits.append(hits)
-        self._num_relevant.append(num_relevant)
+        self._validation.add(self, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the means over queries."""
-        self._candidates_ID = None
-        gathered = gather_objects((self._hits, self._num_relevant))
-        hits, num_relevant = (
-            [part for parts in kind for part in parts] for kind in zip(*gathered, strict=True)
-        )
-        if not hits:
-            return
-        values = ranking_metrics(np.concatenate(hits), np.concatenate(num_relevant), ks=self.ks)
-        for name, per_query in values.items():
-            self.log(
-                f"val/{name}", float(per_query.mean()), prog_bar=f"val/{name}" == self.monitor, sync_dist=True
-            )
+        self._validation.log(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the fused optimizers' state and the seed of the negatives."""
@@ -281,12 +245,3 @@ def _own(scores_BN: torch.Tensor, first: int) -> torch.Tensor:
     """
     columns = torch.arange(first, first + len(scores_BN), device=scores_BN.device)
     return scores_BN.gather(1, columns.clamp(max=scores_BN.shape[1] - 1)[:, None]).squeeze(1)
-
-
-def encode_catalogue(model: RetrievalModel, catalogue: Batch, *, chunk: int = 65_536) -> torch.Tensor:
-    """Vectors [I, D] of the whole catalogue, a chunk at a time."""
-    rows = torch.arange(len(catalogue), device=catalogue.dense.device)
-    with torch.no_grad():
-        return torch.cat(
-            [model.encode_candidates(catalogue.select(part)) for part in torch.split(rows, chunk)]
-        )

@@ -9,6 +9,7 @@ from recsys.losses.pointwise import binary_cross_entropy
 from recsys.models.protocols import embed
 from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
+from recsys.schema.positives import TrainPositives
 from tests.worlds import SCHEMA, SIZE, checkerboard, pairs
 
 
@@ -112,6 +113,53 @@ class RetrievalContract:
         for old, new in zip(before, after, strict=True):
             assert torch.isfinite(new).all()
             assert not torch.equal(old, new)
+
+
+def world_positives() -> TrainPositives:
+    """The checkerboard's likes but for the diagonal."""
+    likes = checkerboard().likes & ~torch.eye(SIZE + 1, dtype=torch.bool)
+    return TrainPositives(*likes.nonzero(as_tuple=True))
+
+
+class FittedContract(RetrievalContract):
+    """Of a model that is computed from all positives; inherit and define `build(schema)`."""
+
+    @pytest.fixture
+    def model(self) -> nn.Module:
+        model = self.build(SCHEMA).eval()
+        for number in range(model.num_fits):
+            model.fit(world_positives(), number)
+        return model
+
+    def test_solves_the_checkerboard(self, model):
+        world, positives = checkerboard(), world_positives()
+        scores = model.encode_queries(self.queries(ALL)) @ model.encode_candidates(world.catalogue).T
+        scores[positives.user_rows, positives.item_rows] = -torch.inf  # these are known
+        scores[:, 0] = -torch.inf
+        assert scores[1:].argmax(dim=1).tolist() == list(range(1, SIZE + 1))
+
+    def test_unknown_user_and_item_are_trained(self, model):
+        """A user without a history gets what is liked most; an unknown item is recommended last."""
+        positives = world_positives()
+        often = TrainPositives(
+            torch.cat([positives.user_rows, torch.arange(1, SIZE + 1)]),
+            torch.cat([positives.item_rows, torch.full((SIZE,), 5)]),
+        )
+        for number in range(model.num_fits):
+            model.fit(often, number)
+        scores = model.encode_queries(self.queries(ALL)) @ model.encode_candidates(checkerboard().catalogue).T
+        assert scores[0].argmax() == 5
+        assert scores[0, 0] == scores[0].min()
+
+    def test_no_optimizer_moves_it(self, model):
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+
+    def test_saved_weights_give_the_same_vectors(self, model, tmp_path):
+        super().test_saved_weights_give_the_same_vectors(model, tmp_path)
+        assert not torch.equal(
+            self.build(SCHEMA).encode_candidates(checkerboard().catalogue),
+            model.encode_candidates(checkerboard().catalogue),
+        )
 
 
 def unknown_vectors(model: nn.Module, queries: Batch, catalogue: Batch) -> list[torch.Tensor]:

@@ -1,0 +1,140 @@
+"""Item-kNN (Sarwar et al., 2001; shrinkage as in Bell and Koren, 2007), as vectors.
+
+An item is scored by the sum of its cosine similarities to the history, of which only those to its nearest
+neighbours count. What we changed: the matrix W of these similarities is kept as its largest singular vectors,
+W ~ (W R) R', so that it is served as vectors are; with as many as there are items it is W itself.
+
+MovieLens-100K: see docs/models.md.
+
+Legend: U users, T rows of the item table, N items of a block, D embedding dimension.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import nn
+
+from recsys.models import sizes
+from recsys.models.protocols import embed
+from recsys.nn.factors import (
+    ComputedItemVector,
+    HistoryVector,
+    computed_tables,
+    history_feature,
+    popularity_shares,
+    popularity_table,
+    put_rows,
+)
+from recsys.nn.spectral import interaction_matrix, spectrum_of
+from recsys.retrieval.exact import top_k_of_scores
+from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
+from recsys.schema.features import ITEM_ID, FeatureSchema
+from recsys.schema.positives import TrainPositives
+
+# Similarities held at a time.
+_BLOCK_SCORES = 2**24
+# Small enough to decide only where the history says nothing.
+_POPULARITY_SCALE = 1e-6
+
+
+class ItemKNN(nn.Module):
+    """Retrieval by how similar an item is to those of the history.
+
+    Args:
+        schema: features of the prepared dataset; the history and `item_id` are used.
+        embedding_dim: D, singular vectors that are kept, a multiple of 4.
+        num_neighbours: most similar items from which an item is scored; of several numbers, each of which is
+            fitted in an epoch of its own, the checkpoint keeps the best on validation. 20 to 200 works.
+        shrinkage: added to the denominator of the cosine, so that rare items are trusted less; 0 to 100.
+
+    Raises:
+        ValueError: no number of neighbours, or one below 1, or the dataset has no history.
+    """
+
+    auto_sizes = sizes.LINEAR
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        *,
+        embedding_dim: int = 512,
+        num_neighbours: Sequence[int] = (200, 20, 50, 100),
+        shrinkage: float = 10.0,
+    ) -> None:
+        super().__init__()
+        if not num_neighbours or min(num_neighbours) < 1:
+            raise InputError(
+                "`model.num_neighbours` must be one or more numbers of at least 1, got "
+                f"{list(num_neighbours)}"
+            )
+        history = history_feature(schema, "item-kNN")
+        self.num_neighbours = tuple(num_neighbours)
+        self.num_fits = len(self.num_neighbours)
+        self.shrinkage = shrinkage
+        self.embedding_dim = embedding_dim
+        self.read = computed_tables(history, embedding_dim=embedding_dim, prefix="read_")
+        self.scored = computed_tables(schema[ITEM_ID], embedding_dim=embedding_dim, prefix="scored_")
+        self.popularity = popularity_table(schema)
+        self.query_tower = HistoryVector()
+        self.candidate_tower = ComputedItemVector(_POPULARITY_SCALE)
+
+    def encode_queries(self, batch: Batch) -> torch.Tensor:
+        """Vectors [B, D + 1] of the histories."""
+        vectors: torch.Tensor = self.query_tower(embed(self, batch), batch.dense)
+        return vectors
+
+    def encode_candidates(self, batch: Batch) -> torch.Tensor:
+        """Vectors [B, D + 1] of the items."""
+        vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
+        return vectors
+
+    def fit(self, positives: TrainPositives, number: int) -> None:
+        """Fits with the `number`-th number of neighbours."""
+        num_rows = self.scored.features[0].num_rows
+        weights_TT = item_knn_weights(
+            interaction_matrix(positives, num_rows=num_rows),
+            num_neighbours=self.num_neighbours[number],
+            shrinkage=self.shrinkage,
+        )
+        vectors_TD = spectrum_of(weights_TT, rank=self.embedding_dim).vectors_TD
+        put_rows(self.read, torch.from_numpy(weights_TT @ vectors_TD.numpy()))
+        put_rows(self.scored, vectors_TD)
+        put_rows(self.popularity, popularity_shares(positives.item_rows, num_rows))
+
+
+def item_knn_weights(
+    matrix_UT: sparse.csr_matrix, *, num_neighbours: int, shrinkage: float
+) -> sparse.csr_matrix:
+    """Column i holds the cosine similarities of item i to its nearest neighbours, from which it is scored.
+
+    Formula: w_ji = x_j . x_i / (|x_j| |x_i| + shrinkage) over the users' 0/1 columns, for the items j with
+    the highest (ties by the lower row), 0 elsewhere and on the diagonal.
+
+    Args:
+        matrix_UT: [U, T] 0 or 1.
+        num_neighbours: kept for each item.
+        shrinkage: added to the denominator.
+
+    Returns:
+        [T, T] float32.
+    """
+    num_items = matrix_UT.shape[1]
+    norms_T = np.sqrt(np.asarray(matrix_UT.sum(axis=0)).ravel())
+    columns_UT = matrix_UT.tocsc()
+    items, neighbours, weights = [], [], []
+    size = max(1, _BLOCK_SCORES // num_items)
+    for begin in range(0, num_items, size):
+        products_NT = (columns_UT[:, begin : begin + size].T @ matrix_UT).toarray()
+        block_N = np.arange(len(products_NT))
+        products_NT[block_N, begin + block_N] = 0
+        products_NT /= np.maximum(norms_T[begin : begin + size, None] * norms_T + shrinkage, 1e-12)
+        best, found = top_k_of_scores(torch.from_numpy(products_NT), num_neighbours)
+        kept = (best > 0).numpy()
+        items.append(np.repeat(begin + block_N, kept.sum(axis=1)))
+        neighbours.append(found.numpy()[kept])
+        weights.append(best.numpy()[kept])
+    entries = (np.concatenate(weights), (np.concatenate(neighbours), np.concatenate(items)))
+    return sparse.csr_matrix(entries, shape=(num_items, num_items), dtype=np.float32)

@@ -1,0 +1,68 @@
+"""Popularity: everybody gets what was liked most often in the train split.
+
+The baseline that every recommender must beat (Cremonesi, Koren and Turrin, 2010, found that some do not).
+
+MovieLens-100K, a fifth of each user's likes withheld at random: see docs/models.md.
+
+Legend: B examples, T rows of the item table.
+"""
+
+from typing import Dict  # noqa: UP035 (scripted)
+
+import torch
+from torch import nn
+
+from recsys.models import sizes
+from recsys.models.protocols import embed
+from recsys.nn.factors import popularity_shares, popularity_table, put_rows
+from recsys.schema.batch import Batch
+from recsys.schema.features import FeatureSchema
+from recsys.schema.positives import TrainPositives
+
+
+class MostPopular(nn.Module):
+    """Retrieval by each item's share of the train positives.
+
+    Args:
+        schema: features of the prepared dataset; `item_id` is used.
+    """
+
+    auto_sizes = sizes.COMPUTED
+    num_fits = 1
+
+    def __init__(self, schema: FeatureSchema) -> None:
+        super().__init__()
+        self.popularity = popularity_table(schema)
+        self.query_tower = Everybody()
+        self.candidate_tower = Share()
+
+    def encode_queries(self, batch: Batch) -> torch.Tensor:
+        """Vectors [B, 1], the same for every query."""
+        vectors: torch.Tensor = self.query_tower(embed(self, batch), batch.dense)
+        return vectors
+
+    def encode_candidates(self, batch: Batch) -> torch.Tensor:
+        """Vectors [B, 1]: the items' shares."""
+        vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
+        return vectors
+
+    def fit(self, positives: TrainPositives, number: int) -> None:
+        """Counts."""
+        num_rows = self.popularity.features[0].num_rows
+        put_rows(self.popularity, popularity_shares(positives.item_rows, num_rows))
+
+
+class Everybody(nn.Module):
+    """[1]."""
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+        """Vectors [B, 1]."""
+        return torch.ones(dense.size(0), 1, device=dense.device)
+
+
+class Share(nn.Module):
+    """[share of all positives]."""
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+        """Vectors [B, 1]."""
+        return embedded["popularity_item_id"].mean(dim=1, keepdim=True)

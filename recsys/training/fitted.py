@@ -1,0 +1,101 @@
+"""FittedTask: trains a model that is computed from all train positives at once, an epoch a fit.
+
+An epoch fits once and validates, so that the checkpoint keeps the best of several settings, or of several
+rounds; resuming, sweeps, evaluation and export are those of every other training.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import nn
+
+from recsys.data.dataset import PreparedDataset
+from recsys.models.protocols import FittedModel
+from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
+from recsys.schema.features import ITEM_ID, USER_ID
+from recsys.schema.positives import TrainPositives
+from recsys.training.optimizers import Optimizers
+from recsys.training.task import data_module
+from recsys.training.validation import CatalogueValidation
+
+
+class FittedTask(pl.LightningModule):
+    """Fits a model as often as it says, validating each time.
+
+    Args:
+        model: a `FittedModel`.
+        optimizers: of other tasks; nothing is moved by gradients here.
+        ks: cut-offs of the validation metrics.
+
+    Raises:
+        ValueError: the model is trained by gradients.
+    """
+
+    monitor = "val/ndcg@10"
+
+    def __init__(self, model: nn.Module, optimizers: Optimizers, *, ks: tuple[int, ...] = (10,)) -> None:
+        super().__init__()
+        if not isinstance(model, FittedModel):
+            raise InputError(
+                f"`task._target_` FittedTask needs a model with a method `fit`, got {type(model).__name__}; "
+                "recsys.training.retrieval.RetrievalTask trains it"
+            )
+        self.model: nn.Module = model
+        self.optimizers_of = optimizers
+        self.automatic_optimization = False
+        self._validation = CatalogueValidation(ks)
+        self._positives: TrainPositives | None = None
+
+    def setup(self, stage: str) -> None:
+        """Takes the positives and the catalogue from the data module."""
+        dataset = data_module(self).dataset
+        self._positives = positives_of(dataset)
+        self._validation.setup(dataset)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Returns None: there is nothing to move."""
+        return None
+
+    def on_train_epoch_start(self) -> None:
+        """Fits."""
+        assert self._positives is not None
+        model = cast(FittedModel, self.model)
+        if self.current_epoch < model.num_fits:
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                model.fit(self._positives, self.current_epoch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Does nothing: the epoch has fitted all positives."""
+
+    def on_train_epoch_end(self) -> None:
+        """Ends the training after the last fit."""
+        if self.current_epoch + 1 >= cast(FittedModel, self.model).num_fits:
+            self.trainer.should_stop = True
+
+    def on_validation_epoch_start(self) -> None:
+        """Encodes the catalogue once for all validation queries."""
+        self._validation.start(self)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Ranks the whole catalogue for each query."""
+        self._validation.add(self, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the means over queries."""
+        self._validation.log(self)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Says that no optimizer is fused, as every checkpoint does."""
+        checkpoint["fused_optimizers"] = {}
+
+
+def positives_of(dataset: PreparedDataset) -> TrainPositives:
+    """The train positives of a dataset, by the rows of its id tables."""
+    user_rows, item_rows, _ = dataset.train_positives()
+    users, items = dataset.users.ids[USER_ID].values(), dataset.items.ids[ITEM_ID].values()
+    return TrainPositives(users[torch.from_numpy(user_rows)], items[torch.from_numpy(item_rows)])

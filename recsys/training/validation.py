@@ -1,0 +1,104 @@
+"""CatalogueValidation: ranks the whole catalogue for every validation query of a retrieval task.
+
+Legend: B queries, D embedding dimension, I catalogue, K cut-off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from recsys.data.dataset import PreparedDataset
+from recsys.metrics.ranking import find_hits, ranking_metrics
+from recsys.models.protocols import RetrievalModel
+from recsys.retrieval.popularity import Popularity, answers
+from recsys.schema.batch import Batch
+from recsys.training.processes import gather_objects
+
+
+class RetrievalModule(Protocol):
+    """A task that is validated here."""
+
+    model: nn.Module
+    monitor: str
+
+
+class CatalogueValidation:
+    """Adds up the validation metrics of a task, batch by batch.
+
+    Args:
+        ks: cut-offs of the metrics.
+    """
+
+    def __init__(self, ks: Sequence[int]) -> None:
+        self.ks = tuple(ks)
+        self._catalogue: Batch | None = None
+        self._popularity: Popularity | None = None
+        self._candidates_ID: torch.Tensor | None = None
+        self._hits: list[np.ndarray[Any, Any]] = []
+        self._num_relevant: list[np.ndarray[Any, Any]] = []
+
+    def setup(self, dataset: PreparedDataset, windows: Sequence[int | None] = ()) -> None:
+        """Takes the catalogue, and its popularity where the model reads that."""
+        self._catalogue = dataset.items
+        self._popularity = dataset.popularity("validation", windows)
+
+    def start(self, task: pl.LightningModule) -> None:
+        """Encodes the catalogue once for all queries."""
+        assert self._catalogue is not None
+        self._hits, self._num_relevant = [], []
+        self._catalogue = self._catalogue.to(task.device)
+        if self._popularity is not None:
+            self._popularity.to(task.device)
+        self._candidates_ID = encode_catalogue(_model(task), self._catalogue)
+
+    def add(self, task: pl.LightningModule, batch: Batch) -> None:
+        """Ranks the catalogue for a batch of queries."""
+        assert self._candidates_ID is not None
+        assert batch.relevant is not None
+        queries_BD = _model(task).encode_queries(batch)
+        _, rows_BK = answers(
+            queries_BD, self._candidates_ID, max(self.ks), batch=batch, popularity=self._popularity
+        )
+        if batch.share == 0:
+            return
+        hits, num_relevant = find_hits(
+            rows_BK.cpu().numpy(),
+            relevant_rows_V=batch.relevant.values.cpu().numpy(),
+            relevant_offsets=batch.relevant.offsets.cpu().numpy(),
+        )
+        self._hits.append(hits)
+        self._num_relevant.append(num_relevant)
+
+    def log(self, task: pl.LightningModule) -> None:
+        """Logs the means over the queries of all processes."""
+        self._candidates_ID = None
+        gathered = gather_objects((self._hits, self._num_relevant))
+        hits, num_relevant = (
+            [part for parts in kind for part in parts] for kind in zip(*gathered, strict=True)
+        )
+        if not hits:
+            return
+        monitor = cast(RetrievalModule, task).monitor
+        values = ranking_metrics(np.concatenate(hits), np.concatenate(num_relevant), ks=self.ks)
+        for name, per_query in values.items():
+            key = f"val/{name}"
+            task.log(key, float(per_query.mean()), prog_bar=key == monitor, sync_dist=True)
+
+
+def encode_catalogue(model: RetrievalModel, catalogue: Batch, *, chunk: int = 65_536) -> torch.Tensor:
+    """Vectors [I, D] of the whole catalogue, a chunk at a time, on the device of the catalogue."""
+    rows = torch.arange(len(catalogue), device=catalogue.dense.device)
+    with torch.no_grad():
+        return torch.cat(
+            [model.encode_candidates(catalogue.select(part)) for part in torch.split(rows, chunk)]
+        )
+
+
+def _model(task: pl.LightningModule) -> RetrievalModel:
+    return cast(RetrievalModel, cast(RetrievalModule, task).model)
