@@ -144,7 +144,8 @@ def solve_ridge(history_BLD: torch.Tensor, gram_DD: torch.Tensor, l2_B: torch.Te
     """[B, D] (H'H + gram + l2 I)^-1 H' 1 of each history H, whose missing items are zeros."""
     eye_DD = torch.eye(gram_DD.size(0), dtype=gram_DD.dtype, device=gram_DD.device)
     left_BDD = torch.bmm(history_BLD.transpose(1, 2), history_BLD) + gram_DD + l2_B[:, None, None] * eye_DD
-    return torch.linalg.solve(left_BDD, history_BLD.sum(dim=1))
+    found_BD: torch.Tensor = torch.linalg.solve(left_BDD, history_BLD.sum(dim=1))
+    return found_BD
 
 
 class SolvedUser(nn.Module):
