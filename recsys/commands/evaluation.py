@@ -24,7 +24,6 @@ from recsys.evaluation.comparing.stations import (
     Answers,
     Evaluated,
     check_same_protocol,
-    is_comparable,
     named,
 )
 from recsys.evaluation.evaluate import evaluate_lists, evaluate_ranking, evaluate_retrieval
@@ -286,8 +285,7 @@ def _is_current(run: TrainedRun, options: EvaluationOptions, composed: Mapping[s
         for one in (_plain(dataclasses.asdict(options)), results["options"])
     )
     return (
-        is_comparable(manifest)
-        and manifest["source"] == run.fingerprint
+        manifest["source"] == run.fingerprint
         and manifest["config"].get("data") == _plain(composed["data"])
         and results["protocol"]["version"] == PROTOCOL_VERSION
         and wanted == had

@@ -39,7 +39,7 @@ class DeepFM(nn.Module):
         hidden: widths of the hidden layers.
         deep_reads: `all`, or `numbers` alone, so that ids meet in the factorization machine only: with
             `task.embedding_penalty`, on some ten thousand rows, layers over ids make it worse
-            (docs/results.md).
+            (docs/explanation/results.md).
         leave_out: names of features the model shall not see.
         dropout: in the MLP, in training.
         normalisation: of hidden layers; see `MLP`.

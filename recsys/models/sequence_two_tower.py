@@ -6,7 +6,7 @@ changed: an item is the sum of its id's and its content's embeddings, the same a
 rare items borrow from content; state 0 is the user's profile, so that a user without a history has a query of
 its own; each event brings the time until the next one, at request time the time since the last event; a query
 weighs how popular items were in the last days, so that what is liked these days is known; and a score may be
-a cosine over a learned temperature, from which sparse data are learnt in fewer epochs (docs/results.md).
+a cosine over a learned temperature, from which sparse data are learnt in fewer epochs (the docs).
 
 Legend: B sequences, L events, S = L + 1 states, T asked states, U distinct items, D embedding dimension, P
 windows of popularity.

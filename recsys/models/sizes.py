@@ -2,7 +2,7 @@
 
 A model class names its rules in `auto_sizes`, by the dotted keys that may be left at `auto`. Every rule is a
 step function of one or two facts, monotone and bounded, so that a little more data changes nothing and much
-more data changes a little. Where the steps lie was tried on the sets of docs/results.md and is judgement, not
+more data changes a little. Where the steps lie was tried on the sets of the docs and is judgement, not
 measurement, beyond them.
 """
 

@@ -80,6 +80,7 @@ MANIFEST_LIMIT_BYTES = 64 * 2**20
 # Endings of what a reader may open: such a file that no manifest lists has been put there by somebody else.
 _READABLE = {"", ".json", ".yaml", ".parquet", ".npy", ".pt", ".pt2", ".faiss", ".bin", ".arrow"}
 _UNSIGNED = "0" * 64
+_WHOLE = ("--abbrev=40", "--exclude=*")  # the commit itself, not the way to it from a tag
 _HEX = re.compile("[0-9a-f]{64}")
 
 
@@ -131,7 +132,7 @@ def write_manifest(
 ) -> dict[str, Any]:
     """Writes `manifest.json` over the files that are in `folder` now, and returns it."""
     files = {path.relative_to(folder).as_posix(): _describe(path) for path in _own_files(folder)}
-    manifest = {
+    own = {
         "checksum": _UNSIGNED,
         "format": f"recsys.{kind}",
         "version": VERSIONS[kind],
@@ -141,8 +142,8 @@ def write_manifest(
         "commit": git_commit(),
         "config": dict(config),
         "files": files,
-        **(extra or {}),
     }
+    manifest = {**own, **{key: value for key, value in (extra or {}).items() if key not in own}}
     text = _json(manifest)
     checksum = hashlib.sha256(text.encode()).hexdigest()
     write_file(folder / MANIFEST, text.replace(_UNSIGNED, checksum, 1))
@@ -180,7 +181,8 @@ def git_commit() -> str | None:
         return None
     try:
         described = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
+            # Without optional locks, or a kill in the middle of it would leave the checkout locked.
+            ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--dirty=+", *_WHOLE],
             capture_output=True,
             text=True,
             timeout=10,
@@ -297,7 +299,8 @@ def _check_names(manifest: Section, kind: StationKind, path: Path) -> None:
             raise InputError(f"`{path / MANIFEST}` must list `{name[:200]}`")
     for file in _own_files(path, listed):
         name = file.relative_to(path).as_posix()
-        if name not in listed and file.suffix in _READABLE and not name.rpartition("/")[2].startswith("."):
+        beside = kind == "run" and "/" not in name  # a sweep notes there what it made of the run
+        if name not in listed and file.suffix in _READABLE and not beside:
             raise InputError(f"`{file}` is not listed in {MANIFEST}; take it out of the folder")
 
 
@@ -318,6 +321,8 @@ def _refuse_links(path: Path, name: str) -> None:
 def _own_files(folder: Path, listed: Mapping[str, Any] | None = None) -> list[Path]:
     """Files of the station in `folder`, but for stations within it, which have manifests of their own.
 
+    Hidden names are not its own: what a killed writer left, what a file system or an editor keeps.
+
     Args:
         folder: the station.
         listed: names in its manifest; a folder that holds one of them is no station within.
@@ -330,7 +335,9 @@ def _own_files(folder: Path, listed: Mapping[str, Any] | None = None) -> list[Pa
         if nested and here.relative_to(folder).as_posix() not in own_folders:
             folders.clear()
             continue
-        files += [here / name for name in names if here != folder or name != MANIFEST]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        visible = (name for name in names if not name.startswith("."))
+        files += [here / name for name in visible if here != folder or name != MANIFEST]
     return sorted(files)
 
 

@@ -167,6 +167,13 @@ def test_a_readable_file_that_is_not_listed_is_refused_and_a_note_is_not(tmp_pat
         read_station(tmp_path / "station", "pilot")
 
 
+def test_what_a_killed_writer_left_within_is_no_part_of_the_station(tmp_path):
+    write(tmp_path / "station")
+    (tmp_path / "station" / ".evaluation.00000000.partial").mkdir()
+    (tmp_path / "station" / ".evaluation.00000000.partial" / "part.parquet").write_text("half")
+    read_station(tmp_path / "station", "pilot")
+
+
 def test_a_manifest_among_listed_files_hides_nothing(tmp_path):
     write(tmp_path / "station")
     (tmp_path / "station" / "train" / MANIFEST).write_text("{}")

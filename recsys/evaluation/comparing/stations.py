@@ -90,14 +90,9 @@ class Evaluated:
         """The evaluation in `folder`.
 
         Raises:
-            ValueError: it is missing, damaged, or of a release that kept nothing to compare.
+            ValueError: it is missing or damaged.
         """
-        manifest = read_station(folder, "evaluation")
-        if not is_comparable(manifest):
-            raise InputError(
-                f"expected `{MEMBERS}` and the values of each question in the evaluation `{folder}`, but an "
-                "earlier release made it; make it anew with `python evaluate.py run=DIR`"
-            )
+        read_station(folder, "evaluation")
         results = json.loads((folder / METRICS).read_text())
         is_ranking = results["task"] == "ranking"
         return Evaluated(folder, results, pq.read_table(folder / (PROBABILITIES if is_ranking else QUERIES)))
@@ -174,11 +169,6 @@ class Evaluated:
         probabilities_N = self.asked[system].to_numpy()[order_N]
         values = {LOG_LOSS: row_log_loss(self.labels[order_N], probabilities_N)}
         return Answers(name, source, _block(block), values, probabilities_N)
-
-
-def is_comparable(manifest: Mapping[str, Any]) -> bool:
-    """True when the evaluation of this manifest kept what a comparison reads."""
-    return MEMBERS in manifest["files"]
 
 
 def check_same_protocol(first: Evaluated, other: Evaluated) -> None:

@@ -16,7 +16,6 @@ from recsys.evaluation.comparing.differences import Paired, Questions
 from recsys.evaluation.comparing.options import ComparisonOptions
 from recsys.evaluation.comparing.stations import (
     Answers,
-    Evaluated,
     Members,
     check_same_protocol,
     matching_rows,
@@ -72,19 +71,6 @@ def test_protocols_that_differ_are_refused_by_key_and_values(retrieved):
     )
     with pytest.raises(ValueError, match=r"`protocol.k` is \[3, 5\] here and \[7\] there$"):
         check_same_protocol(first, changed)
-
-
-def test_evaluation_of_an_earlier_release_is_refused(retrieved, tmp_path):
-    import shutil
-
-    folder = tmp_path / "evaluation"
-    shutil.copytree(retrieved[0].folder, folder)
-    (folder / "slice_members.parquet").unlink()
-    manifest = json.loads((folder / "manifest.json").read_text())
-    del manifest["files"]["slice_members.parquet"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match="an earlier release made it; make it anew"):
-        Evaluated.open(folder)
 
 
 def test_baselines_and_slices_kept_on_disk_are_those_of_the_evaluation(retrieved):
