@@ -52,6 +52,7 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
             config.data,
             task=kind,
             queries=config.evaluation.queries,
+            validation_queries=config.evaluation.validation_queries,
             seed=config.seed,
             rank=processes.rank,
             num_ranks=processes.num_ranks,
@@ -97,6 +98,7 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
                 config.evaluation,
                 task=kind,
                 history_length=config.data.history_length,
+                keep_in=run_dir,
                 negatives_per_positive=config.data.negatives_per_positive,
             )
             ending.source = data.dataset.manifest["fingerprint"]

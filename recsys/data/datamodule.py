@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +19,18 @@ from recsys.data.loader import BatchLoader
 from recsys.data.options import DataOptions
 from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare
-from recsys.data.queries import QueryLoader, QueryMode
+from recsys.data.queries import QueryLimit, QueryLoader, QueryMode, queries_within
 from recsys.data.reading.columns import TimeReading
 from recsys.data.windows import WindowLoader
 from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError
 
 Task = Literal["retrieval", "ranking"]
+
+# Scores of a validation that asks as many queries as it likes: some ten seconds on one core.
+_VALIDATION_SCORES = 1e9
+
+logger = logging.getLogger(__name__)
 
 
 class RecDataModule(pl.LightningDataModule):
@@ -38,6 +44,7 @@ class RecDataModule(pl.LightningDataModule):
         options: every key under `data.`.
         task: `retrieval` or `ranking`.
         queries: what a retrieval query is, see `PreparedDataset.queries`.
+        validation_queries: asked of a retrieval model each time, the same ones; None is all.
         seed: of the order of examples and the draws of negatives.
         rank, num_ranks: this process among those that train together. Batch sizes are of all of them
             together: each gets its part of the same batches, as many as the others.
@@ -49,6 +56,7 @@ class RecDataModule(pl.LightningDataModule):
         *,
         task: Task = "retrieval",
         queries: QueryMode | Literal["auto"] = "auto",
+        validation_queries: QueryLimit = "auto",
         seed: int = 0,
         rank: int = 0,
         num_ranks: int = 1,
@@ -57,6 +65,7 @@ class RecDataModule(pl.LightningDataModule):
         self.options = options
         self.task = task
         self.queries_mode = queries
+        self.validation_queries = validation_queries
         self.seed = seed
         self.ranks = Ranks(rank, num_ranks)
         self.timelines_of: HistoryEvents | None = None
@@ -131,6 +140,17 @@ class RecDataModule(pl.LightningDataModule):
             history_length=self.options.history_length,
             events_read=self.timelines_of,
         )
+        number = queries_within(
+            self.validation_queries, num_items=self.dataset.num_items, auto_scores=_VALIDATION_SCORES
+        )
+        if number is not None and number < len(queries):
+            logger.info(
+                "validation asks %s of %s queries, always the same ones; "
+                "`evaluation.validation_queries=null` asks all",
+                f"{number:,}",
+                f"{len(queries):,}",
+            )
+            queries = queries.draw(number, seed=0)
         return QueryLoader(queries, self.options.eval_batch_size, self.ranks)
 
     def loader(self, split: Split, *, shuffle: bool) -> BatchLoader:

@@ -23,6 +23,19 @@ from recsys.schema.batch import Batch
 from recsys.schema.jagged import JaggedColumn
 
 QueryMode = Literal["event", "user"]
+# `auto` asks every query as long as that is no more work, in scores of a query and an item.
+QueryLimit = int | Literal["auto"] | None
+
+
+def queries_within(limit: QueryLimit, *, num_items: int, auto_scores: float) -> int | None:
+    """Largest number of queries; None for all.
+
+    Args:
+        limit: a number; None asks all of them, `auto` as many as make `auto_scores` scores.
+        num_items: candidates of each query.
+        auto_scores: about 10^8 are computed a second on one core.
+    """
+    return max(1, int(auto_scores / max(num_items, 1))) if limit == "auto" else limit
 
 
 @dataclasses.dataclass
@@ -54,6 +67,26 @@ class Queries:
 
     def __len__(self) -> int:
         return len(self.events)
+
+    def part(self, positions: torch.Tensor) -> Queries:
+        """The queries at `positions`."""
+        chosen = positions.numpy()
+        return dataclasses.replace(
+            self,
+            user_ids=self.user_ids[chosen],
+            timestamps=None if self.timestamps is None else self.timestamps[chosen],
+            events=self.events.select(positions),
+            histories=self.histories.at(positions),
+            relevant=self.relevant.select(positions),
+            read=None if self.read is None else self.read.at(positions),
+        )
+
+    def draw(self, number: int, *, seed: int) -> Queries:
+        """So many queries at random, in their order; all of them where there are no more."""
+        if len(self) <= number:
+            return self
+        drawn = np.random.default_rng(seed).permutation(len(self))[:number]
+        return self.part(torch.from_numpy(np.sort(drawn)))
 
     @property
     def user_rows(self) -> torch.Tensor:

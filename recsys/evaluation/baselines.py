@@ -18,16 +18,19 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
-from recsys.evaluation.item_item import ease_weights, history_scores, interaction_matrix, item_knn_weights
+from recsys.evaluation.candidates import Mask, candidate_mask
+from recsys.evaluation.item_item import ease_weights, history_scores, interaction_matrix, item_neighbours
 from recsys.evaluation.options import Baseline, EvaluationOptions
 from recsys.evaluation.recommendations import Lists
 from recsys.metrics.ranking import find_hits, ndcg
 from recsys.retrieval.exact import top_k_of_scores
-from recsys.schema.jagged import JaggedColumn
+from recsys.schema.progress import progress
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 # Scores held at a time.
 _BLOCK_SCORES = 2**24
+# Queries whose lists are walked together.
+_WALKED = 4096
 # Enough to tell good values of a key from bad ones.
 _TUNING_QUERIES = 10_000
 
@@ -42,6 +45,7 @@ class FittedBaseline:
         weights: [I, I] float32, dense or sparse; row j is what item j of the history adds to the scores.
         constant: [I] float32 score of each item for everybody, where there are no weights.
         chosen: what was picked on the validation split, by its key.
+        candidates: [I] bool, what may be recommended; the whole catalogue when None.
     """
 
     name: Baseline
@@ -49,21 +53,58 @@ class FittedBaseline:
     weights: Any = None
     constant: npt.NDArray[np.float32] | None = None
     chosen: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    candidates: Mask | None = None
 
     def recommend(self, queries: Queries, k: int) -> Lists:
-        """The k best items of each query, its history left out; ties by the lower catalogue row."""
+        """The k best candidates of each query, its history left out; ties by the lower catalogue row."""
         lists = Lists.empty(len(queries), k)
-        for block in _blocks(queries, num_items=self.num_items):
+        if self.constant is not None:
+            return self._walk(queries, lists)
+        blocks = list(_blocks(queries, num_items=self.num_items))
+        for block in progress(blocks, f"scoring {len(queries):,} queries by {self.name}"):
             history = queries.histories.select(block)
-            scores_BI = self._scores(history, owners_B=queries.events.history_rows[block].numpy())
+            owners_B = queries.events.history_rows[block].numpy()
+            scores_BI = torch.from_numpy(history_scores(history, owners_B=owners_B, weights_II=self.weights))
+            if self.candidates is not None:
+                scores_BI[:, torch.from_numpy(~self.candidates)] = -torch.inf
             best = top_k_of_scores(scores_BI, k, seen=history)
             lists.put(block, *best)
         return lists
 
-    def _scores(self, histories: JaggedColumn, *, owners_B: npt.NDArray[np.int64]) -> torch.Tensor:
-        if self.constant is not None:
-            return torch.from_numpy(self.constant).expand(len(histories), -1)
-        return torch.from_numpy(history_scores(histories, owners_B=owners_B, weights_II=self.weights))
+    def _walk(self, queries: Queries, lists: Lists) -> Lists:
+        """Fills the lists by walking down the one order of the items, past those of each history.
+
+            order      7  3  9  1 ...      places of the history {3, 5} in it: 1 and beyond what is looked at
+            taken      1  0  1  1          the first k that are not struck out
+
+        The work grows with the lengths of list and history, and not with the catalogue.
+        """
+        assert self.constant is not None
+        k = lists.item_rows.shape[1]
+        order = np.argsort(-self.constant, kind="stable")
+        order = order[order > 0 if self.candidates is None else self.candidates[order]]
+        place_I = np.full(self.num_items, len(order))
+        place_I[order] = np.arange(len(order))
+        lengths_Q = queries.histories.lengths.numpy()
+        for block in np.array_split(np.argsort(lengths_Q, kind="stable"), -(-len(queries) // _WALKED) or 1):
+            history = queries.histories.select(torch.from_numpy(block))
+            depth = min(k + int(lengths_Q[block].max(initial=0)), len(order))
+            places_V = place_I[history.values.numpy()]
+            query_V = np.repeat(np.arange(len(block)), history.lengths.numpy())
+            taken_BP = np.ones((len(block), depth), dtype=np.bool_)
+            taken_BP[query_V[places_V < depth], places_V[places_V < depth]] = False
+            taken_BP &= np.cumsum(taken_BP, axis=1) <= k
+            query, place = np.nonzero(taken_BP)
+            rank = _place_in_group(query)
+            lists.item_rows[block[query], rank] = order[place]
+            lists.scores[block[query], rank] = self.constant[order[place]]
+        return lists
+
+
+def _place_in_group(group_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """[N] how many equal values stand before each in a sorted array: [4, 4, 7] gives [0, 1, 0]."""
+    starts = np.searchsorted(group_N, group_N, side="left")
+    return np.asarray(np.arange(len(group_N)) - starts)
 
 
 def fit_baseline(
@@ -79,6 +120,13 @@ def fit_baseline(
     Returns:
         The fitted baseline, or the reason why it cannot be had for this dataset.
     """
+    fitted = _fit(name, dataset, options)
+    if isinstance(fitted, str):
+        return fitted
+    return dataclasses.replace(fitted, candidates=candidate_mask(dataset, options))
+
+
+def _fit(name: Baseline, dataset: PreparedDataset, options: EvaluationOptions) -> FittedBaseline | str:
     if name in ("popularity", "popularity_recent"):
         return _fit_popularity(name, dataset, options)
     key, limit = {
@@ -92,17 +140,22 @@ def fit_baseline(
         )
     user_rows, item_rows, _ = dataset.train_positives()
     matrix_UI = interaction_matrix(user_rows, item_rows, num_items=dataset.num_items)
+    if name == "ease":
+        gram_II = (matrix_UI.T @ matrix_UI).toarray()
 
-    def ease(l2: float) -> FittedBaseline:
-        weights_II = ease_weights(matrix_UI, l2=l2)
-        return FittedBaseline(name, dataset.num_items, weights_II, chosen={"ease_l2": l2})
+        def ease(l2: float) -> FittedBaseline:
+            weights_II = ease_weights(gram_II, l2=l2)
+            return FittedBaseline(name, dataset.num_items, weights_II, chosen={"ease_l2": l2})
+
+        return _best_on_validation(ease, options.ease_l2, dataset, options)
+    neighbours = item_neighbours(
+        matrix_UI, num_neighbours=max(options.knn_neighbours), shrinkage=options.knn_shrinkage
+    )
 
     def item_knn(number: float) -> FittedBaseline:
-        weights_II = item_knn_weights(matrix_UI, num_neighbours=int(number), shrinkage=options.knn_shrinkage)
+        weights_II = neighbours.weights(int(number))
         return FittedBaseline(name, dataset.num_items, weights_II, chosen={"knn_neighbours": number})
 
-    if name == "ease":
-        return _best_on_validation(ease, options.ease_l2, dataset, options)
     return _best_on_validation(item_knn, options.knn_neighbours, dataset, options)
 
 
@@ -130,7 +183,7 @@ def _best_on_validation(
     best = fit(values[0])
     if len(values) == 1 or not len(queries):
         return best
-    sample = _sample(queries, seed=options.seed)
+    sample = queries.draw(_TUNING_QUERIES, seed=options.seed)
     best_ndcg = _validation_ndcg(best, sample, options)
     for value in values[1:]:
         fitted = fit(value)
@@ -138,20 +191,6 @@ def _best_on_validation(
         if found > best_ndcg:
             best, best_ndcg = fitted, found
     return best
-
-
-def _sample(queries: Queries, *, seed: int) -> Queries:
-    """Random queries, in their order."""
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(queries))[:_TUNING_QUERIES])
-    positions = torch.from_numpy(drawn)
-    return dataclasses.replace(
-        queries,
-        user_ids=queries.user_ids[drawn],
-        timestamps=None if queries.timestamps is None else queries.timestamps[drawn],
-        events=queries.events.select(positions),
-        histories=queries.histories.at(positions),
-        relevant=queries.relevant.select(positions),
-    )
 
 
 def _validation_ndcg(fitted: FittedBaseline, queries: Queries, options: EvaluationOptions) -> float:

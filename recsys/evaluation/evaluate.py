@@ -26,11 +26,13 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
-from recsys.data.queries import Queries
+from recsys.data.queries import Queries, queries_within
 from recsys.evaluation.baselines import fit_baseline
+from recsys.evaluation.candidates import candidate_mask, restricted
 from recsys.evaluation.comparing.kept import kept_of_queries, kept_of_rows
 from recsys.evaluation.examples import ranking_examples, retrieval_examples
 from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
+from recsys.evaluation.kept_lists import keep_lists, question_of, read_lists_of
 from recsys.evaluation.latency import ranking_latency, retrieval_latency
 from recsys.evaluation.options import Baseline, EvaluationOptions
 from recsys.evaluation.predictions import (
@@ -62,6 +64,8 @@ from recsys.models.protocols import RetrievalModel, events_read
 from recsys.schema.errors import InputError
 from recsys.schema.tables import USER_ID
 
+# Scores of an evaluation that asks as many queries as it likes: half a minute on one core.
+_TEST_SCORES = 2.5e9
 # Each holds a matrix of items by items.
 _BASELINES_AT_ONCE = 2
 
@@ -94,9 +98,14 @@ def evaluate_retrieval(
     Raises:
         ValueError: the test split has no positive, or the model's scores are not numbers.
     """
-    queries = _queries(model, dataset, options, history_length)
-    lists = recommend(model.eval(), dataset, queries, k=options.list_length, batch_size=options.batch_size)
-    return evaluate_lists(lists, dataset, queries=queries, options=options, run=run, model=model)
+    queries, num_all = _queries(model, dataset, options, history_length)
+    asked = question_of(dataset, queries, options, history_length=history_length)
+    lists = read_lists_of(run.folder, asked, k=options.list_length, num_items=dataset.num_items)
+    if lists is None:
+        lists = _recommend(model, dataset, queries, options)
+    return evaluate_lists(
+        lists, dataset, queries=queries, options=options, run=run, model=model, num_all=num_all
+    )
 
 
 def evaluate_lists(
@@ -108,6 +117,7 @@ def evaluate_lists(
     run: EvaluatedRun,
     model: nn.Module | None = None,
     findings: Findings = (),
+    num_all: int | None = None,
 ) -> Path:
     """Judges lists, whoever made them, and writes the evaluation station.
 
@@ -120,12 +130,14 @@ def evaluate_lists(
         model: the `RetrievalModel` that made them; without it there is no diversity by embedding and no
             latency.
         findings: what was amiss with a table of them; its texts become warnings.
+        num_all: queries of the test split, where `queries` were drawn from them.
 
     Returns:
         The station's folder, see `evaluate_retrieval`.
     """
     judge = _retrieval_judge(model, dataset, queries, options)
-    judged = judge.judge(lists)
+    mask_I = candidate_mask(dataset, options)
+    judged = judge.judge(lists if mask_I is None else lists.only(mask_I))
     baselines = _judge_baselines(judge, dataset, queries, options)
     protocol = retrieval_protocol(dataset, options, queries=queries)
     results = {
@@ -134,6 +146,7 @@ def evaluate_lists(
             "queries": len(queries),
             "users": judge.bootstrap.num_users,
             "catalogue": dataset.num_items - 1,
+            "candidates": judge.num_candidates,
             "relevant": len(queries.relevant.values),
             "relevant_outside_catalogue": int((queries.relevant.values == 0).sum()),
         },
@@ -143,6 +156,9 @@ def evaluate_lists(
         ),
         "exposure": exposure_of(judged, baselines),
     }
+    if num_all is not None and num_all > len(queries):
+        results["counts"]["queries_of_the_split"] = num_all
+        results["warnings"] = [*results["warnings"], _drawn_warning(len(queries), num_all)]
     if findings:
         results["findings"] = list(findings)
         results["warnings"] = [*results["warnings"], *(str(one["text"]) for one in findings)]
@@ -230,6 +246,7 @@ def quick_metrics(
     task: Literal["retrieval", "ranking"],
     history_length: int,
     negatives_per_positive: int = 4,
+    keep_in: Path | None = None,
 ) -> dict[str, dict[str, float]]:
     """Figures of a model on the test split beside the simplest baseline: no intervals, slices or files.
 
@@ -240,6 +257,7 @@ def quick_metrics(
         task: what the model was trained for.
         history_length: `data.history_length` of the run.
         negatives_per_positive: `data.negatives_per_positive` of the run, for a ranking task.
+        keep_in: the run's folder, where the lists of a retrieval model are kept for its evaluation.
 
     Returns:
         Metrics by name for `model`, and for `popularity` (retrieval) or `item_rate` (ranking).
@@ -250,14 +268,12 @@ def quick_metrics(
     quick = dataclasses.replace(options, resamples=0)
     judged: dict[str, Judged] = {}
     if task == "retrieval":
-        queries = _queries(model, dataset, quick, history_length)
+        queries, _ = _queries(model, dataset, quick, history_length)
         retrieval_judge = _retrieval_judge(model, dataset, queries, quick)
-        lists = {
-            "model": recommend(
-                model.eval(), dataset, queries, k=quick.list_length, batch_size=quick.batch_size
-            ),
-            "popularity": retrieval_judge.beyond.obvious,
-        }
+        own = _recommend(model, dataset, queries, quick)
+        if keep_in is not None:
+            keep_lists(keep_in, own, question_of(dataset, queries, quick, history_length=history_length))
+        lists = {"model": own, "popularity": retrieval_judge.beyond.obvious}
         judged = {name: retrieval_judge.judge(answer, on_slices=False) for name, answer in lists.items()}
     else:
         num_negatives = _num_negatives(dataset, negatives_per_positive)
@@ -304,8 +320,8 @@ def query_values(
     """
     quick = dataclasses.replace(options, resamples=0)
     if task == "retrieval":
-        queries = _queries(model, dataset, quick, history_length)
-        lists = recommend(model.eval(), dataset, queries, k=quick.list_length, batch_size=quick.batch_size)
+        queries, _ = _queries(model, dataset, quick, history_length)
+        lists = _recommend(model, dataset, queries, quick)
         values = _retrieval_judge(model, dataset, queries, quick).judge(lists, on_slices=False).values
         users = pa.array(queries.user_ids)
     else:
@@ -316,6 +332,19 @@ def query_values(
         values = RankingJudge(dataset, events, quick).judge(answers, on_slices=False).values
         users = dataset.split_table("test")[USER_ID]
     return pa.table({USER_ID: users, **values})
+
+
+def _recommend(
+    model: nn.Module, dataset: PreparedDataset, queries: Queries, options: EvaluationOptions
+) -> Lists:
+    return recommend(
+        model.eval(),
+        dataset,
+        queries,
+        k=options.list_length,
+        batch_size=options.batch_size,
+        candidates_I=candidate_mask(dataset, options),
+    )
 
 
 def _retrieval_judge(
@@ -364,7 +393,8 @@ def _judge_baseline(
 
 def _queries(
     model: nn.Module, dataset: PreparedDataset, options: EvaluationOptions, history_length: int
-) -> Queries:
+) -> tuple[Queries, int]:
+    """The queries that are asked, and how many the test split has."""
     queries = dataset.queries(
         "test", mode=options.queries, history_length=history_length, events_read=events_read(model)
     )
@@ -373,7 +403,33 @@ def _queries(
             f"expected positives in the test split of `{dataset.path}`, found none; "
             "check `data.label.positive_at_least` and `data.split_fractions`"
         )
-    return queries
+    return ask(queries, dataset, options)
+
+
+def ask(queries: Queries, dataset: PreparedDataset, options: EvaluationOptions) -> tuple[Queries, int]:
+    """The queries for `evaluation.candidates`, as many as `evaluation.max_queries` allows, and how many are.
+
+    Raises:
+        ValueError: none of them has a relevant item among the candidates.
+    """
+    queries = restricted(queries, candidate_mask(dataset, options))
+    if not len(queries):
+        raise InputError(
+            f"expected queries of the test split with a relevant item among `evaluation.candidates="
+            f"{options.candidates}`, found none in `{dataset.path}`; `all` asks every query"
+        )
+    number = queries_within(options.max_queries, num_items=dataset.num_items, auto_scores=_TEST_SCORES)
+    if number is None or number >= len(queries):
+        return queries, len(queries)
+    logger.warning("%s", _drawn_warning(number, len(queries)))
+    return queries.draw(number, seed=options.seed), len(queries)
+
+
+def _drawn_warning(number: int, num_all: int) -> str:
+    return (
+        f"{number:,} of the {num_all:,} queries of the test split were drawn at random and asked; the "
+        "intervals are of so many. `evaluation.max_queries=null` asks all."
+    )
 
 
 def _events(dataset: PreparedDataset, options: EvaluationOptions, num_negatives: int) -> Events:

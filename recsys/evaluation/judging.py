@@ -19,6 +19,7 @@ from recsys.data.events import Events
 from recsys.data.queries import Queries
 from recsys.evaluation.attributes import attributes, columns_of
 from recsys.evaluation.beyond import BeyondAccuracy
+from recsys.evaluation.candidates import candidate_mask
 from recsys.evaluation.expressions import Mask
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.probabilities import RELIABILITY_BINS, figures_of, reliability_of
@@ -83,6 +84,8 @@ class RetrievalJudge:
     ) -> None:
         self.ks = sorted(options.k)
         self._names = options.list_metrics
+        mask_I = candidate_mask(dataset, options)
+        self.num_candidates = dataset.num_items - 1 if mask_I is None else int(mask_I.sum())
         self.bootstrap = Bootstrap(queries.events.history_rows.numpy(), options)
         classes_I = item_classes(dataset.item_counts.numpy())
         self.beyond = BeyondAccuracy(dataset, queries, options, classes_I=classes_I, vectors_ID=vectors_ID)

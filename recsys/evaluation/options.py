@@ -10,6 +10,7 @@ from recsys.schema.errors import InputError
 
 Baseline = Literal["popularity", "popularity_recent", "item_knn", "ease"]
 QueryChoice = Literal["auto", "event", "user"]
+QueryLimit = int | Literal["auto"] | None
 
 MAIN_CUT_OFF = 10
 
@@ -22,6 +23,13 @@ class EvaluationOptions:
         queries: `event`, every positive test event is a query; `user`, one query a user; `auto`, by event
             where there are timestamps.
         k: cut-offs of the lists; the largest is the length of those written.
+        candidates: what is ranked on the test split: `all`, the whole catalogue; `new` or `known`, its items
+            without or with a positive in train; or a file with a column `item_id`. Queries for other items
+            are not asked.
+        validation_queries: how many a retrieval model is asked after each epoch, always the same ones; null
+            is all, `auto` all where that is quick (up to 10^9 scores: 10,000 queries of 100,000 items).
+        max_queries: how many of the test split are asked, drawn at random; null is all, `auto` as many as
+            make 2.5 x 10^9 scores. Intervals are of the queries drawn, and the report says how many.
         metrics: names of the metrics of the lists, all when empty; `package.module.function` is one of your
             own (`recsys.metrics.register`). NDCG is always among them: the verdict is about it.
         baselines: what stands beside a retrieval model, fitted on the same train split.
@@ -48,6 +56,9 @@ class EvaluationOptions:
 
     queries: QueryChoice = "auto"
     k: tuple[int, ...] = (1, 5, 10, 20, 50)
+    candidates: str = "all"
+    validation_queries: QueryLimit = "auto"
+    max_queries: QueryLimit = "auto"
     metrics: tuple[str, ...] = ()
     baselines: tuple[Baseline, ...] = ("popularity", "popularity_recent", "item_knn", "ease")
     recent_days: float = 30.0
@@ -80,8 +91,9 @@ class EvaluationOptions:
             raise InputError(f"`evaluation.ease_l2` must be numbers above 0, got {list(self.ease_l2)}")
         if not self.recent_days > 0:
             raise InputError(f"`evaluation.recent_days` must be above 0, got {self.recent_days}")
-        for key in ("batch_size", "hot_history"):
-            if getattr(self, key) < 1:
+        for key in ("batch_size", "hot_history", "validation_queries", "max_queries"):
+            value = getattr(self, key)
+            if isinstance(value, int) and value < 1:
                 raise InputError(f"`evaluation.{key}` must be at least 1, got {getattr(self, key)}")
         self._check_counts()
         for name, expression in self.slices.items():

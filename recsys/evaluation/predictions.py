@@ -18,6 +18,7 @@ from recsys.data.events import Events
 from recsys.models.protocols import RankingModel
 from recsys.schema import tables
 from recsys.schema.errors import InputError
+from recsys.schema.progress import progress
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -49,7 +50,8 @@ def predict(
     device = next(model.parameters()).device
     parts = []
     with torch.no_grad():  # FBGEMM has no kernel of its fused tables for inference mode
-        for positions in torch.split(torch.arange(len(events)), batch_size):
+        blocks = torch.split(torch.arange(len(events)), batch_size)
+        for positions in progress(blocks, f"scoring {len(events):,} rows"):
             rows = events.select(positions)
             history = histories.before(rows) if histories else None
             batch = collator.rows(rows, history).to(device)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
+from recsys.evaluation.candidates import candidates_rule
 from recsys.evaluation.options import EvaluationOptions
 from recsys.schema import tables
 
@@ -45,7 +46,7 @@ def retrieval_protocol(
             queries.relevant.lengths.numpy(),
             dataset.item_ids[queries.relevant.values.numpy()],
         ),
-        "candidates": "the whole catalogue: every item of the train split or the items table",
+        "candidates": candidates_rule(options),
         "catalogue_sha256": _sha256(np.sort(dataset.item_ids[1:].astype(str))),
         "seen_rule": "items of the query's history are not recommended; relevant again, they count as missed",
         "unknown_rule": "relevant items outside the catalogue count as missed",

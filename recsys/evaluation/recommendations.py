@@ -22,8 +22,11 @@ from recsys.models.protocols import RetrievalModel, popularity_windows
 from recsys.retrieval.popularity import answers
 from recsys.schema import tables
 from recsys.schema.errors import InputError
+from recsys.schema.progress import progress
 
 _CATALOGUE_CHUNK = 65_536
+
+Mask = npt.NDArray[np.bool_]
 
 # Column of the table of queries.
 RELEVANT = "relevant"
@@ -49,6 +52,16 @@ class Lists:
             scores=np.full((num_queries, k), -np.inf, dtype=np.float32),
         )
 
+    def only(self, candidates_I: Mask) -> Lists:
+        """The lists without what is no candidate; what follows moves up."""
+        kept_QK = candidates_I[self.item_rows]
+        order_QK = np.argsort(~kept_QK, axis=1, kind="stable")
+        rows_QK = np.where(kept_QK, self.item_rows, 0)
+        scores_QK = np.where(kept_QK, self.scores, -np.inf).astype(np.float32)
+        return Lists(
+            np.take_along_axis(rows_QK, order_QK, axis=1), np.take_along_axis(scores_QK, order_QK, axis=1)
+        )
+
     def put(self, queries: torch.Tensor, scores_BK: torch.Tensor, item_rows_BK: torch.Tensor) -> None:
         """Fills in the lists of the queries at these positions ([B] int64)."""
         self.scores[queries.numpy()] = scores_BK.float().cpu().numpy()
@@ -56,9 +69,15 @@ class Lists:
 
 
 def recommend(
-    model: nn.Module, dataset: PreparedDataset, queries: Queries, *, k: int, batch_size: int
+    model: nn.Module,
+    dataset: PreparedDataset,
+    queries: Queries,
+    *,
+    k: int,
+    batch_size: int,
+    candidates_I: Mask | None = None,
 ) -> Lists:
-    """The k best items of the whole catalogue for each query, its history left out.
+    """The k best candidates for each query, its history left out.
 
     Args:
         model: a trained `RetrievalModel`, in evaluation mode.
@@ -66,6 +85,7 @@ def recommend(
         queries: of one split.
         k: length of the lists.
         batch_size: queries at a time.
+        candidates_I: [I] bool; the whole catalogue when None.
 
     Raises:
         ValueError: the model does not encode queries and candidates, or its scores are not numbers.
@@ -79,11 +99,18 @@ def recommend(
     lists = Lists.empty(len(queries), k)
     candidates_ID = candidate_vectors(model, dataset)
     device = candidates_ID.device
+    excluded_I = None if candidates_I is None else torch.from_numpy(~candidates_I).to(device)
     with torch.no_grad():  # FBGEMM has no kernel of its fused tables for inference mode
-        for positions in torch.split(torch.arange(len(queries)), batch_size):
+        parts = torch.split(torch.arange(len(queries)), batch_size)
+        for positions in progress(parts, f"scoring {len(queries):,} queries"):
             batch = queries.batch(positions).to(device)
             scores_BK, item_rows_BK = answers(
-                model.encode_queries(batch), candidates_ID, k, batch=batch, popularity=popularity
+                model.encode_queries(batch),
+                candidates_ID,
+                k,
+                batch=batch,
+                popularity=popularity,
+                excluded_I=excluded_I,
             )
             lists.put(positions, scores_BK, item_rows_BK)
     return lists
@@ -95,8 +122,8 @@ def candidate_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.
     device = next(model.parameters()).device
     rows = torch.arange(dataset.num_items)
     with torch.no_grad():
-        parts = [dataset.items.select(part).to(device) for part in torch.split(rows, _CATALOGUE_CHUNK)]
-        return torch.cat([model.encode_candidates(part) for part in parts])
+        parts = progress(torch.split(rows, _CATALOGUE_CHUNK), f"encoding {dataset.num_items - 1:,} items")
+        return torch.cat([model.encode_candidates(dataset.items.select(part).to(device)) for part in parts])
 
 
 def recommendations_table(dataset: PreparedDataset, queries: Queries, lists: Lists) -> pa.Table:

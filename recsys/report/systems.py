@@ -85,9 +85,14 @@ def counted(results: Mapping[str, Any]) -> str:
         return (
             f"{counts['rows']:,} rows of {counts['users']:,} users, {counts['positives']:,} of them positive"
         )
+    number = counts.get("candidates", counts["catalogue"])
+    candidates = f"{number:,} candidates"
+    if number < counts["catalogue"]:
+        rule = results["protocol"]["candidates"].partition(";")[0]
+        candidates += f" ({rule}) of {counts['catalogue']:,} items"
     outside = counts["relevant_outside_catalogue"]
     beyond = f"; {outside:,} of the relevant are not among them" if outside else ""
     return (
         f"{counts['queries']:,} queries of {counts['users']:,} users with {counts['relevant']:,} relevant "
-        f"items, {counts['catalogue']:,} candidates{beyond}"
+        f"items, {candidates}{beyond}"
     )

@@ -28,6 +28,7 @@ def top_k(
     k: int,
     *,
     seen: JaggedColumn | None = None,
+    excluded_I: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best candidates of each query by dot product.
 
@@ -38,6 +39,7 @@ def top_k(
         candidates_ID: [I, D] vectors, by catalogue row.
         k: length of the lists.
         seen: [B] lists of catalogue rows that must not be returned.
+        excluded_I: [I] bool, catalogue rows that no query is answered with.
 
     Returns:
         scores_BK: [B, K] descending.
@@ -68,6 +70,8 @@ def top_k(
                 _mask_seen(scores, *seen_rows, first_item=first_item)
             if first_item == 0:
                 scores[:, 0] = -math.inf
+            if excluded_I is not None:
+                scores.masked_fill_(excluded_I[first_item : first_item + block_items], -math.inf)
             best = _select(scores, k)
             scores_BK[queries], item_rows_BK[queries] = _merge(
                 (scores_BK[queries], item_rows_BK[queries]), (best[0], best[1] + first_item), k

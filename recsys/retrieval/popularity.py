@@ -138,6 +138,7 @@ def answers(
     *,
     batch: Batch,
     popularity: Popularity | None = None,
+    excluded_I: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores and rows of the k best candidates of each query (`recsys.retrieval.exact.top_k`).
 
@@ -147,14 +148,15 @@ def answers(
         k: length of the lists.
         batch: queries with what they must not be answered with.
         popularity: what the model's vectors end in, at each query's own instant.
+        excluded_I: [I] bool, candidates that no query is answered with.
     """
     assert batch.seen is not None
     if popularity is None:
-        return top_k(queries_BD, candidates_ID, k, seen=batch.seen)
+        return top_k(queries_BD, candidates_ID, k, seen=batch.seen, excluded_I=excluded_I)
     assert batch.sequences is not None
     scores_BK = queries_BD.new_empty(len(queries_BD), k, dtype=torch.float32)
     rows_BK = torch.empty(len(queries_BD), k, dtype=torch.int64, device=queries_BD.device)
     for chosen, filled_ID in popularity.candidates_at(candidates_ID, batch.sequences.query_instants):
-        found = top_k(queries_BD[chosen], filled_ID, k, seen=batch.seen.at(chosen))
+        found = top_k(queries_BD[chosen], filled_ID, k, seen=batch.seen.at(chosen), excluded_I=excluded_I)
         scores_BK[chosen], rows_BK[chosen] = found[0].float(), found[1]
     return scores_BK, rows_BK

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
@@ -154,3 +155,14 @@ def ranked(rated, tmp_path_factory) -> list[stations.Evaluated]:
         run = EvaluatedRun(tmp_path_factory.mktemp("ranked"))
         paths.append(evaluate_ranking(model, rated, COMPARED, run=run, history_length=10))
     return [stations.Evaluated.open(path) for path in paths]
+
+
+@pytest.fixture
+def reading():
+    """Reads `metrics.json` and the lists of an evaluation."""
+
+    def read(path):
+        lists = pq.read_table(path / "recommendations.parquet")
+        return json.loads((path / "metrics.json").read_text()), lists
+
+    return read

@@ -12,8 +12,9 @@ from sklearn.metrics.pairwise import cosine_similarity
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation import baselines, item_item
 from recsys.evaluation.baselines import FittedBaseline, fit_baseline, popularity_order
-from recsys.evaluation.item_item import ease_weights, history_scores, interaction_matrix, item_knn_weights
+from recsys.evaluation.item_item import ease_weights, history_scores, interaction_matrix, item_neighbours
 from recsys.evaluation.options import EvaluationOptions
+from recsys.retrieval.exact import top_k_of_scores
 from recsys.schema.jagged import JaggedColumn
 from tests.data.preparing import STARS, prepared
 from tests.evaluation.conftest import DAY
@@ -41,7 +42,8 @@ def test_interaction_counts_once_however_often_it_happened():
 @pytest.mark.parametrize("shrinkage", [0.0, 5.0])
 def test_item_knn_weights_are_the_largest_cosines_of_each_item(matrix, monkeypatch, shrinkage):
     monkeypatch.setattr(item_item, "_BLOCK_SCORES", 12 * 5)
-    found = item_knn_weights(sparse.csr_matrix(matrix), num_neighbours=3, shrinkage=shrinkage).toarray()
+    neighbours = item_neighbours(sparse.csr_matrix(matrix), num_neighbours=5, shrinkage=shrinkage)
+    found = neighbours.weights(3).toarray()
     norms = np.linalg.norm(matrix, axis=0)
     products = np.outer(norms, norms)
     cosines = cosine_similarity(matrix.T) * products / (products + max(shrinkage, 1e-12))
@@ -54,7 +56,7 @@ def test_item_knn_weights_are_the_largest_cosines_of_each_item(matrix, monkeypat
 
 
 def test_ease_weights_solve_each_items_ridge_regression_without_itself(matrix):
-    found = ease_weights(sparse.csr_matrix(matrix), l2=3.0)
+    found = ease_weights(matrix.T @ matrix, l2=3.0)
     for item in range(12):
         others = [other for other in range(12) if other != item]
         gram = matrix[:, others].T @ matrix[:, others] + 3.0 * np.eye(11)
@@ -154,3 +156,40 @@ def test_first_value_is_taken_without_validation_queries(ratings, tmp_path):
     split = {"columns": {"split": "part"}, "split": "predefined"}
     dataset = PreparedDataset.open(prepared(tmp_path, {**ratings, "part": part}, label=STARS, **split))
     assert fit_baseline("ease", dataset, OPTIONS).chosen == {"ease_l2": OPTIONS.ease_l2[0]}
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+@pytest.mark.parametrize("name", ["popularity", "popularity_recent"])
+def test_popularity_lists_are_those_of_scoring_every_item(rated, monkeypatch, name, k):
+    monkeypatch.setattr(baselines, "_WALKED", 7)
+    fitted = fit_baseline(name, rated, OPTIONS)
+    queries = rated.queries("test")
+    found = fitted.recommend(queries, k)
+    history = queries.histories.select(torch.arange(len(queries)))
+    scores = torch.from_numpy(fitted.constant).expand(len(queries), -1)
+    expected_scores, expected_rows = top_k_of_scores(scores, k, seen=history)
+    assert found.item_rows.tolist() == expected_rows.tolist()
+    assert found.scores.tolist() == expected_scores.tolist()
+
+
+def test_dense_weights_are_added_up_to_the_bit_as_sparse_times_dense(matrix):
+    random = np.random.default_rng(0)
+    weights = random.standard_normal((300, 300)).astype(np.float32)
+    queries = np.sort(random.integers(0, 20, 400))
+    items = random.integers(1, 300, 400)
+    pairs = np.unique(np.stack([queries, items]), axis=1)
+    ones = np.ones(pairs.shape[1], np.float32)
+    expected = sparse.csr_matrix((ones, (pairs[0], pairs[1])), shape=(20, 300)) @ weights
+    assert np.array_equal(item_item._added(pairs[0], pairs[1], weights, num_queries=20), expected)
+
+
+@pytest.mark.parametrize("name", ["popularity", "item_knn", "ease"])
+def test_baselines_recommend_candidates_alone(rated, name):
+    options = dataclasses.replace(OPTIONS, candidates="known", ease_l2=(100.0,), knn_neighbours=(5,))
+    counts = rated.item_counts.numpy()
+    assert (counts[1:] == 0).any()
+    listed = fit_baseline(name, rated, options).recommend(rated.queries("test"), 30).item_rows
+    assert (counts[listed[listed > 0]] > 0).all()
+    assert (
+        counts[fit_baseline(name, rated, OPTIONS).recommend(rated.queries("test"), 30).item_rows] == 0
+    ).any()
