@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "prepared dataset -> run; also python train.py",
     "evaluate": "run -> evaluation, comparison or backtest; also python evaluate.py",
     "export": "run -> bundle; also python export.py",
+    "serve": "bundle -> a server that remembers, explores and logs",
     "add-items": "bundle and new items -> a bundle that recommends them too",
     "off-policy": "log of one policy -> what another policy would have earned",
     "position-bias": "log -> how likely each position is looked at",

@@ -74,6 +74,9 @@ class Journal:
         self._wake = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
+        # When the state was last known to have seen all of the log.
+        self._current_at = now_microseconds()
+        self._is_behind = False
 
     def start(self) -> None:
         """Brings the state up to the log, and begins to write in a thread."""
@@ -107,6 +110,10 @@ class Journal:
         [outcome] = self._commit([records])
         return outcome
 
+    def age(self, now: int) -> int:
+        """Microseconds since the state had last seen all of the log; 0 while it has."""
+        return max(now - self._current_at, 0) if self._is_behind else 0
+
     def lag(self) -> int:
         """Position of the log's end minus that of the state; 0 when all is applied."""
         return self.log.end() - self.store.position()
@@ -123,7 +130,13 @@ class Journal:
             applied += count
             if not count:
                 break
+        self._note(is_behind=False)
         return applied
+
+    def _note(self, *, is_behind: bool) -> None:
+        self._is_behind = is_behind
+        if not is_behind:
+            self._current_at = now_microseconds()
 
     def rebuild(self) -> int:
         """Makes the state again from the log, by the same functions."""
@@ -181,6 +194,7 @@ class Journal:
         else:
             positions = self.log.append([encode(record) for record in records])
             new, applied = self._follow(records, positions)
+            self._note(is_behind=not applied)
         for record in records:
             if isinstance(record, Forget):
                 self.log.forget(record.user_hash)

@@ -23,7 +23,8 @@ class ShownItem(msgspec.Struct, array_like=True, frozen=True):
         propensity: marginal probability of this item in this position.
         propensity_given_above: its probability given the items above.
         source: which part of the bundle, or which fall-back, proposed it.
-        features: what a linear policy reads of it.
+        features: what the linear head reads of it.
+        expected: reward that the linear head foretold.
     """
 
     item_id: Id
@@ -32,6 +33,7 @@ class ShownItem(msgspec.Struct, array_like=True, frozen=True):
     propensity_given_above: float
     source: str
     features: list[float] = []
+    expected: float = 0.0
 
 
 class Request(msgspec.Struct, tag="request", frozen=True, kw_only=True):

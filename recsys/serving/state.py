@@ -29,6 +29,10 @@ from recsys.serving.store.interface import Transaction
 T = TypeVar("T", bound=msgspec.Struct)
 _LONGEST_KEY = 300
 HEAD = b"head"
+POPULAR = b"popular"
+CATALOGUE = b"catalogue"
+# Items that are popular of late; twice as many are counted.
+NUM_POPULAR = 500
 
 
 class UserEvent(msgspec.Struct, array_like=True, frozen=True):
@@ -57,7 +61,7 @@ class ItemState(msgspec.Struct):
         since: instant that the sums are brought to.
         shown: how often it was shown.
         reward: what came of that.
-        expected: what its scores said would come of it.
+        expected: what the linear head foretold.
         hours: by hour since 1970, how often shown and the reward.
         first: when it was first heard of.
     """
@@ -95,6 +99,19 @@ class LinearHead(msgspec.Struct):
     since: int
     gram: list[float]
     reward: list[float]
+
+
+class PopularState(msgspec.Struct):
+    """Rewards of items of late, fading: brought to `since`, by the item id's text."""
+
+    since: int = 0
+    rewards: dict[str, tuple[Id, float]] = {}
+
+
+class CatalogueState(msgspec.Struct):
+    """Positions in the log of what changed the catalogue or the bundle."""
+
+    positions: list[int] = []
 
 
 def user_key(user_id: Id) -> bytes:
@@ -194,6 +211,12 @@ def apply(working: Working, record: Record, *, position: int, rules: Rules) -> N
             _apply_event(working, record, rules)
     elif isinstance(record, Forget):
         _forget(working, record)
+    else:
+        # Every process goes through these on its own bundle, from the first one on.
+        catalogue = working.get(CATALOGUE, CatalogueState) or CatalogueState()
+        if position not in catalogue.positions:
+            catalogue.positions.append(position)
+        working.put(CATALOGUE, catalogue)
 
 
 def _apply_request(working: Working, request: Request, rules: Rules) -> None:
@@ -209,7 +232,7 @@ def _apply_request(working: Working, request: Request, rules: Rules) -> None:
         _remember_list(working, request.user_id, (request.time, request.request_id), rules)
     for item in request.items:
         _count_item(
-            working, item.item_id, request.time, shown=1.0, reward=0.0, expected=item.score, rules=rules
+            working, item.item_id, request.time, shown=1.0, reward=0.0, expected=item.expected, rules=rules
         )
     _learn(working, request.time, [(item.features, 1.0, 0.0) for item in request.items], rules)
     for event in before.waiting if before is not None else ():
@@ -217,10 +240,14 @@ def _apply_request(working: Working, request: Request, rules: Rules) -> None:
 
 
 def _apply_event(working: Working, event: Event, rules: Rules) -> None:
-    if event.user_id is not None:
+    user_id = event.user_id
+    if user_id is None and event.request_id is not None:
+        shown = working.get(list_key(event.request_id), ShownList)
+        user_id = None if shown is None else shown.user_id
+    if user_id is not None:
         _add_to_history(
             working,
-            event.user_id,
+            user_id,
             UserEvent(event.time, event.item_id, event.kind, event.value, event.event_id),
             rules,
         )
@@ -326,11 +353,26 @@ def _count_item(
     item.reward = item.reward * old + reward * new
     item.expected = item.expected * old + expected * new
     number = time // HOUR
+    if hour > 0:
+        _count_popular(working, item_id, time, hour, rules)
     count, total = item.hours.get(number, (0.0, 0.0))
     item.hours[number] = (count + shown, total + hour)
     newest = max(item.hours)
     item.hours = {one: sums for one, sums in item.hours.items() if one > newest - rules.window_hours}
     working.put(item_key(item_id), item)
+
+
+def _count_popular(working: Working, item_id: Id, time: int, reward: float, rules: Rules) -> None:
+    popular = working.get(POPULAR, PopularState) or PopularState(time)
+    popular.since, (old, new) = _brought_together(popular.since, time, rules)
+    if old != 1.0:
+        popular.rewards = {name: (one, total * old) for name, (one, total) in popular.rewards.items()}
+    _, before = popular.rewards.get(str(item_id), (item_id, 0.0))
+    popular.rewards[str(item_id)] = (item_id, before + reward * new)
+    if len(popular.rewards) > 2 * NUM_POPULAR:
+        kept = sorted(popular.rewards.items(), key=lambda entry: -entry[1][1])[:NUM_POPULAR]
+        popular.rewards = dict(kept)
+    working.put(POPULAR, popular)
 
 
 def _learn(
@@ -374,7 +416,7 @@ def _touched(record: Record) -> list[bytes]:
     if isinstance(record, Request):
         keys = [list_key(record.request_id), HEAD, *(item_key(item.item_id) for item in record.items)]
     elif isinstance(record, Event):
-        keys = [event_key(record.event_id), item_key(record.item_id)]
+        keys = [event_key(record.event_id), item_key(record.item_id), POPULAR]
         keys += [list_key(record.request_id)] if record.request_id is not None else []
     else:
         return []

@@ -1,10 +1,17 @@
-import pytest
+import contextlib
 
+import pytest
+from starlette.testclient import TestClient
+
+from recsys.serving.app import make_app
 from recsys.serving.log.kafka import KafkaLog
 from recsys.serving.log.lmdb import LmdbLog
 from recsys.serving.log.redis_streams import RedisLog
+from recsys.serving.options import ServeOptions
+from recsys.serving.service import Service
 from recsys.serving.store.lmdb import LmdbEnvironment, LmdbStore
 from recsys.serving.store.redis import RedisStore, redis_client
+from tests.serving import bundles
 from tests.serving.brokers import broker, valkey
 
 
@@ -55,3 +62,43 @@ def parts(request, tmp_path):
         one.close()
     for one in environments:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory):
+    return bundles.market(tmp_path_factory.mktemp("market"))
+
+
+@pytest.fixture(scope="session")
+def two_stage_folder(market, tmp_path_factory):
+    return bundles.two_stage_bundle(tmp_path_factory.mktemp("served") / "two_stage", market)
+
+
+@pytest.fixture(scope="session")
+def retrieval_folder(market, tmp_path_factory):
+    return bundles.retrieval_bundle(tmp_path_factory.mktemp("served") / "retrieval", market)
+
+
+@pytest.fixture(scope="session")
+def ranking_folder(market, tmp_path_factory):
+    return bundles.ranking_bundle(tmp_path_factory.mktemp("served") / "ranking", market)
+
+
+@pytest.fixture
+def serving(two_stage_folder, tmp_path):
+    """Opens applications of one server, in this process, closed in the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**changes):
+            options = {
+                "bundle": two_stage_folder,
+                "folder": tmp_path / "live",
+                "max_gigabytes": 1.0,
+                **changes,
+            }
+            service = Service(ServeOptions(**options), started=0)
+            client = stack.enter_context(TestClient(make_app(service), raise_server_exceptions=False))
+            client.service = service
+            return client
+
+        yield start

@@ -28,8 +28,8 @@ class Epsilon:
     def __post_init__(self) -> None:
         if not 0 < self.epsilon <= 1:
             raise InputError(
-                f"`policy.epsilon` must lie in (0, 1], got {self.epsilon}; without exploration use "
-                "policy=greedy"
+                f"`policy_parameters.epsilon` must lie in (0, 1], got {self.epsilon}; without "
+                "exploration use policy=greedy"
             )
 
     @property

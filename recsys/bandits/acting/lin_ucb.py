@@ -32,7 +32,7 @@ class LinUcb:
 
     def __post_init__(self) -> None:
         if not self.alpha >= 0:
-            raise InputError(f"`policy.alpha` must be 0 or above, got {self.alpha}")
+            raise InputError(f"`policy_parameters.alpha` must be 0 or above, got {self.alpha}")
 
     @property
     def parameters(self) -> dict[str, Any]:

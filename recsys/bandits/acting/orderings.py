@@ -22,9 +22,9 @@ from scipy import linalg, special
 from recsys.bandits.estimates import Floats
 
 # Of the logarithm of an arrival time, whose peak is 1 / sqrt(K) wide for the Kth arrival: errors of 1e-5.
-_LOG_STEP, _LOG_STEP_OF_PEAK = 0.5, 1.2
+_LOG_STEP, _LOG_STEP_OF_PEAK = 0.45, 1.1
 # Less than 1e-6 of what is summed lies beyond.
-_LOG_TAIL = 15.0
+_LOG_TAIL = 18.0
 _LARGEST_LOG = 6.0
 # In standard deviations; a list's density is narrower than that of its candidates.
 _STEP, _TAIL = 0.35, 8.5

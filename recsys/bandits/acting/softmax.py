@@ -31,8 +31,8 @@ class Softmax:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise InputError(
-                f"`policy.temperature` must be above 0, got {self.temperature}; for the best by score use "
-                "policy=greedy"
+                f"`policy_parameters.temperature` must be above 0, got {self.temperature}; for the "
+                "best by score use policy=greedy"
             )
 
     @property

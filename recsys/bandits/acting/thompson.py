@@ -40,7 +40,8 @@ class Thompson:
     def __post_init__(self) -> None:
         if not self.scale > 0:
             raise InputError(
-                f"`policy.scale` must be above 0, got {self.scale}; without exploration use policy=greedy"
+                f"`policy_parameters.scale` must be above 0, got {self.scale}; without exploration use "
+                "policy=greedy"
             )
 
     @property

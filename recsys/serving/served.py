@@ -1,0 +1,234 @@
+"""ServedBundle: a bundle, and what the server has to know to ask it; and the exchange of one for another."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.schema.errors import InputError
+from recsys.schema.tables import ITEM_ID, TIMESTAMP
+from recsys.serving.bundle import Bundle
+from recsys.serving.records import Id
+from recsys.serving.rules import SECOND
+
+logger = logging.getLogger(__name__)
+
+_TOLERANCE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """A request as a bundle takes it.
+
+    Args:
+        user, context: fields.
+        history: ids, oldest first; of what was liked, or of all where `liked` says which.
+        times: microseconds of each.
+        liked: whether each was liked.
+        exclude: ids to leave out.
+        where: filters.
+        candidates: ids to choose from; None: the catalogue.
+    """
+
+    user: dict[str, Any]
+    context: dict[str, Any]
+    history: list[Id]
+    times: list[int] | None
+    liked: list[bool]
+    exclude: list[Id]
+    where: dict[str, list[Any]] | None
+    candidates: list[Id] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """Candidates of a bundle, best first: ids, scores and sources."""
+
+    item_ids: list[Id]
+    scores: list[float]
+    sources: list[str]
+
+
+class ServedBundle:
+    """A bundle that answers.
+
+    Args:
+        folder: of the bundle.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.bundle = Bundle.open(folder, threads=1)
+        self.folder = Path(folder).resolve()
+        self.fingerprint = str(self.bundle.manifest["fingerprint"])
+        self.task = str(self.bundle.manifest["task"])
+        requests = json.loads((self.folder / "requests.json").read_text())
+        arguments = [one["arguments"] for one in requests]
+        # The recorded requests show what the model reads of a history.
+        self._reads_times = any(one.get("history_times") for one in arguments)
+        self.reads_skips = any(one.get("history_liked") for one in arguments)
+        # Events until then are in the statistics already.
+        self.data_until = 0 if self.statistics is None else int(self.statistics.latest)
+        self._takes_text_ids = self._id_type() != "integer"
+        self._check_recorded(requests)
+
+    @property
+    def can_retrieve(self) -> bool:
+        """Whether it finds candidates by itself."""
+        return self.task != "ranking"
+
+    @property
+    def statistics(self) -> Any:
+        """What it counts of events for its ranking model; None where it counts nothing."""
+        if self.task == "retrieval":
+            return None
+        ranking = self.bundle.program.ranking if self.task == "two_stage" else self.bundle.program
+        return ranking.statistics if len(ranking.statistics.fields) > 0 else None
+
+    def scored(self, query: Query, *, wanted: int, num_candidates: int) -> Scored:
+        """The best candidates of a query.
+
+        Args:
+            query: what is asked.
+            wanted: how many.
+            num_candidates: how many are ranked, where the bundle has two stages.
+
+        Raises:
+            ValueError: the query is not what the bundle takes.
+        """
+        context = {**query.context}
+        if query.candidates is not None or not self.can_retrieve:
+            return self._ranked(query, context, wanted)
+        options: dict[str, Any] = {}
+        if self.reads_skips:
+            options["history_liked"] = query.liked
+        if self._reads_times and query.times is not None:
+            options["history_times"] = [iso_text(time) for time in query.times]
+        if self.task == "two_stage":
+            options["num_candidates"] = max(wanted, num_candidates)
+        answer = self.bundle.recommend(
+            query.user,
+            self._as_ids(query.history),
+            wanted,
+            context,
+            self._as_ids(query.exclude) or None,
+            where=query.where,
+            **options,
+        )
+        sources = answer[3] if len(answer) > 3 else ["retrieval"] * len(answer[0])
+        return Scored(list(answer[0]), list(answer[1]), list(sources))
+
+    def _ranked(self, query: Query, context: dict[str, Any], wanted: int) -> Scored:
+        if query.candidates is None:
+            raise InputError(
+                "the bundle only ranks: expected `candidates`, the item ids to choose from, received none"
+            )
+        if self.task == "retrieval":
+            raise InputError(
+                "`candidates` needs a bundle that ranks, this one only retrieves; leave them out"
+            )
+        gone = {str(one) for one in query.exclude}
+        left = [one for one in query.candidates if str(one) not in gone]
+        if not left:
+            return Scored([], [], [])
+        liked = [one for one, good in zip(query.history, query.liked, strict=True) if good]
+        ids, probabilities = self.bundle.rank(query.user, self._as_ids(left), self._as_ids(liked), context)
+        return Scored(list(ids)[:wanted], list(probabilities)[:wanted], ["candidates"] * len(ids[:wanted]))
+
+    def knows(self, item_ids: Sequence[Id]) -> list[bool]:
+        """Whether the catalogue has each item."""
+        known = (self.bundle.retrieval if self.can_retrieve else self.bundle.program).known
+        rows = known.rows_of_items(self._as_ids(list(item_ids)))
+        return [row > 0 for row in rows.tolist()]
+
+    def add_items(self, items: Sequence[dict[str, Any]]) -> int:
+        """Adds the items that it does not know yet; how many."""
+        ids = [item[ITEM_ID] for item in items]
+        new = [item for item, known in zip(items, self.knows(ids), strict=True) if not known]
+        return self.bundle.add_items(new) if new else 0
+
+    def set_available(self, item_ids: Sequence[Id], available: bool) -> int:
+        """Says whether items may be recommended; how many of them it knows."""
+        if not self.can_retrieve:
+            return sum(self.knows(item_ids))
+        return self.bundle.set_available(self._as_ids(list(item_ids)), available)
+
+    def observe(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Counts events in the statistics of its ranking model."""
+        self.bundle.observe([{**row, TIMESTAMP: iso_text(row[TIMESTAMP])} for row in rows])
+
+    def _as_ids(self, item_ids: Sequence[Id]) -> list[Id]:
+        """Ids of one type, as TorchScript wants them: text, or whole numbers where all of them are."""
+        if not self._takes_text_ids and all(isinstance(one, int) for one in item_ids):
+            return list(item_ids)
+        return [str(one) for one in item_ids]
+
+    def _id_type(self) -> str:
+        manifest = self.bundle.manifest
+        signature = manifest["signature"]
+        item = signature.get("item") or signature.get("row") or {}
+        if ITEM_ID not in item and "stages" in manifest:
+            item = manifest["stages"]["retrieval"]["signature"]["item"]
+        return str(item.get(ITEM_ID, {}).get("type", "text"))
+
+    def _check_recorded(self, requests: Sequence[dict[str, Any]]) -> None:
+        """Answers the recorded requests as they were answered when the bundle was made."""
+        responses = json.loads((self.folder / "responses.json").read_text())
+        for request, response in zip(requests, responses, strict=True):
+            if request["method"] != "recommend" or self.bundle.index is not None:
+                continue
+            try:
+                answer = self.bundle.recommend(**request["arguments"])
+            except InputError:
+                continue  # raw tables hold values that a request may not
+            if not _same(list(answer), response):
+                raise InputError(
+                    f"`{self.folder}` answers a recorded request otherwise than when it was made; make the "
+                    "bundle anew on this machine"
+                )
+
+
+def _same(answer: Any, expected: Any) -> bool:
+    """Whether two answers are equal but for rounding."""
+    expected = list(expected.values()) if isinstance(expected, dict) else expected
+    if isinstance(answer, list | tuple) and isinstance(expected, list | tuple):
+        return len(answer) == len(expected) and all(map(_same, answer, expected))
+    if isinstance(answer, float) and isinstance(expected, int | float):
+        return bool(np.isclose(answer, expected, rtol=_TOLERANCE, atol=_TOLERANCE))
+    return bool(answer == expected)
+
+
+def iso_text(microseconds: int) -> str:
+    """An instant as ISO 8601 text, which every bundle reads whatever the unit of its data.
+
+    Example:
+        >>> iso_text(1_500_000)
+        '1970-01-01T00:00:01.500000Z'
+    """
+    instant = datetime.datetime.fromtimestamp(microseconds // SECOND, datetime.UTC)
+    return f"{instant:%Y-%m-%dT%H:%M:%S}.{microseconds % SECOND:06}Z"
+
+
+class BundleBox:
+    """The bundle that serves, and the one before it.
+
+    Args:
+        first: that serves from the start.
+    """
+
+    def __init__(self, first: ServedBundle) -> None:
+        self.current = first
+        self.previous: ServedBundle | None = None
+        self._lock = threading.Lock()
+
+    def exchange(self, new: ServedBundle) -> None:
+        """Serves by another bundle from the next request on; requests under way end with the old one."""
+        with self._lock:
+            self.previous, self.current = self.current, new

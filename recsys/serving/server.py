@@ -1,0 +1,92 @@
+"""Starts the processes of a server, as in `python -m recsys.serving.server OPTIONS.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from recsys.schema.errors import InputError
+from recsys.serving.extras import optional_module
+from recsys.serving.journal import now_microseconds
+from recsys.serving.options import ServeOptions
+
+_OPTIONS, _STARTED = "RECSYS_SERVE_OPTIONS", "RECSYS_SERVE_STARTED"
+_SWITCH_SECONDS = 0.0005
+
+
+def options_to_json(options: ServeOptions) -> str:
+    """The options as JSON, for another process."""
+    return json.dumps(dataclasses.asdict(options), default=str)
+
+
+def options_from_json(content: str) -> ServeOptions:
+    """The options that `options_to_json` wrote."""
+    return msgspec.convert(json.loads(content), ServeOptions, dec_hook=_read_path)
+
+
+def _read_path(kind: type[Any], value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError(kind)
+
+
+def create_app() -> Any:
+    """The application of a process, by what the process that started it has left in the environment."""
+    from recsys.serving.app import make_app
+    from recsys.serving.service import Service
+
+    torch.set_num_threads(1)
+    # Threads that write and follow hand the interpreter back soon.
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    options = options_from_json(os.environ[_OPTIONS])
+    return make_app(Service(options, started=int(os.environ[_STARTED])))
+
+
+def serve(options: ServeOptions) -> None:
+    """Serves until it is told to stop (SIGINT, SIGTERM).
+
+    Raises:
+        ValueError: a package is missing, or the bundle or the folder can't be used.
+    """
+    uvicorn = optional_module("uvicorn", extra="serve", wanted="`recsys serve`")
+    optional_module("starlette", extra="serve", wanted="`recsys serve`")
+    os.environ[_OPTIONS], os.environ[_STARTED] = options_to_json(options), str(now_microseconds())
+    settings: dict[str, Any] = {
+        "host": options.host,
+        "port": options.port,
+        "log_level": "warning",
+        "access_log": False,
+        "timeout_keep_alive": 75,
+        "timeout_graceful_shutdown": 10,
+    }
+    print(f"serving on http://{options.host}:{options.port}", file=sys.stderr, flush=True)
+    if options.workers > 1:
+        uvicorn.run("recsys.serving.server:create_app", factory=True, workers=options.workers, **settings)
+    else:
+        uvicorn.run(create_app(), **settings)
+
+
+def main() -> int:
+    """Serves by the options in a file, and says where the feedback is when it ends."""
+    options = options_from_json(Path(sys.argv[1]).read_text())
+    try:
+        serve(options)
+    except InputError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    print(options.folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

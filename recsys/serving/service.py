@@ -1,0 +1,292 @@
+"""Service: what each route of the server does; HTTP is `recsys.serving.app`."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+
+import msgspec
+
+from recsys.schema.errors import InputError
+from recsys.schema.tables import ITEM_ID, USER_ID
+from recsys.serving.catalogue import (
+    VALID_UNTIL,
+    Follower,
+    NewItemList,
+    catalogue_changes,
+    without_validity,
+)
+from recsys.serving.feed import Feed
+from recsys.serving.journal import Journal, now_microseconds
+from recsys.serving.log.interface import FeedbackLog
+from recsys.serving.log.kafka import KafkaLog
+from recsys.serving.log.lmdb import LmdbLog
+from recsys.serving.log.redis_streams import RedisLog
+from recsys.serving.messages import (
+    AvailabilityAnswer,
+    AvailabilityRequest,
+    BundleAnswer,
+    BundleRequest,
+    FeedbackAnswer,
+    FeedbackEvent,
+    FeedbackRequest,
+    FieldError,
+    ForgottenAnswer,
+    GivenId,
+    HistoryEvent,
+    ItemsAnswer,
+    ItemsRequest,
+    Recommendation,
+    RecommendRequest,
+    UserAnswer,
+    microseconds_of,
+)
+from recsys.serving.metrics import Metrics
+from recsys.serving.options import ServeOptions
+from recsys.serving.records import Availability, BundleChange, Event, Forget, Id, NewItems, hash_of
+from recsys.serving.rules import DAY, SECOND
+from recsys.serving.served import BundleBox, ServedBundle
+from recsys.serving.state import UserState, user_key
+from recsys.serving.store.interface import StateStore
+from recsys.serving.store.lmdb import LmdbEnvironment, LmdbStore
+from recsys.serving.store.redis import RedisStore, redis_client
+
+
+class Overloaded(Exception):  # noqa: N818 (a state)
+    """More waits than is answered in time."""
+
+
+def open_journal(options: ServeOptions) -> Journal:
+    """Log and state where the options say.
+
+    Raises:
+        ValueError: a package is missing, or the log would not keep what it acknowledges.
+    """
+    environment = None
+    if "lmdb" in (options.store, options.log):
+        environment = LmdbEnvironment(Path(options.folder) / "feedback", max_gigabytes=options.max_gigabytes)
+    log: FeedbackLog
+    if options.log == "lmdb":
+        assert environment is not None
+        log = LmdbLog(environment)
+    elif options.log == "redis":
+        log = RedisLog(redis_client(options.redis_url))
+    else:
+        log = KafkaLog(options.kafka_servers, topic=options.kafka_topic)
+    store: StateStore
+    if options.store == "lmdb":
+        assert environment is not None
+        store = LmdbStore(environment)
+    else:
+        store = RedisStore(redis_client(options.redis_url))
+    return Journal(log, store, options.rules)
+
+
+class Service:
+    """A process of the server.
+
+    Args:
+        options: of the server.
+        started: when the server, not this process, began; later changes of the bundle hold.
+    """
+
+    def __init__(self, options: ServeOptions, *, started: int) -> None:
+        self.options = options
+        self.journal = open_journal(options)
+        self.journal.catch_up()
+        self.box = BundleBox(ServedBundle(self._bundle(started)))
+        self.new_items = NewItemList(hours=options.new_item_hours)
+        self.follower = Follower(self.journal, self.box, self.new_items)
+        self.feed = Feed(self.box, self.journal, self.new_items, options)
+        self.metrics = Metrics(Path(options.folder) / "metrics" if options.workers > 1 else None)
+        self._waiting = 0
+        self._turn = asyncio.Lock()
+
+    def start(self) -> None:
+        """Begins to write and to follow."""
+        self.journal.start()
+        self.follower.start()
+
+    def close(self) -> None:
+        """Writes what waits, and stops."""
+        self.follower.close()
+        self.journal.close()
+
+    def _bundle(self, started: int) -> Path:
+        """The bundle that the server was told to serve last."""
+        changes = [record for record in catalogue_changes(self.journal) if isinstance(record, BundleChange)]
+        later = [Path(change.path) for change in changes if change.time > started]
+        return later[-1] if later else Path(self.options.bundle)
+
+    async def recommend(self, asked: RecommendRequest) -> Recommendation:
+        """Answers a request for a list, and logs it.
+
+        Raises:
+            Overloaded: too many wait.
+        """
+        user_id = asked.user.get(USER_ID)
+        if user_id is not None:
+            check_id(user_id, field=f"user.{USER_ID}")
+        if asked.k > self.options.max_k:
+            raise FieldError(f"`k` must be at most {self.options.max_k}, got {asked.k}", field="k")
+        if self._waiting >= self.options.max_waiting:
+            self.metrics.count("recsys_refused_total")
+            raise Overloaded
+        self._waiting += 1
+        try:
+            # One after the other: the model takes a whole core. In between, others are refused or answered.
+            async with self._turn:
+                answer, records = self.feed.recommend(asked, now=now_microseconds())
+        finally:
+            self._waiting -= 1
+        self.journal.submit(records)
+        self.metrics.count(
+            "recsys_lists_total", policy=answer.policy, rung=answer.rung, arm=records[0].arm or ""
+        )
+        return answer
+
+    async def feedback(self, given: FeedbackRequest) -> FeedbackAnswer:
+        """Counts events; answers once they can't be lost any more.
+
+        Raises:
+            Overloaded: too many wait.
+        """
+        if self.journal.waiting > 4 * self.options.max_waiting:
+            self.metrics.count("recsys_refused_total")
+            raise Overloaded
+        now = now_microseconds()
+        events = [self._event(one, f"events[{n}]", now) for n, one in enumerate(given.events)]
+        if not events:
+            return FeedbackAnswer(0, 0)
+        outcome = await asyncio.wrap_future(self.journal.submit(events))
+        for event in events:
+            self.metrics.count("recsys_events_total", kind=event.kind)
+        self.metrics.count("recsys_repeated_events_total", outcome.repeated)
+        return FeedbackAnswer(outcome.accepted, outcome.repeated)
+
+    def _event(self, given: FeedbackEvent, name: str, now: int) -> Event:
+        rules = self.options.rules
+        if given.user_id is None and given.request_id is None:
+            raise FieldError(
+                f"`{name}` must have a `user_id` or a `request_id`, got neither", field=f"{name}.user_id"
+            )
+        time, field = now, f"{name}.timestamp"
+        if given.timestamp is not None:
+            time = microseconds_of(given.timestamp, field=field)
+            if time > now + rules.max_future_seconds * SECOND:
+                raise FieldError(
+                    f"`{field}` must not lie more than {rules.max_future_seconds:g} seconds ahead of the "
+                    f"server's clock, got {given.timestamp}",
+                    field=field,
+                )
+            if time < now - rules.max_late_days * DAY:
+                raise FieldError(
+                    f"`{field}` must not lie more than {rules.max_late_days:g} days back, got "
+                    f"{given.timestamp}",
+                    field=field,
+                )
+        if given.event_id is not None:
+            event_id = given.event_id
+        elif given.request_id is not None:
+            event_id = f"{given.request_id}/{given.item_id}/{given.event}"
+        elif given.timestamp is not None:
+            event_id = f"{given.user_id}/{given.item_id}/{given.event}/{time}"
+        else:
+            event_id = uuid.uuid4().hex
+        return Event(
+            event_id=event_id,
+            request_id=given.request_id,
+            user_id=given.user_id,
+            item_id=given.item_id,
+            kind=given.event,
+            value=given.value,
+            time=time,
+            received=now,
+        )
+
+    async def add_items(self, given: ItemsRequest) -> ItemsAnswer:
+        """Has items join the catalogue of every process."""
+        for n, item in enumerate(given.items):
+            check_id(item.get(ITEM_ID), field=f"items[{n}].{ITEM_ID}")
+            if item.get(VALID_UNTIL) is not None:
+                microseconds_of(item[VALID_UNTIL], field=f"items[{n}].{VALID_UNTIL}")
+        self.follower.catch_up()
+        # This process's bundle says whether they can be read, before any other hears of them.
+        added = self.box.current.add_items([without_validity(item) for item in given.items])
+        await asyncio.wrap_future(self.journal.submit([NewItems(given.items, now_microseconds())]))
+        self.follower.catch_up()
+        return ItemsAnswer(added)
+
+    async def set_available(self, given: AvailabilityRequest) -> AvailabilityAnswer:
+        """Says in every process whether items may be recommended."""
+        self.follower.catch_up()
+        known = sum(self.box.current.knows(given.item_ids))
+        record = Availability(list(given.item_ids), given.available, now_microseconds())
+        await asyncio.wrap_future(self.journal.submit([record]))
+        self.follower.catch_up()
+        return AvailabilityAnswer(known)
+
+    def user(self, user_id: Id) -> UserAnswer:
+        """What is known of a user; nothing of one who was never heard of."""
+        [content] = self.journal.store.get([user_key(user_id)])
+        if content is None:
+            return UserAnswer(user_id, [], [])
+        state = msgspec.msgpack.decode(content, type=UserState)
+        events = [
+            HistoryEvent(event.item_id, event.kind, event.time / SECOND, event.value, event.inferred)
+            for event in state.events
+        ]
+        return UserAnswer(state.user_id, events, [request_id for _, request_id in state.requests])
+
+    async def forget(self, user_id: Id) -> ForgottenAnswer:
+        """Deletes a user from state and log."""
+        record = Forget(hash_of(user_id), now_microseconds())
+        await asyncio.wrap_future(self.journal.submit([record]))
+        return ForgottenAnswer(True)
+
+    async def exchange(self, asked: BundleRequest) -> BundleAnswer:
+        """Serves by another bundle, once it is loaded and has answered its recorded requests.
+
+        Raises:
+            ValueError: it can't; the present one goes on.
+        """
+        if asked.back == (asked.path is not None):
+            raise FieldError(
+                "expected either `path`, of a bundle, or `back`: true, got both or none", field="path"
+            )
+        if asked.back:
+            new = self.box.previous
+            if new is None:
+                raise FieldError("there is no bundle to go back to: this one was the first", field="back")
+        else:
+            try:
+                new = await asyncio.to_thread(ServedBundle, Path(str(asked.path)))
+            except InputError as error:
+                raise FieldError(str(error), field="path") from error
+            except Exception as error:
+                raise FieldError(f"`{asked.path}` can't be opened: {error}", field="path") from error
+        await asyncio.to_thread(self.follower.exchange, new)
+        change = BundleChange(str(new.folder), new.fingerprint, now_microseconds())
+        await asyncio.wrap_future(self.journal.submit([change]))
+        return BundleAnswer(new.fingerprint)
+
+    def gauges(self) -> dict[str, float]:
+        """What is measured now."""
+        return {
+            "recsys_log_lag": float(max(self.journal.lag(), 0)),
+            "recsys_log_bytes": float(self.journal.log.size_bytes()),
+            "recsys_state_bytes": float(self.journal.store.size_bytes()),
+        }
+
+
+def check_id(value: object, *, field: str) -> None:
+    """Raises where a value is no id.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    try:
+        msgspec.convert(value, GivenId)
+    except msgspec.ValidationError as error:
+        raise FieldError(f"`{field}` must be an id, a whole number or text: {error}", field=field) from None
