@@ -9,7 +9,7 @@ from recsys.commands.entry import command
 from recsys.schema.manifest import read_station
 from recsys.serving.extras import optional_module
 from recsys.serving.options import ServeOptions
-from recsys.serving.server import options_to_json
+from recsys.serving.server import OPTIONS, options_to_json
 
 
 @command("serve", ServeOptions)
@@ -19,11 +19,8 @@ def main(config: ServeOptions, plain: dict[str, Any]) -> Path:
     for module in ("uvicorn", "starlette", "msgspec"):
         optional_module(module, extra="serve", wanted="`recsys serve`")
     config.folder.mkdir(parents=True, exist_ok=True)
-    # Beside the feedback, for whoever asks how it was made; a token stays between its owner and the process.
-    path = config.folder / "serve.json"
-    path.touch(mode=0o600)
-    path.write_text(options_to_json(config))
+    os.environ[OPTIONS] = options_to_json(config)
     sys.stdout.flush()
     sys.stderr.flush()
-    # Entering redirected stdout to stderr, but the file descriptors are as they were.
-    os.execv(sys.executable, [sys.executable, "-m", "recsys.serving.server", str(path)])
+    # The entry point has redirected stdout in Python alone: the file descriptors are as they were.
+    os.execv(sys.executable, [sys.executable, "-m", "recsys.serving.server"])

@@ -201,7 +201,7 @@ def _field_of(error: msgspec.ValidationError) -> str:
 async def _leave_metrics(service: Service) -> None:
     while True:
         await asyncio.sleep(1.0)
-        service.metrics.leave()
+        await asyncio.to_thread(service.metrics.leave)
 
 
 async def _figures(service: Service, request: Request) -> AsyncIterator[bytes]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from recsys.schema.disk import write_file
+
 # Seconds; each bucket counts what took at most so long.
 _BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _STALE_SECONDS = 10.0
@@ -58,10 +60,7 @@ class Metrics:
     def leave(self) -> None:
         """Writes this process's counts for the others."""
         if self._folder is not None:
-            path = self._folder / f"{os.getpid()}.json"
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self._own()))
-            os.replace(temporary, path)
+            write_file(self._folder / f"{os.getpid()}.json", json.dumps(self._own()))
 
     def _own(self) -> dict[str, float]:
         memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

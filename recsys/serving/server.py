@@ -1,4 +1,4 @@
-"""Starts the processes of a server, as in `python -m recsys.serving.server OPTIONS.json`."""
+"""Starts the processes of a server: `python -m recsys.serving.server`, its options in the environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from recsys.serving.extras import optional_module
 from recsys.serving.journal import now_microseconds
 from recsys.serving.options import ServeOptions
 
-_OPTIONS, _STARTED = "RECSYS_SERVE_OPTIONS", "RECSYS_SERVE_STARTED"
+# Of the environment, which only the owner of a process can read: there may be a token among the options.
+OPTIONS = "RECSYS_SERVE_OPTIONS"
+_STARTED = "RECSYS_SERVE_STARTED"
 _SWITCH_SECONDS = 0.0005
 
 
@@ -47,7 +49,7 @@ def create_app() -> Any:
     # Threads that write and follow hand the interpreter back soon.
     sys.setswitchinterval(_SWITCH_SECONDS)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    options = options_from_json(os.environ[_OPTIONS])
+    options = options_from_json(os.environ[OPTIONS])
     return make_app(Service(options, started=int(os.environ[_STARTED])))
 
 
@@ -59,7 +61,7 @@ def serve(options: ServeOptions) -> None:
     """
     uvicorn = optional_module("uvicorn", extra="serve", wanted="`recsys serve`")
     optional_module("starlette", extra="serve", wanted="`recsys serve`")
-    os.environ[_OPTIONS], os.environ[_STARTED] = options_to_json(options), str(now_microseconds())
+    os.environ[OPTIONS], os.environ[_STARTED] = options_to_json(options), str(now_microseconds())
     settings: dict[str, Any] = {
         "host": options.host,
         "port": options.port,
@@ -76,8 +78,8 @@ def serve(options: ServeOptions) -> None:
 
 
 def main() -> int:
-    """Serves by the options in a file, and says where the feedback is when it ends."""
-    options = options_from_json(Path(sys.argv[1]).read_text())
+    """Serves by the options in the environment, and says where the feedback is when it ends."""
+    options = options_from_json(os.environ[OPTIONS])
     try:
         serve(options)
     except InputError as error:

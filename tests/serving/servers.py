@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from recsys.serving.options import ServeOptions
-from recsys.serving.server import options_to_json
+from recsys.serving.server import OPTIONS, options_to_json
 from tests.serving.brokers import free_port
 
 
@@ -25,13 +25,13 @@ class Server:
             bundle=bundle, folder=folder, **{"port": free_port(), "max_gigabytes": 2.0, **changes}
         )
         self.url = f"http://127.0.0.1:{self.options.port}"
-        self._file = folder / "serve.json"
-        self._file.write_text(options_to_json(self.options))
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "recsys.serving.server", self._file], start_new_session=True
+            [sys.executable, "-m", "recsys.serving.server"],
+            env={**os.environ, OPTIONS: options_to_json(self.options)},
+            start_new_session=True,
         )
         self.wait()
 
