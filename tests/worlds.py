@@ -10,19 +10,20 @@ import torch
 from torchrec import KeyedJaggedTensor
 
 from recsys.schema.batch import Batch
-from recsys.schema.features import Feature, FeatureSchema
+from recsys.schema.feature_kinds import HistoryFeature, IdFeature, MultiIdFeature, NumericFeature, TimeFeature
+from recsys.schema.features import FeatureSchema
 
 SIZE = 16
 
 SCHEMA = FeatureSchema(
     (
-        Feature("user_id", "id", "user", num_rows=SIZE + 1),
-        Feature("age", "numeric", "user"),
-        Feature("history", "sequence", "user", num_rows=SIZE + 1),
-        Feature("hour", "time", "context", num_rows=25),
-        Feature("item_id", "id", "item", num_rows=SIZE + 1),
-        Feature("genres", "multi_id", "item", num_rows=4),
-        Feature("price", "numeric", "item"),
+        IdFeature("user_id", "user", num_rows=SIZE + 1),
+        NumericFeature("age", "user"),
+        HistoryFeature("history", "user", num_rows=SIZE + 1),
+        TimeFeature("hour", "context", num_rows=25),
+        IdFeature("item_id", "item", num_rows=SIZE + 1),
+        MultiIdFeature("genres", "item", num_rows=4),
+        NumericFeature("price", "item"),
     )
 )
 

@@ -18,7 +18,8 @@ from torchrec import KeyedJaggedTensor
 from recsys.data.events import Events
 from recsys.data.histories import Histories
 from recsys.schema.batch import Batch, Sequences
-from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, FeatureSchema, Role
+from recsys.schema.feature_kinds import Role
+from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, FeatureSchema
 from recsys.schema.jagged import JaggedColumn
 
 

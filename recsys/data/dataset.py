@@ -22,7 +22,8 @@ from recsys.data.queries import Queries, QueryMode, event_queries, user_queries
 from recsys.retrieval.popularity import Popularity
 from recsys.schema import tables
 from recsys.schema.batch import Batch, HistoryEvents
-from recsys.schema.features import FeatureSchema, Role
+from recsys.schema.feature_kinds import HistoryFeature, Role
+from recsys.schema.features import FeatureSchema
 from recsys.schema.manifest import read_station
 
 Split = Literal["train", "validation", "test"]
@@ -227,7 +228,7 @@ class PreparedDataset:
         return pq.read_table(self.path / "items.parquet")
 
     def _feature_store(self, table: pa.Table, role: Role) -> Batch:
-        on_disk = [f for f in self.schema.sparse([role]) if f.kind != "sequence"]
+        on_disk = [f for f in self.schema.sparse([role]) if not isinstance(f, HistoryFeature)]
         return feature_store(
             {f.name: bags(table[tables.encoded_column(f.name)]) for f in on_disk},
             floats(table, self.schema.dense([role])),

@@ -17,7 +17,8 @@ import pyarrow as pa
 import torch
 
 from recsys.schema import tables
-from recsys.schema.features import EVENT_ROLES, Feature, FeatureSchema
+from recsys.schema.feature_kinds import Feature
+from recsys.schema.features import EVENT_ROLES, FeatureSchema
 from recsys.schema.jagged import JaggedColumn, concatenated
 
 Int64Array = npt.NDArray[np.int64]

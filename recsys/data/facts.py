@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from recsys.data.dataset import PreparedDataset
 from recsys.schema.facts import DataFacts
+from recsys.schema.feature_kinds import HistoryFeature
 from recsys.schema.tables import POSITIVE, USER_ROW
 
 
@@ -23,7 +24,7 @@ def facts_of(dataset: PreparedDataset) -> DataFacts:
         num_items=dataset.num_items - 1,
         num_rows=table.num_rows,
         num_positives=int(counts_U.sum()),
-        num_features=sum(feature.kind != "sequence" for feature in dataset.schema.sparse()),
+        num_features=sum(not isinstance(feature, HistoryFeature) for feature in dataset.schema.sparse()),
         median_history=float(median),
         long_history=float(long),
     )

@@ -18,7 +18,8 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.schema.errors import InputError
-from recsys.schema.features import OUT_OF_VOCABULARY, Feature
+from recsys.schema.feature_kinds import Feature, HistoryFeature, NumberFeature
+from recsys.schema.features import OUT_OF_VOCABULARY
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +50,11 @@ def earlier_rows(dataset: PreparedDataset, earlier: PreparedDataset) -> dict[str
     for feature in dataset.schema.sparse():
         if feature.has_vocabulary:
             found = _by_value(dataset, earlier, table=feature.table)
-        elif feature.is_number:
+        elif isinstance(feature, NumberFeature):
             found = _by_lower_edge(feature, earlier.schema[feature.name])
         else:
             found = np.arange(feature.num_rows)
-        if feature.kind != "sequence":  # reads the items' table
+        if not isinstance(feature, HistoryFeature):  # reads the items' table
             rows[feature.table] = torch.from_numpy(found)
     return rows
 
@@ -69,8 +70,9 @@ def _by_value(dataset: PreparedDataset, earlier: PreparedDataset, *, table: str)
     return np.concatenate([[OUT_OF_VOCABULARY], rows.to_numpy(zero_copy_only=False)]).astype(np.int64)
 
 
-def _by_lower_edge(feature: Feature, before: Feature) -> npt.NDArray[np.int64]:
+def _by_lower_edge(feature: NumberFeature, before: Feature) -> npt.NDArray[np.int64]:
     """Row 1 has no lower edge, so it was the lowest bucket."""
+    assert isinstance(before, NumberFeature), before
     rows = 1 + np.searchsorted(np.asarray(before.boundaries), np.asarray(feature.boundaries), side="right")
     return np.concatenate([[OUT_OF_VOCABULARY, 1], rows]).astype(np.int64)
 
@@ -80,7 +82,8 @@ def _warn_of_moved_numbers(dataset: PreparedDataset, earlier: PreparedDataset) -
         f"`{now.name}` (mean {before.mean:.6g} and deviation {before.std:.6g}, "
         f"now {now.mean:.6g} and {now.std:.6g})"
         for now in dataset.schema.dense()
-        if (before := earlier.schema[now.name]) and (now.mean, now.std) != (before.mean, before.std)
+        if isinstance(before := earlier.schema[now.name], NumberFeature)
+        and (now.mean, now.std) != (before.mean, before.std)
     ]
     if moved:
         logger.warning(

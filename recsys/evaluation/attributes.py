@@ -24,7 +24,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.events import bags
 from recsys.metrics.beyond_accuracy import unit_rows
 from recsys.schema import tables
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import Feature, LookupFeature, MultiIdFeature, NumberFeature
 from recsys.schema.jagged import JaggedColumn
 
 UNKNOWN = "unknown"
@@ -81,11 +81,11 @@ class Content:
 def attributes(dataset: PreparedDataset, *, at_most: int) -> Iterator[Attribute]:
     """Profile and item features of at most so many known values: ids, lists of ids, numbers in buckets."""
     for feature in dataset.schema.features:
-        is_bucketed = feature.is_number and feature.is_sparse
         named = feature.name not in (tables.USER_ID, tables.ITEM_ID)
         if feature.role not in ("user", "item") or not named or feature.num_rows - 1 > at_most:
             continue
-        if feature.has_vocabulary or (is_bucketed and feature.boundaries):
+        is_bucketed = isinstance(feature, NumberFeature) and bool(feature.boundaries)
+        if feature.has_vocabulary or is_bucketed:
             names = _bucket_names(feature) if is_bucketed else _vocabulary(dataset, feature)
             yield Attribute(
                 name=feature.name,
@@ -119,7 +119,7 @@ def content_of(dataset: PreparedDataset) -> Content | None:
     """Content of the catalogue; None where no feature has values that several items share."""
     names, shares, units = [], [], []
     for feature in dataset.schema.features:
-        if feature.role != "item" or feature.kind not in ("id", "multi_id") or feature.name == tables.ITEM_ID:
+        if feature.role != "item" or not isinstance(feature, LookupFeature) or feature.name == tables.ITEM_ID:
             continue
         places = _encoded(dataset, feature)
         entries = (np.ones(len(places.values)), places.values.numpy(), places.offsets.numpy())
@@ -150,6 +150,7 @@ def _vocabulary(dataset: PreparedDataset, feature: Feature) -> list[str]:
 
 
 def _bucket_names(feature: Feature) -> list[str]:
+    assert isinstance(feature, NumberFeature), feature
     edges = [f"{edge:g}" for edge in feature.boundaries]
     between = [f"{low} to {high}" for low, high in itertools.pairwise(edges)]
     return [f"below {edges[0]}", *between, f"from {edges[-1]}"]
@@ -158,7 +159,7 @@ def _bucket_names(feature: Feature) -> list[str]:
 def _raw(
     dataset: PreparedDataset, table: pa.Table, *, rows_N: npt.NDArray[np.int64], prefix: str
 ) -> dict[str, pa.ChunkedArray]:
-    delimiters = {f.column: f.delimiter for f in dataset.schema.features if f.kind == "multi_id"}
+    delimiters = {f.column: f.delimiter for f in dataset.schema.features if isinstance(f, MultiIdFeature)}
     found = {}
     for name in table.column_names:
         if not name.startswith(tables.RAW_PREFIX):

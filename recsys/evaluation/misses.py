@@ -18,6 +18,7 @@ from recsys.data.queries import Queries
 from recsys.evaluation.recommendations import Lists
 from recsys.evaluation.slices import HEAD, item_classes
 from recsys.schema import tables
+from recsys.schema.feature_kinds import IdFeature, MultiIdFeature
 
 # Of a shorter history nothing is a favourite.
 _SHORTEST_HISTORY = 5
@@ -127,9 +128,9 @@ def _kinds(dataset: PreparedDataset) -> Callable[[Rows], list[Sequence[str]]] | 
     table = dataset.raw_items()
     held = [
         feature
-        for kind in ("multi_id", "id")
+        for kind in (MultiIdFeature, IdFeature)
         for feature in dataset.schema.features
-        if feature.role == "item" and feature.kind == kind
+        if feature.role == "item" and isinstance(feature, kind)
         if feature.column not in (tables.ITEM_ID, dataset.manifest.get("title_column"))
         if tables.RAW_PREFIX + feature.column in table.column_names
     ]
@@ -142,7 +143,7 @@ def _kinds(dataset: PreparedDataset) -> Callable[[Rows], list[Sequence[str]]] | 
             return ()
         if isinstance(value, list):
             return [str(one) for one in value]
-        return str(value).split(feature.delimiter) if feature.is_multivalued else [str(value)]
+        return str(value).split(feature.delimiter) if isinstance(feature, MultiIdFeature) else [str(value)]
 
     column = table[tables.RAW_PREFIX + feature.column]
     return lambda rows: [split(value) for value in column.take(rows).to_pylist()]

@@ -6,17 +6,19 @@ from recsys.data.dataset import PreparedDataset
 from recsys.export.fields import Fields
 from recsys.export.gate.recorded import raw_values
 from recsys.export.program.filters import Attribute, Filters
-from recsys.schema.features import ITEM_ID, Feature
+from recsys.schema.feature_kinds import LookupFeature
+from recsys.schema.features import ITEM_ID
 from recsys.schema.tables import RAW_PREFIX
 
 
-def attributes_of(dataset: PreparedDataset, fields: Fields) -> dict[str, Feature]:
+def attributes_of(dataset: PreparedDataset, fields: Fields) -> dict[str, LookupFeature]:
     """The feature that reads each attribute, by the name that requests call it."""
     there = dataset.raw_items().column_names
-    found: dict[str, Feature] = {}
+    found: dict[str, LookupFeature] = {}
     for feature in dataset.schema.features:
-        is_id = feature.role == "item" and feature.kind in ("id", "multi_id") and feature.name != ITEM_ID
-        if is_id and RAW_PREFIX + feature.column in there:
+        if not isinstance(feature, LookupFeature) or feature.role != "item" or feature.name == ITEM_ID:
+            continue
+        if RAW_PREFIX + feature.column in there:
             found.setdefault(fields.of(feature)[0], feature)
     return found
 

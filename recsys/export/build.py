@@ -36,16 +36,8 @@ from recsys.models.protocols import (
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputTypeError
-from recsys.schema.features import (
-    ALL_ROLES,
-    CANDIDATE_ROLES,
-    HISTORY,
-    ITEM_ID,
-    QUERY_ROLES,
-    USER_ID,
-    Feature,
-    Role,
-)
+from recsys.schema.feature_kinds import Feature, HistoryFeature, NumberFeature, Role
+from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
 
 _ENCODED_AT_ONCE = 65_536
 
@@ -165,7 +157,7 @@ class _Builder:
         present = {feature.name: feature for feature in self.dataset.schema.sparse(roles)}
         lookups = [lookup for tables in self.tables for lookup in self._lookups(tables, present)]
         read = {part for _, lookup in lookups for part in _parts(lookup)}
-        columns = [f for name, f in present.items() if name in read and f.kind != "sequence"]
+        columns = [f for name, f in present.items() if name in read and not isinstance(f, HistoryFeature)]
         return Inputs(
             sparse=[(f.name, f.role, self._sparse(f)) for f in columns],
             dense=[(f.role, self._dense(f, at)) for at, f in self._dense_features(roles)],
@@ -192,14 +184,14 @@ class _Builder:
         encoder = bag_encoder(feature, vocabulary=self._vocabulary(feature), per_second=self.per_second)
         return GivenOrStored(fields=self.fields.of(feature), encoder=encoder, stored=stored)
 
-    def _dense(self, feature: Feature, position: int) -> nn.Module:
+    def _dense(self, feature: NumberFeature, position: int) -> nn.Module:
         store = self._store(feature.role)
         # Nothing is stored of a context; what it lacks is the train mean.
         stored = store.dense[:, position] if store is not None else torch.zeros(1)
         encoder = number_encoder(feature)
         return DenseColumn(fields=self.fields.of(feature), encoder=encoder, stored=stored)
 
-    def _dense_features(self, roles: Iterable[Role]) -> list[tuple[int, Feature]]:
+    def _dense_features(self, roles: Iterable[Role]) -> list[tuple[int, NumberFeature]]:
         """Dense features in the order of `Batch.dense`, each with its position among those of its role."""
         schema = self.dataset.schema
         return [(schema.dense([f.role]).index(f), f) for f in schema.dense(roles)]

@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, FeatureSchema, Role
+from recsys.schema.feature_kinds import Feature, Role, StatisticFeature, TimeFeature
+from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, FeatureSchema
 from recsys.schema.tables import TIMESTAMP
 
 # Units of a numeric timestamp to the second.
@@ -42,7 +43,7 @@ class Fields:
 
     def of(self, feature: Feature) -> list[str]:
         """The fields that may hold the raw value of a feature."""
-        if feature.kind == "time":
+        if isinstance(feature, TimeFeature):
             return self.timestamp
         return [self.columns[feature.role][feature.column]]
 
@@ -50,7 +51,7 @@ class Fields:
         """All fields that have an effect, but for the history."""
         features = [f for f in schema.features if f.name not in (USER_ID, ITEM_ID, HISTORY)]
         of_features = [name for feature in features for name in self.of(feature)]
-        if any(feature.kind == "statistic" for feature in features):
+        if any(isinstance(feature, StatisticFeature) for feature in features):
             of_features += self.timestamp
         return _distinct(*self.user_id, *self.item_id, *of_features)
 
@@ -72,7 +73,7 @@ def fields_of(schema: FeatureSchema, config: Mapping[str, Any], *, flat: bool) -
     }
     read: dict[Role, list[str]] = {role: list(names) for role, names in aliases.items()}
     for feature in schema.features:
-        if feature.name not in (USER_ID, ITEM_ID, HISTORY) and feature.kind != "time":
+        if feature.name not in (USER_ID, ITEM_ID, HISTORY) and not isinstance(feature, TimeFeature):
             read[feature.role].append(feature.column)
     shared = _shared_columns(read) if flat else set()
 

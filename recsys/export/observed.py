@@ -23,7 +23,8 @@ from recsys.export.program.inputs import Inputs
 from recsys.export.program.statistics import EARLIEST, IdNumbers, Statistics, Tally
 from recsys.export.program.values import stripped
 from recsys.schema import tables
-from recsys.schema.features import ITEM_ID, USER_ID, Feature
+from recsys.schema.feature_kinds import Feature, StatisticFeature
+from recsys.schema.features import ITEM_ID, USER_ID
 from recsys.schema.jagged import JaggedColumn
 
 Integers = npt.NDArray[np.int64]
@@ -35,9 +36,9 @@ _SPLIT = "_split"
 _ROWS = {USER_ID: tables.USER_ROW, ITEM_ID: tables.ITEM_ROW}
 
 
-def statistics_of(dataset: PreparedDataset) -> list[Feature]:
+def statistics_of(dataset: PreparedDataset) -> list[StatisticFeature]:
     """The statistics of a prepared dataset."""
-    return [feature for feature in dataset.schema.features if feature.kind == "statistic"]
+    return dataset.schema.statistics
 
 
 @dataclasses.dataclass
@@ -207,7 +208,7 @@ def build_statistics(
     )
 
 
-def _window(feature: Feature) -> Window:
+def _window(feature: StatisticFeature) -> Window:
     return feature.of, feature.window_days * _DAY_MICROSECONDS, feature.window_events
 
 

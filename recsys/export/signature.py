@@ -8,7 +8,16 @@ from typing import Any
 from recsys.data.dataset import PreparedDataset
 from recsys.export.attributes import attributes_of
 from recsys.export.fields import Fields, fields_of
-from recsys.schema.features import ALL_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID, Feature, Role
+from recsys.schema.feature_kinds import (
+    Feature,
+    IdFeature,
+    MultiIdFeature,
+    NumberFeature,
+    Role,
+    StatisticFeature,
+    TimeFeature,
+)
+from recsys.schema.features import ALL_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
 from recsys.schema.labels import MAIN, AuxiliaryLabel
 from recsys.schema.requests import FieldKind
 from recsys.schema.tables import TIMESTAMP
@@ -107,23 +116,30 @@ def _fields(dataset: PreparedDataset, fields: Fields, role: Role) -> dict[str, A
 
 
 def _describe(dataset: PreparedDataset, feature: Feature, accepted: list[str]) -> dict[str, Any]:
-    if feature.kind == "time":
-        kind = _type_of_time(dataset)
-    elif feature.kind == "statistic":
+    if isinstance(feature, StatisticFeature):
         return _describe_statistic(feature, accepted)
-    elif feature.kind == "id":
-        kind = feature.value_type
-    else:
-        kind = _KINDS[feature.kind].format(delimiter=feature.delimiter)
     meaning = (
         "time of the request" if accepted[0] == TIMESTAMP else f"column `{feature.column}` of the raw table"
     )
     return {
-        "type": kind,
+        "type": _raw_type(dataset, feature),
         "accepted_names": accepted,
         "meaning": meaning,
-        "when_missing": _WHEN_MISSING["id" if feature.transform == "bucketise" else feature.kind],
+        "when_missing": _WHEN_MISSING[
+            "id" if isinstance(feature, NumberFeature) and feature.is_sparse else feature.kind
+        ],
     }
+
+
+def _raw_type(dataset: PreparedDataset, feature: Feature) -> str:
+    match feature:
+        case TimeFeature():
+            return _type_of_time(dataset)
+        case IdFeature():
+            return feature.value_type
+        case MultiIdFeature():
+            return _KINDS[feature.kind].format(delimiter=feature.delimiter)
+    return _KINDS[feature.kind]
 
 
 def _type_of_time(dataset: PreparedDataset) -> str:
@@ -131,7 +147,7 @@ def _type_of_time(dataset: PreparedDataset) -> str:
     return f"number of {unit} since 1970 (UTC), or ISO 8601 text"
 
 
-def _describe_statistic(feature: Feature, accepted: list[str]) -> dict[str, Any]:
+def _describe_statistic(feature: StatisticFeature, accepted: list[str]) -> dict[str, Any]:
     window = "all events"
     if feature.window_days:
         window = f"events of {feature.window_days} days"

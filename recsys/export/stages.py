@@ -21,7 +21,8 @@ from recsys.export.program.retrieval import RetrievalProgram
 from recsys.export.program.two_stage import TwoStageProgram
 from recsys.models.protocols import RankingModel, RetrievalModel, popularity_windows
 from recsys.schema.errors import InputError
-from recsys.schema.features import ITEM_ID, USER_ID, Role
+from recsys.schema.feature_kinds import Role
+from recsys.schema.features import ITEM_ID, USER_ID
 from recsys.schema.tables import TIMESTAMP
 
 

@@ -27,7 +27,7 @@ from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.nn.sequence import NUM_GAPS, HistoryEncoder, log_gaps, sequence_encoder
 from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError
-from recsys.schema.features import CANDIDATE_ROLES, ITEM_ID, FeatureSchema
+from recsys.schema.features import CANDIDATE_ROLES, HISTORY, ITEM_ID, FeatureSchema
 
 _SMALL = 0.02
 
@@ -84,7 +84,8 @@ class SequenceTwoTower(nn.Module):
             raise InputError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
         if temperature is not None and temperature <= 0:
             raise InputError(f"`model.temperature` must be null or positive, got {temperature}")
-        users = [f.name for f in schema.sparse(["user"]) if f.kind != "sequence" and f.name not in leave_out]
+        # The history is read event by event, not as a bag.
+        users = [f.name for f in schema.sparse(["user"]) if f.name not in (*leave_out, HISTORY)]
         items = [f.name for f in schema.sparse(CANDIDATE_ROLES) if f.name not in leave_out]
         self.tables = FeatureTables(
             [schema[name] for name in users + items],

@@ -23,7 +23,8 @@ from torchrec import (
 
 from recsys.nn.cross import Cross, cross_ids
 from recsys.schema.errors import InputError
-from recsys.schema.features import OUT_OF_VOCABULARY, Feature
+from recsys.schema.feature_kinds import Feature, IdFeature
+from recsys.schema.features import OUT_OF_VOCABULARY
 
 _DEFERRED = contextvars.ContextVar("deferred", default=False)
 
@@ -87,7 +88,7 @@ class FeatureTables(nn.Module):
         self.one_by_one = tuple(one_by_one)
         self._names = [name for _, names in self.tables().values() for name in names]
         self._num_rows = {name: rows for rows, names in self.tables().values() for name in names}
-        self._dropped = {feature.name for feature in features if feature.kind == "id"}
+        self._dropped = {feature.name for feature in features if isinstance(feature, IdFeature)}
         init = partial(nn.init.normal_, std=init_std)
         self.collection = EmbeddingBagCollection(
             tables=[

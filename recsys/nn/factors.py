@@ -11,7 +11,8 @@ from torch import nn
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.schema.errors import InputError
-from recsys.schema.features import HISTORY, ITEM_ID, Feature, FeatureSchema
+from recsys.schema.feature_kinds import Feature
+from recsys.schema.features import HISTORY, ITEM_ID, FeatureSchema
 
 
 def history_feature(schema: FeatureSchema, model: str) -> Feature:

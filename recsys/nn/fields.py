@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from recsys.schema.errors import InputError
-from recsys.schema.features import Feature, FeatureSchema
+from recsys.schema.feature_kinds import Feature
+from recsys.schema.features import FeatureSchema
 
 
 def kept_features(schema: FeatureSchema, leave_out: Sequence[str] = ()) -> list[Feature]:

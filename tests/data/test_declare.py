@@ -10,7 +10,7 @@ from recsys.data.options import Label
 from recsys.data.prepare import prepare
 from recsys.data.preparing.declare import declaration, declared_features, features_yaml
 from recsys.nn.embeddings import FeatureTables
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import IdFeature, feature_of
 from tests.data.preparing import manifest_of, options_for, prepared
 
 EVENTS = {"user_id": [1, 2], "item_id": [1, 2], "timestamp": [1, 2], "device": ["tv", "app"]}
@@ -200,14 +200,14 @@ def test_a_declaration_survives_being_written_out(settings):
 
 
 def test_features_yaml_is_made_of_declarations():
-    text = features_yaml([Feature("user_id", "id", "user"), Feature("größe", "id", "item", column="größe")])
+    text = features_yaml([IdFeature("user_id", "user"), IdFeature("größe", "item", column="größe")])
     assert yaml.safe_load(text)["items"]["features"] == {"größe": {"kind": "id", "column": "größe"}}
 
 
 def test_tables_have_names_that_torchrec_can_hold(tmp_path):
     items = {"item_id": [1, 2], "type": ["film", "play"], "items": [3, 4]}
     station = prepared(tmp_path, EVENTS, **{**ALL, "items": items})
-    features = [Feature(**feature) for feature in schema_of(station).values()]
+    features = [feature_of(feature) for feature in schema_of(station).values()]
     assert [f.name for f in features if f.role == "item"] == ["item_id", "type", "items"]
     FeatureTables([f for f in features if f.is_sparse], embedding_dim=4)
     assert (station / "vocabularies" / "type_table.parquet").is_file()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recsys.data.preparing.encode import encode
 from recsys.data.preparing.hashing import hash_rows
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import feature_of
 
 
 def words(*values):
@@ -20,7 +20,7 @@ def words(*values):
 
 
 def encoded(settings, values, vocabulary=None):
-    feature = Feature("x", role="item", **settings)
+    feature = feature_of({"name": "x", "role": "item", **settings})
     column = values if isinstance(values, pa.Array) else pa.array(values)
     return encode(feature, column, vocabulary).to_pylist()
 

@@ -6,8 +6,8 @@ import logging
 import pyarrow as pa
 import pytest
 
+from recsys.data.preparing.declare import declaration
 from recsys.data.preparing.infer import LeftOut, infer, title_column
-from recsys.schema.features import Feature
 from tests.data.preparing import by_id, prepared, rows_of
 
 GENRES = ["Action", "Comedy", "Drama", "Horror"]
@@ -19,11 +19,7 @@ def inferred(values, name="x"):
     found = infer(name, column, role="item", raw_name=name)
     if isinstance(found, LeftOut):
         return found.reason
-    plain = Feature(name, found.kind, "item", num_buckets=found.num_buckets)
-    fields = ("kind", "transform", "num_buckets", "prefix", "delimiter")
-    return {f: getattr(found, f) for f in fields if f == "kind" or getattr(found, f) != getattr(plain, f)} | (
-        {"num_buckets": found.num_buckets} if found.num_buckets else {}
-    )
+    return {key: value for key, value in declaration(found).items() if key != "column"}
 
 
 def test_few_integers_are_ids():

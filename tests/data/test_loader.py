@@ -13,13 +13,14 @@ import torch
 
 from recsys.data.loader import BatchLoader
 from recsys.data.parts import Ranks
-from recsys.schema.features import Feature, FeatureSchema
+from recsys.schema.feature_kinds import IdFeature, MultiIdFeature, NumericFeature
+from recsys.schema.features import FeatureSchema
 
 SCHEMA = FeatureSchema(
     (
-        Feature("user_id", "id", "user", num_rows=9),
-        Feature("tags", "multi_id", "context", num_rows=200),
-        Feature("speed", "numeric", "context"),
+        IdFeature("user_id", "user", num_rows=9),
+        MultiIdFeature("tags", "context", num_rows=200),
+        NumericFeature("speed", "context"),
     )
 )
 NUM_ROWS = 103
@@ -202,8 +203,9 @@ def test_program_ends_in_the_middle_of_an_epoch(files):
         import sys
         from pathlib import Path
         from recsys.data.loader import BatchLoader
-        from recsys.schema.features import Feature, FeatureSchema
-        schema = FeatureSchema((Feature("user_id", "id", "user", num_rows=9),))
+        from recsys.schema.feature_kinds import IdFeature
+        from recsys.schema.features import FeatureSchema
+        schema = FeatureSchema((IdFeature("user_id", "user", num_rows=9),))
         files = [Path(name) for name in sys.argv[1:]]
         loader = BatchLoader(files, schema, lambda e, *_: e, batch_size=10, prefetch_batches=4)
         iterator = iter(loader)

@@ -5,7 +5,14 @@ import pyarrow as pa
 import pytest
 
 from recsys.data.preparing.vocabulary import Counted, fit
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import (
+    HistoryFeature,
+    IdFeature,
+    MultiIdFeature,
+    TextFeature,
+    TimeFeature,
+    feature_of,
+)
 
 
 def counted(values, counts):
@@ -15,7 +22,7 @@ def counted(values, counts):
 
 def fit_one(settings, values, counts):
     """The fitted feature and its vocabulary as (value, count), in order of rows."""
-    found = fit([Feature("x", role="item", **settings)], {"x": counted(values, counts)})
+    found = fit([feature_of({"name": "x", "role": "item", **settings})], {"x": counted(values, counts)})
     vocabulary = found.vocabularies.get("x")
     pairs = vocabulary and list(
         zip(vocabulary["value"].to_pylist(), vocabulary["count"].to_pylist(), strict=True)
@@ -107,8 +114,8 @@ def test_equal_edges_become_one():
 
 def test_features_of_one_table_share_a_vocabulary():
     features = [
-        Feature("genres", "multi_id", "item", table="genre"),
-        Feature("favourite", "id", "user", table="genre"),
+        MultiIdFeature("genres", "item", table="genre"),
+        IdFeature("favourite", "user", table="genre"),
     ]
     values = {"genres": counted(["a|b"], [4]), "favourite": counted(["c", "a"], [5, 2])}
     found = fit(features, values)
@@ -117,7 +124,7 @@ def test_features_of_one_table_share_a_vocabulary():
 
 
 def test_integers_and_text_in_one_table_are_text():
-    features = [Feature("one", "id", "item", table="t"), Feature("two", "id", "user", table="t")]
+    features = [IdFeature("one", "item", table="t"), IdFeature("two", "user", table="t")]
     found = fit(features, {"one": counted([7], [1]), "two": counted(["7", "x"], [1, 1])})
     assert found.vocabularies["t"]["value"].to_pylist() == ["7", "x"]
     assert {feature.value_type for feature in found.features} == {"string"}
@@ -126,22 +133,22 @@ def test_integers_and_text_in_one_table_are_text():
 @pytest.mark.parametrize(
     ("two", "message"),
     [
-        (Feature("two", "id", "user", table="t"), "agree on `min_count`, found: `one` has 2, `two` has 1"),
-        (Feature("two", "text", "user", table="t", num_buckets=9), "agree on `kind`, found: `one` has id"),
+        (IdFeature("two", "user", table="t"), "agree on `min_count`, found: `one` has 2, `two` has 1"),
+        (TextFeature("two", "user", table="t", num_buckets=9), "agree on `kind`, found: `one` has id"),
     ],
 )
 def test_features_of_one_table_must_agree(two, message):
-    one = Feature("one", "id", "item", table="t", min_count=2)
+    one = IdFeature("one", "item", table="t", min_count=2)
     with pytest.raises(ValueError, match=message):
         fit([one, two], {"one": counted([1], [1]), "two": counted(["a"], [1])})
 
 
 def test_the_history_shares_the_items_table():
-    features = [Feature("history", "sequence", "user"), Feature("item_id", "id", "item")]
+    features = [HistoryFeature("history", "user"), IdFeature("item_id", "item")]
     history, _ = fit(features, {"item_id": counted([5, 6], [1, 1])}).features
     assert (history.table, history.num_rows, history.value_type) == ("item_id", 3, "integer")
 
 
 def test_times_have_a_row_for_every_hour_and_day():
-    features = [Feature(part, "time", "context", part=part) for part in ("hour", "weekday")]
+    features = [TimeFeature(part, "context", part=part) for part in ("hour", "weekday")]
     assert [feature.num_rows for feature in fit(features, {}).features] == [25, 8]

@@ -14,7 +14,7 @@ from recsys.data.preparing.hashing import hash_rows
 from recsys.export.program.encoders import bag_encoder, number_encoder
 from recsys.export.program.ids import StringIndex
 from recsys.export.program.values import as_text
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import IdFeature, MultiIdFeature, NumericFeature, TextFeature, TimeFeature
 
 TEXT = st.text(max_size=12)
 INT64 = st.integers(-(2**63) + 1, 2**63 - 1)
@@ -71,21 +71,21 @@ def test_hashes_agree_with_preparing(scripted_readers, values, num_buckets):
 @pytest.mark.parametrize(
     ("feature", "column", "vocabulary"),
     [
-        (Feature("x", "id", "user", value_type="integer"), pa.array([7, None, -2, 9, 2**62]), [9, -2, 2**62]),
-        (Feature("x", "id", "user", value_type="integer"), pa.array([7.0, None, 9.0]), [9, 7]),
-        (Feature("x", "id", "user", value_type="integer"), pa.array([True, False, None]), [1, 0]),
-        (Feature("x", "id", "user"), pa.array(["a", "é", None, "", " a", "中"]), ["é", "中", "a", " a"]),
-        (Feature("x", "id", "user"), pa.array([1.5, 2.0, None, -0.25]), ["2", "-0.25"]),
-        (Feature("x", "id", "user", prefix=2), pa.array(["12345", "é中x", "1", None, ""]), ["é中", "12"]),
-        (Feature("x", "id", "user", prefix=2), pa.array([12345, -9, 1, None]), ["12", "-9", "1"]),
-        (Feature("x", "id", "user", encoder="hash", num_buckets=50), pa.array(["a", None, "", "中"]), ()),
+        (IdFeature("x", "user", value_type="integer"), pa.array([7, None, -2, 9, 2**62]), [9, -2, 2**62]),
+        (IdFeature("x", "user", value_type="integer"), pa.array([7.0, None, 9.0]), [9, 7]),
+        (IdFeature("x", "user", value_type="integer"), pa.array([True, False, None]), [1, 0]),
+        (IdFeature("x", "user"), pa.array(["a", "é", None, "", " a", "中"]), ["é", "中", "a", " a"]),
+        (IdFeature("x", "user"), pa.array([1.5, 2.0, None, -0.25]), ["2", "-0.25"]),
+        (IdFeature("x", "user", prefix=2), pa.array(["12345", "é中x", "1", None, ""]), ["é中", "12"]),
+        (IdFeature("x", "user", prefix=2), pa.array([12345, -9, 1, None]), ["12", "-9", "1"]),
+        (IdFeature("x", "user", encoder="hash", num_buckets=50), pa.array(["a", None, "", "中"]), ()),
         (
-            Feature("x", "id", "user", encoder="hash", num_buckets=50, value_type="integer"),
+            IdFeature("x", "user", encoder="hash", num_buckets=50, value_type="integer"),
             pa.array([17.0, None, -3.0]),
             (),
         ),
         (
-            Feature("x", "id", "user", encoder="hash", num_buckets=50, prefix=1),
+            IdFeature("x", "user", encoder="hash", num_buckets=50, prefix=1),
             pa.array(["étage", "éé", "a"]),
             (),
         ),
@@ -101,24 +101,24 @@ def test_ids_are_encoded_as_prepared(feature, column, vocabulary):
     ("feature", "column", "vocabulary"),
     [
         (
-            Feature("x", "multi_id", "item", max_length=2),
+            MultiIdFeature("x", "item", max_length=2),
             pa.array(["a|b|c", " b |zz||a", "", None, "|", "a"]),
             ["c", "b", "a"],
         ),
         (
-            Feature("x", "multi_id", "item", delimiter="::"),
+            MultiIdFeature("x", "item", delimiter="::"),
             pa.array(["a::b", "é::中 ::a:b"]),
             ["a:b", "a", "中", "é"],
         ),
-        (Feature("x", "multi_id", "item"), pa.array([["a", None, " b "], [], None, ["b|a"]]), ["b", "a"]),
+        (MultiIdFeature("x", "item"), pa.array([["a", None, " b "], [], None, ["b|a"]]), ["b", "a"]),
         (
-            Feature("x", "multi_id", "item", value_type="integer"),
+            MultiIdFeature("x", "item", value_type="integer"),
             pa.array([[3, 1, 3], [], None, [9]]),
             [1, 3],
         ),
-        (Feature("x", "multi_id", "item", prefix=1), pa.array(["éa|éb|x"]), ["é", "x"]),
+        (MultiIdFeature("x", "item", prefix=1), pa.array(["éa|éb|x"]), ["é", "x"]),
         (
-            Feature("x", "multi_id", "item", encoder="hash", num_buckets=9, max_length=2),
+            MultiIdFeature("x", "item", encoder="hash", num_buckets=9, max_length=2),
             pa.array(["a|b|c", None, " "]),
             (),
         ),
@@ -132,7 +132,7 @@ def test_multi_valued_ids_are_encoded_as_prepared(feature, column, vocabulary):
 
 @pytest.mark.parametrize("ngrams", [1, 2, 3])
 def test_texts_are_encoded_as_prepared(ngrams):
-    feature = Feature("x", "text", "item", num_buckets=1000, ngrams=ngrams, max_length=5)
+    feature = TextFeature("x", "item", num_buckets=1000, ngrams=ngrams, max_length=5)
     column = pa.array(["Toy Story, The (1995)", "Amélie—中文 x", "", None, "--", "a b c d e f g h", "ÀÉ"])
     found, expected = both(feature, column)
     assert found == expected
@@ -142,9 +142,9 @@ def test_texts_are_encoded_as_prepared(ngrams):
 @pytest.mark.parametrize(
     "feature",
     [
-        Feature("x", "numeric", "user", mean=3.5, std=0.7),
-        Feature("x", "numeric", "user", transform="log", mean=1.1, std=2.5),
-        Feature("x", "numeric", "user", transform="bucketise", num_buckets=3, boundaries=(-1.5, 0.1, 7.0)),
+        NumericFeature("x", "user", mean=3.5, std=0.7),
+        NumericFeature("x", "user", transform="log", mean=1.1, std=2.5),
+        NumericFeature("x", "user", transform="bucketise", num_buckets=3, boundaries=(-1.5, 0.1, 7.0)),
     ],
 )
 @pytest.mark.parametrize(
@@ -162,14 +162,14 @@ def test_numbers_are_encoded_as_prepared(feature, column):
 
 
 def test_absurd_numbers_stop_before_arithmetic_overflows():
-    encoder = scripted(number_encoder(Feature("x", "numeric", "user", mean=1.0, std=1e-6)))
+    encoder = scripted(number_encoder(NumericFeature("x", "user", mean=1.0, std=1e-6)))
     assert encoder([1e30, -1e30, 3e38, "1e37"]).tolist() == [1e9, -1e9, 1e9, 1e9]
     assert encoder([1e39, "1e299"]).tolist() == [0.0, 0.0]  # more than float32 holds is no number
 
 
 @pytest.mark.parametrize("part", ["hour", "weekday"])
 def test_times_are_encoded_as_prepared(part):
-    feature = Feature("x", "time", "context", part=part)
+    feature = TimeFeature("x", "context", part=part)
     seconds = [0, -1, 881250949, 1_709_251_199, 86_400 * 3 + 3599, None]
     expected = encode(feature, pa.array([None if s is None else s * 10**6 for s in seconds])).to_pylist()
     for per_second in (1, 1000):
@@ -179,9 +179,9 @@ def test_times_are_encoded_as_prepared(part):
 
 
 # Scripting takes longer than an example: one module each, made once.
-NGRAMS = Feature("x", "text", "item", num_buckets=1000, ngrams=2, max_length=7)
-TAGS = Feature("x", "multi_id", "item", max_length=3)
-ZIP = Feature("x", "id", "user", encoder="hash", num_buckets=97, prefix=2)
+NGRAMS = TextFeature("x", "item", num_buckets=1000, ngrams=2, max_length=7)
+TAGS = MultiIdFeature("x", "item", max_length=3)
+ZIP = IdFeature("x", "user", encoder="hash", num_buckets=97, prefix=2)
 VOCABULARY = ["a", "é", "x y", "中文", "0"]
 
 
@@ -213,7 +213,7 @@ def test_any_prefix_is_hashed_as_prepared(encoders, values):
 
 
 def test_an_integer_is_found_however_it_is_written():
-    feature = Feature("x", "id", "user", value_type="integer")
+    feature = IdFeature("x", "user", value_type="integer")
     hashed = dataclasses.replace(feature, encoder="hash", num_buckets=1000)
     written = [17, 17.0, "17", " 17 ", "17.0", "17 \r\n ", "\t  017", "+17", True]
     found = bags(scripted(bag_encoder(feature, vocabulary=[5, 17, 1], per_second=1)), written)
@@ -225,7 +225,7 @@ def test_an_integer_is_found_however_it_is_written():
 
 
 def test_text_with_blanks_around_it_is_found_without_them():
-    encoder = bag_encoder(Feature("x", "id", "user"), vocabulary=["a", " b"], per_second=1)
+    encoder = bag_encoder(IdFeature("x", "user"), vocabulary=["a", " b"], per_second=1)
     assert bags(encoder, [" a ", " b", "b"]) == [[1], [2], [0]]
 
 

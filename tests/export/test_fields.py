@@ -1,10 +1,11 @@
 from recsys.export.fields import fields_of
-from recsys.schema.features import Feature, FeatureSchema
+from recsys.schema.feature_kinds import Feature, HistoryFeature, IdFeature, TimeFeature
+from recsys.schema.features import FeatureSchema
 
 IDS = (
-    Feature("user_id", "id", "user", column="uid"),
-    Feature("item_id", "id", "item", column="sku"),
-    Feature("history", "sequence", "user"),
+    IdFeature("user_id", "user", column="uid"),
+    IdFeature("item_id", "item", column="sku"),
+    HistoryFeature("history", "user"),
 )
 CONFIG = {
     "interactions": {"columns": {"user_id": "uid", "item_id": "sku", "timestamp": "ts"}},
@@ -26,7 +27,7 @@ def test_ids_and_timestamps_go_by_our_names_and_by_those_of_the_raw_tables():
 
 
 def test_a_column_of_two_tables_goes_by_table_and_name_in_a_flat_row():
-    user, item = Feature("town", "id", "user", column="city"), Feature("city", "id", "item")
+    user, item = IdFeature("town", "user", column="city"), IdFeature("city", "item")
     fields = fields_of(schema(user, item), CONFIG, flat=True)
     assert fields.of(user) == ["users.city"]
     assert fields.of(item) == ["items.city"]
@@ -34,7 +35,7 @@ def test_a_column_of_two_tables_goes_by_table_and_name_in_a_flat_row():
 
 
 def test_a_column_of_two_tables_goes_by_its_name_where_each_table_has_its_record():
-    user, item = Feature("town", "id", "user", column="city"), Feature("city", "id", "item")
+    user, item = IdFeature("town", "user", column="city"), IdFeature("city", "item")
     fields = fields_of(schema(user, item), CONFIG, flat=False)
     assert fields.of(user) == fields.of(item) == ["city"]
     assert fields.ambiguous == []
@@ -49,7 +50,7 @@ def test_an_id_column_that_both_side_tables_call_alike_is_ambiguous():
 
 
 def test_a_users_column_that_has_one_of_our_names_goes_by_table_and_name():
-    favourite = Feature("favourite", "id", "user", column="item_id")
+    favourite = IdFeature("favourite", "user", column="item_id")
     fields = fields_of(schema(favourite), CONFIG, flat=True)
     assert fields.of(favourite) == ["users.item_id"]
     assert fields.item_id == ["item_id", "sku", "code"]
@@ -57,5 +58,5 @@ def test_a_users_column_that_has_one_of_our_names_goes_by_table_and_name():
 
 
 def test_a_time_is_read_from_the_timestamp():
-    hour = Feature("hour", "time", "context", column="timestamp")
+    hour = TimeFeature("hour", "context", column="timestamp")
     assert fields_of(schema(hour), CONFIG, flat=True).of(hour) == ["timestamp", "ts"]

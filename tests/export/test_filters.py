@@ -7,7 +7,7 @@ import torch
 
 from recsys.export.options import ExportOptions
 from recsys.export.program.filters import Attribute, Filters
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import MultiIdFeature
 
 USER = {"user_id": 5}
 
@@ -129,7 +129,7 @@ def test_the_signature_names_the_attributes(retrieval):
 
 
 def test_items_that_were_added_are_filtered_like_the_others():
-    kind = Feature("shelf", "multi_id", "item")
+    kind = MultiIdFeature("shelf", "item")
     filters = torch.jit.script(Filters({"shelf": Attribute(kind, [None, ["a", "b"], "b|c", None])}, 4))
     filters.add([{"shelf": "b|new"}, {"other": 1}, {"shelf": ["a"]}], 4)
     assert filters.allowed({"shelf": ["b"]}).nonzero().flatten().tolist() == [1, 2, 4]

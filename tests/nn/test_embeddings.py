@@ -3,7 +3,7 @@ import torch
 
 from recsys.nn.cross import Cross
 from recsys.nn.embeddings import FeatureTables
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import IdFeature
 from tests.worlds import SCHEMA, checkerboard, keyed
 
 FEATURES = [SCHEMA[name] for name in ("user_id", "history", "item_id", "genres")]
@@ -69,7 +69,7 @@ def test_ids_are_dropped_in_training_alone_and_only_of_kind_id():
 
 def test_id_dropout_drops_its_share():
     torch.manual_seed(0)
-    feature = Feature("user_id", "id", "user", num_rows=2)
+    feature = IdFeature("user_id", "user", num_rows=2)
     tables = FeatureTables([feature], embedding_dim=4, init_std=1.0, id_dropout=0.25)
     embedded = tables(keyed({"user_id": [[1]] * 4000}))["user_id"]
     dropped = (embedded == weight(tables, "user_id")[0]).all(dim=1).float().mean()

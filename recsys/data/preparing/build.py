@@ -41,7 +41,8 @@ from recsys.data.reading.columns import read_typed, text_facts
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.errors import InputError
-from recsys.schema.features import EVENT_ROLES, Feature, FeatureSchema
+from recsys.schema.feature_kinds import Feature, StatisticFeature
+from recsys.schema.features import EVENT_ROLES, FeatureSchema
 from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import ITEM_ID, POSITIVE, RAW_PREFIX, USER_ID
@@ -88,11 +89,11 @@ def build(
     events = with_labels(events, labels)
     counts = _count_events(engine, events)
     counts |= {"users": users.table.num_rows - 1, "items": items.table.num_rows - 1, "rejected": num_rejected}
-    counted = [feature for feature in features if feature.kind != "statistic"]
+    counted = [feature for feature in features if not isinstance(feature, StatisticFeature)]
     fitted = fit(counted, _count(engine, events, counted, users=users, items=items), earlier)
     keyed = _write_entities(folder, fitted, users, items)
     encoded = encode_context(engine, events, _of_events(fitted.features), fitted.vocabularies)
-    if statistics := [feature for feature in features if feature.kind == "statistic"]:
+    if statistics := [feature for feature in features if isinstance(feature, StatisticFeature)]:
         statistics = with_priors(engine, events, statistics, earlier)
         encoded = events = with_statistics(engine, encoded, statistics, keyed=keyed, split=options.split)
         fitted = fitted.and_more(fit_statistics(engine, events, statistics, earlier))
@@ -146,7 +147,7 @@ def _raw_columns(engine: DuckDBEngine, raw: RawTable) -> RawColumns:
 
 def _context_columns(features: list[Feature]) -> list[str]:
     """Raw columns of the interactions that features read."""
-    return sorted({f.column for f in _of_events(features) if f.kind not in ("time", "statistic")})
+    return sorted({f.column for f in _of_events(features) if f.has_column})
 
 
 def _of_events(features: Sequence[Feature]) -> list[Feature]:

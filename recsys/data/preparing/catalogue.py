@@ -19,7 +19,7 @@ from recsys.data.preparing.vocabulary import Counted, Fitted
 from recsys.data.reading.columns import ValueType, known_text, read_id, read_typed, text_facts
 from recsys.data.reading.engine import ROW_GROUP_ROWS, DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE, RawTable
-from recsys.schema.features import Feature, Role
+from recsys.schema.feature_kinds import Feature, HistoryFeature, Role
 from recsys.schema.tables import ITEM_ROW, POSITIVE, RAW_PREFIX, USER_ID, USER_ROW, encoded_column
 
 LOGGER = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Entities:
         }
 
     def _own(self, features: Sequence[Feature]) -> list[Feature]:
-        return [f for f in features if f.role == self.role and f.kind != "sequence"]
+        return [f for f in features if f.role == self.role and not isinstance(f, HistoryFeature)]
 
     def _column(self, feature: Feature) -> pa.Array:
         column = self.table[self.name if feature.name == self.name else RAW_PREFIX + feature.column]

@@ -13,7 +13,7 @@ from recsys.data.preparing.splits import SPLIT
 from recsys.data.preparing.statistics import DAY_MICROSECONDS, KEYS, Keyed, value_of, with_key
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import StatisticFeature
 from recsys.schema.tables import ITEM_ID, ITEM_ROW, LABEL, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID, USER_ROW
 
 # How many pairs of events may be looked at for one statistic, if all events had one key.
@@ -24,7 +24,7 @@ _TOLERANCE = 1e-9
 
 
 def check_statistics_before(
-    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[Feature], keyed: Keyed
+    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[StatisticFeature], keyed: Keyed
 ) -> dict[str, Any]:
     """Whether statistics count what was strictly before an event, in no later split, and nothing else.
 
@@ -38,7 +38,7 @@ def check_statistics_before(
     step = max(num_events // max(min(_PAIRS // num_events, _MOST_EVENTS), 10), 1)
     sample = engine.keep(events.filter(_[SEQUENCE] % step == 0))
     size, wrong = 0, []
-    by_window: dict[Any, list[Feature]] = {}
+    by_window: dict[Any, list[StatisticFeature]] = {}
     for feature in statistics:
         by_window.setdefault((feature.of, feature.window_days, feature.window_events), []).append(feature)
     for own in by_window.values():
@@ -59,7 +59,7 @@ def _counted_again(
     engine: DuckDBEngine,
     sample: ibis.Table,
     events: ibis.Table,
-    statistics: Sequence[Feature],
+    statistics: Sequence[StatisticFeature],
     keyed: Keyed,
 ) -> ibis.Table:
     """Statistics of one key and window, as found and as counted."""
@@ -88,7 +88,7 @@ def _counted_again(
     return found.select(*(RAW_PREFIX + name for name in values), **values)
 
 
-def _seen(own: ibis.Table, others: ibis.Table, feature: Feature, *, keys: list[str]) -> ibis.Table:
+def _seen(own: ibis.Table, others: ibis.Table, feature: StatisticFeature, *, keys: list[str]) -> ibis.Table:
     """Each event beside all that count for it: a join, no window."""
     others = others.select(
         *keys,

@@ -16,7 +16,8 @@ from recsys.data.preparing.infer import LeftOut, infer
 from recsys.data.preparing.infer import title_column as infer_title
 from recsys.data.preparing.neighbours import neighbours_feature
 from recsys.schema.errors import InputError, nearest
-from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
+from recsys.schema.feature_kinds import Feature, IdFeature, MultiIdFeature, NumericFeature, Role, TimeFeature
+from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
 from recsys.schema.tables import TIMESTAMP
 
 LOGGER = logging.getLogger(__name__)
@@ -140,8 +141,8 @@ def _context_features(options: DataOptions, interactions: RawColumns) -> list[Fe
     found = []
     if named.timestamp is not None:
         found = [
-            Feature("hour", "time", "context", column=TIMESTAMP, part="hour"),
-            Feature("weekday", "time", "context", column=TIMESTAMP, part="weekday"),
+            TimeFeature("hour", "context", column=TIMESTAMP, part="hour"),
+            TimeFeature("weekday", "context", column=TIMESTAMP, part="weekday"),
         ]
     if declared == INFER:
         values = ((name, interactions.values(name)) for name in unused)
@@ -161,9 +162,9 @@ def _check_known_before(options: DataOptions, features: Sequence[Feature]) -> No
     named = options.interactions.columns
     for feature in features:
         where = f"data.interactions.features.{feature.name}"
-        if feature.kind == "time" and named.timestamp is None:
+        if isinstance(feature, TimeFeature) and named.timestamp is None:
             raise InputError(f"`{where}` needs timestamps, but `data.interactions.columns.timestamp` is null")
-        if feature.kind != "time" and feature.column in (*_afterwards(options), named.split):
+        if feature.has_column and feature.column in (*_afterwards(options), named.split):
             raise InputError(
                 f"`{where}` reads the column `{feature.column}`, which is not known before the event; "
                 "leave it out"
@@ -176,12 +177,14 @@ def _afterwards(options: DataOptions) -> list[str | None]:
 
 
 def _described(feature: Feature) -> str:
-    details = {
-        "numeric": feature.transform,
-        "multi_id": f"delimiter {feature.delimiter}",
-        "id": f"prefix {feature.prefix}" if feature.prefix else "",
-    }.get(feature.kind, "")
-    return f"{feature.kind} ({details})" if details else feature.kind
+    match feature:
+        case NumericFeature():
+            return f"numeric ({feature.transform})"
+        case MultiIdFeature():
+            return f"multi_id (delimiter {feature.delimiter})"
+        case IdFeature() if feature.prefix:
+            return f"id (prefix {feature.prefix})"
+    return feature.kind
 
 
 def _feature_name(column: str) -> str:

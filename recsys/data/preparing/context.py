@@ -12,7 +12,8 @@ from recsys.data.preparing.encode import encode
 from recsys.data.preparing.splits import SPLIT, TRAIN
 from recsys.data.preparing.vocabulary import Counted
 from recsys.data.reading.engine import DuckDBEngine
-from recsys.schema.features import OUT_OF_VOCABULARY, Feature
+from recsys.schema.feature_kinds import Feature, NumberFeature, TimeFeature
+from recsys.schema.features import OUT_OF_VOCABULARY
 from recsys.schema.tables import RAW_PREFIX
 
 
@@ -20,7 +21,7 @@ def count_context(
     engine: DuckDBEngine, events: ibis.Table, features: Sequence[Feature]
 ) -> dict[str, Counted]:
     """The values of each context feature in train and how often each occurs."""
-    return {f.name: counted_values(engine, events, f) for f in features if f.kind != "time"}
+    return {f.name: counted_values(engine, events, f) for f in features if not isinstance(f, TimeFeature)}
 
 
 def counted_values(engine: DuckDBEngine, events: ibis.Table, feature: Feature) -> Counted:
@@ -43,7 +44,7 @@ def encode_context(
     """
     joined, added = events, {}
     for feature in features:
-        if feature.is_number or feature.kind == "time":
+        if isinstance(feature, NumberFeature | TimeFeature):
             continue
         column = RAW_PREFIX + feature.column
         distinct = engine.collect(events.select(column).distinct().filter(_[column].notnull()))

@@ -13,7 +13,16 @@ import yaml
 from recsys.data.options import DataOptions, FeatureDeclarations
 from recsys.data.preparing.vocabulary import DEFAULT_BUCKETS
 from recsys.schema.errors import InputError, nearest
-from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, Feature, Role
+from recsys.schema.feature_kinds import (
+    KINDS,
+    Feature,
+    HistoryFeature,
+    IdFeature,
+    Role,
+    StatisticFeature,
+    feature_of,
+)
+from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
 from recsys.schema.tables import (
     HISTORY_LENGTH,
     HISTORY_ROW,
@@ -26,23 +35,6 @@ from recsys.schema.tables import (
 )
 
 DEFAULT_TEXT_BUCKETS = 5000
-KEYS: dict[str, tuple[str, ...]] = {
-    "id": ("column", "table", "encoder", "min_count", "num_buckets", "prefix"),
-    "multi_id": (
-        "column",
-        "table",
-        "encoder",
-        "min_count",
-        "num_buckets",
-        "prefix",
-        "delimiter",
-        "max_length",
-    ),
-    "numeric": ("column", "transform", "num_buckets"),
-    "time": ("part",),
-    "text": ("column", "table", "num_buckets", "ngrams", "max_length"),
-    "sequence": ("max_length",),
-}
 _LOWEST = {"min_count": 1, "num_buckets": 1, "max_length": 1, "ngrams": 1, "prefix": 0}
 # Columns that a prepared table has beside its features.
 RESERVED = frozenset(
@@ -81,7 +73,7 @@ def declared_features(
         feature = _feature(
             name, settings, role=_ROLE_OF_TABLE[table], where=where, kinds=_KINDS_OF_TABLE[table]
         )
-        if feature.kind != "time" and feature.column not in columns:
+        if feature.has_column and feature.column not in columns:
             raise InputError(
                 f"`{where}`: there is no column `{feature.column}` in the {table} table"
                 f"{nearest(feature.column, columns)}; it has: {', '.join(columns)}"
@@ -94,10 +86,10 @@ def declared_ids(options: DataOptions) -> dict[str, Feature]:
     """`user_id`, `item_id` and `history`, as `data.ids` changes them."""
     given = options.ids or {}
     columns = options.interactions.columns
-    found = {
-        USER_ID: Feature(USER_ID, "id", "user", column=columns.user_id or USER_ID),
-        ITEM_ID: Feature(ITEM_ID, "id", "item", column=columns.item_id or ITEM_ID),
-        HISTORY: Feature(HISTORY, "sequence", "user", column=HISTORY, table=ITEM_ID),
+    found: dict[str, Feature] = {
+        USER_ID: IdFeature(USER_ID, "user", column=columns.user_id or USER_ID),
+        ITEM_ID: IdFeature(ITEM_ID, "item", column=columns.item_id or ITEM_ID),
+        HISTORY: HistoryFeature(HISTORY, "user", column=HISTORY, table=ITEM_ID),
     }
     for name, settings in given.items():
         where = f"data.ids.{name}"
@@ -133,7 +125,7 @@ def _feature(
 ) -> Feature:
     if not isinstance(settings, Mapping):
         raise InputError(f"`{where}` must be settings such as `{{kind: id}}`, got `{settings}`")
-    every_key = dict.fromkeys(key for kind in kinds for key in KEYS[kind])
+    every_key = dict.fromkeys(key for kind in kinds for key in KINDS[kind].declared)
     _check_keys(settings, list(every_key), where=where, of="of a feature")
     kind = str(settings.get("kind"))
     if kind not in kinds:
@@ -141,11 +133,14 @@ def _feature(
             f"`{where}.kind` must be one of {', '.join(kinds)}, got `{kind}`{nearest(kind, list(kinds))}"
         )
     _check_keys(
-        settings, [key for key in KEYS[kind] if key not in but], where=where, of=f"of the kind {kind}"
+        settings,
+        [key for key in KINDS[kind].declared if key not in but],
+        where=where,
+        of=f"of the kind {kind}",
     )
     for key, value in settings.items():
         _check_value(key, value, where=where)
-    return Feature(name=name, role=role, **{**_defaults(settings), **settings})
+    return feature_of({"name": name, "role": role, **_defaults(settings), **settings})
 
 
 def _check_keys(settings: Mapping[str, Any], known: Sequence[str], *, where: str, of: str) -> None:
@@ -181,18 +176,12 @@ def _check_value(key: str, value: Any, *, where: str) -> None:
 def declaration(feature: Feature) -> dict[str, Any]:
     """The settings that declare a feature, those that are not as by default; the inverse of declaring it."""
     settings: dict[str, Any] = {"kind": feature.kind}
-    plain = Feature(feature.name, feature.kind, feature.role, **_needed(feature))
-    for key in KEYS[feature.kind]:
+    usual = {field.name: field.default for field in dataclasses.fields(feature)} | {"table": feature.name}
+    for key in feature.declared:
         value = getattr(feature, key)
-        if key in ("column", "part") or value != getattr(plain, key):
+        if key in ("column", "part") or (value != usual[key] and (key != "table" or value)):
             settings[key] = value
-    if feature.num_buckets and "num_buckets" in KEYS[feature.kind]:
-        settings["num_buckets"] = feature.num_buckets
     return settings
-
-
-def _needed(feature: Feature) -> dict[str, Any]:
-    return {"num_buckets": 1} if feature.kind == "text" else {}
 
 
 def features_yaml(features: Sequence[Feature]) -> str:
@@ -202,7 +191,9 @@ def features_yaml(features: Sequence[Feature]) -> str:
         own = [
             f
             for f in features
-            if f.role == role and f.name not in (USER_ID, ITEM_ID, HISTORY) and f.kind != "statistic"
+            if f.role == role
+            and f.name not in (USER_ID, ITEM_ID, HISTORY)
+            and not isinstance(f, StatisticFeature)
         ]
         tables[table] = {"features": {feature.name: declaration(feature) for feature in own}}
     text: str = yaml.safe_dump(tables, sort_keys=False, allow_unicode=True)

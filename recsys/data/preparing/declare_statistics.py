@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from recsys.data.options import DataOptions, StatisticOptions
 from recsys.data.preparing.declare import check_name
 from recsys.schema.errors import InputError, nearest
-from recsys.schema.features import ITEM_ID, USER_ID, Feature, Role, Transform
+from recsys.schema.feature_kinds import Feature, Role, StatisticFeature, Transform
+from recsys.schema.features import ITEM_ID, USER_ID
 
 MEANS = ("positive_share", "label_mean")
 _KINDS_OF_KEYS = ("id", "multi_id")
@@ -48,7 +49,7 @@ def _problems(options: DataOptions, statistic: StatisticOptions) -> list[str]:
     return found
 
 
-def statistic_features(options: DataOptions, features: Sequence[Feature]) -> list[Feature]:
+def statistic_features(options: DataOptions, features: Sequence[Feature]) -> list[StatisticFeature]:
     """The features declared under `data.statistics`.
 
     Args:
@@ -88,13 +89,12 @@ def _wrong_key(name: str, known: Mapping[str, Feature]) -> str:
     return ""
 
 
-def _feature(name: str, statistic: StatisticOptions, known: Mapping[str, Feature]) -> Feature:
+def _feature(name: str, statistic: StatisticOptions, known: Mapping[str, Feature]) -> StatisticFeature:
     default: Transform = "standardise" if statistic.measure in MEANS else "log"
     transform = statistic.transform or default
     role: Role = "pair" if any(known[of].role == "item" for of in statistic.of) else "context"
-    return Feature(
+    return StatisticFeature(
         name,
-        "statistic",
         role,
         of=statistic.of,
         measure=statistic.measure,

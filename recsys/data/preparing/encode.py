@@ -12,7 +12,16 @@ import pyarrow.compute as pc
 from recsys.data.preparing.hashing import hash_rows
 from recsys.data.preparing.values import ngrams, numbers, pieces, single_values
 from recsys.data.preparing.vocabulary import transformed
-from recsys.schema.features import OUT_OF_VOCABULARY, Feature
+from recsys.schema.feature_kinds import (
+    Feature,
+    IdFeature,
+    LookupFeature,
+    MultiIdFeature,
+    NumberFeature,
+    TextFeature,
+    TimeFeature,
+)
+from recsys.schema.features import OUT_OF_VOCABULARY
 
 _HOUR_MICROSECONDS = 3_600_000_000
 _DAY_MICROSECONDS = 24 * _HOUR_MICROSECONDS
@@ -31,22 +40,26 @@ def encode(feature: Feature, column: pa.Array, vocabulary: pa.Table | None = Non
     Returns:
         [N] int32 for one row each, lists of int32 for bags, float32 for dense features.
     """
-    if feature.kind == "id":
-        return pa.array(_rows(feature, single_values(feature, column), vocabulary), pa.int32())
-    if feature.kind == "multi_id":
-        values, parents = pieces(feature, column)
-        return _bags(
-            _rows(feature, values, vocabulary), parents, num_bags=len(column), at_most=feature.max_length
-        )
-    if feature.kind == "text":
-        grams, parents = ngrams(feature, column)
-        return _bags(
-            hash_rows(grams, feature.num_buckets), parents, num_bags=len(column), at_most=feature.max_length
-        )
-    if feature.kind == "time":
-        return pa.array(_time_rows(feature, column), pa.int32())
-    assert feature.is_number, feature.kind
-    values = numbers(column)
+    match feature:
+        case IdFeature():
+            return pa.array(_rows(feature, single_values(feature, column), vocabulary), pa.int32())
+        case MultiIdFeature():
+            values, parents = pieces(feature, column)
+            return _bags(
+                _rows(feature, values, vocabulary), parents, num_bags=len(column), at_most=feature.max_length
+            )
+        case TextFeature():
+            grams, parents = ngrams(feature, column)
+            rows = hash_rows(grams, feature.num_buckets)
+            return _bags(rows, parents, num_bags=len(column), at_most=feature.max_length)
+        case TimeFeature():
+            return pa.array(_time_rows(feature, column), pa.int32())
+        case NumberFeature():
+            return _number(feature, numbers(column))
+    raise AssertionError(feature.kind)
+
+
+def _number(feature: NumberFeature, values: npt.NDArray[np.float32]) -> pa.Array:
     if feature.is_sparse:
         return pa.array(_buckets(feature, values), pa.int32())
     scaled = (transformed(feature, values) - feature.mean) / feature.std
@@ -60,7 +73,7 @@ def arrow_type(feature: Feature) -> Any:
     return pa.list_(pa.int32()) if feature.is_multivalued else pa.int32()
 
 
-def _rows(feature: Feature, values: pa.Array, vocabulary: pa.Table | None) -> npt.NDArray[np.int32]:
+def _rows(feature: LookupFeature, values: pa.Array, vocabulary: pa.Table | None) -> npt.NDArray[np.int32]:
     if feature.is_hashed:
         return hash_rows(values, feature.num_buckets)
     assert vocabulary is not None, feature.name
@@ -95,7 +108,7 @@ def _bags(
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows, pa.int32()))
 
 
-def _time_rows(feature: Feature, column: pa.Array) -> npt.NDArray[np.int64]:
+def _time_rows(feature: TimeFeature, column: pa.Array) -> npt.NDArray[np.int64]:
     instants = column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     if feature.part == "hour":
         found = instants // _HOUR_MICROSECONDS % 24
@@ -105,7 +118,7 @@ def _time_rows(feature: Feature, column: pa.Array) -> npt.NDArray[np.int64]:
     return np.where(column.is_null().to_numpy(zero_copy_only=False), OUT_OF_VOCABULARY, found + 1)
 
 
-def _buckets(feature: Feature, values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+def _buckets(feature: NumberFeature, values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     edges = np.asarray(feature.boundaries, dtype=np.float32)
     found = 1 + np.searchsorted(edges, values, side="right")
     return np.where(np.isnan(values), OUT_OF_VOCABULARY, found)

@@ -13,7 +13,8 @@ from recsys.data.options import INFER, DataOptions, RawTables
 from recsys.data.preparing.declare import with_features_file
 from recsys.data.preparing.vocabulary import Fitted
 from recsys.schema.errors import InputError
-from recsys.schema.features import Feature, FeatureSchema
+from recsys.schema.feature_kinds import Feature
+from recsys.schema.features import FeatureSchema
 from recsys.schema.manifest import read_station
 
 

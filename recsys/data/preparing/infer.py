@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.preparing.values import numbers, pieces
-from recsys.schema.features import Feature, Role
+from recsys.schema.feature_kinds import Feature, MultiIdFeature, Role, feature_of
 
 # Below it a table is too small for the differences between its values to mean something.
 MIN_ROWS = 20
@@ -72,7 +72,7 @@ def infer(name: str, column: pa.Array, *, role: Role, raw_name: str) -> Feature 
     settings = _settings(raw_name, known)
     if isinstance(settings, str):
         return LeftOut(raw_name, settings)
-    return Feature(name=name, role=role, column=raw_name, **settings)
+    return feature_of({"name": name, "role": role, "column": raw_name, **settings})
 
 
 def title_column(table: pa.Table, columns: list[str]) -> str | None:
@@ -180,7 +180,7 @@ def _delimiter(known: pa.Array) -> str | None:
     for delimiter, (share, repeats) in _DELIMITERS.items():
         if _share(pc.match_substring(known, delimiter)) < share:
             continue
-        as_pieces, _ = pieces(Feature("pieces", "multi_id", "item", delimiter=delimiter), known)
+        as_pieces, _ = pieces(MultiIdFeature("pieces", "item", delimiter=delimiter), known)
         if len(as_pieces) < repeats * pc.count_distinct(as_pieces).as_py():
             continue
         words = pc.add(pc.count_substring_regex(as_pieces.cast(pa.string()), r"\s+"), 1)

@@ -23,7 +23,7 @@ from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, TRAIN
 from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors
 from recsys.data.preparing.vocabulary import Fitted, fit
 from recsys.data.reading.engine import DuckDBEngine
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import Feature, StatisticFeature
 from recsys.schema.tables import (
     HISTORY_LENGTH,
     HISTORY_ROW,
@@ -86,7 +86,7 @@ def check_leakage(engine: DuckDBEngine, written: Written) -> Checks:
         "histories_strictly_before": _histories_before(written),
         **_fitted_on_train(engine, written, parts[TRAIN]),
     }
-    if statistics := [feature for feature in written.fitted.features if feature.kind == "statistic"]:
+    if statistics := written.fitted.statistics:
         checks["statistics_strictly_before"] = check_statistics_before(
             engine, written.events, statistics, written.keyed
         )
@@ -217,10 +217,12 @@ def _fitted_on_train(engine: DuckDBEngine, written: Written, train: ibis.Table) 
             differing.append(f"counts of {entities.role}s")
         counted.update(recounted.counted(written.features))
     on_disk = written.events.semi_join(train, _KEY).drop(SPLIT).mutate(**{SPLIT: ibis.literal(TRAIN)})
-    context = [f for f in written.features if f.role == "context" and f.kind not in ("time", "statistic")]
+    context = [f for f in written.features if f.role == "context" and f.has_column]
     if context:
         counted.update(count_context(engine, on_disk, context))
-    again = fit([f for f in written.features if f.kind != "statistic"], counted, written.earlier)
+    again = fit(
+        [f for f in written.features if not isinstance(f, StatisticFeature)], counted, written.earlier
+    )
     differing += [t for t, v in again.vocabularies.items() if not v.equals(written.fitted.vocabularies[t])]
     features = [*again.features, *_statistics_again(engine, on_disk, written)]
     statistics = [new.name for new, old in zip(features, written.fitted.features, strict=True) if new != old]
@@ -236,8 +238,8 @@ def _fitted_on_train(engine: DuckDBEngine, written: Written, train: ibis.Table) 
     }
 
 
-def _statistics_again(engine: DuckDBEngine, train: ibis.Table, written: Written) -> list[Feature]:
-    statistics = [feature for feature in written.features if feature.kind == "statistic"]
+def _statistics_again(engine: DuckDBEngine, train: ibis.Table, written: Written) -> list[StatisticFeature]:
+    statistics = [feature for feature in written.features if isinstance(feature, StatisticFeature)]
     if not statistics:
         return []
     values = [RAW_PREFIX + feature.column for feature in statistics]

@@ -23,7 +23,7 @@ from recsys.data.preparing.splits import SPLIT, TRAIN
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE
 from recsys.schema.errors import InputError
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import Feature, MultiIdFeature
 from recsys.schema.tables import ITEM_ROW, LABEL, RAW_PREFIX, USER_ROW
 
 NEIGHBOURS = "neighbours"
@@ -40,7 +40,7 @@ def neighbours_feature(options: DataOptions) -> Feature | None:
     """The feature that `data.neighbours` declares, not fitted."""
     if options.neighbours is None:
         return None
-    return Feature(NEIGHBOURS, "multi_id", "item", max_length=1 + options.neighbours.number)
+    return MultiIdFeature(NEIGHBOURS, "item", max_length=1 + options.neighbours.number)
 
 
 def with_neighbours(

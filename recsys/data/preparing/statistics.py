@@ -28,7 +28,7 @@ from recsys.data.preparing.splits import SPLIT, TEST, TRAIN
 from recsys.data.preparing.vocabulary import Fitted, fit
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import Feature, StatisticFeature
 from recsys.schema.tables import (
     ITEM_ID,
     ITEM_ROW,
@@ -62,7 +62,7 @@ class Keyed:
 def with_statistics(
     engine: DuckDBEngine,
     events: ibis.Table,
-    statistics: Sequence[Feature],
+    statistics: Sequence[StatisticFeature],
     *,
     keyed: Keyed,
     split: SplitKind,
@@ -76,7 +76,7 @@ def with_statistics(
         keyed: what tells keys.
         split: kind of the split.
     """
-    by_key: dict[tuple[str, ...], list[Feature]] = {}
+    by_key: dict[tuple[str, ...], list[StatisticFeature]] = {}
     for feature in statistics:
         by_key.setdefault(feature.of, []).append(feature)
     for of, own in by_key.items():
@@ -91,10 +91,14 @@ def with_statistics(
 
 
 def _of_key(
-    engine: DuckDBEngine, events: ibis.Table, of: tuple[str, ...], statistics: Sequence[Feature], keyed: Keyed
+    engine: DuckDBEngine,
+    events: ibis.Table,
+    of: tuple[str, ...],
+    statistics: Sequence[StatisticFeature],
+    keyed: Keyed,
 ) -> ibis.Table:
     """The events with the statistics of one key, among these events alone."""
-    windows: dict[tuple[int, int], list[Feature]] = {}
+    windows: dict[tuple[int, int], list[StatisticFeature]] = {}
     for feature in statistics:
         windows.setdefault((feature.window_days, feature.window_events), []).append(feature)
     table, keys = events, list(of)
@@ -146,7 +150,7 @@ def _of_lists(column: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.i
 
 
 def _with_sums(
-    table: ibis.Table, statistics: Sequence[Feature], *, keys: list[str], number: int
+    table: ibis.Table, statistics: Sequence[StatisticFeature], *, keys: list[str], number: int
 ) -> ibis.Table:
     """Adds columns of what is in the window `number` of each event: how many, sums and the last instant."""
     wanted = {f"_count_{number}": SEQUENCE}
@@ -197,7 +201,7 @@ def _aggregated(table: ibis.Table, name: str, column: str) -> ibis.Scalar:
     return (table[column].cast("int64") if column == POSITIVE else table[column]).sum()
 
 
-def value_of(found: ibis.Table, feature: Feature, number: int) -> ibis.Value:
+def value_of(found: ibis.Table, feature: StatisticFeature, number: int) -> ibis.Value:
     """A statistic from the columns of its window: how many, the sum and the last instant."""
     count = found[f"_count_{number}"].fill_null(0).cast("float64")
     if feature.measure == "count":
@@ -211,10 +215,10 @@ def value_of(found: ibis.Table, feature: Feature, number: int) -> ibis.Value:
 
 
 def with_priors(
-    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[Feature], earlier: Fitted | None
-) -> list[Feature]:
+    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[StatisticFeature], earlier: Fitted | None
+) -> list[StatisticFeature]:
     """The statistics with the mean over train that smoothed ones begin with; `earlier` ones keep theirs."""
-    before = {feature.name: feature.prior for feature in earlier.features} if earlier else {}
+    before = {feature.name: feature.prior for feature in earlier.statistics} if earlier else {}
     means: dict[str, float] = {}
     for measure in {feature.measure for feature in statistics} & set(MEANS):
         train = events.filter(_[SPLIT] == TRAIN).select(value=_[SUMMED[measure]].cast("float64"))
@@ -227,10 +231,10 @@ def with_priors(
 
 
 def fit_statistics(
-    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[Feature], earlier: Fitted | None
-) -> list[Feature]:
+    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[StatisticFeature], earlier: Fitted | None
+) -> list[StatisticFeature]:
     """The statistics with the scale or the buckets of their values in train."""
-    found: list[Feature] = []
+    found: list[StatisticFeature] = []
     for feature in statistics:  # one at a time: there may be as many values as events
-        found += fit([feature], {feature.name: counted_values(engine, events, feature)}, earlier).features
+        found += fit([feature], {feature.name: counted_values(engine, events, feature)}, earlier).statistics
     return found

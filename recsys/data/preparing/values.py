@@ -13,13 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import LookupFeature, MultiIdFeature, TextFeature
 
 # What `str.strip()` takes from the ends of an ASCII string.
 _BLANKS = " \t\n\r\x0b\x0c"
 
 
-def single_values(feature: Feature, column: pa.Array) -> pa.Array:
+def single_values(feature: LookupFeature, column: pa.Array) -> pa.Array:
     """The values of an `id`: int64 or string; a prefix makes strings; null and the empty string are null."""
     values = _whole_or_text(column)
     if feature.prefix:
@@ -27,7 +27,7 @@ def single_values(feature: Feature, column: pa.Array) -> pa.Array:
     return _empty_as_null(values)
 
 
-def pieces(feature: Feature, column: pa.Array) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+def pieces(feature: MultiIdFeature, column: pa.Array) -> tuple[pa.Array, npt.NDArray[np.int64]]:
     """The values of a `multi_id`, end to end, and the position in the column that each comes from.
 
     A string is cut at the delimiter, pieces are stripped of blanks, empty ones and nulls fall away.
@@ -46,7 +46,7 @@ def pieces(feature: Feature, column: pa.Array) -> tuple[pa.Array, npt.NDArray[np
     return values.filter(there), parents[there.to_numpy(zero_copy_only=False)]
 
 
-def ngrams(feature: Feature, column: pa.Array) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+def ngrams(feature: TextFeature, column: pa.Array) -> tuple[pa.Array, npt.NDArray[np.int64]]:
     """The word n-grams of a `text`, end to end, and the position in the column that each comes from.
 
     Words are maximal runs of a-z, 0-9 and characters beyond ASCII, after A-Z have become a-z. The n-grams of

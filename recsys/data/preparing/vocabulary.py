@@ -13,7 +13,18 @@ import pyarrow.compute as pc
 
 from recsys.data.preparing.values import numbers, pieces, single_values
 from recsys.schema.errors import InputError
-from recsys.schema.features import ITEM_ID, Feature
+from recsys.schema.feature_kinds import (
+    Feature,
+    HistoryFeature,
+    IdFeature,
+    LookupFeature,
+    MultiIdFeature,
+    NumberFeature,
+    StatisticFeature,
+    TextFeature,
+    TimeFeature,
+)
+from recsys.schema.features import ITEM_ID
 
 # Rows of the hour and of the weekday, row 0 included.
 _TIME_ROWS = {"hour": 25, "weekday": 8}
@@ -38,6 +49,11 @@ class Fitted:
     features: tuple[Feature, ...]
     vocabularies: dict[str, pa.Table]
 
+    @property
+    def statistics(self) -> list[StatisticFeature]:
+        """Features that are computed from events, in order."""
+        return [feature for feature in self.features if isinstance(feature, StatisticFeature)]
+
     def and_more(self, features: Sequence[Feature]) -> Fitted:
         """With further features, which have no vocabulary."""
         return dataclasses.replace(self, features=(*self.features, *features))
@@ -57,7 +73,7 @@ def fit(features: Sequence[Feature], counted: Mapping[str, Counted], earlier: Fi
     """
     tables: dict[str, list[Feature]] = {}
     for feature in features:
-        if feature.is_sparse and feature.kind != "sequence":
+        if feature.is_sparse and not isinstance(feature, HistoryFeature):
             tables.setdefault(feature.table, []).append(feature)
     fitted: dict[str, Feature] = {}
     vocabularies: dict[str, pa.Table] = {}
@@ -68,12 +84,13 @@ def fit(features: Sequence[Feature], counted: Mapping[str, Counted], earlier: Fi
         if vocabulary is not None:
             vocabularies[table] = vocabulary
     for feature in features:
-        if feature.kind == "sequence":
+        if isinstance(feature, HistoryFeature):
             shared = fitted[ITEM_ID]
+            assert isinstance(shared, IdFeature), shared
             fitted[feature.name] = dataclasses.replace(
                 feature, table=shared.table, num_rows=shared.num_rows, value_type=shared.value_type
             )
-        elif not feature.is_sparse:
+        elif isinstance(feature, NumberFeature) and not feature.is_sparse:
             fitted[feature.name] = _fit_dense(feature, counted[feature.name])
     if earlier is not None:
         again = (old for old in earlier.features if old.name in fitted)
@@ -83,14 +100,20 @@ def fit(features: Sequence[Feature], counted: Mapping[str, Counted], earlier: Fi
 
 def _as_before(feature: Feature, earlier: Feature) -> Feature:
     """The feature with the mean, deviation and buckets that it had."""
-    kept = {name: getattr(earlier, name) for name in ("mean", "std", "boundaries")}
-    num_rows = earlier.num_rows if feature.is_number else feature.num_rows
-    return dataclasses.replace(feature, num_rows=num_rows, **kept)
+    if not isinstance(feature, NumberFeature) or not isinstance(earlier, NumberFeature):
+        return feature
+    return dataclasses.replace(
+        feature,
+        num_rows=earlier.num_rows,
+        mean=earlier.mean,
+        std=earlier.std,
+        boundaries=earlier.boundaries,
+    )
 
 
 def _check_alike(table: str, sharing: Sequence[Feature]) -> None:
     for field in ("kind", "encoder", "num_buckets", "min_count"):
-        found = {feature.name: getattr(feature, field) for feature in sharing}
+        found = {feature.name: getattr(feature, field, None) for feature in sharing}
         if field == "kind" and set(found.values()) <= {"id", "multi_id"}:
             continue
         if len(set(found.values())) > 1:
@@ -101,21 +124,18 @@ def _check_alike(table: str, sharing: Sequence[Feature]) -> None:
 def _fit_table(
     sharing: Sequence[Feature], counted: Mapping[str, Counted], earlier: Fitted | None
 ) -> tuple[list[Feature], pa.Table | None]:
-    first = sharing[0]
-    if first.kind == "time":
-        return [dataclasses.replace(f, num_rows=_TIME_ROWS[f.part]) for f in sharing], None
-    if first.is_number:
-        return [_fit_buckets(f, counted[f.name]) for f in sharing], None
-    if first.kind == "text":
-        return [dataclasses.replace(f, num_rows=f.num_buckets + 1) for f in sharing], None
-    occurrences = [_occurrences(f, counted[f.name]) for f in sharing]
+    looked_up = [feature for feature in sharing if isinstance(feature, LookupFeature)]
+    if not looked_up:
+        return [_fit_alone(feature, counted) for feature in sharing], None
+    first = looked_up[0]
+    occurrences = [_occurrences(f, counted[f.name]) for f in looked_up]
     before = earlier.vocabularies.get(first.table) if earlier else None
     were_integers = before is None or pa.types.is_integer(before["value"].type)
     all_integers = were_integers and all(pa.types.is_integer(values.type) for values, _ in occurrences)
     value_type: Literal["integer", "string"] = "integer" if all_integers else "string"
     if first.is_hashed:
         return [
-            dataclasses.replace(f, num_rows=f.num_buckets + 1, value_type=value_type) for f in sharing
+            dataclasses.replace(f, num_rows=f.num_buckets + 1, value_type=value_type) for f in looked_up
         ], None
     kind = pa.int64() if all_integers else pa.string()
     values = pa.chunked_array([values.cast(kind) for values, _ in occurrences])
@@ -123,11 +143,23 @@ def _fit_table(
     known = before["value"].cast(kind) if before else None
     vocabulary = _vocabulary(values, counts, min_count=first.min_count, known=known)
     num_rows = vocabulary.num_rows + 1
-    return [dataclasses.replace(f, num_rows=num_rows, value_type=value_type) for f in sharing], vocabulary
+    return [dataclasses.replace(f, num_rows=num_rows, value_type=value_type) for f in looked_up], vocabulary
 
 
-def _occurrences(feature: Feature, counted: Counted) -> tuple[pa.Array, npt.NDArray[np.int64]]:
-    if feature.kind == "id":
+def _fit_alone(feature: Feature, counted: Mapping[str, Counted]) -> Feature:
+    """A sparse feature whose rows no vocabulary gives."""
+    match feature:
+        case TimeFeature():
+            return dataclasses.replace(feature, num_rows=_TIME_ROWS[feature.part])
+        case TextFeature():
+            return dataclasses.replace(feature, num_rows=feature.num_buckets + 1)
+        case NumberFeature():
+            return _fit_buckets(feature, counted[feature.name])
+    raise AssertionError(feature.kind)
+
+
+def _occurrences(feature: LookupFeature, counted: Counted) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+    if not isinstance(feature, MultiIdFeature):
         return single_values(feature, counted.values), counted.counts
     values, parents = pieces(feature, counted.values)
     return values, counted.counts[parents]
@@ -154,7 +186,7 @@ def _is_in(values: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.is_in(values, value_set=known.combine_chunks())
 
 
-def transformed(feature: Feature, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def transformed(feature: NumberFeature, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """What a number standardises: the value, or log(1 + max(x, 0))."""
     wide = values.astype(np.float64)
     return np.log1p(np.maximum(wide, 0.0)) if feature.transform == "log" else wide
@@ -168,7 +200,7 @@ def _known_numbers(counted: Counted) -> tuple[npt.NDArray[np.float32], npt.NDArr
     return values[kept][order], counted.counts[kept][order]
 
 
-def _fit_dense(feature: Feature, counted: Counted) -> Feature:
+def _fit_dense(feature: NumberFeature, counted: Counted) -> NumberFeature:
     values, counts = _known_numbers(counted)
     if not len(values):
         return dataclasses.replace(feature, mean=0.0, std=1.0)
@@ -178,7 +210,7 @@ def _fit_dense(feature: Feature, counted: Counted) -> Feature:
     return dataclasses.replace(feature, mean=mean, std=variance**0.5 if variance > 0 else 1.0)
 
 
-def _fit_buckets(feature: Feature, counted: Counted) -> Feature:
+def _fit_buckets(feature: NumberFeature, counted: Counted) -> NumberFeature:
     """Inner edges at the quantiles i / num_buckets; each is a value that occurs, equal edges become one."""
     values, counts = _known_numbers(counted)
     edges: list[float] = []

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from recsys.data.preparing.encode import arrow_type, encode
 from recsys.data.preparing.splits import TRAIN
 from recsys.data.reading.engine import DuckDBEngine
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import Feature, TimeFeature
 from recsys.schema.tables import (
     HISTORY_LENGTH,
     HISTORY_ROW,
@@ -88,7 +88,9 @@ def write_split(
         }
     )
     sources = [
-        f.name if f.name in table.columns else RAW_PREFIX + f.column for f in features if f.kind != "time"
+        f.name if f.name in table.columns else RAW_PREFIX + f.column
+        for f in features
+        if not isinstance(f, TimeFeature)
     ]
     chosen = table.order_by([TIMESTAMP, USER_ID, ITEM_ID]).select(
         *dict.fromkeys([*_FIXED, *labels, *kept, *sources])
@@ -101,7 +103,7 @@ def _complete(batch: pa.RecordBatch, features: Sequence[Feature], schema: pa.Sch
     columns = {name: batch.column(name) for name in batch.schema.names}
     for feature in features:
         if feature.name not in columns:
-            source = TIMESTAMP if feature.kind == "time" else RAW_PREFIX + feature.column
+            source = TIMESTAMP if isinstance(feature, TimeFeature) else RAW_PREFIX + feature.column
             columns[feature.name] = encode(feature, batch.column(source))
         elif feature.is_multivalued:
             columns[feature.name] = _empty_for_null(columns[feature.name])

@@ -20,7 +20,8 @@ from recsys.export.gate.differences import Comparison, Features, ParityError
 from recsys.export.gate.recorded import Asked, Record, Recorder
 from recsys.export.options import ExportOptions
 from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel, embed
-from recsys.schema.features import ALL_ROLES, HISTORY, QUERY_ROLES, Role
+from recsys.schema.feature_kinds import Role
+from recsys.schema.features import ALL_ROLES, HISTORY, QUERY_ROLES
 
 # So many requests of each way of asking are made one at a time too.
 _SINGLE = 5

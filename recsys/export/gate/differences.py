@@ -13,7 +13,8 @@ import torch
 
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
-from recsys.schema.features import Feature, FeatureSchema, Role
+from recsys.schema.feature_kinds import Feature, Role
+from recsys.schema.features import FeatureSchema
 
 
 class ParityError(InputError):

@@ -18,7 +18,8 @@ from recsys.export.gate.recorded import Asked, Record, Recorder, with_unknown_id
 from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel, embed
 from recsys.retrieval.exact import top_k
 from recsys.schema.batch import Batch
-from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, ITEM_ID, QUERY_ROLES, Role
+from recsys.schema.feature_kinds import Role
+from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, ITEM_ID, QUERY_ROLES
 
 _SCORED_AT_ONCE = 32
 # All scores are compared; the lists made of them, for some requests of each way of asking.

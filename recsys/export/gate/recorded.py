@@ -29,7 +29,8 @@ from recsys.export.fields import PER_SECOND, Fields
 from recsys.schema import tables
 from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError
-from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID, Feature
+from recsys.schema.feature_kinds import StatisticFeature
+from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
 from recsys.schema.jagged import JaggedColumn
 
 Record = dict[str, Any]
@@ -265,10 +266,10 @@ class Recorder:
                 columns[field] = raw_values(table[tables.RAW_PREFIX + column])
         return [{name: values[row] for name, values in columns.items()} for row in range(table.num_rows)]
 
-    def _statistics(self) -> list[Feature]:
+    def _statistics(self) -> list[StatisticFeature]:
         """Those that requests may give."""
         roles = EVENT_ROLES if self.is_ranking else QUERY_ROLES
-        return [f for f in self.dataset.schema.features if f.kind == "statistic" and f.role in roles]
+        return [f for f in self.dataset.schema.statistics if f.role in roles]
 
     def _raw_histories(self, history: JaggedColumn) -> list[list[Any]]:
         ids, unknown = self.dataset.item_ids, self.unknown[ITEM_ID]

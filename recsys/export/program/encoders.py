@@ -17,7 +17,15 @@ from recsys.export.program.hashed import first_characters, hash_row, ngram_rows
 from recsys.export.program.instants import as_seconds
 from recsys.export.program.interfaces import RowIndex
 from recsys.export.program.values import as_integer, as_number, as_pieces, as_text, stripped
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import (
+    Feature,
+    IdFeature,
+    LookupFeature,
+    MultiIdFeature,
+    NumberFeature,
+    TextFeature,
+    TimeFeature,
+)
 
 
 def bag_encoder(feature: Feature, *, vocabulary: Sequence[Any], per_second: int) -> nn.Module:
@@ -28,22 +36,26 @@ def bag_encoder(feature: Feature, *, vocabulary: Sequence[Any], per_second: int)
         vocabulary: raw values of rows 1, 2, ... of its table, where it has one.
         per_second: units of a numeric timestamp to the second.
     """
-    if feature.is_number:
-        return Buckets(feature)
-    if feature.kind == "time":
-        return TimePart(feature, per_second=per_second)
-    if feature.kind == "text":
-        return Words(feature)
-    lookup = row_index(feature, vocabulary)
-    return ManyIds(feature, lookup) if feature.kind == "multi_id" else OneId(lookup)
+    match feature:
+        case IdFeature():
+            return OneId(row_index(feature, vocabulary))
+        case MultiIdFeature():
+            return ManyIds(feature, row_index(feature, vocabulary))
+        case NumberFeature():
+            return Buckets(feature)
+        case TimeFeature():
+            return TimePart(feature, per_second=per_second)
+        case TextFeature():
+            return Words(feature)
+    raise AssertionError(feature.kind)
 
 
-def number_encoder(feature: Feature) -> nn.Module:
+def number_encoder(feature: NumberFeature) -> nn.Module:
     """The encoder of a dense feature."""
     return Numeric(feature)
 
 
-def row_index(feature: Feature, vocabulary: Sequence[Any]) -> nn.Module:
+def row_index(feature: LookupFeature, vocabulary: Sequence[Any]) -> nn.Module:
     """Rows of single values of an id or a multi-valued id."""
     if feature.is_hashed:
         return HashLookup(feature)
@@ -72,7 +84,7 @@ class ManyIds(nn.Module):
 
     lookup: RowIndex
 
-    def __init__(self, feature: Feature, lookup: nn.Module) -> None:
+    def __init__(self, feature: MultiIdFeature, lookup: nn.Module) -> None:
         super().__init__()
         self.lookup = cast(RowIndex, lookup)
         self.field = feature.column
@@ -98,7 +110,7 @@ class ManyIds(nn.Module):
 class Words(nn.Module):
     """A text: the rows of its hashed word n-grams."""
 
-    def __init__(self, feature: Feature) -> None:
+    def __init__(self, feature: TextFeature) -> None:
         super().__init__()
         self.field = feature.column
         self.ngrams = feature.ngrams
@@ -122,7 +134,7 @@ class Words(nn.Module):
 class TimePart(nn.Module):
     """The hour or the weekday of a timestamp (UTC); row 0 when it is missing."""
 
-    def __init__(self, feature: Feature, *, per_second: int) -> None:
+    def __init__(self, feature: TimeFeature, *, per_second: int) -> None:
         super().__init__()
         self.field = feature.column
         self.per_second = per_second
@@ -148,7 +160,7 @@ class Buckets(nn.Module):
 
     boundaries: torch.Tensor
 
-    def __init__(self, feature: Feature) -> None:
+    def __init__(self, feature: NumberFeature) -> None:
         super().__init__()
         self.field = feature.column
         self.register_buffer("boundaries", torch.tensor(feature.boundaries, dtype=torch.float32))
@@ -166,7 +178,7 @@ class Numeric(nn.Module):
     Absurd ones stop at a thousand million standard deviations; beyond, a network's arithmetic would overflow.
     """
 
-    def __init__(self, feature: Feature) -> None:
+    def __init__(self, feature: NumberFeature) -> None:
         super().__init__()
         self.field = feature.column
         self.is_log = feature.transform == "log"
@@ -252,7 +264,7 @@ class StringLookup(nn.Module):
 class HashLookup(nn.Module):
     """Rows by hashing the value's text; where the raw column holds whole numbers, their digits."""
 
-    def __init__(self, feature: Feature) -> None:
+    def __init__(self, feature: LookupFeature) -> None:
         super().__init__()
         self.field = feature.column
         self.prefix = feature.prefix

@@ -17,7 +17,7 @@ from torch import nn
 from recsys.export.program.columns import gather, pick
 from recsys.export.program.interfaces import AttributeIndex
 from recsys.export.program.values import as_integer, as_pieces, as_text, stripped
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import LookupFeature, MultiIdFeature
 
 
 class Attribute(nn.Module):
@@ -34,12 +34,12 @@ class Attribute(nn.Module):
     owners: torch.Tensor
     offsets: torch.Tensor
 
-    def __init__(self, feature: Feature, values: Sequence[Any]) -> None:
+    def __init__(self, feature: LookupFeature, values: Sequence[Any]) -> None:
         super().__init__()
         self.field = feature.column
         self.is_integer = feature.value_type == "integer"
         self.is_multivalued = feature.is_multivalued
-        self.delimiter = feature.delimiter
+        self.delimiter = feature.delimiter if isinstance(feature, MultiIdFeature) else ""
         self.numbers = {}
         # Items that came later; few enough to be looked through.
         self.added_numbers = []

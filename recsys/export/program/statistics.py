@@ -21,7 +21,7 @@ from recsys.export.program.inputs import Inputs
 from recsys.export.program.instants import as_microseconds
 from recsys.export.program.interfaces import KeyTally
 from recsys.export.program.values import as_integer, as_number, as_text, stripped
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import StatisticFeature
 
 # Before every instant, and far enough from the ends of 64 bits to take a window from it.
 EARLIEST = -(2**62)
@@ -203,7 +203,7 @@ class Statistics(nn.Module):
 
     def __init__(
         self,
-        features: Sequence[Feature],
+        features: Sequence[StatisticFeature],
         *,
         fields: List[str],
         tallies: Sequence[Tally],
