@@ -26,7 +26,7 @@ from recsys.evaluation.comparing.stations import (
     check_same_protocol,
     named,
 )
-from recsys.evaluation.evaluate import ask, evaluate_lists, evaluate_ranking, evaluate_retrieval
+from recsys.evaluation.evaluate import ask, evaluate_lists, evaluate_ranking, evaluate_retrieval, fitting
 from recsys.evaluation.external import read_lists
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.protocol import PROTOCOL_VERSION
@@ -157,6 +157,7 @@ def evaluate_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]
     prepared = config.data.prepared
     dataset = PreparedDataset.open(Path(prepared).expanduser() if prepared else prepare(config.data))
     queries = dataset.queries("test", mode=options.queries, history_length=config.data.history_length)
+    options = fitting(options, dataset)
     queries, num_all = ask(queries, dataset, options)
     lists, findings = read_lists(path, dataset, queries, k=options.list_length)
     for one in findings:

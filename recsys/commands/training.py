@@ -14,7 +14,7 @@ from recsys.commands.sweeps.reports import trial_report
 from recsys.config.keys import flattened
 from recsys.config.register import TARGET
 from recsys.data.datamodule import RecDataModule, Task
-from recsys.evaluation.evaluate import quick_metrics
+from recsys.evaluation.evaluate import fitting, quick_metrics
 from recsys.nn.embeddings import deferred_tables
 from recsys.runs.folders import run_folder
 from recsys.runs.initial import initialised_from, start_from
@@ -59,6 +59,8 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
         )
         with one_machine_rank_first(processes):
             schema = data.dataset.schema
+        if kind == "retrieval":
+            fitting(config.evaluation, data.dataset)  # refused before the training, not after it
         earlier = initial.config if initial else None
         config, composed = fitted(config, composed, data.dataset, earlier=earlier)
         data.options = config.data

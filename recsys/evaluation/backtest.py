@@ -144,6 +144,14 @@ def _lead_in_words(metric: str, ages: Sequence[dict[str, Any]], *, best: str) ->
             f"{ages[-1]['age_days']:.1f} days."
         )
     better = [row["age_days"] for row in ages if row["age_days"] < after]
+    worse = [row for row in ages if "lead" in row and _is_better(row["lead"], -sign(metric))]
+    if not better and worse:
+        first, last = worse[0], worse[-1]
+        values = f"{first['model']['value']:.4f} against {first['baseline']['value']:.4f}"
+        until = "at every age that was measured"
+        if len(worse) < len(ages):
+            until = f"up to {last['age_days']:.1f} days of age"
+        return f"It is worse than {against}, {until}: {values} at {first['age_days']:.1f} days."
     if not better:
         return f"It is not told to be better than {against}, even when it is fresh."
     return (

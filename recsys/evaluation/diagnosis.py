@@ -7,7 +7,8 @@ Each threshold is a constant with its reason beside it: none is a law, all are w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from recsys.evaluation.diagnosis_lists import lists_too_similar, miscalibrated, popularity_driven
@@ -21,13 +22,17 @@ from recsys.report.findings import (
     evaluate_again,
     gain_interval,
     measured,
+    read_table,
     run_path,
+    train_again,
     worth,
 )
 from recsys.report.systems import name_of
 
 # Nobody orders held-out behaviour so well: what is asked for is probably among the inputs.
 TOO_GOOD = {"auc": 0.98, "gauc": 0.98, "ndcg": 0.8}
+# What fewer users do says nothing about how a model behaves.
+NEEDED_USERS = 10
 # Percentile intervals over fewer users are too narrow themselves.
 MIN_USERS = 100
 # Half the interval against the figure: with more, models that differ by a quarter are not told apart.
@@ -38,22 +43,52 @@ UNKNOWN_SHARE = 0.05
 SLOW_MS, NOTICED_MS = 100.0, 50.0
 # More than what validation varies by from epoch to epoch on MovieLens.
 MEANT = 0.03
+# Baselines that are models too: what is better can be trained, exported and served in the model's place.
+_INSTEAD = {
+    "ease": ("model=ease",),
+    "item_knn": ("model=item_knn",),
+    "popularity": ("model=popularity",),
+    "popularity_recent": ("model=popularity",),
+}
+_TABLES = {"retrieval": "queries.parquet", "ranking": "predictions.parquet"}
 # A run that was best within its first third had little use for the rest.
 EARLY = 1 / 3
 
 
-def diagnose(results: Results) -> list[dict[str, Any]]:
-    """What the rules find, the gravest first.
+def diagnose(results: Results, *, typed: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What the rules find, the gravest first, each with a command of its own.
 
     Args:
         results: what `metrics.json` holds.
+        typed: words of the command that was run, which no finding asks to be run again.
 
     Returns:
-        `{rule, severity, finding, evidence, command}` each.
+        `{rule, severity, finding, evidence, command}` each; `command` is empty where there is none left.
     """
-    found = [finding for finding in (rule(results) for rule in RULES) if finding is not None]
+    rules = RULES if results["counts"]["users"] >= NEEDED_USERS else FOR_FEW
+    found = [finding for finding in (rule(results) for rule in rules) if finding is not None]
     found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return [dataclasses.asdict(finding) for finding in found]
+    told, given = [], set()
+    for finding in found:
+        own = (finding.command, *finding.otherwise)
+        command = next((one for one in own if one not in given and not _is_run(one, results, typed)), "")
+        given.add(command)
+        said = dataclasses.asdict(finding) | {"command": command}
+        del said["otherwise"]
+        told.append(said)
+    return told
+
+
+def _is_run(command: str, results: Results, typed: Sequence[str]) -> bool:
+    """Whether a command is the evaluation that was just run: nothing in it is new."""
+    if not command.startswith("python evaluate.py"):
+        return False
+    options, new = results["options"], []
+    for word in shlex.split(command, comments=True)[3:]:
+        key, _, value = word.partition("=")
+        same = str(options.get(key.removeprefix("evaluation."))) == value
+        new.append(not same and word not in typed)
+    return not any(new)
 
 
 def leaking_split(results: Results) -> Finding | None:
@@ -82,7 +117,7 @@ def too_good_to_be_true(results: Results) -> Finding | None:
         f"{metric_label(key)} of {value:.4f} is more than behaviour can be foreseen: look for a feature "
         "that is only known afterwards, or for test events that are copies of train's.",
         {key: value, "suspicious_from": bound},
-        f"recsys prepare data={results['dataset']['name']}  # then read `schema.json` of the station",
+        read_table(results, _TABLES[results["task"]], "print(t.describe(include='all').T.to_string())"),
     )
 
 
@@ -114,7 +149,8 @@ def no_better_than_baseline(results: Results) -> Finding | None:
             "difference": compared["difference"],
             "interval": compared["interval"],
         },
-        evaluate_again(results, f"against={best}"),
+        train_again(results, *_INSTEAD.get(best, ("experiment=ranking_neighbours",))),
+        (evaluate_again(results, f"against={best}"),),
     )
 
 
@@ -152,7 +188,7 @@ def unknown_items(results: Results) -> Finding | None:
         f"{unknown / asked:.0%} of what happened in the test period were items that the catalogue does not "
         "hold: give the model a table of items, or train it more often.",
         {"unknown": unknown, "of": asked},
-        "python train.py init_from=RUN  # or data.items.path=FILE: see `Day by day` in the README",
+        f"python train.py init_from={run_path(results)}",
     )
 
 
@@ -181,7 +217,7 @@ def overfitted(results: Results) -> Finding | None:
     losses, epochs = training["train_loss"], training["epochs"]
     worse = gains[best] - gains[-1]
     still_falls = None not in (losses[best], losses[-1]) and losses[-1] < losses[best]
-    if not still_falls or worse < MEANT * abs(gains[best]):
+    if not still_falls or worse <= 0 or worse < MEANT * abs(gains[best]):
         return None
     is_early = (best + 1) / len(gains) <= EARLY
     key = training["monitor"]
@@ -204,7 +240,10 @@ def overfitted(results: Results) -> Finding | None:
 def underfitted(results: Results) -> Finding | None:
     """Training ended while validation was still getting better."""
     gains = _validated(results)
-    if gains is None or gains[-1] - max(gains[:-1]) < MEANT * abs(gains[-1]):
+    if gains is None:
+        return None
+    better = gains[-1] - max(gains[:-1])
+    if better <= 0 or better < MEANT * abs(gains[-1]):
         return None
     training = results["training"]
     key, epochs = training["monitor"], training["epochs"]
@@ -247,3 +286,5 @@ RULES: tuple[Rule, ...] = (
     too_few_users,
     unknown_items,
 )
+# Those that hold whoever and however few were asked.
+FOR_FEW: tuple[Rule, ...] = (leaking_split, too_slow, too_few_users, unknown_items)

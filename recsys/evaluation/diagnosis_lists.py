@@ -32,6 +32,8 @@ def popularity_driven(results: Results) -> Finding | None:
     """The lists hold more popular items than the users' own histories, or as popular ones as popularity."""
     lift_key, novelty_key = (at_main_cut_off(results, name) for name in ("popularity_lift", "novelty"))
     lift, novelty = measured(results, lift_key), measured(results, novelty_key)
+    if not measured(results, results["main_metric"]):
+        return None  # no accuracy that could lean on anything
     of_popular = of_baseline(results, "popularity", novelty_key)
     is_common = (
         None not in (novelty, of_popular) and novelty - of_popular < LITTLE_NOVELTY  # type: ignore[operator]
@@ -54,6 +56,11 @@ def popularity_driven(results: Results) -> Finding | None:
         {key: value for key, value in figures.items() if value is not None}
         | ({f"{novelty_key} of popularity": of_popular} if of_popular is not None else {}),
         evaluate_again(results, "against=popularity"),
+        (
+            read_table(
+                results, "recommendations.parquet", "print(t.item_id.value_counts(normalize=True).head(20))"
+            ),
+        ),
     )
 
 

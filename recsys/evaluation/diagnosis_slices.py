@@ -14,6 +14,7 @@ from recsys.report.findings import (
     gain_interval,
     measured,
     pieces_of,
+    read_table,
     worth,
 )
 from recsys.report.systems import name_of
@@ -37,6 +38,7 @@ def worse_on_cold_users(results: Results) -> Finding | None:
         rule="worse_on_cold_users",
         who="users without a history",
         remedy="look at what the model knows of them beside their history",
+        try_next=_values_by(results, "history_length"),
     )
 
 
@@ -49,6 +51,7 @@ def worse_on_new_items(results: Results) -> Finding | None:
         rule="worse_on_new_items",
         who="items that train had not seen",
         remedy="they need features of their own, or a place in the list that is kept for them",
+        try_next=evaluate_again(results, "evaluation.candidates=new"),
     )
 
 
@@ -77,6 +80,7 @@ def lags_on_slices(results: Results) -> Finding | None:
             for name, (_, one) in zip(names, behind, strict=True)
         },
         evaluate_again(results, f"against={best}"),
+        (_values_by(results, "history_length"),),
     )
 
 
@@ -103,7 +107,9 @@ def decays(results: Results) -> Finding | None:
     )
 
 
-def _worse_on(results: Results, group: str, name: str, *, rule: str, who: str, remedy: str) -> Finding | None:
+def _worse_on(
+    results: Results, group: str, name: str, *, rule: str, who: str, remedy: str, try_next: str
+) -> Finding | None:
     """A slice that a baseline serves better, or that has not half of the overall figure."""
     piece = next(pieces_of(results, group, name), None)
     key, best = results["main_metric"], results["verdict"]["against"]
@@ -137,5 +143,15 @@ def _worse_on(results: Results, group: str, name: str, *, rule: str, who: str, r
             "difference": compared["difference"] if compared else None,
             "interval": compared["interval"] if compared else None,
         },
-        evaluate_again(results, f"against={best}" if best else "evaluation.num_examples=50"),
+        try_next,
+        (evaluate_again(results, "evaluation.num_examples=50"),),
     )
+
+
+def _values_by(results: Results, column: str) -> str:
+    """The command that prints the main metric by steps of a column of the queries or the users."""
+    if results["task"] == "ranking":
+        return read_table(results, "users.parquet", "print(t.sort_values('log_loss').tail(20))")
+    steps = f"pd.cut(t.{column}, [-1, 0, 1, 5, 20, 100, 1e9])"
+    key = results["main_metric"]
+    return read_table(results, "queries.parquet", f"print(t.groupby({steps})['{key}'].agg(['mean', 'size']))")

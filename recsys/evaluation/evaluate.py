@@ -98,6 +98,7 @@ def evaluate_retrieval(
     Raises:
         ValueError: the test split has no positive, or the model's scores are not numbers.
     """
+    options = fitting(options, dataset)
     queries, num_all = _queries(model, dataset, options, history_length)
     asked = question_of(dataset, queries, options, history_length=history_length)
     lists = read_lists_of(run.folder, asked, k=options.list_length, num_items=dataset.num_items)
@@ -135,6 +136,7 @@ def evaluate_lists(
     Returns:
         The station's folder, see `evaluate_retrieval`.
     """
+    options = fitting(options, dataset)
     judge = _retrieval_judge(model, dataset, queries, options)
     mask_I = candidate_mask(dataset, options)
     judged = judge.judge(lists if mask_I is None else lists.only(mask_I))
@@ -268,6 +270,7 @@ def quick_metrics(
     quick = dataclasses.replace(options, resamples=0)
     judged: dict[str, Judged] = {}
     if task == "retrieval":
+        quick = fitting(quick, dataset)
         queries, _ = _queries(model, dataset, quick, history_length)
         retrieval_judge = _retrieval_judge(model, dataset, queries, quick)
         own = _recommend(model, dataset, queries, quick)
@@ -320,6 +323,7 @@ def query_values(
     """
     quick = dataclasses.replace(options, resamples=0)
     if task == "retrieval":
+        quick = fitting(quick, dataset)
         queries, _ = _queries(model, dataset, quick, history_length)
         lists = _recommend(model, dataset, queries, quick)
         values = _retrieval_judge(model, dataset, queries, quick).judge(lists, on_slices=False).values
@@ -404,6 +408,12 @@ def _queries(
             "check `data.label.positive_at_least` and `data.split_fractions`"
         )
     return ask(queries, dataset, options)
+
+
+def fitting(options: EvaluationOptions, dataset: PreparedDataset) -> EvaluationOptions:
+    """The options with cut-offs that the candidates can fill, see `EvaluationOptions.within`."""
+    mask_I = candidate_mask(dataset, options)
+    return options.within(dataset.num_items - 1 if mask_I is None else int(mask_I.sum()))
 
 
 def ask(queries: Queries, dataset: PreparedDataset, options: EvaluationOptions) -> tuple[Queries, int]:

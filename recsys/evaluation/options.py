@@ -1,18 +1,22 @@
 """EvaluationOptions: every key under `evaluation.`, with its type, meaning and default."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from recsys.evaluation.expressions import parse
 from recsys.evaluation.folds import BacktestOptions
 from recsys.schema.errors import InputError
 
 Baseline = Literal["popularity", "popularity_recent", "item_knn", "ease"]
+RETRIEVAL_BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 QueryChoice = Literal["auto", "event", "user"]
 QueryLimit = int | Literal["auto"] | None
 
 MAIN_CUT_OFF = 10
+CUT_OFFS = (1, 5, 10, 20, 50)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +59,12 @@ class EvaluationOptions:
     """
 
     queries: QueryChoice = "auto"
-    k: tuple[int, ...] = (1, 5, 10, 20, 50)
+    k: tuple[int, ...] = CUT_OFFS
     candidates: str = "all"
     validation_queries: QueryLimit = "auto"
     max_queries: QueryLimit = "auto"
     metrics: tuple[str, ...] = ()
-    baselines: tuple[Baseline, ...] = ("popularity", "popularity_recent", "item_knn", "ease")
+    baselines: tuple[Baseline, ...] = RETRIEVAL_BASELINES
     recent_days: float = 30.0
     knn_neighbours: tuple[int, ...] = (200, 20, 50, 100)
     knn_shrinkage: float = 10.0
@@ -113,6 +117,22 @@ class EvaluationOptions:
         ):
             if getattr(self, key) < 0:
                 raise InputError(f"`evaluation.{key}` must not be negative, got {getattr(self, key)}")
+
+    def within(self, num_items: int) -> EvaluationOptions:
+        """The options with the default cut-offs that a catalogue of so many items can fill.
+
+        Raises:
+            ValueError: a cut-off was asked for that is larger than the catalogue.
+        """
+        kept = tuple(k for k in self.k if k <= num_items)
+        if kept == self.k:
+            return self
+        if self.k != CUT_OFFS or not kept:
+            raise InputError(
+                f"expected cut-offs of at most {num_items:,}, the items that can be recommended, for "
+                f"`evaluation.k`, got {list(self.k)}; nothing was written"
+            )
+        return dataclasses.replace(self, k=kept)
 
     @property
     def list_metrics(self) -> tuple[str, ...]:

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
+from recsys.evaluation.options import RETRIEVAL_BASELINES
 from recsys.evaluation.slices import Slice, slice_groups
 from recsys.evaluation.summary import Bootstrap, Figures
 from recsys.metrics.register import metric_label, metric_of
+from recsys.report.pages import listed
 from recsys.report.systems import name_of
 
 
@@ -40,15 +42,17 @@ def results_of(
     comparisons = _compare(
         bootstrap, judged.figures, {name: one.figures for name, one in measured.items()}, metric=main_metric
     )
+    verdict = _verdict(
+        main_metric,
+        judged.figures.values[main_metric],
+        {name: one.figures.values[main_metric] for name, one in measured.items()},
+        comparisons=comparisons,
+        confidence=bootstrap.confidence,
+        without=_without(baselines),
+    )
     return {
         "main_metric": main_metric,
-        "verdict": _verdict(
-            main_metric,
-            judged.figures.values[main_metric],
-            {name: one.figures.values[main_metric] for name, one in measured.items()},
-            comparisons=comparisons,
-            confidence=bootstrap.confidence,
-        ),
+        "verdict": verdict,
         **bootstrap.block(judged.figures, keys=keys),
         "baselines": {
             name: {"left_out": one}
@@ -57,6 +61,7 @@ def results_of(
             for name, one in baselines.items()
         },
         "comparisons": comparisons,
+        "cut_offs": _by_cut_off(bootstrap, judged, measured, metric=main_metric, best=verdict["against"]),
         "slice_groups": slice_groups(judge.slices),
         "slices": [
             {
@@ -133,6 +138,26 @@ def _compare(
     ]
 
 
+def _by_cut_off(
+    bootstrap: Bootstrap, judged: Judged, measured: Mapping[str, Judged], *, metric: str, best: str | None
+) -> list[dict[str, Any]]:
+    """Differences to the best baseline in the metric of the verdict, at each length of the list."""
+    if best is None or "@" not in metric:
+        return []
+    name = metric.partition("@")[0]
+    others = {best: measured[best].figures}
+    keys = [key for key in judged.figures.values if key.partition("@")[0] == name]
+    return [one for key in keys for one in _compare(bootstrap, judged.figures, others, metric=key)]
+
+
+def _without(baselines: Mapping[str, Any]) -> str:
+    """Which of the strong baselines of a retrieval task nothing is said about."""
+    if not any(name in RETRIEVAL_BASELINES for name in baselines):
+        return ""
+    missing = [name for name in RETRIEVAL_BASELINES if isinstance(baselines.get(name, ""), str)]
+    return f" (not {listed(map(name_of, missing), last=' or ')})" if missing else ""
+
+
 def _verdict(
     metric: str,
     value: float,
@@ -140,6 +165,7 @@ def _verdict(
     *,
     comparisons: list[dict[str, Any]],
     confidence: float,
+    without: str,
 ) -> dict[str, Any]:
     """Whether the model is better than the best baseline, in one sentence and in one word."""
     name = metric_label(metric)
@@ -161,10 +187,13 @@ def _verdict(
         low, high = sorted(sign * bound for bound in interval)
         if low > 0:
             outcome = "better"
-            text = f"Better than every baseline: {figures}, the best of them; {difference:+.4f} {bounds}."
+            asked = "every baseline"
+            if without:
+                asked = f"the baselines asked, {listed(map(name_of, baselines))}{without}"
+            text = f"Better than {asked}: {figures}, the best of them; {difference:+.4f} {bounds}."
         elif high < 0:
             outcome = "worse"
-            text = f"Worse than a baseline: {figures}; {difference:+.4f} {bounds}."
+            text = f"Worse than {name_of(best)}: {figures}; {difference:+.4f} {bounds}."
         else:
             outcome = "undecided"
             text = (

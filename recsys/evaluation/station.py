@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,11 +89,12 @@ def write_station(
         The station's folder.
     """
     path = run.folder / FOLDER
+    _say_what_is_replaced(path, options)
     results = {"run": str(run.folder.absolute()), "options": dataclasses.asdict(options), **results}
     training = training_of(run.folder)
     if training is not None:
         results["training"] = training
-    results["diagnosis"] = diagnose(results)
+    results["diagnosis"] = diagnose(results, typed=sys.argv[1:])
     with writing_station(path, "evaluation", config=run.config, source=run.fingerprint) as (folder, extra):
         for name, table in {**tables, **report_tables(results)}.items():
             pq.write_table(table, folder / name, compression="zstd")
@@ -105,3 +108,17 @@ def write_station(
             logger.info("%s: %s", finding["severity"], finding["finding"])
     logger.info("report: %s", path / REPORT)
     return path
+
+
+def _say_what_is_replaced(path: Path, options: EvaluationOptions) -> None:
+    """Warns where an evaluation with other options is about to be replaced."""
+    try:
+        had = json.loads((path / METRICS).read_text())["options"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    wanted = json.loads(json.dumps(dataclasses.asdict(options), default=str))
+    changed = [
+        f"{key} {had[key]} -> {wanted[key]}" for key in wanted if key in had and had[key] != wanted[key]
+    ]
+    if changed:
+        logger.warning("replacing the evaluation `%s`, which had other options: %s", path, "; ".join(changed))

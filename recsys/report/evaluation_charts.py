@@ -62,7 +62,7 @@ def _by_cut_off(results: dict[str, Any], metric: str) -> Iterator[Markup]:
         for system, block in systems(results)
     ]
     name = metric_label(metric)
-    caption = Caption(f"{name} by length of the list", takeaways.of_cut_offs(results, keys), name)
+    caption = Caption(f"{name} by length of the list", takeaways.of_cut_offs(results), name)
     yield line_chart(caption, [str(k) for k in ks], lines, axis="k, items in the list", from_zero=True)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 from recsys.metrics.register import metric_of
@@ -24,7 +26,8 @@ class Finding:
         severity: `high`, do not ship before this is settled; `medium`, look at it; `info`, know it.
         finding: in a sentence or two.
         evidence: the numbers that it rests on.
-        command: what to run to look further.
+        command: to try next, or to look further with.
+        otherwise: in its place where another finding has that command, or it is the one that was run.
     """
 
     rule: str
@@ -32,6 +35,7 @@ class Finding:
     finding: str
     evidence: dict[str, Any]
     command: str
+    otherwise: tuple[str, ...] = ()
 
 
 def at_main_cut_off(results: Results, name: str) -> str:
@@ -88,8 +92,23 @@ def calibration_error(results: Results) -> float | None:
 
 
 def run_path(results: Results, *parts: str) -> str:
-    """The run's folder, or what lies in it, quoted for a shell."""
-    return shlex.quote("/".join([results["run"], *parts]))
+    """The run's folder, or what lies in it, as it is typed where the evaluation was started."""
+    return typed(near("/".join([results["run"], *parts])))
+
+
+def near(path: str) -> str:
+    """A path below the working directory from there on; another one as it is."""
+    here = os.getcwd()
+    return (
+        os.path.relpath(path, here) if Path(path).is_absolute() and Path(path).is_relative_to(here) else path
+    )
+
+
+def typed(text: str) -> str:
+    """A word for a shell, in double quotes where that reads better than quotes within quotes."""
+    if "'" in text and not set(text) & set('"$`\\!'):
+        return f'"{text}"'
+    return shlex.quote(text)
 
 
 def evaluate_again(results: Results, *overrides: str) -> str:
@@ -97,7 +116,14 @@ def evaluate_again(results: Results, *overrides: str) -> str:
     return " ".join(["python evaluate.py", f"run={run_path(results)}", *overrides])
 
 
+def train_again(results: Results, *overrides: str) -> str:
+    """The command that trains another model on the same prepared dataset."""
+    path = results["dataset"].get("path")
+    data = ["data=table", f"data.prepared={typed(near(path))}"] if path else []
+    return " ".join(["python train.py", *data, *overrides])
+
+
 def read_table(results: Results, file: str, rest: str) -> str:
     """The command that looks into a table `t` of the evaluation."""
-    path = f"{results['run']}/evaluation/{file}"
-    return f"python -c {shlex.quote(f'import pandas as pd; t = pd.read_parquet({path!r}); {rest}')}"
+    path = near(f"{results['run']}/evaluation/{file}")
+    return f"python -c {typed(f'import pandas as pd; t = pd.read_parquet({path!r}); {rest}')}"

@@ -73,6 +73,12 @@ def digits_of(value: float | None) -> int:
     return 2 if value is not None and abs(value) >= 1.5 else 4
 
 
+def listed(names: Iterable[str], *, last: str = " and ") -> str:
+    """Names with commas: `a, b and c`."""
+    *first, end = names
+    return f"{', '.join(first)}{last}{end}" if first else end
+
+
 def p_value(p: float) -> str:
     """A p value with the digits that say something."""
     return f"{p:.4f}" if p >= 0.0001 else f"{p:.1e}"

@@ -23,28 +23,38 @@ def of_systems(results: dict[str, Any]) -> str:
     if compared is None:
         return ""
     bounds = gain_interval(compared)
-    gain = metric_of(compared["metric"]).sign * compared["difference"]
+    gain, key = metric_of(compared["metric"]).sign * compared["difference"], compared["metric"]
+    if not gain:
+        return f"It is level with {name_of(best)}, the best baseline."
     side = "ahead of" if gain > 0 else "behind"
-    base = worth(compared["metric"], results["baselines"][best]["metrics"][compared["metric"]])
-    by = f"{abs(gain):.4f}" + (f" ({abs(gain / base):.0%})" if base > 0 and abs(gain / base) >= 0.005 else "")
+    base = worth(key, results["baselines"][best]["metrics"][key])
+    by = f"{abs(gain):.4f}"
+    if base > 0 and abs(gain / base) >= 0.005:
+        chance = metric_of(key).chance
+        of_what = f" of what that is above chance, {chance:g}" if chance else ""
+        by += f" ({abs(gain / base):.0%}{of_what})"
     surely = "" if bounds is None else ", beyond chance" if not bounds[0] <= 0 <= bounds[1] else ""
     doubt = ", which may be chance" if bounds is not None and not surely else ""
     return f"It is {side} {name_of(best)}, the best baseline, by {by}{surely}{doubt}."
 
 
-def of_cut_offs(results: dict[str, Any], keys: Sequence[str]) -> str:
-    """At which lengths of the list the model is ahead of the best baseline."""
-    best = results["verdict"]["against"]
-    if best is None:
+def of_cut_offs(results: dict[str, Any]) -> str:
+    """At which lengths of the list the model is ahead of the best baseline or behind it, beyond chance."""
+    best, compared = results["verdict"]["against"], results.get("cut_offs") or []
+    bounded = [(one["metric"].partition("@")[2], gain_interval(one)) for one in compared]
+    known = [(k, bounds) for k, bounds in bounded if bounds is not None]
+    if best is None or not known:
         return ""
-    own, other = results["metrics"], results["baselines"][best]["metrics"]
-    ks = [key.partition("@")[2] for key in keys]
-    ahead = [k for k, key in zip(ks, keys, strict=True) if own[key] > other[key]]
-    if len(ahead) == len(ks):
-        return f"It is ahead of {name_of(best)} whatever the length of the list."
-    if not ahead:
-        return f"It is not ahead of {name_of(best)} at any length of the list."
-    return f"It is ahead of {name_of(best)} at k = {', '.join(ahead)} only."
+    sides = {
+        "ahead of": [k for k, bounds in known if bounds[0] > 0],
+        "behind": [k for k, bounds in known if bounds[1] < 0],
+        "not told apart from": [k for k, bounds in known if bounds[0] <= 0 <= bounds[1]],
+    }
+    for side, ks in sides.items():
+        if len(ks) == len(known):
+            return f"It is {side} {name_of(best)} at every length of the list, by its interval."
+    parts = [f"{side} it at k = {', '.join(ks)}" for side, ks in sides.items() if ks]
+    return f"Beside {name_of(best)}, by intervals: {'; '.join(parts)}."
 
 
 def of_slices(results: dict[str, Any], pieces: Sequence[dict[str, Any]]) -> str:
@@ -55,6 +65,8 @@ def of_slices(results: dict[str, Any], pieces: Sequence[dict[str, Any]]) -> str:
     if len(known) < 2:
         return "All but one of the places have too few users to be compared."
     known.sort(key=lambda one: sign * one["metrics"][key])
+    if known[0]["metrics"][key] == known[-1]["metrics"][key]:
+        return f"The same in all of them, {known[0]['metrics'][key]:.4f}."
     best_at, worst_at = (f"{one['name']} ({one['metrics'][key]:.4f})" for one in (known[-1], known[0]))
     said = f"Best at {best_at}, worst at {worst_at}"
     compared = [(one["name"], comparison(one, best)) for one in known]

@@ -122,3 +122,11 @@ def test_ranking_is_judged_by_auc_and_log_loss():
     assert figures["model/auc"] == pytest.approx(roc_auc_score(labels, scores))
     assert figures["rate/log_loss"] == pytest.approx(np.log(2))
     assert decay.best_baseline("log_loss") == "rate"
+
+
+def test_model_that_is_behind_at_every_age_is_called_worse():
+    results = backtest_results(
+        decay_of(per_day=0.0, baseline=0.9, noise=0.05), folds(), main_metric="ndcg@10"
+    )
+    assert "It is worse than popularity (all time), the best baseline, fitted anew" in results["verdict"]
+    assert "at every age that was measured: 0." in results["verdict"]

@@ -241,7 +241,7 @@ def test_commands_are_safe_to_paste():
     for fires, _ in CASES.values():
         fires(results)
     found = {one["rule"]: one["command"] for one in diagnose(results)}
-    assert "run=/runs/a b" in shlex.split(found["no_better_than_baseline"])
+    assert "run=/runs/a b" in shlex.split(found["lags_on_slices"])
     assert "/runs/a b/tensorboard" in shlex.split(found["overfitted"])
     compile(shlex.split(found["lists_too_similar"])[2], "command", "exec")
 
@@ -282,3 +282,57 @@ def test_among_many_slices_chance_has_some_that_lag(num_behind, found):
         for number in range(36)
     ]
     assert rules_of(results) == found
+
+
+def every_finding():
+    results = healthy()
+    results["dataset"]["path"] = "/data/my books"
+    for fires, _ in CASES.values():
+        fires(results)
+    return results
+
+
+def test_no_two_findings_carry_the_same_command():
+    commands = [one["command"] for one in diagnose(every_finding()) if one["command"]]
+    assert len(commands) == len(set(commands)) >= 10
+
+
+def test_a_better_baseline_is_trained_in_the_models_place():
+    results = every_finding()
+    compared(results, -0.02, [-0.03, -0.01])
+    found = {one["rule"]: one["command"] for one in diagnose(results)}
+    words = shlex.split(found["no_better_than_baseline"])
+    assert words == ["python", "train.py", "data=table", "data.prepared=/data/my books", "model=ease"]
+
+
+@pytest.mark.parametrize(
+    ("options", "typed"),
+    [({"latency_requests": 2000}, ()), ({"latency_requests": 200}, ("evaluation.latency_requests=2000",))],
+)
+def test_the_command_that_was_run_is_not_asked_for_again(options, typed):
+    results = healthy()
+    results["latency"].update(p99_ms=51.0)
+    assert "latency_requests=2000" in diagnose(results)[0]["command"]
+    results["options"] |= options
+    assert diagnose(results, typed=typed)[0]["command"] == ""
+
+
+def test_paths_below_the_working_directory_are_typed_from_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = healthy() | {"run": str(tmp_path / "runs" / "it's mine")}
+    CASES["lists_too_similar"][0](results)
+    CASES["too_slow"][0](results)
+    found = {one["rule"]: one["command"] for one in diagnose(results)}
+    assert found["too_slow"].startswith('python evaluate.py run="runs/it\'s mine" ')
+    compile(shlex.split(found["lists_too_similar"])[2], "command", "exec")
+    assert str(tmp_path) not in found["lists_too_similar"]
+
+
+def test_one_user_with_zeros_is_too_few_and_nothing_else():
+    results = healthy()
+    results["counts"]["users"] = 1
+    results["metrics"] = dict.fromkeys(results["metrics"], 0.0) | {"popularity_lift@10": 3.0}
+    validated(results, 0.0, 0.0, 0.0, 0.0)
+    assert rules_of(results) == {"too_few_users"}
+    results["counts"]["users"] = 500
+    assert not {"underfitted", "overfitted", "popularity_driven"} & rules_of(results)

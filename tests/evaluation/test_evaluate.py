@@ -21,6 +21,7 @@ from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 from recsys.schema.manifest import read_station
 from tests.data.preparing import STARS, prepared
+from tests.evaluation.conftest import Oracle
 
 OPTIONS = EvaluationOptions(k=(3, 5), resamples=50, num_examples=4, latency_requests=0)
 OF_EVERY_TASK = {
@@ -227,3 +228,22 @@ def test_baselines_can_be_left_out(two_tower, rated, run):
     assert results["baselines"] == {}
     assert results["verdict"]["outcome"] == "alone"
     assert re.search("no baseline", (run.folder / "evaluation" / "report.html").read_text())
+
+
+def test_evaluation_of_other_options_is_replaced_with_a_word(rated, tmp_path, caplog):
+    options = EvaluationOptions(k=(3, 5), resamples=10, latency_requests=0, baselines=("popularity",))
+    run = EvaluatedRun(tmp_path)
+    model = Oracle(rated.num_items)
+    evaluate_retrieval(model, rated, options, run=run, history_length=50)
+    assert "replacing" not in caplog.text
+    evaluate_retrieval(model, rated, dataclasses.replace(options, k=(2,)), run=run, history_length=50)
+    assert "which had other options: k [3, 5] -> [2]" in caplog.text
+
+
+def test_cut_off_above_the_catalogue_leaves_the_evaluation_alone(rated, tmp_path):
+    options = EvaluationOptions(k=(5000,), resamples=10)
+    with pytest.raises(ValueError, match=r"at most 30, the items.*`evaluation.k`, got \[5000\]"):
+        evaluate_retrieval(
+            Oracle(rated.num_items), rated, options, run=EvaluatedRun(tmp_path), history_length=50
+        )
+    assert list(tmp_path.iterdir()) == []

@@ -157,8 +157,14 @@ def make_results(rated, answers, baselines, **changes):
 @pytest.mark.parametrize(
     ("answers", "baseline", "outcome", "beginning"),
     [
-        ((0, 60), (0, 5), "better", "Better than every baseline: NDCG@5 is"),
-        ((0, 5), (0, 60), "worse", "Worse than a baseline: NDCG@5 is"),
+        (
+            (0, 60),
+            (0, 5),
+            "better",
+            "Better than the baselines asked, popularity (all time) and EASE (not popularity (recent) or "
+            "item-kNN): NDCG@5 is",
+        ),
+        ((0, 5), (0, 60), "worse", "Worse than EASE: NDCG@5 is"),
         ((0, 20), (10, 30), "undecided", "Not told apart from the best baseline: NDCG@5 is"),
     ],
 )
@@ -202,3 +208,17 @@ def test_without_resamples_there_are_no_intervals_and_nothing_about_chance(rated
     assert set(results["intervals"].values()) == {None}
     assert results["verdict"]["outcome"] == "unmeasured"
     assert make_results(rated, (0, 30), {})["verdict"]["outcome"] == "alone"
+
+
+def test_verdict_over_all_baselines_says_so_and_differences_are_there_at_each_cut_off(rated):
+    baselines = dict.fromkeys(("popularity", "popularity_recent", "item_knn"), (0, 3)) | {"ease": (0, 5)}
+    results = make_results(rated, (0, 60), baselines, k=(1, 5))
+    assert results["verdict"]["text"].startswith("Better than every baseline: NDCG@5 is")
+    assert [(one["baseline"], one["metric"]) for one in results["cut_offs"]] == [
+        ("ease", "ndcg@1"),
+        ("ease", "ndcg@5"),
+    ]
+    for one in results["cut_offs"]:
+        own, other = (block["metrics"][one["metric"]] for block in (results, results["baselines"]["ease"]))
+        assert one["difference"] == pytest.approx(own - other)
+        assert one["interval"][0] < one["difference"] < one["interval"][1]

@@ -52,3 +52,10 @@ def test_fast_configuration_changes_keys_that_full_has():
 @pytest.mark.parametrize(("ks", "main"), [((5, 10, 20), 10), ((5, 20), 20)])
 def test_main_cut_off_is_ten_or_the_largest(ks, main):
     assert EvaluationOptions(k=ks).main_k == main
+
+
+def test_cut_offs_above_the_catalogue_are_refused_unless_they_are_the_defaults():
+    assert EvaluationOptions().within(1000).k == (1, 5, 10, 20, 50)
+    assert EvaluationOptions().within(30).k == (1, 5, 10, 20)
+    with pytest.raises(ValueError, match=r"at most 240, the items that can be recommended.*got \[5000\]"):
+        EvaluationOptions(k=(5000,)).within(240)

@@ -3,7 +3,7 @@
 import pytest
 
 from recsys.report import takeaways
-from tests.evaluation.healthy import ageing, compared, healthy, piece
+from tests.evaluation.healthy import ageing, compared, healthy, healthy_ranking, piece
 
 
 def test_best_baseline_is_named_with_the_difference_and_how_sure_it_is():
@@ -20,19 +20,46 @@ def test_best_baseline_is_named_with_the_difference_and_how_sure_it_is():
 
 
 @pytest.mark.parametrize(
-    ("own", "said"),
+    ("bounds", "said"),
     [
-        ((0.2, 0.4), "It is ahead of EASE whatever the length of the list."),
-        ((0.2, 0.3), "It is ahead of EASE at k = 5 only."),
-        ((0.1, 0.3), "It is not ahead of EASE at any length of the list."),
+        (((0.1, 0.2), (0.1, 0.3)), "It is ahead of EASE at every length of the list, by its interval."),
+        (((-0.2, -0.1), (-0.3, -0.1)), "It is behind EASE at every length of the list, by its interval."),
+        (
+            ((-0.1, 0.1), (-0.1, 0.3)),
+            "It is not told apart from EASE at every length of the list, by its interval.",
+        ),
+        (
+            ((0.1, 0.2), (-0.1, 0.3)),
+            "Beside EASE, by intervals: ahead of it at k = 5; not told apart from it at k = 20.",
+        ),
+        ((None, None), ""),
     ],
 )
-def test_lengths_at_which_the_model_is_ahead(own, said):
+def test_lengths_at_which_the_model_is_ahead_are_those_of_the_intervals(bounds, said):
     results = healthy()
-    keys = ["ndcg@5", "ndcg@20"]
-    results["metrics"] |= dict(zip(keys, own, strict=True))
-    results["baselines"]["ease"]["metrics"] |= {"ndcg@5": 0.1, "ndcg@20": 0.3}
-    assert takeaways.of_cut_offs(results, keys) == said
+    results["cut_offs"] = [
+        {"baseline": "ease", "metric": key, "difference": 0.1, "interval": interval}
+        for key, interval in zip(["ndcg@5", "ndcg@20"], bounds, strict=True)
+    ]
+    assert takeaways.of_cut_offs(results) == said
+
+
+def test_share_of_what_is_above_chance_is_said_to_be_that():
+    results = healthy_ranking()
+    results["metrics"]["auc"], results["baselines"]["item_rate"]["metrics"]["auc"] = 0.75, 0.7
+    results["verdict"]["against"] = "item_rate"
+    results["comparisons"] = [
+        {"baseline": "item_rate", "metric": "auc", "difference": 0.05, "interval": [0.01, 0.09]}
+    ]
+    assert "by 0.0500 (25% of what that is above chance, 0.5), beyond chance" in takeaways.of_systems(results)
+
+
+def test_level_systems_are_neither_ahead_nor_behind():
+    results = healthy()
+    compared(results, 0.0, [0.0, 0.0])
+    assert takeaways.of_systems(results) == "It is level with EASE, the best baseline."
+    same = [piece("item", name, 0.0) for name in ("tail", "head")]
+    assert takeaways.of_slices(results, same) == "The same in all of them, 0.0000."
 
 
 def test_best_and_worst_place_without_small_ones():
