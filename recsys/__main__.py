@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "run -> bundle; also python export.py",
     "serve": "bundle -> a server that remembers, explores and logs",
     "add-items": "bundle and new items -> a bundle that recommends them too",
+    "recommend": "bundle and a table of users -> lists for all of them",
     "off-policy": "log of one policy -> what another policy would have earned",
     "position-bias": "log -> how likely each position is looked at",
     "pilot": "plan or read: how many users a pilot needs, and what it showed",

@@ -10,17 +10,13 @@ import dataclasses
 import json
 import logging
 import shutil
-import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from recsys.data.reading.csv_files import MalformedRow, read_header, stage_csv
-from recsys.data.reading.tables import is_parquet, raw_files
 from recsys.export.bundle import load_bundle, load_scripted, save_loaded
 from recsys.export.fields import TABLE_OF_ROLE
 from recsys.export.gate.differences import ParityError
@@ -28,14 +24,14 @@ from recsys.export.gate.lists import first_difference
 from recsys.export.gate.recorded import Record, raw_values
 from recsys.export.gate.replay import RESPONSES, answer_of, check_in_fresh_process, record
 from recsys.export.index import INDEX_FILE
+from recsys.export.records import read_records
 from recsys.retrieval.ann import load
-from recsys.schema.errors import InputError, nearest
+from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID
 from recsys.schema.manifest import MANIFEST, writing_station
 from recsys.schema.requests import REQUESTS, read_recorded
 
 _ADDED_AT_ONCE = 65_536
-_SEQUENCE = "_sequence"
 _RECORDINGS = (REQUESTS, RESPONSES)
 # What a manifest says of its own station.
 _OF_STATION = (
@@ -88,7 +84,13 @@ def extend_bundle(config: AddItemsConfig) -> Path:
     parts = _parts(program)
     before = [_num_items(part) for part in parts]
     id_fields = [field.removeprefix(f"{TABLE_OF_ROLE['item']}.") for field in parts[0].known.item_fields]
-    table = read_items(config.items, id_fields=id_fields, columns=_columns(manifest))
+    columns = _columns(manifest)
+    table = read_records(config.items, key="items", id_fields=id_fields, columns=columns)
+    missing = sorted(columns - set(table.column_names))
+    if missing:
+        LOGGER.warning(
+            "`items=%s` lacks the columns %s; of all new items they count as missing", config.items, missing
+        )
     ids = _add(program, table, id_fields, config)
     with writing_station(
         config.target, "bundle", config=manifest["config"], source=manifest["fingerprint"]
@@ -131,65 +133,6 @@ def extend_index(entry: Mapping[str, Any], old: Path, new: Path, *, candidates: 
     index = load(old / entry["file"], entry["kind"], k=entry["k"], settings=entry["settings"], time_share=0.0)
     index.add(candidates)
     index.save(new / entry["file"])
-
-
-def read_items(path: Path, *, id_fields: Sequence[str], columns: Collection[str]) -> pa.Table:
-    """The id and the given columns of a table of items; those of a CSV file as text, null where empty.
-
-    Args:
-        path: a file, or a folder of files of one kind.
-        id_fields: names that the id may go by, in order of precedence.
-        columns: that are wanted; what is not there is said, and left out.
-
-    Raises:
-        ValueError: the table can't be read, has no column of ids, a row of too few or too many columns, or no
-            row.
-    """
-    files = raw_files(path, key="items")
-    parts = [_read(file, id_fields=id_fields, columns=columns) for file in files]
-    table = pa.concat_tables(parts, promote_options="permissive")
-    if not table.num_rows:
-        raise InputError(f"`items={path}`: expected rows, found none; give a table of new items")
-    missing = sorted(set(columns) - set(table.column_names))
-    if missing:
-        LOGGER.warning(
-            "`items=%s` lacks the columns %s; of all new items they count as missing", path, missing
-        )
-    return table
-
-
-def _read(file: Path, *, id_fields: Sequence[str], columns: Collection[str]) -> pa.Table:
-    try:
-        header = None if is_parquet(file) else read_header(file, required=[*id_fields, *columns])
-        found = pq.read_schema(file).names if header is None else list(header.columns)
-        id_field = next((field for field in id_fields if field in found), None)
-        if id_field is None:
-            raise InputError(
-                f"`items={file}` must have a column of ids, named {' or '.join(f'`{f}`' for f in id_fields)}"
-                f"{nearest(id_fields[0], found)}; it has: {', '.join(found)}"
-            )
-        chosen = [name for name in found if name == id_field or name in columns]
-        unread = [name for name in found if name not in chosen]
-        if unread:
-            LOGGER.info("`items=%s`: no feature reads the columns %s", file, unread)
-        if header is None:
-            return pq.read_table(file, columns=chosen)
-        with tempfile.TemporaryDirectory() as scratch:
-            target = Path(scratch) / "items.parquet"
-            _, malformed = stage_csv(file, target, header, columns=chosen, sequence=_SEQUENCE, offset=0)
-            _refuse_malformed(file, malformed)
-            return pq.read_table(target, memory_map=False).drop_columns([_SEQUENCE])
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"`items={file}` cannot be read: {error}") from error
-
-
-def _refuse_malformed(file: Path, malformed: Sequence[MalformedRow]) -> None:
-    if malformed:
-        first = malformed[0]
-        raise InputError(
-            f"`items={file}`: row {first.sequence}: {first.reason} ({len(malformed)} such rows); "
-            "mend the file"
-        )
 
 
 def _check(config: AddItemsConfig, manifest: Mapping[str, Any]) -> None:

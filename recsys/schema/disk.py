@@ -82,6 +82,22 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 @contextlib.contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """Yields a name beside `path`; the file there takes the place of `path` when the block ends."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing_to(path):
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+@contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds the lock of the name `path` among the processes of this machine, waiting for it where necessary.
 

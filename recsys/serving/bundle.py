@@ -77,7 +77,7 @@ class Bundle:
             times.update(ranking.statistics.timestamp_fields)
         if self.manifest["task"] != "ranking":
             times.update(getattr(self.retrieval.query, "time_fields", ()))
-        self._requests = RequestReader(
+        self.requests = RequestReader(
             self.manifest,
             read_fields=[*ranking.read_fields, *ranking.ambiguous] if ranking is not None else (),
             time_fields=times,
@@ -119,7 +119,7 @@ class Bundle:
             )
         bundle = Bundle(folder, manifest, program, index, strict=False)
         bundle._warm_up(read_recorded(folder))
-        bundle._requests.strict = bundle.strict = strict
+        bundle.requests.strict = bundle.strict = strict
         return bundle
 
     @property
@@ -165,7 +165,7 @@ class Bundle:
             TypeError: an option that the bundle does not take.
         """
         self._check_options(options)
-        batch = self._requests.one(user, history, k, context, exclude, **options)
+        batch = self.requests.one(user, history, k, context, exclude, **options)
         return tuple(part[0] for part in self._lists(batch, options.get("similar_to")))
 
     def recommend_batch(
@@ -179,7 +179,7 @@ class Bundle:
     ) -> tuple[list[Any], ...]:
         """The same for B users."""
         self._check_options(options)
-        batch = self._requests.batch(users, histories, k, contexts, excludes, **options)
+        batch = self.requests.batch(users, histories, k, contexts, excludes, **options)
         return self._lists(batch, options.get("similar_to"))
 
     def recommend_places(
@@ -231,7 +231,7 @@ class Bundle:
         Raises:
             RequestError: the catalogue has no such item, or an argument is not what it must be.
         """
-        batch = self._requests.one({}, [], k, None, exclude, where=where)
+        batch = self.requests.one({}, [], k, None, exclude, where=where)
         with self._lock.reading(), _errors_by_field():
             first = self.retrieval
             excluded = first.known.rows_of_items((batch.excludes or [[]])[0])
@@ -248,7 +248,7 @@ class Bundle:
             ValueError: there is no ranking model in the bundle.
         """
         ranking = self._ranking_to("predict")
-        read = self._requests.rows_of(rows, strict=strict)
+        read = self.requests.rows_of(rows, strict=strict)
         with self._lock.reading(), _errors_by_field():
             probabilities: torch.Tensor = ranking.predict(read)
         return probabilities
@@ -276,8 +276,8 @@ class Bundle:
             ValueError: there is no ranking model in the bundle.
         """
         ranking = self._ranking_to("rank")
-        batch = self._requests.one(user, history, 1, context, None, strict=strict)
-        ids = self._requests.ids(item_ids, "item_ids", self._requests.limits.rows)
+        batch = self.requests.one(user, history, 1, context, None, strict=strict)
+        ids = self.requests.ids(item_ids, "item_ids", self.requests.limits.rows)
         names = [self.program.user_fields, self.program.context_fields] if self.has_two_stages else [{}, {}]
         renamed = [
             {its.get(name, name): value for name, value in record.items()}
@@ -302,19 +302,19 @@ class Bundle:
             ValueError: there is no ranking model in the bundle.
         """
         statistics = self._ranking_to("observe").statistics
-        read = self._requests.events_of(rows, strict=strict)
+        read = self.requests.events_of(rows, strict=strict)
         with self._lock.writing(), _errors_by_field():
             if statistics.timestamp_fields:
                 check_not_ahead(
                     statistics.times(read, True),
                     latest=max(int(self.clock() * 1e6), self._latest_at_first),
-                    seconds_ahead=self._requests.limits.seconds_ahead,
+                    seconds_ahead=self.requests.limits.seconds_ahead,
                 )
             self.program.observe(read)
 
     def set_available(self, item_ids: list[Any], available: bool) -> int:
         """Says whether items may be recommended from now on; how many of them the catalogue knows."""
-        ids = self._requests.ids(item_ids, "item_ids", self._requests.limits.exclude)
+        ids = self.requests.ids(item_ids, "item_ids", self.requests.limits.exclude)
         if not isinstance(available, bool):
             raise RequestError(
                 f"`available` must be a truth value; got {shown(available)}", field="available"
@@ -329,7 +329,7 @@ class Bundle:
         Raises:
             RequestError: naming the item and the field; nothing is added then.
         """
-        read = self._requests.items_of(items, strict=strict)
+        read = self.requests.items_of(items, strict=strict)
         with self._lock.writing(), _errors_by_field():
             added = int(self.program.add_items(read))
             if self.manifest["task"] != "ranking":
@@ -344,8 +344,8 @@ class Bundle:
     def unread_fields(self, user: Record | None = None, context: Record | None = None) -> list[str]:
         """Fields of a request's records that no feature reads, to be told to who sent them."""
         return [
-            *self._requests.users.unread(user or {}),
-            *self._requests.contexts.unread(context or {}),
+            *self.requests.users.unread(user or {}),
+            *self.requests.contexts.unread(context or {}),
         ]
 
     @property
@@ -442,7 +442,7 @@ class Bundle:
         return best
 
     def _row_of(self, item_id: Any, argument: str) -> int:
-        row = int(self.retrieval.known.rows_of_items(self._requests.ids([item_id], argument, 1))[0])
+        row = int(self.retrieval.known.rows_of_items(self.requests.ids([item_id], argument, 1))[0])
         if not row:
             raise RequestError(
                 f"`{argument}` must be an item of the catalogue; got {shown(item_id)}", field=argument

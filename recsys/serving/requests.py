@@ -114,6 +114,11 @@ class RecordReader:
                 raise _wrong(f"{argument}.{name}", str(refused), value) from None
         return found
 
+    @property
+    def fields(self) -> list[str]:
+        """Names of the fields that are read."""
+        return list(self._readers)
+
     def unread(self, record: Mapping[str, Any]) -> list[str]:
         """Names of fields that no feature reads."""
         return [name for name in record if name not in self._readers]
@@ -255,7 +260,7 @@ class RequestReader:
         given = _sequence(items, "items", self.limits.rows)
         return [self.items.read(item, f"items[{at}]", strict=strict) for at, item in enumerate(given)]
 
-    def ids(self, ids: object, argument: str, limit: int) -> list[Any]:
+    def ids(self, ids: object, argument: str, limit: int | None) -> list[Any]:
         """Raw ids of items; none for None."""
         given = [] if ids is None else _sequence(ids, argument, limit)
         found = []

@@ -49,7 +49,7 @@ class RequestError(InputError):
         field: the argument or the field of a record that it is about, as in `user.age`.
     """
 
-    def __init__(self, message: str, *, field: str) -> None:
+    def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(message)
         self.field = field
 
