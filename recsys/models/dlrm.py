@@ -18,8 +18,7 @@ from torch import nn
 
 from recsys.models import sizes
 from recsys.models.protocols import embed
-from recsys.nn.embeddings import FeatureTables
-from recsys.nn.fields import Fields, kept_features
+from recsys.nn.fields import Fields, ranking_tables
 from recsys.nn.mlp import MLP
 from recsys.nn.normalisation import Normalisation
 from recsys.nn.pairwise import PairwiseDots
@@ -60,11 +59,8 @@ class DLRM(nn.Module):
         init_std: float = 0.1,
     ) -> None:
         super().__init__()
-        self.tables = FeatureTables(
-            [f for f in kept_features(schema, leave_out) if f.is_sparse],
-            embedding_dim=embedding_dim,
-            init_std=init_std,
-            id_dropout=id_dropout,
+        self.tables = ranking_tables(
+            schema, leave_out, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
         )
         fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
         dots = PairwiseDots(fields.num_sparse + 1)

@@ -18,9 +18,8 @@ from torch import nn
 
 from recsys.models import sizes
 from recsys.models.protocols import embed
-from recsys.nn.embeddings import FeatureTables
 from recsys.nn.experts import GatedExperts
-from recsys.nn.fields import Fields, flat, kept_features
+from recsys.nn.fields import Fields, flat, ranking_tables
 from recsys.nn.mlp import MLP
 from recsys.nn.normalisation import Normalisation
 from recsys.schema.batch import Batch
@@ -71,11 +70,8 @@ class MMoE(nn.Module):
                 "`model.hidden` must name at least one layer and `model.num_experts` be at least 1, got "
                 f"{list(hidden)} and {num_experts}"
             )
-        self.tables = FeatureTables(
-            [f for f in kept_features(schema, leave_out) if f.is_sparse],
-            embedding_dim=embedding_dim,
-            init_std=init_std,
-            id_dropout=id_dropout,
+        self.tables = ranking_tables(
+            schema, leave_out, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
         )
         fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
         num_heads = 1 + len(schema.labels)

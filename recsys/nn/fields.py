@@ -9,6 +9,7 @@ from typing import Dict, List, Tuple  # noqa: UP035 (scripted)
 import torch
 from torch import nn
 
+from recsys.nn.embeddings import FeatureTables
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Feature
 from recsys.schema.features import FeatureSchema
@@ -24,6 +25,18 @@ def kept_features(schema: FeatureSchema, leave_out: Sequence[str] = ()) -> list[
     if unknown:
         raise InputError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
     return [f for f in (*schema.sparse(), *schema.dense()) if f.name not in leave_out]
+
+
+def ranking_tables(
+    schema: FeatureSchema, leave_out: Sequence[str], *, embedding_dim: int, init_std: float, id_dropout: float
+) -> FeatureTables:
+    """Tables of the embedded features of a ranking model; see `FeatureTables`."""
+    return FeatureTables(
+        [f for f in kept_features(schema, leave_out) if f.is_sparse],
+        embedding_dim=embedding_dim,
+        init_std=init_std,
+        id_dropout=id_dropout,
+    )
 
 
 class Fields(nn.Module):

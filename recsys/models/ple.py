@@ -1,0 +1,164 @@
+"""PLE, progressive layered extraction, ranking with several labels (Tang et al., RecSys 2020).
+
+Every head has experts of its own beside those that all share, so that labels that disagree do not pull one
+expert to and fro; levels of them stand on one another, and a head ends in a tower of its own. The heads are
+the label, whose logit comes first and is what the model ranks by, and the auxiliary labels of the data. What
+we changed: nothing.
+
+MovieLens-100K: see docs/models.md.
+
+Legend: B examples, V width of the input, W width of experts, H heads, E experts that a gate mixes.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Dict  # noqa: UP035 (scripted)
+
+import torch
+from torch import nn
+
+from recsys.models import sizes
+from recsys.models.protocols import embed
+from recsys.nn.fields import Fields, flat, ranking_tables
+from recsys.nn.mlp import MLP
+from recsys.nn.normalisation import Normalisation
+from recsys.schema.batch import Batch
+from recsys.schema.errors import InputError
+from recsys.schema.features import FeatureSchema
+
+
+class PLE(nn.Module):
+    """Ranking with a head for the label and one for every auxiliary label, with experts of their own.
+
+    Args:
+        schema: features and labels of the prepared dataset.
+        embedding_dim: D, a multiple of 4.
+        num_shared_experts: that all heads share; 1 or 2 work.
+        num_own_experts: of every head; 1 or 2 work.
+        num_levels: of experts on one another; 1 is the paper's CGC, 2 works.
+        hidden: widths of the layers of every expert.
+        tower_hidden: widths of the hidden layers of every head.
+        leave_out: names of features the model shall not see.
+        dropout: in experts and towers, in training.
+        normalisation: of hidden layers; see `MLP`.
+        field_dropout: see `Fields`.
+        id_dropout: see `FeatureTables`.
+        init_std: standard deviation of the initial embeddings.
+
+    Raises:
+        ValueError: no layer for the experts, no expert or no level.
+    """
+
+    auto_sizes = sizes.EXPERTS
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        *,
+        embedding_dim: int = 16,
+        num_shared_experts: int = 2,
+        num_own_experts: int = 1,
+        num_levels: int = 2,
+        hidden: Sequence[int] = (64,),
+        tower_hidden: Sequence[int] = (32,),
+        leave_out: Sequence[str] = (),
+        dropout: float = 0.1,
+        normalisation: Normalisation = "none",
+        field_dropout: float = 0.0,
+        id_dropout: float = 0.02,
+        init_std: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if not hidden or min(num_shared_experts, num_own_experts, num_levels) < 1:
+            raise InputError(
+                "`model.hidden` must name at least one layer, and `model.num_shared_experts`, "
+                "`model.num_own_experts` and `model.num_levels` be at least 1, got "
+                f"{list(hidden)}, {num_shared_experts}, {num_own_experts} and {num_levels}"
+            )
+        self.tables = ranking_tables(
+            schema, leave_out, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
+        )
+        fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
+        num_heads = 1 + len(schema.labels)
+        widths = [fields.width, *[hidden[-1]] * (num_levels - 1)]
+
+        def experts(width: int, number: int) -> list[nn.Module]:
+            expert = partial(MLP, width, hidden, dropout=dropout, normalisation=normalisation, last="hidden")
+            return [expert() for _ in range(number)]
+
+        groups = [*[num_own_experts] * num_heads, num_shared_experts]
+        levels = [
+            ExtractionLevel(
+                [experts(width, number) for number in groups], width=width, is_last=level == num_levels - 1
+            )
+            for level, width in enumerate(widths)
+        ]
+        towers = [
+            MLP(hidden[-1], [*tower_hidden, 1], dropout=dropout, normalisation=normalisation)
+            for _ in range(num_heads)
+        ]
+        self.labels = schema.labels
+        self.head = PLEHead(fields, levels=levels, towers=towers)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits of the label [B]."""
+        return self.every_head(batch)[:, 0]
+
+    def every_head(self, batch: Batch) -> torch.Tensor:
+        """[B, H]: logits of the label, then logits or standardised values of the auxiliary labels."""
+        logits_BH: torch.Tensor = self.head(embed(self, batch), batch.dense)
+        return logits_BH
+
+
+class PLEHead(nn.Module):
+    """tower_h(levels(x)_h) for every head h."""
+
+    def __init__(self, fields: Fields, *, levels: Sequence[nn.Module], towers: Sequence[MLP]) -> None:
+        super().__init__()
+        self.fields = fields
+        self.levels = nn.ModuleList(levels)
+        self.towers = nn.ModuleList(towers)
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+        """[B, H], as `every_head`."""
+        features_BFD, dense_BN = self.fields(embedded, dense)
+        inputs_BV = flat(features_BFD, dense_BN)
+        # One input for every head and, last, one for what they share: the same at the first level.
+        inputs_BHV = inputs_BV[:, None].expand(-1, len(self.towers) + 1, -1)
+        for level in self.levels:
+            inputs_BHV = level(inputs_BHV)
+        logits = [tower(inputs_BHV[:, head]) for head, tower in enumerate(self.towers)]
+        return torch.cat(logits, dim=1)
+
+
+class ExtractionLevel(nn.Module):
+    """Mixes, for every head, its own and the shared experts; and for what is shared, all of them.
+
+    Args:
+        experts: own ones of every head, then the shared ones; each [B, V] -> [B, W].
+        width: V.
+        is_last: leaves out what is shared, which nobody reads any more.
+    """
+
+    def __init__(self, experts: Sequence[Sequence[nn.Module]], *, width: int, is_last: bool) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.ModuleList(group) for group in experts)
+        *own, shared = [len(group) for group in experts]
+        sizes_of_gates = [size + shared for size in own] + ([] if is_last else [sum(own) + shared])
+        self.gates = nn.ModuleList(nn.Linear(width, size, bias=False) for size in sizes_of_gates)
+
+    def forward(self, inputs_BHV: torch.Tensor) -> torch.Tensor:
+        """[B, H + 1, W], what is shared last; [B, H, W] at the last level."""
+        outputs = []
+        for group, experts in enumerate(self.experts):
+            found = [expert(inputs_BHV[:, group]) for expert in experts]
+            outputs.append(torch.stack(found, dim=1))
+        mixed = []
+        for group, gate in enumerate(self.gates):
+            if group < len(outputs) - 1:
+                read_BEW = torch.cat([outputs[group], outputs[-1]], dim=1)
+            else:
+                read_BEW = torch.cat(outputs, dim=1)
+            weights_BE = torch.softmax(gate(inputs_BHV[:, group]), dim=1)
+            mixed.append(torch.bmm(weights_BE[:, None], read_BEW).squeeze(1))
+        return torch.stack(mixed, dim=1)
