@@ -142,17 +142,14 @@ class ExtractionLevel(nn.Module):
 
     def __init__(self, experts: Sequence[Sequence[nn.Module]], *, width: int, is_last: bool) -> None:
         super().__init__()
-        self.experts = nn.ModuleList(nn.ModuleList(group) for group in experts)
+        self.experts = nn.ModuleList(Experts(group) for group in experts)
         *own, shared = [len(group) for group in experts]
         sizes_of_gates = [size + shared for size in own] + ([] if is_last else [sum(own) + shared])
         self.gates = nn.ModuleList(nn.Linear(width, size, bias=False) for size in sizes_of_gates)
 
     def forward(self, inputs_BHV: torch.Tensor) -> torch.Tensor:
         """[B, H + 1, W], what is shared last; [B, H, W] at the last level."""
-        outputs = []
-        for group, experts in enumerate(self.experts):
-            found = [expert(inputs_BHV[:, group]) for expert in experts]
-            outputs.append(torch.stack(found, dim=1))
+        outputs = [experts(inputs_BHV[:, group]) for group, experts in enumerate(self.experts)]
         mixed = []
         for group, gate in enumerate(self.gates):
             if group < len(outputs) - 1:
@@ -162,3 +159,15 @@ class ExtractionLevel(nn.Module):
             weights_BE = torch.softmax(gate(inputs_BHV[:, group]), dim=1)
             mixed.append(torch.bmm(weights_BE[:, None], read_BEW).squeeze(1))
         return torch.stack(mixed, dim=1)
+
+
+class Experts(nn.Module):
+    """Experts that read the same."""
+
+    def __init__(self, experts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(experts)
+
+    def forward(self, inputs_BV: torch.Tensor) -> torch.Tensor:
+        """[B, E, W]."""
+        return torch.stack([expert(inputs_BV) for expert in self.experts], dim=1)

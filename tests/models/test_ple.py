@@ -34,7 +34,7 @@ def test_own_experts_are_hidden_from_other_heads():
     inputs = torch.randn(2, 4)[:, None].expand(-1, 3, -1)
     before = level(inputs)
     with torch.no_grad():
-        level.experts[0][0].weight.add_(1.0)
+        level.experts[0].experts[0].weight.add_(1.0)
     changed = (level(inputs) - before).abs().amax(dim=(0, 2)) > 0
     assert changed.tolist() == [True, False, True]
 
