@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "prepared dataset -> run; also python train.py",
     "evaluate": "run -> evaluation, comparison or backtest; also python evaluate.py",
     "export": "run -> bundle; also python export.py",
+    "log": "feedback of a server -> interactions, logged feedback and features as tables",
     "serve": "bundle -> a server that remembers, explores and logs",
     "add-items": "bundle and new items -> a bundle that recommends them too",
     "recommend": "bundle and a table of users -> lists for all of them",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys.bandits.feedback import LoggedFeedback
 from recsys.experiments.tables import codes_of, ids_of, numbers_of, read_table
 from recsys.schema.errors import InputError
+from recsys.schema.tables import JUDGES_OTHERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,7 @@ class ReadLog:
 
 
 def read_feedback(
-    path: Path, columns: FeedbackColumns, *, further: str | None = None, key: str = "log"
+    path: Path, columns: FeedbackColumns, *, further: Sequence[str] = (), key: str = "log"
 ) -> ReadLog:
     """Reads a log and checks it.
 
@@ -62,14 +65,14 @@ def read_feedback(
     Args:
         path: CSV or Parquet, a file or a folder.
         columns: what they are called.
-        further: one more column to read, if it is there.
+        further: more columns to read, if they are there.
         key: that named the path.
 
     Raises:
         ValueError: naming column and row of what is missing or cannot be; an item twice in a place.
     """
     defaults = FeedbackColumns()
-    required, optional = [columns.item_id, columns.propensity, columns.reward], [further] if further else []
+    required, optional = [columns.item_id, columns.propensity, columns.reward], [*further, JUDGES_OTHERS]
     for name in ("request_id", "timestamp", "user_id", "position"):
         given = getattr(columns, name)
         if given is not None:
@@ -90,6 +93,7 @@ def read_feedback(
     positions = np.ones(num_rows)
     if there(columns.position):
         positions = numbers_of(table, str(columns.position), key=key)
+    _check_judges(table, path, key)
     whole = np.isfinite(positions) & (positions == np.floor(positions))
     feedback = LoggedFeedback(
         rewards_N=numbers_of(table, columns.reward, key=key),
@@ -102,6 +106,20 @@ def read_feedback(
     )
     _check_places(feedback)
     return ReadLog(feedback, table, items)
+
+
+def _check_judges(table: pa.Table, path: Path, key: str) -> None:
+    """Raises where the log's policy left nothing to chance, and so can judge no other."""
+    if JUDGES_OTHERS not in table.column_names:
+        return
+    certain = int(pc.sum(pc.invert(table[JUDGES_OTHERS])).as_py() or 0)
+    if certain:
+        raise InputError(
+            f"`{key}={path}`: expected rows of a policy that leaves something to chance, found {certain} of "
+            f"{table.num_rows} rows whose `{JUDGES_OTHERS}` is false: a greedy policy or an upper confidence "
+            "bound shows one list for certain, and its log cannot say what another list would have earned; "
+            "log a policy such as softmax or thompson, or leave those rows out"
+        )
 
 
 def _check_places(feedback: LoggedFeedback) -> None:

@@ -10,11 +10,12 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from recsys.bandits import estimators
+from recsys.bandits.cascade import cascade_doubly_robust, cascade_weights, reward_interaction
 from recsys.bandits.estimates import Estimate, Floats, difference
 from recsys.bandits.feedback import LoggedFeedback
 from recsys.bandits.policies import examined_items, never_logged_share
 from recsys.bandits.reward_models import fit_reward_model
-from recsys.experiments.feedback import FeedbackColumns, read_feedback
+from recsys.experiments.feedback import FeedbackColumns, ReadLog, read_feedback
 from recsys.experiments.findings import Findings, write_findings
 from recsys.experiments.policy_page import (
     NAMES,
@@ -25,11 +26,21 @@ from recsys.experiments.policy_page import (
     warnings_of,
 )
 from recsys.experiments.position_bias import read_examination
+from recsys.experiments.tables import numbers_of
 from recsys.experiments.targets import Target, read_target
 from recsys.schema.errors import InputError
+from recsys.schema.tables import PROPENSITY_GIVEN_ABOVE
 
 Estimator = Literal[
-    "replay", "inverse_propensity", "self_normalised", "clipped", "direct_method", "doubly_robust", "switch"
+    "replay",
+    "inverse_propensity",
+    "self_normalised",
+    "clipped",
+    "direct_method",
+    "doubly_robust",
+    "switch",
+    "reward_interaction",
+    "cascade_doubly_robust",
 ]
 FOLDER = "off_policy"
 
@@ -43,6 +54,8 @@ class OffPolicyConfig:
         policy: the target: `uniform`, a column of the log, or a table; see
             `recsys.experiments.targets`.
         columns: what the log's columns are called.
+        policy_given_above: column of the log with the target's probability of the row given those above it
+            in its list; with it, and the log's own in `propensity_given_above`, lists are judged as cascades.
         examination: a position_bias station, or a table of position and examination: items count wherever
             they are examined, and the propensity is that of being in the list at all. Null: an item counts
             in its position.
@@ -60,6 +73,7 @@ class OffPolicyConfig:
     log: Path
     policy: str
     columns: FeedbackColumns = dataclasses.field(default_factory=FeedbackColumns)
+    policy_given_above: str | None = None
     examination: Path | None = None
     main: Estimator | None = None
     ceiling: float | None = None
@@ -84,13 +98,17 @@ def judge_policy(config: OffPolicyConfig, composed: Mapping[str, Any]) -> Path:
     Raises:
         ValueError: the log or the policy cannot be used, or they do not overlap.
     """
-    log = read_feedback(config.log, config.columns, further=config.policy)
+    further = [config.policy, PROPENSITY_GIVEN_ABOVE]
+    further += [config.policy_given_above] if config.policy_given_above else []
+    log = read_feedback(config.log, config.columns, further=further)
     target = read_target(config.policy, log, config.columns)
     feedback, target = _as_examined(log.feedback, target, config)
     weights_N = estimators.importance_weights(feedback, target.probabilities_N)
     _check_support(feedback, target, config)
     mass = estimators.check_overlap(feedback, weights_N, max_unsupported=config.max_unsupported)
     made, left_out = _estimates(feedback, target, weights_N=weights_N, config=config)
+    if config.policy_given_above is not None:
+        made |= _cascades(log, config.policy_given_above)
     main = config.main or ("doubly_robust" if "doubly_robust" in made else "self_normalised")
     if main not in made:
         raise InputError(f"`main={main}` cannot be had: {left_out[main]}; choose one of {', '.join(made)}")
@@ -160,6 +178,25 @@ def _estimates(
     made["doubly_robust"] = robust(feedback, weights_N, **beside)
     made["switch"] = robust(feedback, weights_N, **beside, ceiling=ceiling)
     return made, left_out
+
+
+def _cascades(log: ReadLog, column: str) -> dict[str, Estimate]:
+    """Estimates for lists that are read from the top."""
+    for name in (column, PROPENSITY_GIVEN_ABOVE):
+        if name not in log.table.column_names:
+            raise InputError(
+                f"`policy_given_above={column}`: expected the columns `{column}` and "
+                f"`{PROPENSITY_GIVEN_ABOVE}` in {log.feedback.source}, found no `{name}`; "
+                "`recsys log` writes both"
+            )
+    given_above_N, target_N = (
+        numbers_of(log.table, name, key="log") for name in (PROPENSITY_GIVEN_ABOVE, column)
+    )
+    weights_N = cascade_weights(log.feedback, given_above_N, target_N)
+    return {
+        "reward_interaction": reward_interaction(log.feedback, weights_N),
+        "cascade_doubly_robust": cascade_doubly_robust(log.feedback, weights_N),
+    }
 
 
 def _findings(

@@ -22,6 +22,8 @@ NAMES: dict[str, str] = {
     "direct_method": "Direct method",
     "doubly_robust": "Doubly robust",
     "switch": "Switch, doubly robust",
+    "reward_interaction": "Cascade, reward interaction",
+    "cascade_doubly_robust": "Cascade, doubly robust",
 }
 # Confidence from which on a reward model is called wrong.
 SURE_OF_MODEL = 0.999
@@ -137,6 +139,11 @@ def _notes(figures: Mapping[str, Any]) -> list[str]:
             "That of the direct method holds what its model would say, had it learnt from endless logs like "
             "this one; how far the model itself is wrong is not in it, and shows in its distance to doubly "
             "robust."
+        )
+    if "reward_interaction" in figures["estimates"]:
+        notes.append(
+            "The cascade's estimators hold where what comes of an item depends on it and on those above it; "
+            "the others hold where it depends on the item and its position alone."
         )
     if figures["examination"]:
         notes.append(

@@ -58,7 +58,7 @@ def estimate_curve(config: PositionBiasConfig, composed: Mapping[str, Any]) -> P
     Raises:
         ValueError: the log cannot be used, or does not tell about a position.
     """
-    log = read_feedback(config.log, config.columns, further=config.context)
+    log = read_feedback(config.log, config.columns, further=[config.context] if config.context else [])
     if config.method == "randomised":
         curve = randomised_examination(log.feedback, confidence=config.confidence)
     else:

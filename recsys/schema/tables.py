@@ -36,6 +36,10 @@ REQUEST_ID = "request_id"
 POSITION = "position"
 PROPENSITY = "propensity"
 REWARD = "reward"
+# The same, given the items above it in its list; what cascades need.
+PROPENSITY_GIVEN_ABOVE = "propensity_given_above"
+# Whether the policy of a row left something to chance; the log of one that did not judges no other.
+JUDGES_OTHERS = "judges_others"
 LOGGED_FEEDBACK = (REQUEST_ID, TIMESTAMP, USER_ID, ITEM_ID, POSITION, PROPENSITY, REWARD)
 # Of interleaved lists: whose pick an item is, `a` or `b`.
 TEAM = "team"

@@ -19,7 +19,12 @@ def shown(request_id, items, *, user="u", at=0.0, **changes):
         "parameters": {},
         "seed": 0,
         "judges_others": True,
-        "items": [ShownItem(item, 0.5, 0.1, 0.2, "retrieval", [1.0, 0.5], 0.5) for item in items],
+        "items": [
+            item
+            if isinstance(item, ShownItem)
+            else ShownItem(item, 0.5, 0.1, 0.2, "retrieval", [1.0, 0.5], 0.5)
+            for item in items
+        ],
         "candidates": list(items),
         "candidate_scores": [0.5] * len(items),
         "num_candidates": len(items),

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.bandits.acting.choice import Candidates, Choice, best_first
 from recsys.bandits.estimates import Floats
@@ -39,16 +40,23 @@ class Epsilon:
 
     def choose(self, candidates: Candidates, k: int, generator: np.random.Generator) -> Choice:
         """A list of k, drawn position by position."""
-        size = len(candidates.scores_N)
-        order_N = best_first(candidates.scores_N, size)
-        rest = list(range(size))  # ranks that are left, best first
-        chosen, given_above = [], []
-        for _ in range(min(k, size)):
+        rest = best_first(candidates.scores_N, len(candidates.scores_N)).tolist()
+        chosen = []
+        for _ in range(min(k, len(rest))):
             place = int(generator.integers(len(rest))) if generator.random() < self.epsilon else 0
-            given_above.append(self.epsilon / len(rest) + (1 - self.epsilon) * (place == 0))
             chosen.append(rest.pop(place))
-        marginal_NK = epsilon_marginals(np.array(chosen), size, epsilon=self.epsilon)
-        return Choice(order_N[chosen], np.diag(marginal_NK), np.array(given_above))
+        return self.judge(candidates, np.array(chosen, dtype=np.int64))
+
+    def judge(self, candidates: Candidates, chosen_K: NDArray[np.int64]) -> Choice:
+        """A list with the probabilities that it has under this policy, whoever chose it."""
+        size = len(candidates.scores_N)
+        ranks_N = np.argsort(best_first(candidates.scores_N, size), kind="stable")
+        rest, given_above = list(range(size)), []
+        for rank in ranks_N[chosen_K].tolist():
+            given_above.append(self.epsilon / len(rest) + (1 - self.epsilon) * (rank == rest[0]))
+            rest.remove(rank)
+        marginals_KK = epsilon_marginals(ranks_N[chosen_K], size, epsilon=self.epsilon)
+        return Choice(chosen_K, np.diag(marginals_KK), np.array(given_above))
 
 
 def epsilon_marginals(ranks_N: np.ndarray, size: int, *, epsilon: float) -> Floats:

@@ -6,9 +6,11 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.bandits.acting.choice import Candidates, Choice, best_first, standardised
 from recsys.bandits.acting.orderings import plackett_luce_given_above, plackett_luce_marginals
+from recsys.bandits.estimates import Floats
 from recsys.schema.errors import InputError
 
 
@@ -42,11 +44,19 @@ class Softmax:
 
     def choose(self, candidates: Candidates, k: int, generator: np.random.Generator) -> Choice:
         """A list of k, drawn at once: the largest scores with Gumbel noise are a draw in turn."""
-        values_N = candidates.utilities if self.learning else candidates.scores_N
-        log_weights_N = standardised(values_N) / self.temperature
+        log_weights_N = self._log_weights(candidates)
         chosen_K = best_first(log_weights_N + generator.gumbel(size=len(log_weights_N)), k)
+        return self.judge(candidates, chosen_K)
+
+    def judge(self, candidates: Candidates, chosen_K: NDArray[np.int64]) -> Choice:
+        """A list with the probabilities that it has under this policy, whoever chose it."""
+        log_weights_N = self._log_weights(candidates)
         return Choice(
             chosen_K,
             plackett_luce_marginals(log_weights_N, chosen_K),
             plackett_luce_given_above(log_weights_N, chosen_K),
         )
+
+    def _log_weights(self, candidates: Candidates) -> Floats:
+        values_N = candidates.utilities if self.learning else candidates.scores_N
+        return standardised(values_N) / self.temperature
