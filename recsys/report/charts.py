@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -18,7 +19,6 @@ from recsys.report.drawing import (
     Interval,
     axis_names,
     captioned,
-    fitting,
     framed,
     horizontal_grid,
     legend,
@@ -26,9 +26,11 @@ from recsys.report.drawing import (
     scale_of,
     short,
     shown,
+    text_lines,
     top_of,
     vertical_grid,
     whisker,
+    wrapped,
 )
 
 __all__ = ["Caption", "Curve", "Series", "dot_chart", "line_chart", "unit_chart"]
@@ -99,15 +101,18 @@ def dot_chart(
     def x(value: float) -> float:
         return _LABEL_WIDTH + scale.share(value) * (WIDTH - _LABEL_WIDTH - MARGIN - 44)
 
-    base = len(rows) * _ROW + 4
-    parts = [vertical_grid(x(value), base, short(value)) for value in scale.ticks()]
+    labels = [wrapped(one.name, _LABEL_WIDTH - 6) for one in rows]
+    tops = [0, *itertools.accumulate(max(_ROW, 16 * len(lines) + 6) for lines in labels)]
+    base = tops[-1] + 4
+    ticks = scale.ticks()
+    parts = vertical_grid([x(value) for value in ticks], base, [short(value) for value in ticks])
     if reference is not None:
         at = f"{x(reference):.1f}"
         parts.append(f'<line class="even" x1="{at}" x2="{at}" y1="0" y2="{base}"/>')
-    for index, one in enumerate(rows):
-        y = index * _ROW + _ROW / 2
+    for one, lines, (top, end) in zip(rows, labels, itertools.pairwise(tops), strict=True):
+        y = (top + end) / 2
         value, bounds = one.values[0], one.interval(0)
-        parts.append(f'<text x="0" y="{y + 4:.1f}">{escape(fitting(one.name, _LABEL_WIDTH - 6))}</text>')
+        parts.append(text_lines(lines, 0, y + 4 - 7.5 * (len(lines) - 1)))
         if value is None:
             continue
         if bounds is not None:
@@ -121,8 +126,10 @@ def dot_chart(
         parts.append(
             f'<text class="axis" x="{middle:g}" y="{base + 38}" text-anchor="middle">{escape(name)}</text>'
         )
-    lines = [[one.name, shown(one.values[0], one.interval(0))] for one in rows]
-    return framed(caption, parts, height=base + (44 if name else 24), numbers=(["", name or "value"], lines))
+    numbers = [[one.name, shown(one.values[0], one.interval(0))] for one in rows]
+    return framed(
+        caption, parts, height=base + (44 if name else 24), numbers=(["", name or "value"], numbers)
+    )
 
 
 def line_chart(
@@ -230,9 +237,9 @@ def _place_names(places: Sequence[str], *, x: Callable[[int], float], base: floa
         parts.append(
             f'<text x="{WIDTH if beyond else x(index):.1f}" y="{base + 16:g}" '
             f'text-anchor="{"end" if beyond else anchor}"{turn}>'
-            f"{escape(fitting(place, 100))}</text>"
+            f"{escape(place)}</text>"
         )
-    longest = max((min(len(place), 15) for _, place in named), default=0)
+    longest = max((len(place) for _, place in named), default=0)
     return parts, 30 + 6.5 * longest if slanted else 38
 
 

@@ -60,20 +60,24 @@ def _plots(content: Mapping[str, Any]) -> Iterable[Markup]:
     if rows:
         yield forest_plot(f"Difference in {metric_label(main)}", rows, axis=_axis(first, main))
     metric = content["slice_metric"]
-    several = len(content["systems"]) > 2
-    slices = [
-        (_called(one) + (f", to {one['against']}" if several else ""), one)
-        for one in _most_different(content["slices"])
-    ]
+    best = _best_opponent(content, metric)
+    slices = _most_different([one for one in content["slices"] if one["against"] == best])
     if slices:
-        title = f"Difference in {metric_label(metric)}: the slices where it is largest"
-        yield forest_plot(title, slices, axis=_axis(first, metric))
+        title = f"Difference in {metric_label(metric)} to {best}: the slices where it is largest"
+        yield forest_plot(title, [(_called(one), one) for one in slices], axis=_axis(first, metric))
+
+
+def _best_opponent(content: Mapping[str, Any], metric: str) -> str:
+    """The best of the others: the one that it matters to beat."""
+    sign = metric_of(metric).sign
+    own = [(one["metrics"].get(metric), one["name"]) for one in content["systems"][1:]]
+    known = [(sign * value, name) for value, name in own if value is not None]
+    return str(max(known)[1] if known else content["systems"][1]["name"])
 
 
 def _axis(first: str, metric: str) -> str:
     better = "left" if metric_of(metric).better == "less" else "right"
-    shown = first if len(first) <= 28 else f"{first[:27]}…"
-    return f"{better} of zero {shown} is better"
+    return f"{better} of zero {first} is better"
 
 
 def _most_different(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

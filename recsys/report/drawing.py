@@ -7,7 +7,9 @@ colour says, marks and dashes say too, for grey print and for those who see colo
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -21,7 +23,8 @@ MARGIN = 14
 AXIS_WIDTH = 46
 PLOT_HEIGHT = 190
 _TICKS = 4
-LETTER = 6.3  # pixels, of the mean letter
+LETTER = 6.6  # pixels, of the mean letter
+_LINE = 15
 
 Interval = Sequence[float] | None
 
@@ -125,12 +128,19 @@ def whisker(style: int, x: tuple[float, float], y: tuple[float, float]) -> str:
     return f'<line class="series{style} whisker" {ends}/>'
 
 
-def vertical_grid(x: float, bottom: float, label: str) -> str:
-    """A line upwards with what it stands for below."""
-    return (
-        f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{bottom}"/>'
-        f'<text class="axis" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
-    )
+def vertical_grid(xs: Sequence[float], bottom: float, labels: Sequence[str]) -> list[str]:
+    """Lines upwards with what they stand for below, as many labels as do not touch."""
+    wide = LETTER * max(map(len, labels), default=0) + 8
+    apart = min((right - left for left, right in itertools.pairwise(xs)), default=wide)
+    every = max(1, math.ceil(wide / max(apart, 1e-9)))
+    parts = []
+    for number, (x, label) in enumerate(zip(xs, labels, strict=True)):
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{bottom}"/>')
+        if number % every == 0:
+            parts.append(
+                f'<text class="axis" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
+            )
+    return parts
 
 
 def horizontal_grid(y: float, label: str) -> str:
@@ -149,7 +159,7 @@ def top_of(caption: Caption | str) -> float:
 def axis_names(caption: Caption | str, axis: str, y: float) -> str:
     """The name of the horizontal axis at `y`, and that of the vertical one above it."""
     vertical = captioned(caption).vertical
-    above = f'<text class="axis" x="0" y="11">{escape(vertical)} ↑</text>' if vertical else ""
+    above = f'<text class="axis" x="0" y="11">{escape(vertical)}</text>' if vertical else ""
     return (
         f'{above}<text class="axis" x="{(AXIS_WIDTH + WIDTH) / 2}" y="{y:g}" text-anchor="middle">'
         f"{escape(axis)}</text>"
@@ -157,21 +167,43 @@ def axis_names(caption: Caption | str, axis: str, y: float) -> str:
 
 
 def legend(entries: Sequence[tuple[int, str]], top: float) -> tuple[list[str], float]:
-    """Marks and names in two columns from `top` down, and where they end."""
+    """Marks and names from `top` down, in two columns where all names fit into them, and where they end."""
     if len(entries) < 2:
         return [], top - 22
-    parts = []
+    columns = 2 if all(len(name) * LETTER <= WIDTH / 2 - 24 for _, name in entries) else 1
+    parts, y = [], top
     for number, (style, name) in enumerate(entries):
-        x, y = (number % 2) * WIDTH / 2, top + number // 2 * 20
+        if number and number % columns == 0:
+            y += 20
+        x = number % columns * WIDTH / 2
         parts.append(mark(style, x + 8, y - 4))
-        parts.append(f'<text x="{x + 20:g}" y="{y:g}">{escape(fitting(name, WIDTH / 2 - 24))}</text>')
-    return parts, top + (len(entries) - 1) // 2 * 20
+        lines = wrapped(name, WIDTH / columns - 24)
+        parts.append(text_lines(lines, x + 20, y))
+        y += _LINE * (len(lines) - 1)
+    return parts, y
 
 
-def fitting(name: str, width: float) -> str:
-    """As much of a name as fits into so many pixels."""
-    letters = int(width / LETTER)
-    return name if len(name) <= letters else name[: letters - 1].rstrip() + "…"
+def wrapped(text: str, width: float) -> list[str]:
+    """The text in lines of so many pixels, broken at spaces and behind what joins words in names."""
+    letters = max(int(width / LETTER), 1)
+    lines = [""]
+    for word in re.findall(r"[^\s_/:,.-]*[\s_/:,.-]?", text):
+        while len((lines[-1] + word).rstrip()) > letters:
+            if lines[-1].strip():
+                lines.append("")
+            else:
+                lines[-1], word = word[:letters], word[letters:]
+                lines.append("")
+        lines[-1] += word
+    return [line.strip() for line in lines if line.strip()] or [""]
+
+
+def text_lines(lines: Sequence[str], x: float, y: float) -> str:
+    """The lines one below the other, the first at `y`."""
+    return "".join(
+        f'<text x="{x:g}" y="{y + _LINE * number:.1f}">{escape(line)}</text>'
+        for number, line in enumerate(lines)
+    )
 
 
 def short(value: float) -> str:

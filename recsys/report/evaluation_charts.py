@@ -18,7 +18,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from recsys.metrics.register import metric_label
+from recsys.metrics.register import metric_label, metric_of
 from recsys.report import takeaways
 from recsys.report.charts import Caption, Curve, Series, dot_chart, line_chart, unit_chart
 from recsys.report.systems import axis_of, name_of, series_of, style_of, systems
@@ -43,13 +43,20 @@ def charts(results: dict[str, Any]) -> Iterator[Markup]:
     name, metric = metric_label(key), key.partition("@")[0]
     from_zero = metric not in ("auc", "log_loss")
     beside = [series_of(system, [block], [key]) for system, block in systems(results)]
-    caption = Caption(f"{name} beside the baselines", takeaways.of_systems(results), name)
+    caption = Caption(f"{name} beside the baselines", takeaways.of_systems(results), _axis(key))
     yield dot_chart(caption, beside, from_zero=from_zero)
     yield from _by_cut_off(results, metric)
     yield from _by_slice(results, from_zero=from_zero)
     yield from _exposure(results)
     yield from _calibration(results)
     yield from _training(results)
+
+
+def _axis(key: str) -> str:
+    """A metric with its direction, as an axis is named."""
+    return (
+        f"{metric_label(key)}, {better} is better" if (better := metric_of(key).better) else metric_label(key)
+    )
 
 
 def _by_cut_off(results: dict[str, Any], metric: str) -> Iterator[Markup]:
@@ -62,7 +69,7 @@ def _by_cut_off(results: dict[str, Any], metric: str) -> Iterator[Markup]:
         for system, block in systems(results)
     ]
     name = metric_label(metric)
-    caption = Caption(f"{name} by length of the list", takeaways.of_cut_offs(results), name)
+    caption = Caption(f"{name} by length of the list", takeaways.of_cut_offs(results), _axis(metric))
     yield line_chart(caption, [str(k) for k in ks], lines, axis="k, items in the list", from_zero=True)
 
 
@@ -83,7 +90,7 @@ def _by_slice(results: dict[str, Any], *, from_zero: bool) -> Iterator[Markup]:
         has_small = any(piece["small"] for piece in pieces)
         places = [piece["name"] + ("*" if piece["small"] else "") for piece in pieces]
         yield line_chart(
-            Caption(f"{name} by {title}", told, name),
+            Caption(f"{name} by {title}", told, _axis(key)),
             places,
             lines,
             axis=axis_of(results, group, axis) + (" (* few users)" if has_small else ""),
@@ -159,7 +166,7 @@ def _training(results: dict[str, Any]) -> Iterator[Markup]:
         if "log_loss" in training["validation"]:
             lines.append(Series("validation", 1, training["validation"]["log_loss"]))
         yield line_chart(
-            Caption("Loss by epoch", takeaways.of_loss(training), "loss"),
+            Caption("Loss by epoch", takeaways.of_loss(training), _axis("loss")),
             places,
             lines,
             axis="epoch; the line upwards is the one kept",
@@ -171,7 +178,7 @@ def _training(results: dict[str, Any]) -> Iterator[Markup]:
     if watched in training["validation"]:
         name = metric_label(watched)
         yield line_chart(
-            Caption(f"Validation {name} by epoch", takeaways.of_validation(training), name),
+            Caption(f"Validation {name} by epoch", takeaways.of_validation(training), _axis(watched)),
             places,
             [Series("validation", 1, training["validation"][watched])],
             axis="epoch; the line upwards is the one kept",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,13 +11,15 @@ from typing import Any
 from markupsafe import Markup
 
 from recsys.metrics.significance import BETTER, WORSE
+from recsys.report.drawing import text_lines, wrapped
 from recsys.report.pages import piece
 
 # Narrow, so that letters stay readable when a phone shrinks the drawing to its width.
 _WIDTH = 400
 _ROW = 46
 _MARGIN = 14
-_LONGEST = 46
+# Room for the value at the end of a row.
+_VALUE = 64
 _STYLES = {BETTER: "lead", WORSE: "lag"}
 
 
@@ -37,21 +40,26 @@ def forest_plot(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]], *, ax
     def x(value: float) -> float:
         return _MARGIN + (value + end) / (2 * end) * (_WIDTH - 2 * _MARGIN)
 
-    bottom = len(rows) * _ROW + 4
+    labels = [wrapped(label, _WIDTH - _VALUE) for label, _ in rows]
+    tops = [0, *itertools.accumulate(_ROW + 15 * (len(lines) - 1) for lines in labels)]
+    bottom = tops[-1] + 4
     parts = [_tick(x(value), value, bottom) for value in (-end, 0.0, end)]
-    for index, (label, row) in enumerate(rows):
-        parts += _drawn(label, row, top=index * _ROW, x=x)
-    parts.append(
-        f'<text class="axis" x="{_WIDTH / 2}" y="{bottom + 38}" text-anchor="middle">{escape(axis)}</text>'
-    )
-    return piece("figure", title, "", Markup("".join(parts)), _WIDTH, bottom + 46, None)
+    for lines, (_, row), top in zip(labels, rows, tops[:-1], strict=True):
+        parts += _drawn(lines, row, top=top, x=x)
+    below = wrapped(axis, _WIDTH)
+    for number, line in enumerate(below):
+        parts.append(
+            f'<text class="axis" x="{_WIDTH / 2}" y="{bottom + 38 + 15 * number}" text-anchor="middle">'
+            f"{escape(line)}</text>"
+        )
+    height = bottom + 31 + 15 * len(below)
+    return piece("figure", title, "", Markup("".join(parts)), _WIDTH, height, None)
 
 
-def _drawn(label: str, row: Mapping[str, Any], *, top: float, x: Any) -> list[str]:
-    y, style = top + 32, _STYLES.get(row["outcome"], "")
-    shown = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
+def _drawn(lines: Sequence[str], row: Mapping[str, Any], *, top: float, x: Any) -> list[str]:
+    y, style = top + 32 + 15 * (len(lines) - 1), _STYLES.get(row["outcome"], "")
     parts = [
-        f'<text x="0" y="{top + 16}">{escape(shown)}</text>',
+        text_lines(lines, 0, top + 16),
         f'<text class="value" x="{_WIDTH}" y="{top + 16}">{row["difference"]:+.4f}</text>',
     ]
     if row["interval"] is not None:

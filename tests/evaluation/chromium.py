@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 # As a device, an office and a printer see a page; A4 less its margins, at 96 dots an inch.
-PHONE, DESKTOP, PAPER = 390, 1000, 688
+PHONE, DESKTOP, PAPER = 390, 1280, 688
 _NAMES = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
 _FLAGS = (
     "--headless=new",
@@ -60,6 +60,10 @@ _MEASURE = """
   };
   const outside = (text, svg) => box(text).left < box(svg).left - 2 || box(text).right > box(svg).right + 2
     || box(text).top < box(svg).top - 2 || box(text).bottom > box(svg).bottom + 2;
+  const touching = texts => texts.flatMap((one, place) => texts.slice(place + 1).filter(other =>
+    box(one).left < box(other).right && box(other).left < box(one).right
+    && box(one).top + 3 < box(other).bottom && box(other).top + 3 < box(one).bottom
+  ).map(other => one.textContent + ' | ' + other.textContent));
   return {
     width,
     page: page.documentElement.scrollWidth,
@@ -70,6 +74,7 @@ _MEASURE = """
       width: box(svg).width,
       height: box(svg).height,
       marks: svg.querySelectorAll('circle, rect, polygon, polyline').length,
+      touching: touching([...svg.querySelectorAll('text:not([transform])')]),
       cut: [...svg.querySelectorAll('text')].filter(text => outside(text, svg)).map(text => text.textContent),
       title: svg.getAttribute('aria-label'),
     })),

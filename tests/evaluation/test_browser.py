@@ -172,6 +172,7 @@ def test_nothing_is_wider_than_the_phone_the_desk_or_the_paper(one):
 @pytest.mark.parametrize("name", list(PAGES))
 def test_every_picture_is_there_with_size_marks_and_all_of_its_letters(seen, pages, name):
     written = pages[name].read_text(encoding="utf-8").count("<svg")
+    assert "…</text>" not in pages[name].read_text(encoding="utf-8")
     for look in seen[name].looks.values():
         assert len(look["pictures"]) == look["captions"] == written >= PAGES[name]
         for picture in look["pictures"]:
@@ -179,6 +180,7 @@ def test_every_picture_is_there_with_size_marks_and_all_of_its_letters(seen, pag
             assert picture["height"] >= 50, picture
             assert picture["marks"] >= 1, picture
             assert picture["cut"] == [], picture
+            assert picture["touching"] == [], picture
 
 
 def brightness(colour):

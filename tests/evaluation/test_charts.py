@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from recsys.report.charts import Caption, Curve, Series, dot_chart, line_chart, unit_chart
-from recsys.report.drawing import fitting, scale_of
+from recsys.report.drawing import LETTER, scale_of, wrapped
 
 
 def drawing(chart):
@@ -167,11 +167,20 @@ def test_values_that_are_all_alike_still_have_a_scale(value):
     assert scale.bottom < scale.top
 
 
-def test_long_names_are_cut_where_they_would_not_fit():
-    assert fitting("a short one", 150) == "a short one"
-    cut = fitting("popularity of the last thirty days", 150)
-    assert len(cut) * 6.3 <= 150
-    assert cut.endswith("…")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a short one",
+        "popularity of the last thirty days",
+        "20261123-173607-two_tower-movielens_100k",
+        "ein_sehr_langes_wort_ohne_leerzeichen_" * 3,
+        "x" * 100,
+    ],
+)
+def test_names_are_wrapped_and_no_letter_of_them_is_lost(name):
+    lines = wrapped(name, 150)
+    assert all(len(line) * LETTER <= 150 for line in lines)
+    assert "".join(lines).replace(" ", "") == name.replace(" ", "")
 
 
 def test_line_goes_through_its_values():
