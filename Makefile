@@ -6,7 +6,8 @@
 #   make bench            how fast it is, beside bounds and peers  (ARGS="train data" for some)
 #   make bench-serve      how long a bundle takes to answer, by size of catalogue
 #   make reproduce        the experiments of the README's results, and whether their figures come again
-#   make check            what CI runs: lint, types, imports, test
+#   make docs             the documentation as a site, in docs/_build
+#   make check            what CI runs: lint, types, imports, test, docs
 #   EXTRA=cuda            on a machine with a GPU, in the first call
 
 SHELL := /bin/bash
@@ -20,7 +21,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed-$(EXTRA)
 
-.PHONY: install train test test-slow bench bench-serve reproduce lint types imports check clean
+.PHONY: install train test test-slow bench bench-serve reproduce lint types imports docs check clean
 
 install: $(INSTALLED)
 
@@ -62,7 +63,10 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(VENV)/bin/lint-imports
 
-check: lint types imports test
+docs: $(INSTALLED)
+	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build
+
+check: lint types imports test docs
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -20,7 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
-PAGES = sorted([PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")])
+PAGES = sorted(
+    page
+    for page in [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]
+    if "_build" not in page.parts
+)
 RUN = {"python", "console"}
 READ = {"text", "yaml", "json", "toml", "ini", "make", "csv"}
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->")
@@ -92,10 +96,10 @@ def run_page(page: Path, folder: Path) -> list[str]:
     for script in ("train.py", "evaluate.py", "export.py"):
         (folder / script).symlink_to(PROJECT / script)
     (folder / "bin").mkdir()
-    command = folder / "bin" / "recsys"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m recsys "$@"\n')
-    command.chmod(0o755)
-    (folder / "bin" / "python").symlink_to(sys.executable)
+    for name, arguments in (("python", ""), ("recsys", " -m recsys")):
+        command = folder / "bin" / name
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n')
+        command.chmod(0o755)
     differences = []
     interpreter = None
     for block in blocks_of(page):
