@@ -1,7 +1,7 @@
 """Builds the documentation: make docs."""
 
+import importlib.metadata
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -14,7 +14,7 @@ generate.write_pages(HERE / "reference")
 
 project = "recsys"
 author = "the recsys authors"
-release = version("recsys")
+release = importlib.metadata.version("recsys")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 html_theme = "furo"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.config.register import PLACES
-from recsys.config.signatures import Signature, declared, signature_of
+from recsys.config.signatures import Parameter, Signature, declared, signature_of
 from recsys.metrics.register import Metric, _registered
 
 COMMANDS = (
@@ -30,8 +30,9 @@ def write_pages(folder: Path) -> None:
 
 def _configuration() -> str:
     parts = [
-        "# Configuration keys\n\nEvery key can be given on the command line as `key=value`, or in a file of `configs/`;"
-        " `recsys train --help KEY` prints the same. A key that nobody reads is an error that names the nearest one.\n"
+        "# Configuration keys\n\nEvery key can be given on the command line as `key=value`, or in a file of"
+        " `configs/`; `recsys train --help KEY` prints the same. A key that nobody reads is an error that"
+        " names the nearest one.\n"
     ]
     shown: set[str] = set()
     for command, name in COMMANDS:
@@ -48,10 +49,15 @@ def _rows(signature: Signature, prefix: str, shown: set[str]) -> Iterator[str]:
         key = f"{prefix}{name}"
         below = _below(parameter.hint)
         if below is None or below.name in shown:
-            yield f"| `{key}` | {_type(parameter.hint)} | {_default(parameter.default)} | {_cell(parameter.text)} |\n"
+            yield _row(key, parameter)
             continue
         shown.add(below.name)
         yield from _rows(below, f"{key}.", shown)
+
+
+def _row(key: str, parameter: Parameter) -> str:
+    cells = (f"`{key}`", _type(parameter.hint), _default(parameter.default), " ".join(parameter.text.split()))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
 def _below(hint: Any) -> Signature | None:
@@ -68,7 +74,7 @@ def _classes(place: str, package: str, injected: tuple[str, ...]) -> Iterator[st
     for name in sorted(_names(package, PLACES[place].offers, injected)):
         signature = _signature(name)
         rows = "".join(
-            f"| `{place}.{key}` | {_type(parameter.hint)} | {_default(parameter.default)} | {_cell(parameter.text)} |\n"
+            _row(f"{place}.{key}", parameter)
             for key, parameter in signature.parameters.items()
             if key not in injected
         )
@@ -80,7 +86,9 @@ def _names(package: str, offers: tuple[str, ...], injected: tuple[str, ...]) -> 
 
     module = importlib.import_module(package)
     paths = getattr(module, "__path__", None)
-    modules = [package] if paths is None else [f"{package}.{entry.name}" for entry in pkgutil.iter_modules(paths)]
+    modules = (
+        [package] if paths is None else [f"{package}.{entry.name}" for entry in pkgutil.iter_modules(paths)]
+    )
     for name in modules:
         for attribute, value in vars(importlib.import_module(name)).items():
             if not inspect.isclass(value) or value.__module__ != name or attribute.startswith("_"):
@@ -102,14 +110,18 @@ def _signature(name: str) -> Signature:
 
 
 def _metrics() -> str:
-    lines = [
-        "# Metrics\n",
-        "Keys as in `metrics.json`; those of lists have a cut-off, as `ndcg@10`. Each is a function in `recsys/metrics` whose docstring states formula, denominator, empty case and ties.\n",
-    ]
     registered = sorted(_registered().values(), key=lambda metric: (metric.of_lists is None, metric.name))
-    for metric in registered:
-        lines.append(f"## `{metric.name}{'@k' if metric.of_lists else ''}`\n\n{_meaning(metric)}\n")
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            "# Metrics\n",
+            "Keys as in `metrics.json`; those of lists have a cut-off, as `ndcg@10`. Each is a function in",
+            "`recsys/metrics` whose docstring states formula, denominator, empty case and ties.\n",
+            *(
+                f"## `{metric.name}{'@k' if metric.of_lists else ''}`\n\n{_meaning(metric)}\n"
+                for metric in registered
+            ),
+        ]
+    )
 
 
 def _meaning(metric: Metric) -> str:
@@ -125,17 +137,13 @@ def _meaning(metric: Metric) -> str:
 
 def _type(hint: Any) -> str:
     text = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-    return f"`{text.replace('typing.', '').replace('collections.abc.', '')}`".replace("|", "\\|")
+    return f"`{text.replace('typing.', '').replace('collections.abc.', '')}`"
 
 
 def _default(default: str | None) -> str:
     if default is None:
         return "(given)"
-    return f"`{default[:60]}`".replace("|", "\\|")
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return f"`{default[:60]}`"
 
 
 if __name__ == "__main__":

@@ -21,9 +21,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
 PAGES = sorted(
-    page
-    for page in [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]
-    if "_build" not in page.parts
+    page for page in [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")] if "_build" not in page.parts
 )
 RUN = {"python", "console"}
 READ = {"text", "yaml", "json", "toml", "ini", "make", "csv"}
