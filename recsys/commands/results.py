@@ -20,6 +20,7 @@ from recsys.commands.sweeps.queue import TRIAL
 from recsys.commands.sweeps.rerank import WINNER, lines_of
 from recsys.commands.sweeps.study import Record, open_study
 from recsys.commands.sweeps.sweeper import is_minimized
+from recsys.report.tables import spreadsheet_cell
 from recsys.runs.folders import METRICS
 from recsys.schema.disk import write_file
 
@@ -112,7 +113,10 @@ def _varying(overrides: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _write(path: Path, trials: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
-    rows = [_row(trial, keys) for trial in trials]
+    rows = [
+        {spreadsheet_cell(name): spreadsheet_cell(value) for name, value in _row(trial, keys).items()}
+        for trial in trials
+    ]
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()

@@ -5,6 +5,7 @@ a column of the log                          the target's probability of what th
 FILE with item_id, probability               the same for everybody; position, where there are several
 FILE with request_id, item_id, probability   for each request; position, where there are several
 FILE with user_id, timestamp, rank, item_id  Recommendations: rank n is shown in position n, for certain
+FILE with the log's own columns              another policy's log: shares of what it showed, by position
 """
 
 from __future__ import annotations
@@ -69,14 +70,17 @@ def read_target(policy: str, log: ReadLog, columns: FeedbackColumns) -> Target:
 
 def _read_policy(path: Path, log: ReadLog, columns: FeedbackColumns) -> TargetPolicy:
     known = [REQUEST_ID, USER_ID, TIMESTAMP, POSITION, RANK, PROBABILITY]
-    table = read_table(path, required=[ITEM_ID], optional=known, key=_KEY)
+    logged = [columns.propensity, columns.reward]
+    table = read_table(path, required=[ITEM_ID], optional=[*known, *logged], key=_KEY)
+    if not {PROBABILITY, RANK} & set(table.column_names) and set(logged) <= set(table.column_names):
+        table = _shares_of(table)
     has = set(table.column_names)
     num_rows = table.num_rows
     probabilities_T = numbers_of(table, PROBABILITY, key=_KEY) if PROBABILITY in has else np.ones(num_rows)
     if PROBABILITY not in has and RANK not in has:
         raise InputError(
             f"`policy={path}`: expected `{PROBABILITY}`, or `{RANK}` of recommended lists, beside "
-            f"`{ITEM_ID}`; "
+            f"`{ITEM_ID}`, or the columns of a log; "
             f"found {', '.join(table.column_names)}"
         )
     place = POSITION if POSITION in has else RANK if RANK in has else None
@@ -103,6 +107,20 @@ def _read_policy(path: Path, log: ReadLog, columns: FeedbackColumns) -> TargetPo
         probabilities_T=probabilities_T,
         path=path,
     )
+
+
+def _shares_of(log: pa.Table) -> pa.Table:
+    """What a policy showed in each position, as probabilities: an unbiased estimate of its mix over its log.
+
+    The mean of its logged propensities is none, because an item is logged most when its propensity is high.
+    """
+    by = [POSITION, ITEM_ID] if POSITION in log.column_names else [ITEM_ID]
+    shown = log.group_by(by).aggregate([([], "count_all")]).to_pandas()
+    totals = (
+        shown.groupby(POSITION)["count_all"].transform("sum") if len(by) > 1 else shown["count_all"].sum()
+    )
+    shown[PROBABILITY] = shown["count_all"] / totals
+    return pa.Table.from_pandas(shown[[*by, PROBABILITY]], preserve_index=False)
 
 
 def _askers(

@@ -9,6 +9,9 @@ import pyarrow as pa
 
 from recsys.report.systems import systems
 
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 METRICS_TABLE = "metrics.parquet"
 SLICES_TABLE = "slices.parquet"
 CURVES_TABLE = "curves.parquet"
@@ -87,3 +90,19 @@ def _curves(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 {"curve": f"training.{name}", "system": "model", "x": float(epoch), "y": value}
                 for epoch, value in zip(training["epochs"], values, strict=True)
             )
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """A cell of a CSV file that no spreadsheet runs: an apostrophe goes before text that is like a formula.
+
+    Example:
+        >>> [spreadsheet_cell(value) for value in ("=1+1", "-0.5", "@home", -2, "sasrec", None)]
+        ["'=1+1", '-0.5', "'@home", -2, 'sasrec', None]
+    """
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

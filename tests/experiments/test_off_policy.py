@@ -126,7 +126,6 @@ def test_probabilities_by_request_and_recommended_lists_are_read(log):
             {"policy": "P"},
             "positions 1 to 2; expected a column `position`",
         ),
-        (lambda t: t, {"policy": "log.csv"}, "expected `probability`, or `rank`"),
     ],
 )
 def test_a_users_mistake_is_named(log, monkeypatch, edit, keys, message):
@@ -200,6 +199,43 @@ def test_one_policys_log_covers_what_the_other_earned(open_bandit, tmp_path, cam
     assert any("neither figure nor interval" in text for text in figures["warnings"]) == hopeless
     if not hopeless:
         assert high - low < 0.01
+
+
+def test_policy_that_is_neither_probabilities_nor_lists_nor_a_log_is_refused(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,colour\ntea,green\n")
+    with pytest.raises(ValueError, match=r"expected `probability`, or `rank`.* of a log; found"):
+        judge(drinks_log(tmp_path), tmp_path / "items.csv")
+
+
+def test_files_of_open_bandit_are_taken_as_they_are(tmp_path):
+    """An index without a name, instants with a zone, other features; the target is the other log."""
+    rng = np.random.default_rng(0)
+
+    def write(name, shares):
+        items = rng.choice(4, 3000, p=shares)
+        frame = pd.DataFrame(
+            {
+                "timestamp": pd.Timestamp("2019-11-24 00:00:17.004101+00:00"),
+                "item_id": items,
+                "position": rng.integers(1, 4, 3000),
+                "click": (rng.random(3000) < 0.1 + 0.2 * items).astype(int),
+                "propensity_score": np.array(shares)[items],
+                "user_feature_0": "cef3390ed299c09874189c387777674a",
+                "user-item_affinity_0": 0.0,
+            }
+        )
+        frame.to_csv(tmp_path / name)
+        return frame
+
+    random, other = [0.25] * 4, [0.1, 0.2, 0.3, 0.4]
+    write("random.csv", random)
+    beside = write("bts.csv", other)
+    columns = FeedbackColumns(propensity="propensity_score", reward="click")
+    judge_policy(OffPolicyConfig(tmp_path / "random.csv", str(tmp_path / "bts.csv"), columns), {})
+    figures = figures_of(tmp_path / "random.csv")
+    low, high = figures["estimates"]["doubly_robust"]["interval"]
+    assert low < 0.1 + 0.2 * np.dot(range(4), other) < high
+    assert low < beside["click"].mean() < high
 
 
 def test_examined_positions_judge_another_order(tmp_path):
