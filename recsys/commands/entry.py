@@ -25,7 +25,7 @@ from recsys.commands.results import conclude, summarise
 from recsys.commands.sweeps.study import is_sweep
 from recsys.commands.sweeps.sweeper import SWEEPER
 from recsys.commands.sweeps.workers import is_worker, supervise
-from recsys.commands.trials import run_trial
+from recsys.commands.trials import MULTIRUN, run_trial
 from recsys.config.compose import (
     CONFIGS,
     DAILY,
@@ -42,6 +42,7 @@ from recsys.config.overrides import forced
 from recsys.runs.folders import LOG_FORMAT, claim_folder, is_worth_a_line, unique_folder
 from recsys.runs.launch import launched
 from recsys.schema.errors import InputError
+from recsys.schema.manifest import json_text
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +226,13 @@ def _folder_of_runs(reviewed: Reviewed) -> Path:
         return Path(folder)
     if reviewed.search and is_sweep(Path(folder)):
         return Path(folder)
-    return claim_folder(Path(folder), key="run_dir")
+    if reviewed.search or reviewed.is_daily:  # which write their own record, and check it
+        return claim_folder(Path(folder), key="run_dir")
+    overrides = [text for text in reviewed.overrides if not text.lstrip("+").startswith("run_dir=")]
+    record = json_text({"overrides": overrides})
+    if (Path(folder) / MULTIRUN).is_file() and (Path(folder) / MULTIRUN).read_text() == record:
+        return Path(folder)
+    return claim_folder(Path(folder), key="run_dir", texts={MULTIRUN: record})
 
 
 def _worker(function: Function[C], args: Namespace, given: Sequence[str], path: Path) -> list[str]:

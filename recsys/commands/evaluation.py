@@ -32,7 +32,7 @@ from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.protocol import PROTOCOL_VERSION
 from recsys.evaluation.station import FOLDER, METRICS, EvaluatedRun
 from recsys.runs.folders import unique_folder
-from recsys.runs.trained import TrainedRun
+from recsys.runs.trained import BUNDLE, TrainedRun
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, file_sha256, read_station
 
@@ -72,7 +72,7 @@ def evaluated(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
             else folder / FOLDER
         )
     if config.run:
-        run = TrainedRun.open(config.run, config=composed)
+        run = TrainedRun.open(config.run, config=composed, checkpoint=config.checkpoint)
         options = config.evaluation or EvaluationOptions()
         if not config.against:
             return evaluate_run(run, options, composed)
@@ -116,7 +116,8 @@ def evaluate_run(run: TrainedRun, options: EvaluationOptions, composed: Mapping[
         options: every key under `evaluation.`.
         composed: plain configuration, kept in the evaluation's manifest.
     """
-    evaluated_run = EvaluatedRun(run.path, fingerprint=run.fingerprint, config=composed)
+    evaluated_run = EvaluatedRun(run.path, run.fingerprint, composed, checkpoint=run.made_of)
+    run.warn_of_outdated(BUNDLE)
     evaluate = (
         evaluate_retrieval
         if run.task == "retrieval"

@@ -22,7 +22,7 @@ def main(config: ExportConfig, composed: dict[str, Any]) -> Path:
 
 def export_bundle(config: ExportConfig, composed: dict[str, Any]) -> Path:
     """Exports the run that `config` names, alone or in two stages with a ranking model."""
-    run = TrainedRun.open(config.run, config=composed)
+    run = TrainedRun.open(config.run, config=composed, checkpoint=config.checkpoint)
     folder, source = run.path / "bundle", run.fingerprint
     if config.ranker is not None:
         try:

@@ -11,6 +11,7 @@ from recsys.data.options import DataOptions
 from recsys.evaluation.comparing.options import ComparisonOptions
 from recsys.evaluation.options import EvaluationOptions
 from recsys.export.options import ExportOptions
+from recsys.runs.trained import CheckpointName
 from recsys.schema.errors import InputError
 from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
@@ -77,6 +78,8 @@ class EvaluateConfig:
 
     Args:
         run: folder of the run.
+        checkpoint: whose weights are used, `best` or `last`, also of a run that has not been trained to its
+            end; null takes the best ones of a finished run.
         recommendations: Parquet or CSV table of Recommendations made by anyone for the test rows of `data`.
         runs: folders of 2 to 8 runs: the first is compared with the others.
         sweep: folder of a sweep: its winner is compared with its best other trials.
@@ -90,6 +93,7 @@ class EvaluateConfig:
     """
 
     run: str | None = None
+    checkpoint: CheckpointName | None = None
     recommendations: str | None = None
     runs: tuple[str, ...] = ()
     sweep: Sweep | None = None
@@ -128,6 +132,7 @@ class ExportConfig:
         run: folder of the run.
         ranker: folder of the run of a ranking model, to recommend in two stages with the retrieval model of
             `run`; null exports `run` alone.
+        checkpoint: see `EvaluateConfig`.
         data, model, task, seed: see `TrainConfig`.
         export: how the bundle is checked and recorded.
     """
@@ -139,3 +144,4 @@ class ExportConfig:
     export: ExportOptions = dataclasses.field(default_factory=ExportOptions)
     seed: int = 0
     ranker: str | None = None
+    checkpoint: CheckpointName | None = None

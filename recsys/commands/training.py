@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ from recsys.evaluation.evaluate import fitting, quick_metrics
 from recsys.nn.embeddings import deferred_tables
 from recsys.runs.folders import run_folder
 from recsys.runs.initial import initialised_from, start_from
-from recsys.runs.trained import TrainedRun
+from recsys.runs.trained import BUNDLE, EVALUATION, TrainedRun
 from recsys.schema.errors import InputError
 from recsys.training.callbacks import ValidationReports
+from recsys.training.finished import why_finished
 from recsys.training.fit import best_model, fit, seed_everything, show_items
 from recsys.training.processes import agree, joined, one_machine_rank_first
 from recsys.training.ranking import RankingTask
+
+logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
@@ -40,6 +44,10 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
         ValueError: data, model or trainer cannot be used so, or training diverged.
         KeyboardInterrupt: it was interrupted, and says how to go on.
     """
+    finished = why_finished(Path(config.resume), config.trainer) if config.resume else None
+    if finished:
+        logger.info("`%s` %s", config.resume, finished)
+        return Path(str(config.resume))
     initial = _open_initial(config.init_from, composed) if config.init_from else None
     if initial and config.data.prepared is None and config.data.extends is None:
         extends = str(initial.dataset.path)
@@ -72,6 +80,11 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
             composed,
             run_dir=config.run_dir,
             resume=config.resume,
+            dataset={
+                "path": str(data.dataset.path.absolute()),
+                "fingerprint": data.dataset.manifest["fingerprint"],
+                "task": kind,
+            },
             processes=processes,
             agree=agree,
         )
@@ -107,6 +120,8 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
             ending.extra = {"prepared": str(data.dataset.path.absolute()), "task": kind, **started}
             ending.metrics = {**learned, "test": figures["model"], "seed": config.seed}
     title = f"test split of {config.data.name} ({config.data.split})"
+    if ending.is_resumed:
+        TrainedRun.open(run_dir).warn_of_outdated(EVALUATION, BUNDLE)
     print_figures(figures, title=title, k=config.evaluation.main_k)
     return run_dir
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
@@ -14,13 +15,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from recsys.commands.sweeps.queue import running, sweep_of, write_ending
+from recsys.commands.sweeps.queue import TRIAL, running, sweep_of, write_ending
 from recsys.config.compose import SWEEP, Composition, current_composition
 from recsys.config.saved import read_config
 
 logger = logging.getLogger(__name__)
 
 Outcome = Path | Exception
+# Of `-m` in a folder that the user names: its overrides, by which the same command goes on.
+MULTIRUN = "multirun.json"
 
 
 def run_trial(
@@ -46,9 +49,12 @@ def run_trial(
     number = int(folder.name) if folder.name.isdigit() else hydras.job.num
     started = time.perf_counter()
     config.run_dir = str(folder)
+    if _is_done(folder, asked):
+        logger.info("trial %s is done already", folder.name)
+        return
     with running(folder.absolute()):
         composition = current_composition(config)
-        if sweep_of(folder.absolute()) is not None:
+        if sweep_of(folder.absolute()) is not None or (folder.parent / MULTIRUN).is_file():
             composition = _taken_up(folder, continues) or composition
         logger.info("trial %s: %s", folder.name, " ".join(asked))
         outcome = run(composition)
@@ -61,6 +67,14 @@ def run_trial(
             report(outcome)
         seconds = time.perf_counter() - started
         write_ending(folder, number=number, overrides=asked, seconds=seconds, **ending)
+
+
+def _is_done(folder: Path, overrides: Sequence[str]) -> bool:
+    """Whether a trial of `-m` has come to its end, in an earlier call of the same command."""
+    if not (folder.parent / MULTIRUN).is_file() or not (folder / TRIAL).is_file():
+        return False
+    trial = json.loads((folder / TRIAL).read_text())
+    return bool(trial["status"] == "complete" and trial["overrides"] == list(overrides))
 
 
 def _taken_up(folder: Path, continues: str | None) -> Composition | None:

@@ -43,11 +43,13 @@ class EvaluatedRun:
         folder: the run's folder.
         fingerprint: of the run's manifest; None when it has none.
         config: the composed configuration, kept in the evaluation's manifest.
+        checkpoint: name and hash of the weights, kept there too; None for recommendations of no run.
     """
 
     folder: Path
     fingerprint: str | None = None
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    checkpoint: Mapping[str, str] | None = None
 
 
 def heading(task: str, dataset: PreparedDataset, protocol: dict[str, Any]) -> dict[str, Any]:
@@ -102,6 +104,7 @@ def write_station(
         write_json(folder / EXAMPLES, examples)
         (folder / REPORT).write_text(render_report(results, examples), encoding="utf-8")
         extra["protocol_hash"] = results["protocol_hash"]
+        extra["checkpoint"] = run.checkpoint
     logger.info("%s", results["verdict"]["text"])
     for finding in results["diagnosis"]:
         if finding["severity"] != "info":

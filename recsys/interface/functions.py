@@ -13,7 +13,7 @@ from recsys.data.prepare import prepare as prepare_dataset
 from recsys.interface.composing import Tables, cache_of, configured, keys_of, logging_shown
 from recsys.interface.frames import Table, path_of
 from recsys.interface.objects import Evaluation, Run
-from recsys.runs.trained import TrainedRun
+from recsys.runs.trained import CheckpointName, TrainedRun
 
 Overrides = Mapping[str, Any]
 
@@ -117,10 +117,15 @@ def evaluate(
         return Evaluation(evaluate_recommendations(*configured("evaluate", {**keys, **overrides})))
 
 
-def open_run(folder: str | Path) -> Run:
-    """Opens a finished run.
+def open_run(folder: str | Path, *, checkpoint: CheckpointName | None = None) -> Run:
+    """Opens a finished run, or one that was stopped.
+
+    Args:
+        folder: of the run.
+        checkpoint: `best` or `last`, whose weights are used, also of a run that has not been trained to its
+            end; None takes the best ones of a finished run.
 
     Raises:
         InputError: there is no run, it is damaged, or its training has not ended.
     """
-    return Run(TrainedRun.open(folder))
+    return Run(TrainedRun.open(folder, checkpoint=checkpoint))

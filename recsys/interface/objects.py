@@ -126,8 +126,8 @@ class Run:
             overrides: keys below `evaluation.` in place of the run's own, as `{"evaluation.k": [10, 100]}`.
         """
         with logging_shown():
-            config, plain = configured("evaluate", {"run": str(self.path), **(overrides or {})})
-            run = TrainedRun.open(self.path, config=plain)
+            config, plain = configured("evaluate", {**self._keys, **(overrides or {})})
+            run = TrainedRun.open(self.path, config=plain, checkpoint=config.checkpoint)
             return Evaluation(evaluate_run(run, config.evaluation, plain))
 
     def export(self, *, ranker: Run | str | Path | None = None, overrides: Overrides | None = None) -> Bundle:
@@ -137,11 +137,15 @@ class Run:
             ranker: the run of a ranking model, to recommend in two stages.
             overrides: keys below `export.`, as `{"export.quantize": "int8"}`.
         """
-        keys: dict[str, Any] = {"run": str(self.path), **(overrides or {})}
+        keys = {**self._keys, **(overrides or {})}
         if ranker is not None:
             keys["ranker"] = str(ranker.path if isinstance(ranker, Run) else ranker)
         with logging_shown():
             return Bundle.open(export_bundle(*configured("export", keys)))
+
+    @property
+    def _keys(self) -> dict[str, Any]:
+        return {"run": str(self.path), "checkpoint": self.trained.checkpoint}
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})\n{self._figures().round(4)}"

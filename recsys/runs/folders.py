@@ -15,18 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
-
 from recsys.config.register import TARGET
-from recsys.config.saved import CONFIG, read_config
+from recsys.config.saved import CONFIG, config_text, read_config
 from recsys.runs.environment import available_cores, cpu_name, installed_versions, memory_gib
 from recsys.runs.launch import ALONE, Processes
+from recsys.schema.disk import locked, replace_files, write_file
 from recsys.schema.errors import InputError
-from recsys.schema.manifest import MANIFEST, git_commit, write_json, write_manifest
+from recsys.schema.manifest import MANIFEST, git_commit, json_text, write_json, write_manifest
 
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.json"
-BEST, LAST = "checkpoints/best", "checkpoints/last"
+CHECKPOINTS = "checkpoints"
+LAST = f"{CHECKPOINTS}/last"
 LOG = "train.log"
 LOG_FORMAT = logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
@@ -69,6 +69,7 @@ def run_folder(
     *,
     run_dir: str | None,
     resume: str | None,
+    dataset: Mapping[str, Any] | None = None,
     processes: Processes = ALONE,
     agree: Callable[[Path | None], Path | None] = lambda path: path,
 ) -> Iterator[tuple[Path, Ending]]:
@@ -81,11 +82,13 @@ def run_folder(
         composed: the composed configuration, kept as config.yaml.
         run_dir: where; null is runs/<date>-<time>-<model>-<data>.
         resume: folder of the run to continue.
+        dataset: `path`, `fingerprint` and `task` of what is trained on, by which a run that is not
+            finished is opened.
         processes: those that train together; the main one writes.
         agree: gives every process what the main one has.
 
     Raises:
-        InputError: `run_dir` holds something already, or `resume` is no run.
+        InputError: `run_dir` holds something already, `resume` is no run, or the folder was removed.
     """
     _check_restarts(run_dir or resume, processes)
     if processes.restarts and run_dir and (Path(run_dir).expanduser() / CONFIG).is_file():
@@ -93,21 +96,45 @@ def run_folder(
     ending = Ending(is_resumed=resume is not None)
     made = None
     if processes.is_main:
-        made = _resumed(resume) if resume else _new(run_dir, composed)
+        texts = {CONFIG: config_text(composed)}
+        if resume:
+            made = _resumed(resume, texts, environment={**_environment(composed), "dataset": dataset})
+        else:
+            texts[ENVIRONMENT] = json_text({**_environment(composed), "dataset": dataset})
+            made = claim_folder(Path(run_dir).expanduser(), key="run_dir", texts=texts) if run_dir else None
+            made = made or unique_folder(_name(composed), texts=texts)
     path = agree(made)
     assert path is not None
     if not processes.is_main:
         yield path, ending
         return
-    # Where a run lies is no part of what it is: the file can be used for another run as it is.
-    kept = {**composed, "run_dir": None, "resume": None, "init_from": None}
-    OmegaConf.save(OmegaConf.create(kept), path / CONFIG)
-    write_json(path / ENVIRONMENT, _environment(composed, path / ENVIRONMENT))
-    with _logging_to(path / LOG):
-        yield path, ending
-    if ending.metrics is not None:
-        write_json(path / METRICS, ending.metrics)
-        write_manifest(path, "run", config=kept, source=ending.source, extra=ending.extra)
+    with _removal_named(path):
+        with _logging_to(path / LOG):
+            yield path, ending
+        if ending.metrics is not None:
+            write_json(path / METRICS, ending.metrics)
+            write_manifest(path, "run", config=read_config(path), source=ending.source, extra=ending.extra)
+
+
+@contextlib.contextmanager
+def _removal_named(path: Path) -> Iterator[None]:
+    """Says that the folder of a run was removed while it was trained, whatever failed because of it.
+
+    Raises:
+        InputError: in place of what failed, or at the end.
+    """
+    removed = (
+        f"expected the run's folder `{path}` to stay while it is trained, but it was removed or moved away; "
+        "train again, perhaps with another `run_dir`"
+    )
+    try:
+        yield
+    except Exception as error:
+        if (path / CONFIG).is_file():
+            raise
+        raise InputError(removed) from error
+    if not (path / CONFIG).is_file():
+        raise InputError(removed)
 
 
 def _check_restarts(folder: str | None, processes: Processes) -> None:
@@ -132,42 +159,56 @@ def _logging_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def unique_folder(name: str, parent: Path = Path("runs")) -> Path:
-    """Makes and returns `parent/<date>-<time>-<name>`, numbered when that is taken."""
+def unique_folder(name: str, parent: Path = Path("runs"), *, texts: Mapping[str, str] | None = None) -> Path:
+    """Makes and returns `parent/<date>-<time>-<name>`, numbered when that is taken.
+
+    Args:
+        name: of what it is for.
+        parent: where.
+        texts: first files of the folder, by name.
+    """
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     for number in range(1, 1000):
         folder = parent / f"{stamp}-{name}{f'-{number}' if number > 1 else ''}"
         with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
+            for file, text in (texts or {}).items():
+                write_file(folder / file, text)
             return folder
     raise AssertionError(f"a thousand folders called {name} in one second")
 
 
-def claim_folder(path: Path, *, key: str) -> Path:
-    """Makes `path`, which must be new or empty.
+def claim_folder(path: Path, *, key: str, texts: Mapping[str, str] | None = None) -> Path:
+    """Makes `path`, which must be new or empty, and writes its first files; of two processes one is refused.
+
+    Args:
+        path: of the folder.
+        key: where it came from, for the message.
+        texts: first files of the folder, by name: what the other process sees.
 
     Raises:
-        ValueError: something is there; `key` is named as where it came from.
+        InputError: something is there.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(
-            f"expected a new or an empty folder for `{key}`, but `{path}` holds something; name another one"
-            + (f", or continue the run with `resume={path}`" if (path / CONFIG).is_file() else "")
-        )
-    path.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(
+                f"expected a new or an empty folder for `{key}`, but `{path}` holds something; name another "
+                "one" + (f", or continue the run with `resume={path}`" if (path / CONFIG).is_file() else "")
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        for name, text in (texts or {}).items():
+            write_file(path / name, text)
     return path
 
 
-def _new(run_dir: str | None, composed: Mapping[str, Any]) -> Path:
-    return (
-        claim_folder(Path(run_dir).expanduser(), key="run_dir") if run_dir else unique_folder(_name(composed))
-    )
-
-
-def _resumed(resume: str) -> Path:
+def _resumed(resume: str, texts: Mapping[str, str], environment: Mapping[str, Any]) -> Path:
+    """Takes up a run: until its training has ended again it is not a finished one, and has no manifest."""
     path = Path(resume).expanduser()
     read_config(path)
-    (path / MANIFEST).unlink(missing_ok=True)  # until training has ended again, the run is not a finished one
+    earlier = json.loads((path / ENVIRONMENT).read_text()) if (path / ENVIRONMENT).is_file() else None
+    environment = {**environment, **({"resumed_from": earlier} if earlier else {})}
+    files = {path / name: text for name, text in texts.items()}
+    replace_files({**files, path / ENVIRONMENT: json_text(environment)}, without=path / MANIFEST)
     return path
 
 
@@ -177,8 +218,7 @@ def _name(composed: Mapping[str, Any]) -> str:
     return re.sub(r"[^\w.-]+", "_", f"{module}-{composed['data'].get('name', 'data')}")
 
 
-def _environment(composed: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    earlier = json.loads(path.read_text()) if path.is_file() else None
+def _environment(composed: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["python", *sys.argv],
@@ -193,5 +233,4 @@ def _environment(composed: Mapping[str, Any], path: Path) -> dict[str, Any]:
             "cores": available_cores(),
             "memory_gib": memory_gib(),
         },
-        **({"resumed_from": earlier} if earlier else {}),
     }

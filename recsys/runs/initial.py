@@ -14,7 +14,6 @@ from recsys.config.keys import flattened
 from recsys.data.dataset import PreparedDataset
 from recsys.data.growth import earlier_rows
 from recsys.models.weights import grow_weights, read_weights
-from recsys.runs.folders import BEST
 from recsys.runs.trained import TrainedRun
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
@@ -40,7 +39,7 @@ def start_from(
     """
     rows = earlier_rows(dataset, run.dataset)
     try:
-        grow_weights(model, read_weights(run.path / BEST), rows)
+        grow_weights(model, read_weights(run.weights), rows)
     except ValueError as error:
         before, now = (
             flattened({"model": one}) for one in (run.config["model"], wanted or run.config["model"])

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from recsys.config.build import Problem, build
 from recsys.config.saved import CONFIG, read_config
 from recsys.config.targets import Factory
-from recsys.runs.folders import BEST, METRICS
+from recsys.runs.folders import CHECKPOINTS, ENVIRONMENT, METRICS
 from recsys.schema.errors import InputError
-from recsys.schema.manifest import MANIFEST, read_station
+from recsys.schema.manifest import MANIFEST, file_sha256, read_station
 
 if TYPE_CHECKING:  # the metrics of a run are read without torch
     from torch import nn
@@ -24,49 +24,61 @@ if TYPE_CHECKING:  # the metrics of a run are read without torch
     from recsys.data.options import DataOptions
     from recsys.schema.features import FeatureSchema
 
-EVALUATION = "evaluation"
+EVALUATION, BUNDLE = "evaluation", "bundle"
+CheckpointName = Literal["best", "last"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """A run that has been trained to its end. Dataset and model are opened when they are first asked for.
+    """A trained run. Dataset and model are opened when they are first asked for.
 
     Args:
         path: its folder.
         manifest: of the folder; `prepared` and `source` name the dataset it was trained on.
         metrics: content of metrics.json.
         config: composed configuration, by which data and model are opened.
+        checkpoint: name of the one whose weights the model has.
     """
 
     path: Path
     manifest: Mapping[str, Any]
     metrics: Mapping[str, Any]
     config: Mapping[str, Any]
+    checkpoint: CheckpointName = "best"
 
     @classmethod
-    def open(cls, folder: str | Path, *, config: Mapping[str, Any] | None = None) -> TrainedRun:
-        """The finished run in `folder`.
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        config: Mapping[str, Any] | None = None,
+        checkpoint: CheckpointName | None = None,
+    ) -> TrainedRun:
+        """The run in `folder`.
 
         Args:
             folder: of the run.
             config: composed configuration in place of the run's own, with another place of the data, say.
+            checkpoint: whose weights are used, also those of a run that has not been trained to its end;
+                None takes the best ones of a finished run.
 
         Raises:
             InputError: there is no run, it is damaged, or its training has not ended.
         """
         path = Path(folder).expanduser()
         own = read_config(path)
-        if not (path / MANIFEST).is_file():
+        config, name = own if config is None else config, checkpoint or "best"
+        if (path / MANIFEST).is_file():
+            manifest = read_station(path, "run")
+            return cls(path, manifest, json.loads((path / METRICS).read_text()), config, name)
+        if checkpoint is None:
             raise InputError(
-                f"the run `{path}` has not been trained to its end; "
-                f"continue it with `python train.py resume={path}`"
+                f"the run `{path}` has not been trained to its end; continue it with `python train.py "
+                f"resume={path}`, or take it as it is with `checkpoint=best` or `checkpoint=last`"
             )
-        manifest = read_station(path, "run")
-        return cls(
-            path, manifest, json.loads((path / METRICS).read_text()), own if config is None else config
-        )
+        return cls(path, _unfinished(path, name), {}, config, name)
 
     @property
     def fingerprint(self) -> str:
@@ -78,6 +90,17 @@ class TrainedRun:
         """The task that the model was trained for."""
         task: Literal["retrieval", "ranking"] = self.manifest["task"]
         return task
+
+    @property
+    def weights(self) -> Path:
+        """The checkpoint's file."""
+        return self.path / CHECKPOINTS / self.checkpoint
+
+    @functools.cached_property
+    def weights_sha256(self) -> str:
+        """Hash of the checkpoint, which the evaluation and the bundle remember."""
+        file = self.manifest.get("files", {}).get(f"{CHECKPOINTS}/{self.checkpoint}")
+        return str(file["sha256"]) if file else file_sha256(self.weights)
 
     @functools.cached_property
     def data(self) -> DataOptions:
@@ -117,11 +140,11 @@ class TrainedRun:
 
     @functools.cached_property
     def model(self) -> nn.Module:
-        """The model with the weights of the best checkpoint, in evaluation mode."""
+        """The model with the weights of the checkpoint, in evaluation mode."""
         from recsys.models.weights import load_weights
 
         model = self.build_model(self.dataset.schema)
-        load_weights(model, self.path / BEST)
+        load_weights(model, self.weights)
         return model.eval()
 
     def build_model(self, schema: FeatureSchema) -> nn.Module:
@@ -150,11 +173,31 @@ class TrainedRun:
             return None
         return manifest
 
+    def warn_of_outdated(self, *names: str) -> None:
+        """Says which of `evaluation/` and `bundle/` were made of another checkpoint than the run has now."""
+        for name in names:
+            path = self.path / name / MANIFEST
+            manifest = json.loads(path.read_text()) if path.is_file() else {}
+            made_of = manifest.get("checkpoint") or (manifest.get("run") or {}).get("checkpoint")
+            if made_of and made_of["sha256"] != self.weights_sha256:
+                logger.warning(
+                    "`%s` was made of another checkpoint (%s) than the run has now (%s); make it anew with "
+                    "`python %s.py run=%s`",
+                    *(path.parent, made_of["sha256"][:12], self.weights_sha256[:12]),
+                    *({EVALUATION: "evaluate", BUNDLE: "export"}[name], self.path),
+                )
+
+    @property
+    def made_of(self) -> dict[str, str]:
+        """The checkpoint, as what is made from it remembers it."""
+        return {"name": self.checkpoint, "sha256": self.weights_sha256}
+
     def provenance(self) -> dict[str, Any]:
         """The run's place, metrics and evaluation protocol, for the manifest of what is made from it."""
         evaluation = self.evaluation()
         return {
             "run": str(self.path),
+            "checkpoint": self.made_of,
             "fingerprint": self.fingerprint,
             "metrics": self.metrics,
             EVALUATION: evaluation
@@ -167,3 +210,30 @@ class TrainedRun:
         if problems:
             raise InputError("\n".join(f"{problem.text} (in {self.path / CONFIG})" for problem in problems))
         return built
+
+
+def _unfinished(path: Path, checkpoint: CheckpointName) -> dict[str, Any]:
+    """What a manifest would say of a run whose training has not ended.
+
+    Raises:
+        InputError: it has no such checkpoint yet, or does not say which dataset it is trained on.
+    """
+    weights = path / CHECKPOINTS / checkpoint
+    if not weights.is_file():
+        raise InputError(
+            f"expected `checkpoint={checkpoint}` of the run `{path}`, but there is no `{weights}` yet; "
+            f"continue it with `python train.py resume={path}`"
+        )
+    environment = json.loads((path / ENVIRONMENT).read_text()) if (path / ENVIRONMENT).is_file() else {}
+    dataset = environment.get("dataset")
+    if not dataset:
+        raise InputError(
+            f"`{path / ENVIRONMENT}` does not say which dataset the run is trained on, as in runs of earlier "
+            f"releases; continue it with `python train.py resume={path}`"
+        )
+    return {
+        "task": dataset["task"],
+        "prepared": dataset["path"],
+        "source": dataset["fingerprint"],
+        "fingerprint": file_sha256(weights),
+    }

@@ -17,7 +17,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -65,20 +65,38 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 def write_file(path: Path, content: str | bytes) -> None:
     """Writes a file beside `path`, syncs it and renames it, so that `path` is always whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    data = content.encode() if isinstance(content, str) else content
-    with writing_to(path):
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
+    replace_files({path: content})
+
+
+def replace_files(contents: Mapping[Path, str | bytes], *, without: Path | None = None) -> None:
+    """Replaces files of one folder, once all of them are whole on the disk beside their places.
+
+    Args:
+        contents: by path.
+        without: a file that no longer holds once they are replaced, and is removed just before.
+
+    Raises:
+        InputError: the disk refuses to be written to; nothing has changed.
+    """
+    temporaries = {path: path.with_name(f".{path.name}.tmp") for path in contents}
+    first = next(iter(contents))
+    try:
+        for path, content in contents.items():
+            with writing_to(path), temporaries[path].open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
+        with writing_to(first):
+            if without is not None:
+                without.unlink(missing_ok=True)
+            for path, temporary in temporaries.items():
+                os.replace(temporary, path)
+    except (OSError, InputError):
+        for temporary in temporaries.values():
             with contextlib.suppress(OSError):  # where nothing can be written, perhaps nothing can be removed
-                temporary.unlink()
-            raise
-        sync_folder(path.parent)
+                temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(first.parent)
 
 
 @contextlib.contextmanager

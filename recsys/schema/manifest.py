@@ -144,7 +144,7 @@ def write_manifest(
         "files": files,
     }
     manifest = {**own, **{key: value for key, value in (extra or {}).items() if key not in own}}
-    text = _json(manifest)
+    text = json_text(manifest)
     checksum = hashlib.sha256(text.encode()).hexdigest()
     write_file(folder / MANIFEST, text.replace(_UNSIGNED, checksum, 1))
     return {**manifest, "checksum": checksum}
@@ -171,7 +171,7 @@ def read_station(path: Path, kind: StationKind, *, verify_all: bool = False) -> 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON so that `path` is always whole."""
-    write_file(path, _json(content))
+    write_file(path, json_text(content))
 
 
 def git_commit() -> str | None:
@@ -199,7 +199,8 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _json(content: Any) -> str:
+def json_text(content: Any) -> str:
+    """Content as the JSON of a station."""
     return json.dumps(content, indent=2, allow_nan=False, default=str) + "\n"
 
 

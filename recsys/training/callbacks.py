@@ -79,6 +79,17 @@ class Interruption(pl.Callback):
         self.requested = True
 
 
+class EarlyStopping(pl.callbacks.EarlyStopping):
+    """Lightning's, but that a resumed training has the patience that it is given now.
+
+    NOTE: the class keeps Lightning's name, under which checkpoints hold its count.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the count."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+
 class Throughput(pl.Callback):
     """Counts examples a second of training (validation left out) and logs a line an epoch.
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
@@ -26,6 +26,7 @@ from recsys.schema.errors import InputError
 from recsys.training.averaging import AveragedWeights
 from recsys.training.callbacks import (
     Anomalies,
+    EarlyStopping,
     Interruption,
     LossCurve,
     StderrProgressBar,

@@ -1,0 +1,47 @@
+"""Says why a training has ended, where the same options would end it again at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recsys.schema.manifest import MANIFEST
+from recsys.training.checkpoint import LAST
+from recsys.training.options import TrainerOptions
+
+
+def why_finished(run_dir: Path, options: TrainerOptions) -> str | None:
+    """Why the run in `run_dir` is finished, and what to give to train longer; None where it goes on.
+
+    Args:
+        run_dir: the run's folder.
+        options: every key under `trainer.`, as they would be from now on.
+    """
+    last = run_dir.expanduser() / "checkpoints" / LAST
+    if not (run_dir.expanduser() / MANIFEST).is_file() or not last.is_file():
+        return None
+    checkpoint: dict[str, Any] = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
+    epoch, steps = int(checkpoint["epoch"]), int(checkpoint["global_step"])
+    waited = [
+        int(state["wait_count"])
+        for name, state in checkpoint["callbacks"].items()
+        if name.startswith("EarlyStopping")
+    ]
+    if options.patience is not None and waited and waited[0] >= options.patience:
+        return (
+            f"finished at epoch {epoch} by patience: {waited[0]} validations without a better one; to train "
+            f"longer give `trainer.patience` above {waited[0]} (or null)"
+        )
+    max_epochs = options.max_epochs
+    if isinstance(max_epochs, int) and 0 <= max_epochs <= epoch + 1:
+        return (
+            f"finished at epoch {epoch}, the last of `trainer.max_epochs={max_epochs}`; to train longer give "
+            "more epochs"
+        )
+    if 0 <= options.max_steps <= steps:
+        return (
+            f"finished at step {steps} of `trainer.max_steps={options.max_steps}`; to train longer give more"
+        )
+    return None
