@@ -70,7 +70,7 @@ def test_run_at_its_last_epoch_says_so_and_goes_on_with_more(tmp_path, caplog):
     assert content(run.path) != before
 
 
-def test_evaluation_and_bundle_of_another_checkpoint_are_named(tmp_path, caplog):
+def test_evaluation_and_bundle_of_another_checkpoint_are_named(tmp_path, capsys):
     run = trained(tmp_path / "run", trainer__max_epochs=1, trainer__patience=None)
     run.evaluate()
     bundle = run.export(overrides={"export.parity_rows": 4, "export.recorded_requests": 1})
@@ -78,12 +78,13 @@ def test_evaluation_and_bundle_of_another_checkpoint_are_named(tmp_path, caplog)
     kept = json.loads((run.path / "evaluation" / "manifest.json").read_text())
     assert kept["checkpoint"] == {"name": "best", "sha256": digest}
     assert bundle.manifest["run"]["checkpoint"] == {"name": "best", "sha256": digest}
-    assert "another checkpoint" not in caplog.text
+    assert "another checkpoint" not in capsys.readouterr().err
     again = recsys.train(resume=run, overrides={"trainer.max_epochs": 8})
     assert again.trained.weights_sha256 != digest
+    said = capsys.readouterr().err
     for name, command in (("evaluation", "evaluate"), ("bundle", "export")):
-        assert f"`{run.path / name}` was made of another checkpoint ({digest[:12]})" in caplog.text
-        assert f"make it anew with `python {command}.py run={run.path}`" in caplog.text
+        assert f"`{run.path / name}` was made of another checkpoint ({digest[:12]})" in said
+        assert f"make it anew with `python {command}.py run={run.path}`" in said
 
 
 def test_stopped_run_is_evaluated_and_exported_as_it_is(tmp_path, monkeypatch):
