@@ -14,6 +14,7 @@ import pytest
 from recsys.commands.sweeps.options import PruneOptions, RerankOptions, SweepOptions
 from recsys.commands.sweeps.reports import trial_report
 from recsys.commands.sweeps.study import Record, open_study
+from recsys.config.register import trusting
 from recsys.runs.environment import PROJECT
 from tests import toy_sweep
 
@@ -53,7 +54,7 @@ def quick(here, monkeypatch, capsys):
     monkeypatch.chdir(here)
 
     def run(*arguments, status=0):
-        with pytest.raises(SystemExit) as ended:
+        with trusting(["tests"]), pytest.raises(SystemExit) as ended:
             toy_sweep.entry()(arguments)
         out, err = capsys.readouterr()
         assert ended.value.code == status, err
