@@ -29,7 +29,9 @@ def words(tmp_path, monkeypatch):
         rows = csv.writer(file)
         rows.writerow(["user_id", "item_id", "timestamp"])
         rows.writerows(
-            (f"u{user}", f"p{(7 * step + user) % 12}", 3600 * step) for user in range(30) for step in range(9)
+            (f"u{user}", f"p{(7 * step + user) % 12}", 1_700_000_000 + 3600 * step)
+            for user in range(30)
+            for step in range(9)
         )
     return [
         "data=table",

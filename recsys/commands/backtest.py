@@ -32,7 +32,7 @@ from recsys.config.saved import read_config
 from recsys.data.dataset import SPLITS, PreparedDataset
 from recsys.data.options import DataOptions
 from recsys.data.prepare import prepare
-from recsys.data.reading.columns import iso
+from recsys.data.reading.instants import iso
 from recsys.evaluation.backtest import backtest_results, backtest_table
 from recsys.evaluation.decay import Decay, Judgement
 from recsys.evaluation.folds import BacktestOptions, Fold, TimeLine, plan_folds

@@ -20,7 +20,7 @@ from recsys.data.options import DataOptions
 from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare
 from recsys.data.queries import QueryLimit, QueryLoader, QueryMode, queries_within
-from recsys.data.reading.columns import TimeReading
+from recsys.data.reading.instants import TimeReading
 from recsys.data.windows import WindowLoader
 from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError

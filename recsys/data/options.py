@@ -36,13 +36,15 @@ class Columns:
     """Names of the interactions' columns in the raw table; null where it has none.
 
     Without `user_id` each row is a user of its own, whom nobody knows; without both ids, all rows are about
-    one item, as impressions and forms are.
+    one item, as impressions and forms are. `timestamp_format` is how text writes timestamps, in the terms of
+    `strptime` (`%d.%m.%Y %H:%M`, in UTC without `%z`); null reads ISO text, numbers and dates.
     """
 
     user_id: str | None = "user_id"
     item_id: str | None = "item_id"
     timestamp: str | None = "timestamp"
     split: str | None = None
+    timestamp_format: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +78,21 @@ class SideTable:
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """Positives are interactions whose `column` is at least `positive_at_least`; all when that is null."""
+    """Which interactions are positives; all where everything is null.
+
+    Args:
+        column: of numbers, truth values or words (`view`, `cart`, `purchase`).
+        positive_at_least: of numbers and weights.
+        positives: words that are positives; the others are not.
+        weights: what each word is worth as a number, which `label_mean` uses; all above 0 are
+            positives, unless `positives` or `positive_at_least` says otherwise. Of a user's repeated
+            events at one instant the one worth most is kept.
+    """
 
     column: str | None = None
-    positive_at_least: float | None = None
+    positive_at_least: float | str | None = None
+    positives: tuple[str, ...] | None = None
+    weights: Mapping[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +197,9 @@ class DataOptions:
         statistics: further features, by name, computed from the events strictly before each; see
             `StatisticOptions`.
         neighbours: a further feature of items, found on train; see `NeighbourOptions`. Null adds none.
+        timestamp_unit: of timestamps: `s`, `ms`, `us` or `ns`, `days` of a spreadsheet, `yyyymmdd`, or `iso`
+            of text and dates; instants of all years are then read. Null finds out, and refuses those before
+            1990 and after the next year.
         split: how interactions are divided.
         split_fractions: train, validation, test; of time (global_time), rows, items or users.
         split_boundaries: of a split by global time, the two instants at which validation and test begin, in
@@ -230,6 +246,7 @@ class DataOptions:
     statistics: Mapping[str, StatisticOptions] | None = None
     neighbours: NeighbourOptions | None = None
     features_file: str | None = None
+    timestamp_unit: Literal["s", "ms", "us", "ns", "days", "yyyymmdd", "iso"] | None = None
     split: SplitKind = "global_time"
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_boundaries: tuple[Any, Any] | None = None
@@ -267,6 +284,7 @@ PREPARE_FIELDS = (
     "ids",
     "statistics",
     "neighbours",
+    "timestamp_unit",
     "split",
     "split_fractions",
     "split_boundaries",

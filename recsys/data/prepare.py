@@ -19,7 +19,7 @@ from recsys.data.preparing.check_options import check_options
 from recsys.data.preparing.declare import with_features_file
 from recsys.data.preparing.extend import with_earlier_features
 from recsys.data.reading.engine import DuckDBEngine
-from recsys.data.reading.tables import raw_files
+from recsys.data.reading.files import table_files
 from recsys.schema.disk import locked
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import VERSIONS, read_station, writing_station
@@ -107,7 +107,7 @@ def _key(config: Mapping[str, Any], tables: RawTables) -> str:
     files = []
     for table in ("interactions", "users", "items"):
         path = getattr(tables, table)
-        for file in raw_files(path, key=f"data.{table}.path") if path else []:
+        for file in table_files(path, key=f"data.{table}.path").files if path else []:
             status = file.stat()
             files.append([table, str(file.resolve()), status.st_size, status.st_mtime_ns])
     identity = [config, files, tables.licence, VERSIONS["prepared"], _version()]

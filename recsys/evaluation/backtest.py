@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from recsys.data.reading.columns import iso
+from recsys.data.reading.instants import iso
 from recsys.evaluation.decay import Decay, sign
 from recsys.evaluation.folds import Fold
 from recsys.metrics.register import metric_label

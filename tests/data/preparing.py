@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +25,8 @@ def options_for(
 ) -> DataOptions:
     """Options that read these tables; text is written as CSV, columns as Parquet.
 
-    Changes are of DataOptions, or `columns`, `context`, `user_features`, `item_features`.
+    Changes are of DataOptions, or `columns`, `context`, `user_features`, `item_features`. Small numbers are
+    seconds of 1970, which nobody would mean.
     """
     columns = Columns(**changes.pop("columns", {}))
     context = changes.pop("context", None)
@@ -38,6 +39,7 @@ def options_for(
     }
     table = InteractionsTable(path=_write(folder / "events", interactions), columns=columns, features=context)
     options = DataOptions(interactions=table, cache_dir=str(folder / "cache"), **sides)
+    changes.setdefault("timestamp_unit", _unit_of(interactions, columns))
     return dataclasses.replace(options, **changes)
 
 
@@ -92,6 +94,21 @@ def by_id(station: Path, table: str, feature: str) -> dict[Any, Any]:
 
 
 STARS = Label(column="stars", positive_at_least=4)
+
+
+def _unit_of(interactions: Rows | str, columns: Columns) -> Literal["s"] | None:
+    if columns.timestamp is None:
+        return None
+    if isinstance(interactions, str):
+        header, *lines = [line.split(",") for line in interactions.splitlines()]
+        at = header.index(columns.timestamp) if columns.timestamp in header else -1
+        found = [line[at] for line in lines if 0 <= at < len(line)]
+        values = [float(value) for value in found if value.replace(".", "").isdigit()]
+    else:
+        found = list(interactions.get(columns.timestamp, ()))
+        found = [value.as_py() if isinstance(value, pa.Scalar) else value for value in found]
+        values = [value for value in found if isinstance(value, (int, float))]
+    return "s" if values and abs(max(values)) < 10**4 else None
 
 
 def _write(stem: Path, rows: Rows | str) -> str:

@@ -45,6 +45,7 @@ def options(tmp_path_factory) -> DataOptions:
         items=SideTable(path=str(folder / "items.csv"), features={"kind": {"kind": "multi_id"}}),
         label=Label(column="stars", positive_at_least=4),
         split="predefined",
+        timestamp_unit="s",
         cache_dir=str(tmp_path_factory.mktemp("cache")),
         batch_size=3,
     )

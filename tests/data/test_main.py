@@ -18,6 +18,7 @@ def arguments(tmp_path):
         *(f"data.interactions.columns.{key}={name}" for key, name in columns.items()),
         "data.label.column=stars",
         "data.label.positive_at_least=4",
+        "data.timestamp_unit=s",
     ]
 
 

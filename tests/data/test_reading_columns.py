@@ -1,16 +1,20 @@
 """Timestamps in every form that people have, read as what they are."""
 
+import dataclasses
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pyarrow as pa
 import pytest
 
 from recsys.data.options import Label
-from tests.data.preparing import column, manifest_of, prepared, rows_of
+from recsys.data.prepare import prepare
+from recsys.schema.errors import InputError
+from tests.data.preparing import column, manifest_of, options_for, prepared, rows_of
 
 EVERYTHING = {"split": "random", "split_fractions": (0.5, 0.0, 0.5)}
 # 2021-06-01 12:30:45 UTC and one day later.
 FIRST = 1_622_550_645
+THIS_YEAR = datetime.now(tz=UTC).year
 INSTANTS = [FIRST * 1_000_000, (FIRST + 86_400) * 1_000_000]
 
 
@@ -68,33 +72,90 @@ def test_days_begin_at_midnight(tmp_path):
     assert instants(station) == [midnight, midnight + 86_400_000_000]
 
 
-def test_small_numbers_are_seconds(tmp_path):
-    assert instants(station_for(tmp_path, [0, 7])) == [0, 7_000_000]
+@pytest.mark.parametrize(
+    ("values", "of_others"),
+    [
+        # An instant of 1970 among milliseconds; one of the year 8307 among seconds.
+        ([5, FIRST * 1000, FIRST * 1000 + 1], "read as milliseconds: 5"),
+        ([FIRST, FIRST + 1, 200_000_000_000], "read as seconds: 200000000000"),
+    ],
+)
+def test_the_unit_is_that_of_most_values_and_the_others_are_rejected(tmp_path, values, of_others):
+    rows = {"user_id": [1, 2, 3], "item_id": [1, 2, 3], "timestamp": values}
+    options = options_for(tmp_path, rows, split="random", split_fractions=(1.0, 0.0, 0.0))
+    options = dataclasses.replace(options, timestamp_unit=None, max_rejected_share=0.5)
+    [row] = rows_of(prepare(options), "rejected.parquet")
+    assert row["reason"] == f"timestamp outside 1990 to {THIS_YEAR + 1} in `timestamp`, {of_others}"
+
+
+@pytest.mark.parametrize("value", [7, 10**10, 99_999_999_999, 10**14, 10**17])
+def test_numbers_that_are_no_instants_of_likely_years_are_refused(tmp_path, value):
+    options = options_for(tmp_path, {"user_id": [1, 2], "item_id": [1, 2], "timestamp": [value, value]})
+    message = rf"expected instants between 1990 and {THIS_YEAR + 1}, found numbers from"
+    with pytest.raises(InputError, match=message):
+        prepare(dataclasses.replace(options, timestamp_unit=None))
+
+
+def test_a_unit_that_is_given_allows_all_years(tmp_path):
+    rows = {"user_id": [1, 2], "item_id": [1, 2], "timestamp": [-5, 10**10]}
+    station = prepared(tmp_path, rows, **EVERYTHING, timestamp_unit="ms")
+    assert instants(station) == [-5_000, 10**13]
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        # An instant of 1970 among milliseconds; one of the year 8307 among seconds.
-        ([5, FIRST * 1000, FIRST * 1000 + 1], [5_000, INSTANTS[0], INSTANTS[0] + 1_000]),
-        (
-            [FIRST, FIRST + 1, 200_000_000_000],
-            [INSTANTS[0], INSTANTS[0] + 1_000_000, 200_000_000_000_000_000],
-        ),
+        (["20210601", "20210602"], ["2021-06-01T00:00:00", "2021-06-02T00:00:00"]),
+        ([20210601, 20210602], ["2021-06-01T00:00:00", "2021-06-02T00:00:00"]),
+        (["20210601123045", "20210602123045"], ["2021-06-01T12:30:45", "2021-06-02T12:30:45"]),
+        ([44348.5, 44349.25], ["2021-06-01T12:00:00", "2021-06-02T06:00:00"]),
+        (["44348", "44349"], ["2021-06-01T00:00:00", "2021-06-02T00:00:00"]),
     ],
 )
-def test_the_unit_is_that_of_most_values(tmp_path, values, expected):
-    rows = {"user_id": [1, 2, 3], "item_id": [1, 2, 3], "timestamp": values}
-    station = prepared(tmp_path, rows, split="random", split_fractions=(1.0, 0.0, 0.0))
-    assert column(station, "train", "timestamp") == expected
+def test_calendar_digits_and_days_of_spreadsheets_are_read(tmp_path, values, expected):
+    station = station_for(tmp_path, values)
+    seconds = [int(datetime.fromisoformat(text + "+00:00").timestamp()) for text in expected]
+    assert instants(station) == [second * 1_000_000 for second in seconds]
+    assert manifest_of(station)["timestamp"] == {"kind": "text", "unit": None}
+    assert column(station, "test", "raw.timestamp")[0].startswith(tuple(expected))
+
+
+def test_a_format_says_how_text_writes_timestamps(tmp_path):
+    rows = {"user_id": [1, 2], "item_id": [1, 2], "timestamp": ["01.06.2021 12:30", "02.06.2021 12:30"]}
+    columns = {"timestamp_format": "%d.%m.%Y %H:%M"}
+    station = prepared(tmp_path, rows, **EVERYTHING, columns=columns)
+    assert instants(station) == [instant - 45_000_000 for instant in INSTANTS]
+    with pytest.raises(InputError, match=r"timestamp_format=%H:%M` must say how timestamps are written"):
+        prepared(tmp_path / "other", rows, **EVERYTHING, columns={"timestamp_format": "%H:%M"})
+
+
+def test_text_without_a_format_is_refused_with_the_key_that_gives_one(tmp_path):
+    with pytest.raises(InputError, match=r"for other forms give .*columns.timestamp_format`"):
+        station_for(tmp_path, ["01.06.2021 12:30", "02.06.2021 12:30"])
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_datetimes_with_a_zone_are_read_in_every_unit(tmp_path, unit, zone):
+    per_second = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}[unit]
+    values = pa.array([FIRST * per_second, (FIRST + 86_400) * per_second], pa.timestamp(unit, zone))
+    assert instants(station_for(tmp_path, values)) == INSTANTS
 
 
 @pytest.mark.parametrize(
-    ("value", "unit"),
-    [(99_999_999_999, "s"), (100_000_000_000, "ms"), (10**14, "us"), (10**17, "ns")],
+    "values",
+    [
+        pa.array([2**63 - 1, FIRST, FIRST + 1], pa.int64()),
+        pa.array([2**64 - 1, FIRST, FIRST + 1], pa.uint64()),
+        pa.array([float("nan"), FIRST, FIRST + 1], pa.float64()),
+        pa.array([float("inf"), FIRST, FIRST + 1], pa.float64()),
+    ],
 )
-def test_units_meet_where_the_documentation_says(tmp_path, value, unit):
-    assert manifest_of(station_for(tmp_path, [value, value]))["timestamp"]["unit"] == unit
+def test_numbers_beyond_all_instants_are_rejected(tmp_path, values):
+    rows = {"user_id": [1, 2, 3], "item_id": [1, 2, 3], "timestamp": values}
+    station = prepared(tmp_path, rows, **EVERYTHING, max_rejected_share=0.5)
+    assert [row["row"] for row in rows_of(station, "rejected.parquet")] == [1]
+    assert instants(station) == [FIRST * 10**6, (FIRST + 1) * 10**6]
 
 
 @pytest.mark.parametrize(

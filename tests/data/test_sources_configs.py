@@ -81,5 +81,6 @@ def test_table_needs_but_a_path_where_columns_are_named_as_ours(tmp_path: Path) 
     pq.write_table(pa.table(rows), tmp_path / "events.parquet")
     options = options_of("table")
     interactions = dataclasses.replace(options.interactions, path=str(tmp_path / "events.parquet"))
-    path = prepare(dataclasses.replace(options, interactions=interactions, cache_dir=str(tmp_path)))
+    options = dataclasses.replace(options, interactions=interactions, timestamp_unit="s")
+    path = prepare(dataclasses.replace(options, cache_dir=str(tmp_path)))
     assert [pq.read_table(path / split).num_rows for split in ("train", "validation", "test")] == [80, 10, 10]

@@ -37,6 +37,7 @@ def options(request, tmp_path_factory):
         interactions=InteractionsTable(path=str(folder / "events.parquet")),
         label=Label(column="stars", positive_at_least=3),
         split=request.param,
+        timestamp_unit="s",
         cache_dir=str(folder / "cache"),
         history_length=7,
         batch_size=5,

@@ -37,7 +37,7 @@ from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
 from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors, with_statistics
 from recsys.data.preparing.vocabulary import Counted, Fitted, fit
 from recsys.data.preparing.write import write_split
-from recsys.data.reading.columns import read_typed, text_facts
+from recsys.data.reading.columns import read_typed, text_kinds
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.errors import InputError
@@ -45,7 +45,8 @@ from recsys.schema.feature_kinds import Feature, StatisticFeature
 from recsys.schema.features import EVENT_ROLES, FeatureSchema
 from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.manifest import write_json
-from recsys.schema.tables import ITEM_ID, POSITIVE, RAW_PREFIX, USER_ID
+from recsys.schema.tables import ITEM_ID, POSITIVE, USER_ID
+from recsys.schema.values import TextKind
 
 _SIDES = (("users", USER_ID), ("items", ITEM_ID))
 _ROWS_TO_INFER_FROM = 1_000_000
@@ -71,10 +72,15 @@ def build(
     sides = _read_sides(engine, raw)
     there = [(table, name) for table, name in _SIDES if name in sides]
     columns = {table: _side_columns(engine, sides[name], raw.id_columns[name]) for table, name in there}
-    features = choose_features(options, sides=columns, interactions=_raw_columns(engine, raw.interactions))
+    kinds: dict[str, TextKind] = {}
+    features = choose_features(
+        options, sides=columns, interactions=_raw_columns(engine, raw.interactions, kinds)
+    )
     earlier = read_fitted(Path(options.extends).expanduser(), features) if options.extends else None
+    used = _context_columns(features)
+    kinds |= text_kinds(engine, raw.interactions, [name for name in used if name not in kinds])
     interactions = read_interactions(
-        engine, raw.interactions, options, id_types=raw.id_types, context_columns=_context_columns(features)
+        engine, raw.interactions, options, id_types=raw.id_types, context_columns=used, kinds=kinds
     )
     num_rejected = _write_rejected(folder, options, raw, sides=sides, interactions=interactions)
     look_at(engine, interactions, options)
@@ -127,20 +133,16 @@ def _read_sides(engine: DuckDBEngine, raw: RawData) -> dict[str, Side]:
 
 def _side_columns(engine: DuckDBEngine, side: Side, id_column: str) -> SideColumns:
     """Raw columns of a side table, in memory, under their own names."""
-    raw = [name for name in side.rows.columns if name.startswith(RAW_PREFIX)]
-    table = engine.collect(side.rows.select(*raw))
-    return SideColumns(
-        table.rename_columns([name.removeprefix(RAW_PREFIX) for name in raw]), id_column=id_column
-    )
+    return SideColumns(side.collect(engine), id_column=id_column)
 
 
-def _raw_columns(engine: DuckDBEngine, raw: RawTable) -> RawColumns:
-    first = raw.rows.filter(_[SEQUENCE] <= _ROWS_TO_INFER_FROM)
-
+def _raw_columns(engine: DuckDBEngine, raw: RawTable, kinds: dict[str, TextKind]) -> RawColumns:
     def values(name: str) -> pa.Array:
-        facts = text_facts(engine, first, [name]) if raw.is_text else {}
-        found = engine.collect(first.select(**{name: read_typed(first[name], facts)}))
-        return found[name].combine_chunks()
+        if name not in kinds:
+            kinds.update(text_kinds(engine, raw, [name]))
+        typed = raw.rows.select(SEQUENCE, value=read_typed(raw.column(name), kinds.get(name)))
+        found = engine.collect(typed.filter(_[SEQUENCE] <= _ROWS_TO_INFER_FROM).select("value"))
+        return found["value"].combine_chunks()
 
     return RawColumns(raw.columns, values)
 
@@ -158,7 +160,8 @@ def _of_events(features: Sequence[Feature]) -> list[Feature]:
 def _write_rejected(
     folder: Path, options: DataOptions, raw: RawData, *, sides: Mapping[str, Side], interactions: Interactions
 ) -> int:
-    found = [Rejected("interactions", raw.interactions, interactions.rejected)]
+    advice = interactions.time.advice if interactions.time else ""
+    found = [Rejected("interactions", raw.interactions, interactions.rejected, advice)]
     names = {USER_ID: "users", ITEM_ID: "items"}
     found += [Rejected(names[name], side.raw, side.rejected) for name, side in sides.items()]
     return write_rejected(found, folder / "rejected.parquet", max_share=options.max_rejected_share)

@@ -16,11 +16,12 @@ from ibis import _
 from recsys.data.preparing.encode import encode
 from recsys.data.preparing.splits import SPLIT, TRAIN
 from recsys.data.preparing.vocabulary import Counted, Fitted
-from recsys.data.reading.columns import ValueType, known_text, read_id, read_typed, text_facts
+from recsys.data.reading.columns import ValueType, known_text, read_id, read_typed, text_kinds
 from recsys.data.reading.engine import ROW_GROUP_ROWS, DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.feature_kinds import Feature, HistoryFeature, Role
 from recsys.schema.tables import ITEM_ROW, POSITIVE, RAW_PREFIX, USER_ID, USER_ROW, encoded_column
+from recsys.schema.values import TextKind
 
 LOGGER = logging.getLogger(__name__)
 
@@ -33,14 +34,27 @@ class Side:
     """A users' or items' table, read.
 
     Args:
-        rows: the id (`user_id` or `item_id`) and `raw.<column>` for every raw column; one row an id.
+        rows: the id (`user_id` or `item_id`) and `raw.<column>` for every raw column, by the engine's names;
+            one row an id.
         raw: the table it comes from.
         rejected: SEQUENCE, reason and value of the rows that cannot be used.
+        kinds: of the columns that are text.
     """
 
     rows: ibis.Table
     raw: RawTable
     rejected: pa.Table
+    kinds: Mapping[str, TextKind]
+
+    def collect(self, engine: DuckDBEngine) -> pa.Table:
+        """The raw columns in memory, under their own names."""
+        table = engine.collect(self.rows.select(*(RAW_PREFIX + name for name in self.raw.names.values())))
+        return table.rename_columns(list(self.raw.names))
+
+    def own_names(self, table: pa.Table) -> pa.Table:
+        """A table with the engine's names for raw columns, with their own names."""
+        own = {RAW_PREFIX + alias: RAW_PREFIX + column for column, alias in self.raw.names.items()}
+        return table.rename_columns([own.get(name, name) for name in table.column_names])
 
 
 def read_side(engine: DuckDBEngine, raw: RawTable, *, name: str, id_column: str, id_type: ValueType) -> Side:
@@ -54,12 +68,14 @@ def read_side(engine: DuckDBEngine, raw: RawTable, *, name: str, id_column: str,
         id_type: as the interactions hold it.
     """
     rows = raw.rows
-    columns = [column for column in rows.columns if column != SEQUENCE]
-    facts = text_facts(engine, rows, columns) if raw.is_text else {}
-    ids = read_id(rows[id_column], id_type)
+    kinds = text_kinds(engine, raw, [column for column in raw.names if column != id_column])
+    ids = read_id(raw.column(id_column), id_type)
     typed = {name: ids, SEQUENCE: rows[SEQUENCE]}
-    typed |= {RAW_PREFIX + column: read_typed(rows[column], facts) for column in columns}
-    checked = engine.keep(rows.select(**typed, _raw_id=known_text(rows[id_column].cast("string"))))
+    typed |= {
+        RAW_PREFIX + alias: read_typed(raw.column(column), kinds.get(column))
+        for column, alias in raw.names.items()
+    }
+    checked = engine.keep(rows.select(**typed, _raw_id=known_text(raw.column(id_column).cast("string"))))
     first = checked[SEQUENCE].min().over(ibis.window(group_by=name))
     marked = engine.keep(checked.select(name, SEQUENCE, "_raw_id", _first=first))
     unusable = marked.filter(_[name].isnull() | (_[SEQUENCE] > _._first))
@@ -72,7 +88,7 @@ def read_side(engine: DuckDBEngine, raw: RawTable, *, name: str, id_column: str,
     good = checked.drop("_raw_id")
     if rejected.num_rows:
         good = good.anti_join(unusable.select(SEQUENCE), SEQUENCE)
-    return Side(rows=good.drop(SEQUENCE), raw=raw, rejected=rejected)
+    return Side(rows=good.drop(SEQUENCE), raw=raw, rejected=rejected, kinds=kinds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +149,8 @@ def read_entities(
         **{column: counts[column].fill_null(0).cast("int64") for column in (NUM_INTERACTIONS, NUM_POSITIVES)}
     )
     found = engine.collect(counts.order_by([ibis.desc(NUM_INTERACTIONS), ibis.asc(name)]))
+    if side is not None:
+        found = side.own_names(found)
     schema = pa.schema([(field.name, field.type) for field in found.schema])  # all may be null
     unknown = {field.name: pa.nulls(1, field.type) for field in schema}
     unknown |= {column: pa.array([0], pa.int64()) for column in (NUM_INTERACTIONS, NUM_POSITIVES)}

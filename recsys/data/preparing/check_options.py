@@ -6,6 +6,7 @@ import re
 from recsys.data.options import DataOptions
 from recsys.data.preparing.declare_statistics import check_statistics
 from recsys.data.preparing.splits import NEEDS_TIME
+from recsys.data.reading.instants import check_format
 from recsys.schema.errors import InputError
 from recsys.schema.labels import MAIN
 
@@ -27,6 +28,8 @@ def check_options(options: DataOptions) -> None:
             f"`data.split={options.split}` needs timestamps, but `data.interactions.columns.timestamp` is "
             "null; name the column, or choose `data.split=random`, cold_item, cold_user or predefined"
         )
+    if columns.timestamp_format is not None:
+        check_format(columns.timestamp_format)
     if options.until is not None and columns.timestamp is None:
         raise InputError(
             f"`data.until={options.until}` needs timestamps, but `data.interactions.columns.timestamp` is "
@@ -42,6 +45,7 @@ def check_options(options: DataOptions) -> None:
             f"`data.label.positive_at_least={options.label.positive_at_least}` needs `data.label.column`, "
             "which is null; name the column"
         )
+    _check_label(options)
     _check_auxiliary(options)
     if not 0 <= options.max_rejected_share <= 1:
         raise InputError(f"`data.max_rejected_share` must lie in [0, 1], got {options.max_rejected_share}")
@@ -92,6 +96,30 @@ def _check_ids(options: DataOptions) -> None:
             found.append(f"`data.neighbours` needs {table}, {null}leave it out")
     if found:
         raise InputError("\n".join(dict.fromkeys(found)))
+
+
+def _check_label(options: DataOptions) -> None:
+    label = options.label
+    for key in ("positives", "weights"):
+        given = getattr(label, key)
+        if given is None:
+            continue
+        if label.column is None:
+            raise InputError(
+                f"`data.label.{key}` needs `data.label.column`, which is null; name the column of words"
+            )
+        if not given:
+            raise InputError(f"`data.label.{key}` must name values of `{label.column}`, got none")
+    if label.positives is not None and label.positive_at_least is not None:
+        raise InputError(
+            "`data.label.positives` and `data.label.positive_at_least` both say which interactions are "
+            "positives; leave one out"
+        )
+    for word, weight in (label.weights or {}).items():
+        if not 0 <= weight < math.inf:
+            raise InputError(
+                f"`data.label.weights.{word}` must be a finite number of at least 0, got {weight}"
+            )
 
 
 def _check_auxiliary(options: DataOptions) -> None:

@@ -201,7 +201,8 @@ def _with_own_names(
     options: DataOptions, users: list[Feature], context: list[Feature], items: list[Feature]
 ) -> tuple[list[Feature], list[Feature], list[Feature]]:
     """Gives inferred features a name of their own where another has it; of declared ones, refuses it."""
-    taken = set(RESERVED)
+    # In small letters, for the engine knows no others.
+    taken = {name.lower() for name in RESERVED}
     by_table = {"interactions": context, "users": users, "items": items}
     is_declared = {table: getattr(options, table).features not in (None, INFER) for table in by_table}
     renamed: dict[str, list[Feature]] = {}
@@ -209,13 +210,13 @@ def _with_own_names(
         renamed[table] = []
         for feature in by_table[table]:
             name = feature.name
-            if name in taken and is_declared[table]:
+            if name.lower() in taken and is_declared[table]:
                 raise InputError(
                     f"`data.{table}.features.{name}`: another feature has this name; choose another"
                 )
-            if name in taken:
+            if name.lower() in taken:
                 name = _free_name(f"{table.removesuffix('s')}_{name}", taken)
-            taken.add(name)
+            taken.add(name.lower())
             renamed[table].append(feature if name == feature.name else _renamed(feature, name))
     return renamed["users"], renamed["interactions"], renamed["items"]
 
@@ -232,7 +233,7 @@ def _with_usable_table(feature: Feature) -> Feature:
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    while name in taken:
+    while name.lower() in taken:
         name += "_"
     return name
 

@@ -110,7 +110,7 @@ def check_name(name: str, *, where: str) -> None:
     """Raises ValueError when a feature cannot have this name."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise InputError(f"`{where}`: a feature's name must be letters, digits and underscores, got `{name}`")
-    if name in RESERVED:
+    if name.lower() in RESERVED:
         raise InputError(f"`{where}`: the name `{name}` is taken; choose another and say `column: {name}`")
 
 

@@ -10,7 +10,7 @@ from recsys.data.preparing.interactions import Interactions
 from recsys.data.preparing.leakage import Checks
 from recsys.data.preparing.raw_data import RawData
 from recsys.data.preparing.splits import Divided
-from recsys.data.reading.columns import iso
+from recsys.data.reading.instants import iso
 
 
 def describe(

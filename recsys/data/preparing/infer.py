@@ -41,8 +41,9 @@ _COUNT_RATIO = 10
 _COUNT_DENSITY = 0.5
 _ALL_DIFFER = 0.98
 # Share of the values that hold the delimiter, and how often a piece occurs on average.
-_DELIMITERS = {"|": (0.1, 1.2), ";": (0.25, 1.5), ",": (0.4, 2.0)}
+_DELIMITERS = {"|": (0.1, 1.2), ">": (0.5, 1.5), ";": (0.25, 1.5), ",": (0.4, 2.0), "/": (0.8, 2.0)}
 _MAX_WORDS_A_PIECE = 3.0
+_LEAST_ADDRESSES = 0.1
 _CODE_NAME = re.compile(r"(?i)(^|_|[a-z])(id|code|zip|zipcode|postcode|key|sku|no)$")
 _TEXT_NAME = re.compile(r"(?i)(title|name|description|summary|text|headline|overview|plot)")
 _ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -176,7 +177,9 @@ def _text(name: str, known: pa.Array) -> dict[str, Any] | str:
 
 
 def _delimiter(known: pa.Array) -> str | None:
-    """What separates the pieces of most values, when the pieces repeat and are short."""
+    """What separates the pieces of most values, when the pieces repeat and are short; never of addresses."""
+    if _share(pc.match_substring(known, "://")) > _LEAST_ADDRESSES:
+        return None
     for delimiter, (share, repeats) in _DELIMITERS.items():
         if _share(pc.match_substring(known, delimiter)) < share:
             continue

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ibis
 import pyarrow as pa
 from ibis import _
 
 from recsys.data.options import DataOptions
+from recsys.data.preparing.read_labels import is_positive, read_auxiliary_labels, read_label
 from recsys.data.preparing.usable import usable
-from recsys.data.reading.columns import (
-    TimeReading,
-    ValueType,
-    iso,
-    read_id,
-    read_number,
-    read_typed,
-    text_facts,
-    time_reading,
-)
+from recsys.data.reading.columns import ValueType, read_id, read_typed
 from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.instants import TimeReading, iso, time_reading
 from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.errors import InputError
-from recsys.schema.tables import ITEM_ID, LABEL, LABEL_PREFIX, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID
+from recsys.schema.tables import ITEM_ID, LABEL, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID
+from recsys.schema.values import TextKind
 
 LOGGER = logging.getLogger(__name__)
 
@@ -46,11 +40,13 @@ class Interactions:
             context column.
         time: how timestamps are typed; None where there are none.
         rejected: SEQUENCE, reason and value of the rows that cannot be used.
+        disagreeing: how many of these have another label than the row kept in their place.
     """
 
     events: ibis.Table
     time: TimeReading | None
     rejected: pa.Table
+    disagreeing: int = 0
 
 
 def read_interactions(
@@ -60,11 +56,12 @@ def read_interactions(
     *,
     id_types: dict[str, ValueType],
     context_columns: Sequence[str],
+    kinds: Mapping[str, TextKind],
 ) -> Interactions:
     """Validates the raw interactions.
 
-    Rejected are: a null id, a timestamp or label that is null or cannot be read, and the second of two rows
-    with the same user, item and instant.
+    Rejected are: a null id, a timestamp or label that is null or cannot be read, and of rows with the same
+    user, item and instant all but one, see `usable`.
 
     Args:
         engine: runs the expressions.
@@ -72,46 +69,47 @@ def read_interactions(
         options: names its columns and the label.
         id_types: how `user_id` and `item_id` are typed.
         context_columns: raw columns that context features read.
+        kinds: of those that are text.
     """
     columns, rows = options.interactions.columns, raw.rows
-    facts = text_facts(engine, rows, [*context_columns, *([columns.timestamp] if columns.timestamp else [])])
-    time = time_reading(engine, rows, columns.timestamp, facts) if columns.timestamp else None
+    time = None
+    if columns.timestamp is not None:
+        time = time_reading(
+            engine, raw, columns.timestamp, unit=options.timestamp_unit, form=columns.timestamp_format
+        )
     typed: dict[str, ibis.Value] = {
-        USER_ID: read_id(rows[columns.user_id], id_types[USER_ID]) if columns.user_id else rows[SEQUENCE],
-        ITEM_ID: read_id(rows[columns.item_id], id_types[ITEM_ID]) if columns.item_id else _ONLY_ITEM,
-        TIMESTAMP: time.read(rows[columns.timestamp]) if time else rows[SEQUENCE],
-        LABEL: read_number(rows[options.label.column]) if options.label.column else ibis.literal(1.0),
+        USER_ID: _ids(raw, columns.user_id, id_types[USER_ID], default=rows[SEQUENCE]),
+        ITEM_ID: _ids(raw, columns.item_id, id_types[ITEM_ID], default=_ONLY_ITEM),
+        TIMESTAMP: time.read(raw.column(columns.timestamp)) if time else rows[SEQUENCE],
+        LABEL: read_label(engine, raw, options),
         SEQUENCE: rows[SEQUENCE],
-        **_auxiliary_labels(rows, options),
+        **read_auxiliary_labels(engine, raw, options),
     }
     if time:
-        typed[RAW_TIMESTAMP] = time.raw(rows[columns.timestamp], from_csv=raw.is_text)
+        typed[RAW_TIMESTAMP] = time.raw(raw.column(columns.timestamp))
     if options.split == "predefined":
-        typed[SPLIT_NAME] = rows[columns.split].cast("string")
+        typed[SPLIT_NAME] = raw.column(columns.split).cast("string")
     for name in context_columns:
-        typed[RAW_PREFIX + name] = read_typed(rows[name], facts if raw.is_text else {})
+        typed[RAW_PREFIX + name] = read_typed(raw.column(name), kinds.get(name))
+    positive = is_positive(raw, options.label)
     # Kept before it is checked: in one expression DuckDB reads a value anew for every condition on it.
-    good, rejected = usable(engine, engine.keep(rows.select(**typed)), rows=rows, sources=_sources(options))
+    if isinstance(positive, ibis.Deferred):
+        kept = engine.keep(rows.select(**typed)).mutate(**{POSITIVE: positive})
+    else:
+        kept = engine.keep(rows.select(**typed, **{POSITIVE: positive}))
+    good, rejected, disagreeing = usable(engine, kept, raw=raw, sources=_sources(options), time=time)
     if options.until is not None:
         assert time is not None  # check_options has seen to it
         good = good.filter(_[TIMESTAMP] < time.instant(options.until, key="data.until"))
-    threshold = options.label.positive_at_least
-    is_positive = ibis.literal(True) if threshold is None else _[LABEL] >= threshold
-    return Interactions(events=good.mutate(**{POSITIVE: is_positive}), time=time, rejected=rejected)
+    return Interactions(events=good, time=time, rejected=rejected, disagreeing=disagreeing)
 
 
-def _auxiliary_labels(rows: ibis.Table, options: DataOptions) -> dict[str, ibis.Value]:
-    """By the names of their columns in prepared data, float64; null where they cannot be read."""
-    found: dict[str, ibis.Value] = {}
-    for name, label in options.auxiliary_labels.items():
-        value = read_number(rows[label.column])
-        if label.positive_at_least is not None:
-            value = (value >= label.positive_at_least).cast("float64")
-        elif label.transform == "log":
-            # Not `greatest`, which passes a null over.
-            value = (1.0 + (value < 0).ifelse(0.0, value)).ln()
-        found[LABEL_PREFIX + name] = value
-    return found
+def _ids(raw: RawTable, name: str | None, value_type: ValueType, *, default: ibis.Value) -> ibis.Value:
+    return default if name is None else read_id(raw.column(name), value_type)
+
+
+def _ids(raw: RawTable, name: str | None, value_type: ValueType, *, default: ibis.Value) -> ibis.Value:
+    return default if name is None else read_id(raw.column(name), value_type)
 
 
 def look_at(engine: DuckDBEngine, interactions: Interactions, options: DataOptions) -> None:

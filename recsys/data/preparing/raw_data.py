@@ -74,7 +74,8 @@ def open_raw(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, s
             )
     raw_ids = {USER_ID: columns.user_id, ITEM_ID: columns.item_id}
     id_types = {
-        name: _id_type(engine, interactions, raw_ids[name], sides[name], id_columns[name]) for name in raw_ids
+        name: _id_type(engine, interactions, name, raw_ids[name], sides[name], id_columns[name])
+        for name in raw_ids
     }
     return RawData(interactions, sides[USER_ID], sides[ITEM_ID], id_columns, id_types)
 
@@ -98,13 +99,18 @@ def _declared_columns(declared: FeatureDeclarations | None) -> list[str]:
 
 
 def _id_type(
-    engine: DuckDBEngine, interactions: RawTable, column: str | None, side: RawTable | None, side_column: str
+    engine: DuckDBEngine,
+    interactions: RawTable,
+    name: str,
+    column: str | None,
+    side: RawTable | None,
+    side_column: str,
 ) -> ValueType:
     """Text that looks like integers is text all the same when the users' or items' table says so."""
     if column is None:
         return "integer"  # numbers of rows
-    found = id_type(engine, interactions.rows, column)
-    is_text = interactions.rows[column].type().is_string()
+    found = id_type(engine, interactions, column, key=f"data.interactions.columns.{name}")
+    is_text = interactions.column(column).type().is_string()
     if found == "integer" and is_text and side is not None:
-        return id_type(engine, side.rows, side_column)
+        return id_type(engine, side, side_column, key=f"data.{name.removesuffix('_id')}s.id_column")
     return found

@@ -21,11 +21,12 @@ _NUM_EXAMPLES = 5
 
 
 class Rejected(NamedTuple):
-    """Rows of one table that cannot be used: SEQUENCE, reason and value."""
+    """Rows of one table that cannot be used: SEQUENCE, reason and value; what to do about its timestamps."""
 
     table: str
     raw: RawTable
     rows: pa.Table
+    advice: str = ""
 
 
 def write_rejected(found: Sequence[Rejected], path: Path, *, max_share: float) -> int:
@@ -43,13 +44,13 @@ def write_rejected(found: Sequence[Rejected], path: Path, *, max_share: float) -
         ValueError: there are more; the message counts the reasons and shows examples.
     """
     tables = []
-    for table, raw, rows in found:
+    for table, raw, rows, advice in found:
         tables.append(_with_places(raw, rows))
         reasons = Counter([*rows["reason"].to_pylist(), *(row.reason for row in raw.malformed)])
         for reason, count in reasons.most_common():
             LOGGER.warning("rejected %d of %d rows of the %s table: %s", count, raw.total_rows, table, reason)
         if reasons.total() > max_share * raw.total_rows:
-            raise InputError(_refusal(table, raw, reasons, tables[-1], max_share))
+            raise InputError(_refusal(table, raw, reasons, tables[-1], max_share, advice=advice))
     rejected = pa.concat_tables(tables)
     pq.write_table(rejected, path)
     return int(rejected.num_rows)
@@ -70,7 +71,9 @@ def _with_places(raw: RawTable, rows: pa.Table) -> pa.Table:
     )
 
 
-def _refusal(table: str, raw: RawTable, reasons: Counter[str], places: pa.Table, max_share: float) -> str:
+def _refusal(
+    table: str, raw: RawTable, reasons: Counter[str], places: pa.Table, max_share: float, *, advice: str
+) -> str:
     lines = [
         f"{reasons.total()} of {raw.total_rows} rows of the {table} table cannot be used, which is more than "
         f"`data.max_rejected_share={max_share}`:"
@@ -80,5 +83,7 @@ def _refusal(table: str, raw: RawTable, reasons: Counter[str], places: pa.Table,
     lines += [
         f"  {row['file']} row {row['row']}: {row['reason']}" for row in places[:_NUM_EXAMPLES].to_pylist()
     ]
+    if advice and any("timestamp" in reason for reason in reasons):
+        lines.append(advice)
     lines += ["correct the rows or their column's name in `data.`, or raise `data.max_rejected_share`"]
     return "\n".join(lines)

@@ -13,8 +13,8 @@ from ibis import _
 from recsys.data.options import DataOptions
 from recsys.data.preparing.interactions import SPLIT_NAME
 from recsys.data.preparing.quantiles import quantile
-from recsys.data.reading.columns import TimeReading
 from recsys.data.reading.engine import DuckDBEngine, draw
+from recsys.data.reading.instants import TimeReading
 from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, POSITIVE, TIMESTAMP, USER_ID
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.schema.feature_kinds import LookupFeature, MultiIdFeature, TextFeature
+from recsys.schema.values import FALSE_WORDS, TRUE_WORDS
 
 # What `str.strip()` takes from the ends of an ASCII string.
 _BLANKS = " \t\n\r\x0b\x0c"
@@ -106,7 +107,13 @@ def _whole_or_text(column: pa.Array) -> pa.Array:
             return column.cast(pa.int64())
     if pa.types.is_integer(kind) and kind != pa.uint64():
         return column.cast(pa.int64())
-    return column.cast(pa.string())
+    return _with_truth_words(column.cast(pa.string()))
+
+
+def _with_truth_words(text: pa.Array) -> pa.Array:
+    for words in (TRUE_WORDS, FALSE_WORDS):
+        text = pc.if_else(pc.is_in(text, value_set=pa.array(words)), words[0], text)
+    return text
 
 
 def _empty_as_null(values: pa.Array) -> pa.Array:

@@ -1,14 +1,13 @@
-"""stage_csv: a CSV file of any delimiter as Parquet, all text, rows numbered, malformed ones set aside."""
+"""CSV of any delimiter, encoding and quoting as Parquet of text, rows numbered, malformed ones set aside."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import gzip
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +16,15 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from recsys.data.reading.quoting import HEADER_AGAIN, Dialect, Mended
+from recsys.data.reading.text import BLOCK_BYTES, CP1252, blocks_of_lines, encoding_of
 from recsys.schema.errors import InputError
 
 LOGGER = logging.getLogger(__name__)
 
-DELIMITERS = (",", "\t", ";", "|", "::", " ", ":")
-_STAND_IN = "\x1f"  # the unit separator, for delimiters of several characters
-_BLOCK_BYTES = 8 * 2**20
+DELIMITERS = (",", "\t", ";", "|", "::", " ", ":", "\x01", "^", "~")
+_LINES_LOOKED_AT = 50
+_ROWS_SHOWN = 5
 
 
 class MalformedRow(NamedTuple):
@@ -35,115 +36,164 @@ class MalformedRow(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """First line of a CSV file: names without blanks around them, as they stand; what separates them."""
+    """How a CSV file begins and is written.
+
+    Args:
+        columns: names without blanks around them, in order; one without a name is empty.
+        delimiter: what separates values.
+        encoding: of the file.
+        quote: what stands around values that hold the delimiter.
+        line: the line of names, as it stands.
+        num_lines: how many lines there are before the first row.
+    """
 
     columns: tuple[str, ...]
     delimiter: str
     encoding: str
+    quote: str = '"'
+    line: bytes = b""
+    num_lines: int = 1
 
 
 def read_header(path: Path, *, required: Sequence[str], delimiter: str | None = None) -> Header:
-    """The header of a CSV file.
+    """Reads the header of a CSV file.
+
+    Comments (`#`) and the line `sep=;` before it are passed over.
 
     Args:
-        path: the file; gzipped when its name ends in `.gz`.
+        path: the file, perhaps packed.
         required: columns that should be there; the delimiter is the first that shows most of them.
         delimiter: when it is known.
 
     Raises:
-        ValueError: the file is empty, or two columns have one name.
+        InputError: the file is empty, or two columns have one name.
     """
-    line, encoding = _first_line(path)
+    encoding = encoding_of(path)
+    lines = _first_lines(path, encoding)
+    if not lines:
+        raise InputError(f"`{path}`: expected column names in its first line, found nothing")
+    before = 0
+    if lines[0].lower().startswith(b"sep=") and len(lines[0]) > 4:
+        delimiter, before = delimiter or lines[0][4:].decode(), 1
     tried = [delimiter] if delimiter else list(DELIMITERS)
-    splits = {d: _split_header(line, d) for d in tried}
-    shown = {d: len(set(required) & set(splits[d])) for d in tried}
-    best = max(tried, key=lambda d: (shown[d], len(splits[d]) > 1, -tried.index(d)))
+    while (
+        before < len(lines) - 1
+        and lines[before].startswith(b"#")
+        and not _shows(lines[before], tried, required)
+    ):
+        before += 1
+    line = lines[before]
+    splits = {mark: _names(line, mark) for mark in tried}
+    shown = {mark: len(set(required) & set(splits[mark])) for mark in tried}
+    best = max(tried, key=lambda mark: (shown[mark], len(splits[mark]) > 1, -tried.index(mark)))
     columns = splits[best]
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         raise InputError(f"`{path}`: column names must differ, found `{twice[0]}` twice in its first line")
-    return Header(columns=tuple(columns), delimiter=best, encoding=encoding)
+    rows = lines[before + 1 : _LINES_LOOKED_AT]
+    if _end_with_delimiter(rows, best, len(columns)):
+        columns = [*columns, ""]
+    quote = _quote(rows, best)
+    return Header(tuple(columns), best, encoding, quote=quote, line=line, num_lines=before + 1)
 
 
 def stage_csv(
-    path: Path, target: Path, header: Header, *, columns: Sequence[str], sequence: str, offset: int
+    path: Path,
+    target: Path,
+    header: Header,
+    *,
+    columns: Sequence[str],
+    sequence: str,
+    offset: int,
+    names: Sequence[str] | None = None,
 ) -> tuple[int, list[MalformedRow]]:
     """Writes the rows of a CSV file to a Parquet file.
 
-    Blanks around values are cut off; an empty value is null. Empty lines are not rows.
+    Blanks around values are cut off; an empty value is null. Empty lines are not rows. A quotation mark that
+    is opened and not closed is part of the value, and said.
 
     Args:
         path: the CSV file.
         target: the Parquet file.
-        header: what `read_header` found.
+        header: as `read_header` gives it.
         columns: those to keep.
         sequence: name of a further column that numbers the rows.
         offset: number before the first.
+        names: of the columns in the Parquet file, where they are other ones.
 
     Returns:
         How many rows the file has, malformed ones included, and the malformed ones.
     """
+    kept = {"columns": columns, "names": [*(names or columns), sequence], "offset": offset}
     try:
-        return _stage(path, target, header, columns=columns, sequence=sequence, offset=offset)
+        return _stage(path, target, header, **kept)
     except pa.ArrowInvalid as error:
         if "UTF8" not in str(error) or header.encoding != "utf-8":
             raise InputError(f"`{path}` cannot be read as CSV: {error}") from error
-    LOGGER.warning("%s is not UTF-8; reading it as Latin-1", path)
-    latin = dataclasses.replace(header, encoding="latin-1")
-    return _stage(path, target, latin, columns=columns, sequence=sequence, offset=offset)
+    except (UnicodeError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk, not of the file
+        raise InputError(f"`{path}` cannot be read as {header.encoding} text: {error}") from error
+    return _stage(path, target, dataclasses.replace(header, encoding=CP1252), **kept)
 
 
 def _stage(
-    path: Path, target: Path, header: Header, *, columns: Sequence[str], sequence: str, offset: int
+    path: Path, target: Path, header: Header, *, columns: Sequence[str], names: Sequence[str], offset: int
 ) -> tuple[int, list[MalformedRow]]:
     malformed: list[MalformedRow] = []
 
     def set_aside(row: Any) -> str:
-        # The header is line 1 to Arrow, so that the first row of data is number 2.
         reason = f"expected {row.expected_columns} columns, found {row.actual_columns}"
-        malformed.append(MalformedRow(offset + row.number - 1, reason))
+        if row.text == HEADER_AGAIN.decode():
+            reason = "the column names again"
+        malformed.append(MalformedRow(offset + row.number, reason))
         return "skip"
 
-    schema = pa.schema([*((name, pa.string()) for name in columns), (sequence, pa.int64())])
+    schema = pa.schema([*((name, pa.string()) for name in names[:-1]), (names[-1], pa.int64())])
+    if header.encoding == CP1252:
+        LOGGER.warning("%s is not UTF-8; reading it as Latin-1 in the form of Windows (cp1252)", path)
+    dialect = Dialect(header.delimiter.encode(), header.quote.encode())
+    mended = Mended(dialect, num_columns=len(header.columns), header=header.line)
+    lines = _without_first(blocks_of_lines(path, header.encoding), header.num_lines)
     num_good = 0
-    with (
-        _open(path, header.delimiter) as source,
-        pq.ParquetWriter(target, schema, compression="lz4") as writer,
-    ):
-        for batch in _batches(source, header, columns=columns, set_aside=set_aside):
+    with pq.ParquetWriter(target, schema, compression="lz4") as writer:
+        for batch in _batches(mended.mend(lines), header, dialect, columns=columns, set_aside=set_aside):
             bad = np.array([row.sequence - offset for row in malformed], dtype=np.int64)
             numbers = _number_around(bad, start=num_good, count=batch.num_rows)
             cleaned = [_clean(column) for column in batch.columns]
             writer.write_batch(pa.record_batch([*cleaned, pa.array(numbers + offset)], schema=schema))
             num_good += batch.num_rows
+    if mended.open_rows:
+        rows = ", ".join(map(str, mended.open_rows[:_ROWS_SHOWN]))
+        LOGGER.warning(
+            "%s: a quotation mark is opened and not closed in %d row(s) (%s%s); there it is read as part of "
+            "the value", path, len(mended.open_rows), rows, " ..." * (len(mended.open_rows) > _ROWS_SHOWN),
+        )  # fmt: skip
     return num_good + len(malformed), malformed
 
 
-def _batches(source: IO[bytes], header: Header, *, columns: Sequence[str], set_aside: Any) -> Iterator[Any]:
-    separator = header.delimiter if len(header.delimiter) == 1 else _STAND_IN
+def _batches(
+    blocks: Iterator[bytes], header: Header, dialect: Dialect, *, columns: Sequence[str], set_aside: Any
+) -> Iterator[Any]:
     # A name that is empty would be read as no name; such a column is never asked for.
     names = [name or f"_unnamed_{number}" for number, name in enumerate(header.columns)]
     try:
         yield from pa_csv.open_csv(
-            source,
+            _Stream(blocks),
             # Without threads, Arrow tells the number of a malformed row.
-            read_options=pa_csv.ReadOptions(
-                use_threads=False,
-                block_size=_BLOCK_BYTES,
-                column_names=names,
-                skip_rows=1,
-                encoding=header.encoding,
-            ),
+            read_options=pa_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names),
             parse_options=pa_csv.ParseOptions(
-                delimiter=separator, newlines_in_values=True, invalid_row_handler=set_aside
+                delimiter=dialect.separator.decode(),
+                quote_char=header.quote,
+                newlines_in_values=True,
+                invalid_row_handler=set_aside,
             ),
             convert_options=pa_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), include_columns=list(columns), null_values=[]
             ),
         )
     except pa.ArrowInvalid as error:
-        # Nothing follows the header.
-        if "Empty CSV" not in str(error) and "Could not skip initial" not in str(error):
+        if "Empty CSV" not in str(error):  # nothing follows the header
             raise
 
 
@@ -164,58 +214,75 @@ def _clean(column: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(pc.binary_length(trimmed), 0), pa.scalar(None, pa.string()), trimmed)
 
 
-def _first_line(path: Path) -> tuple[str, str]:
-    with _open(path, ",") as file:
-        line = file.readline(2**20) if hasattr(file, "readline") else b""
-    line = line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
-    if not line:
-        raise InputError(f"`{path}`: expected column names in its first line, found nothing")
+def _first_lines(path: Path, encoding: str) -> list[bytes]:
     try:
-        return line.decode("utf-8"), "utf-8"
+        blocks = blocks_of_lines(path, encoding, block_bytes=2**18)
+        start = next(blocks, b"")
+    except UnicodeError as error:
+        raise InputError(f"`{path}` cannot be read as {encoding} text: {error}") from error
+    return list(itertools.islice(start.split(b"\n")[:-1], 2 * _LINES_LOOKED_AT))
+
+
+def _names(line: bytes, delimiter: str) -> list[str]:
+    record = Dialect(delimiter.encode()).split(line)
+    names = [_decoded(value).strip().strip('"').strip() for value in record.values]
+    return [names[0].removeprefix("#").strip(), *names[1:]]
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode()
     except UnicodeDecodeError:
-        return line.decode("latin-1"), "latin-1"
+        return value.decode(CP1252, errors="replace")
 
 
-def _split_header(line: str, delimiter: str) -> list[str]:
-    if len(delimiter) > 1:
-        line, delimiter = line.replace(delimiter, _STAND_IN), _STAND_IN
-    return [name.strip() for name in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
+def _shows(line: bytes, delimiters: Sequence[str], required: Sequence[str]) -> bool:
+    """Whether a line that begins with `#` holds the column names and is no comment."""
+    return any(len(set(required) & set(_names(line, mark))) * 2 > len(required) for mark in delimiters)
 
 
-def _open(path: Path, delimiter: str) -> IO[bytes]:
-    file: Any = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115 (closed by the caller)
-    return file if len(delimiter) == 1 else _Replaced(file, delimiter)  # type: ignore[return-value]
+def _end_with_delimiter(rows: Sequence[bytes], delimiter: str, num_columns: int) -> bool:
+    """Whether every row has one value more than the header, an empty one."""
+    mark = delimiter.encode()
+    full = [row for row in rows if row]
+    return bool(full) and all(row.endswith(mark) and row.count(mark) == num_columns for row in full)
 
 
-class _Replaced:
-    """A binary file whose delimiter of several characters, which Arrow does not take, reads as _STAND_IN."""
+def _quote(rows: Sequence[bytes], delimiter: str) -> str:
+    """`'` where a column has it around all of its values and no `"` occurs, else `"`."""
+    if any(b'"' in row for row in rows):
+        return '"'
+    splits = [row.split(delimiter.encode()) for row in rows if row]
+    for column in zip(*splits, strict=False):
+        if all(len(value) > 1 and value.strip().startswith(b"'") for value in column):
+            return "'" if any(value.strip().endswith(b"'") for value in column) else '"'
+    return '"'
+
+
+def _without_first(blocks: Iterator[bytes], num_lines: int) -> Iterator[bytes]:
+    for block in blocks:
+        while num_lines and block:
+            block = block[block.index(b"\n") + 1 :]
+            num_lines -= 1
+        if block:
+            yield block
+
+
+class _Stream:
+    """Blocks of bytes as a file that Arrow can read."""
 
     closed = False
 
-    def __init__(self, file: IO[bytes], delimiter: str) -> None:
-        self.file = file
-        self.delimiter = delimiter.encode()
-        self.rest = b""
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
 
     def read(self, size: int = -1) -> bytes:
-        block = self.file.read(size)
-        ready = self.rest + block
-        # The block's end may cut a delimiter: what could be its beginning waits for the next block.
-        kept = self._cut_off(ready) if block else 0
-        self.rest = ready[len(ready) - kept :]
-        done = ready[: len(ready) - kept].replace(self.delimiter, _STAND_IN.encode())
-        return done if done or not block else self.read(size)
-
-    def _cut_off(self, ready: bytes) -> int:
-        ready = ready.replace(self.delimiter, b"\0" * len(self.delimiter))
-        lengths = range(min(len(self.delimiter) - 1, len(ready)), 0, -1)
-        return next((length for length in lengths if ready.endswith(self.delimiter[:length])), 0)
+        if not self._rest:
+            self._rest = memoryview(next(self._blocks, b""))
+        end = len(self._rest) if size < 0 else size
+        found, self._rest = bytes(self._rest[:end]), self._rest[end:]
+        return found
 
     def close(self) -> None:
-        self.file.close()
-
-    def __enter__(self) -> _Replaced:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self._blocks = iter(())

@@ -1,4 +1,4 @@
-"""read_table: the raw files of one table, CSV or Parquet, as rows numbered in the order they stand in."""
+"""A raw table, whatever files it is in, as rows numbered in the order they stand in."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 
 import ibis
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from recsys.data.reading.arrow_files import engine_names, is_plain, plain_type, schema_of, write_plain
 from recsys.data.reading.csv_files import MalformedRow, read_header, stage_csv
 from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.files import CSV, PARQUET, TableFiles, table_files
 from recsys.schema.errors import InputError, nearest
 
 LOGGER = logging.getLogger(__name__)
 
 # Number of a row among the rows of all files of its table, from 1; malformed ones count too.
 SEQUENCE = "_sequence"
-_PARQUET_SUFFIXES = (".parquet", ".pq")
-_CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".inter", ".user", ".item")
+_FILES_NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,32 +30,39 @@ class RawTable:
     """One raw table.
 
     Args:
-        rows: the columns asked for, and SEQUENCE; all columns of a CSV file are text, null where empty.
+        rows: the columns asked for by the engine's names, and SEQUENCE; columns of a CSV file are text, null
+            where empty.
         columns: names of all columns in the files.
-        is_text: true when the files are CSV.
-        files: the files in order.
+        names: what the engine calls each column of `rows`.
+        files: where they come from, and what was passed over.
         num_rows: rows of each file, malformed ones included.
         malformed: rows of a CSV file that do not have its number of columns, and so are not in `rows`.
+        unreadable: columns of a type that no value can be read from, and the type.
     """
 
     rows: ibis.Table
     columns: tuple[str, ...]
-    is_text: bool
-    files: tuple[Path, ...]
+    names: Mapping[str, str]
+    files: TableFiles
     num_rows: tuple[int, ...]
     malformed: tuple[MalformedRow, ...] = ()
+    unreadable: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def total_rows(self) -> int:
         """Rows of all files."""
         return sum(self.num_rows)
 
+    def column(self, name: str) -> ibis.Value:
+        """A column by its name in the files."""
+        return self.rows[self.names[name]]
+
     def places(self, sequences: Sequence[int]) -> list[tuple[str, int]]:
         """File and row in that file, from 1, of the rows with these sequence numbers."""
         ends = list(itertools.accumulate(self.num_rows))
         files = [bisect.bisect_left(ends, sequence) for sequence in sequences]
         return [
-            (str(self.files[file]), sequence - (ends[file - 1] if file else 0))
+            (str(self.files.files[file]), sequence - (ends[file - 1] if file else 0))
             for file, sequence in zip(files, sequences, strict=True)
         ]
 
@@ -77,60 +84,31 @@ def read_table(
         path: one file, or a folder of files of one kind.
         required: columns that must be there, and the config key that names each.
         key: config key of the table, for messages.
-        scratch: folder for CSV files turned into Parquet.
+        scratch: folder for files written anew.
         delimiter: of CSV files; when None, the one that makes sense of the header.
         wanted: columns to read; all when None.
 
     Raises:
-        ValueError: nothing to read at `path`, or a required column is missing.
+        InputError: nothing to read at `path`, or a required column is missing or of no use.
     """
-    files = raw_files(path, key=f"{key}.path")
-    if is_parquet(files[0]):
-        return _read_parquet(engine, files, required=required, wanted=wanted)
-    return _read_csv(
-        engine, files, required=required, key=key, scratch=scratch, delimiter=delimiter, wanted=wanted
-    )
-
-
-def raw_files(path: Path, *, key: str) -> list[Path]:
-    """The files of a raw table, in the order of their names.
-
-    Args:
-        path: a file or a folder.
-        key: that named it, for messages.
-
-    Raises:
-        ValueError: there are none, or they are of both kinds.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise InputError(f"`{key}` must be a CSV or Parquet file, or a folder of them; there is no `{path}`")
-    visible = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith((".", "_")))
-    parquet = [p for p in visible if is_parquet(p)]
-    csv = [p for p in visible if p.name.removesuffix(".gz").endswith(_CSV_SUFFIXES)]
-    if parquet and csv:
-        raise InputError(
-            f"`{key}`: the folder `{path}` must hold CSV or Parquet files, found both "
-            f"(`{csv[0].name}`, `{parquet[0].name}`); name one file or separate them"
+    files = table_files(path, key=f"{key}.path" if key.startswith("data.") else key)
+    for file, why in files.passed_over[:_FILES_NAMED]:
+        LOGGER.warning("%s: `%s` is passed over (%s)", key, file.relative_to(path), why)
+    if len(files.passed_over) > _FILES_NAMED:
+        LOGGER.warning("%s: %d files are passed over", key, len(files.passed_over))
+    if files.kind == CSV:
+        return _read_csv(
+            engine, files, required=required, key=key, scratch=scratch, delimiter=delimiter, wanted=wanted
         )
-    if not parquet and not csv:
-        raise InputError(f"`{key}`: found no CSV or Parquet file in the folder `{path}`")
-    return parquet or csv
+    return _read_arrow(engine, files, required=required, key=key, scratch=scratch, wanted=wanted)
 
 
-def is_parquet(path: Path) -> bool:
-    """True for a file that is named, or begins, as Parquet does."""
-    if path.suffix in _PARQUET_SUFFIXES:
-        return True
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
-
-
-def check_columns(found: Sequence[str], *, required: Mapping[str, str], path: Path) -> None:
-    """Raises ValueError when a required column is missing, saying which columns are there."""
+def check_columns(
+    found: Sequence[str], *, required: Mapping[str, str], path: Path, unreadable: Mapping[str, str]
+) -> None:
+    """Raises InputError when a required column is missing or of no use, saying which columns are there."""
     missing = [
-        f"`{key}={name}`: there is no such column in `{path}`{nearest(name, found)}"
+        f"`{key}={name}`: there is no such column in `{path}`{_likely(name, found)}"
         for name, key in required.items()
         if name not in found
     ]
@@ -139,6 +117,12 @@ def check_columns(found: Sequence[str], *, required: Mapping[str, str], path: Pa
         raise InputError(
             "\n".join([*missing, f"its columns: {', '.join(f'`{name}`' for name in found)}{null}"])
         )
+    for name, key in required.items():
+        if name in unreadable:
+            raise InputError(
+                f"`{key}={name}`: expected one value a row in `{path}`, found the type {unreadable[name]}; "
+                "write what is meant as a column of its own"
+            )
 
 
 _NO_TIME = (
@@ -146,37 +130,56 @@ _NO_TIME = (
 )
 
 
-def _read_parquet(
+def _likely(name: str, found: Sequence[str]) -> str:
+    same = [other for other in found if other.lower() == name.lower()]
+    return f"; did you mean `{same[0]}`?" if same else nearest(name, found)
+
+
+def _read_arrow(
     engine: DuckDBEngine,
-    files: list[Path],
+    files: TableFiles,
     *,
     required: Mapping[str, str],
+    key: str,
+    scratch: Path,
     wanted: Sequence[str] | None,
 ) -> RawTable:
-    metadata = [_metadata(file) for file in files]
-    columns = list(dict.fromkeys(name for m in metadata for name in m.schema.to_arrow_schema().names))
-    check_columns(columns, required=required, path=files[0])
-    rows = engine.read_parquet(files, number_rows=SEQUENCE)
-    chosen = [name for name in columns if wanted is None or name in wanted]
-    return RawTable(
-        rows=rows.select(*chosen, SEQUENCE),
-        columns=tuple(columns),
-        is_text=False,
-        files=tuple(files),
-        num_rows=tuple(m.num_rows for m in metadata),
-    )
-
-
-def _metadata(file: Path) -> pq.FileMetaData:
-    try:
-        return pq.read_metadata(file)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"`{file}` cannot be read as Parquet: {error}") from error
+    found = [schema_of(file, files.kind) for file in files.files]
+    fields: dict[str, pa.Field] = {}
+    for schema, _rows in found:
+        fields |= {field.name: field for field in schema if field.name not in fields}
+    unreadable = {name: str(field.type) for name, field in fields.items() if plain_type(field.type) is None}
+    for file, (schema, _rows) in zip(files.files, found, strict=True):
+        check_columns(schema.names, required=required, path=file, unreadable=unreadable)
+    chosen = [name for name in fields if (wanted is None or name in wanted) and name not in unreadable]
+    common = {
+        "columns": tuple(fields),
+        "files": files,
+        "unreadable": unreadable,
+    }
+    everything = engine_names(fields)
+    fits = all(name == real for real, name in everything.items())
+    if files.kind == PARQUET and fits and all(is_plain(fields[name]) for name in chosen):
+        rows = engine.read_parquet(files.files, number_rows=SEQUENCE)
+        return RawTable(
+            rows=rows.select(*chosen, SEQUENCE),
+            names={name: name for name in chosen},
+            num_rows=tuple(count for _schema, count in found),
+            **common,
+        )
+    names = engine_names(chosen)
+    staged, counts = [], list[int]()
+    for number, file in enumerate(files.files):
+        staged.append(scratch / f"{key}-{number:05d}.parquet")
+        counts.append(
+            write_plain(file, files.kind, staged[-1], names=names, sequence=SEQUENCE, offset=sum(counts))
+        )
+    return RawTable(rows=engine.read_parquet(staged), names=names, num_rows=tuple(counts), **common)
 
 
 def _read_csv(
     engine: DuckDBEngine,
-    files: list[Path],
+    files: TableFiles,
     *,
     required: Mapping[str, str],
     key: str,
@@ -184,26 +187,37 @@ def _read_csv(
     delimiter: str | None,
     wanted: Sequence[str] | None,
 ) -> RawTable:
-    columns: dict[str, None] = {}
+    headers = []
+    for file in files.files:
+        header = read_header(file, required=list(required), delimiter=delimiter)
+        check_columns([name for name in header.columns if name], required=required, path=file, unreadable={})
+        headers.append(header)
+    columns = list(dict.fromkeys(name for header in headers for name in header.columns if name))
+    names = engine_names(name for name in columns if wanted is None or name in wanted)
     staged: list[Path] = []
     counts: list[int] = []
     malformed: list[MalformedRow] = []
-    for number, file in enumerate(files):
-        header = read_header(file, required=list(required), delimiter=delimiter)
-        check_columns(header.columns, required=required, path=file)
-        columns.update(dict.fromkeys(name for name in header.columns if name))
-        chosen = [name for name in header.columns if name and (wanted is None or name in wanted)]
+    for number, (file, header) in enumerate(zip(files.files, headers, strict=True)):
+        chosen = [name for name in header.columns if name in names]
         target = scratch / f"{key}-{number:05d}.parquet"
-        num_rows, bad = stage_csv(file, target, header, columns=chosen, sequence=SEQUENCE, offset=sum(counts))
+        num_rows, bad = stage_csv(
+            file,
+            target,
+            header,
+            columns=chosen,
+            names=[names[name] for name in chosen],
+            sequence=SEQUENCE,
+            offset=sum(counts),
+        )
         staged.append(target)
         counts.append(num_rows)
         malformed.extend(bad)
-    LOGGER.info("read %d rows of %s from %d CSV file(s)", sum(counts), key, len(files))
+    LOGGER.info("read %d rows of %s from %d CSV file(s)", sum(counts), key, len(files.files))
     return RawTable(
         rows=engine.read_parquet(staged),
         columns=tuple(columns),
-        is_text=True,
-        files=tuple(files),
+        names=names,
+        files=files,
         num_rows=tuple(counts),
         malformed=tuple(malformed),
     )

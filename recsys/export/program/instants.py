@@ -1,6 +1,6 @@
 """Instants: timestamps as requests bring them, as microseconds or seconds since 1970 (UTC).
 
-Runs the same in Python and as TorchScript, and reads what preparing reads (`recsys.data.reading.columns`).
+Runs the same in Python and as TorchScript, and reads what preparing reads (`recsys.data.reading.instants`).
 """
 # ruff: noqa: UP006, UP035, UP045 (scripted)
 

@@ -18,11 +18,15 @@ import torch
 
 
 def as_text(value: Any, field: str) -> Optional[str]:
-    """`value` as text, None when that is empty; 17.0 is `17`, truth values are `true` and `false`."""
+    """`value` as text, None when that is empty; 17.0 is `17`, truth values are `True` and `False`."""
     if isinstance(value, str):
+        if value == "true" or value == "TRUE":
+            return "True"
+        if value == "false" or value == "FALSE":
+            return "False"
         return value if len(value) > 0 else None
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return "True" if value else "False"
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
@@ -33,7 +37,7 @@ def as_text(value: Any, field: str) -> Optional[str]:
 
 
 def as_integer(value: Any, field: str) -> Optional[int]:
-    """`value` as a whole number: 17, 17.0, "17" and " 17.0 " are 17."""
+    """`value` as a whole number: 17, 17.0, "17" and " 17.0 " are 17; truth values are 1 and 0."""
     if isinstance(value, bool):
         return 1 if value else 0
     if isinstance(value, int):
@@ -43,6 +47,8 @@ def as_integer(value: Any, field: str) -> Optional[int]:
     text = as_text(value, field)
     if text is None:
         return None
+    if text == "True" or text == "False":
+        return 1 if text == "True" else 0
     bare = stripped(text)
     exact = parse_integer(bare)
     if exact is not None:

@@ -1,0 +1,170 @@
+"""The files of a raw table: found, told apart by how they begin, opened whatever they are packed in."""
+
+from __future__ import annotations
+
+import bz2
+import dataclasses
+import gzip
+import lzma
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+from recsys.schema.errors import InputError
+
+PARQUET, ARROW, CSV = "Parquet", "Arrow", "CSV"
+_SUFFIXES = {
+    PARQUET: (".parquet", ".pq"),
+    ARROW: (".arrow", ".feather", ".ipc"),
+    CSV: (".csv", ".tsv", ".tab", ".psv", ".txt", ".dat", ".data", ".inter", ".user", ".item"),
+}
+_PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".zstd")
+_BEGINNINGS = ((b"PAR1", PARQUET), (b"ARROW1", ARROW), (b"FEA1", ARROW), (b"\xff\xff\xff\xff", ARROW))
+# What is recognised and cannot be read, with what to do about it.
+_UNPACK = "unpack it and name the file or the folder that was in it"
+_WRITE_PARQUET = "write it as Parquet or CSV"
+_REFUSED: tuple[tuple[bytes, str, str], ...] = (
+    (b"PK\x03\x04", "a zip archive (or an Excel workbook)", f"{_UNPACK}, or save the sheet as CSV"),
+    (b"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
+    (b"Rar!", "a RAR archive", _UNPACK),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as CSV"),
+    (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
+    (b"ORC", "an ORC file", _WRITE_PARQUET),
+    (b"Obj\x01", "an Avro file", _WRITE_PARQUET),
+    (b"\x89HDF", "an HDF5 file", _WRITE_PARQUET),
+    (b"\x93NUMPY", "a NumPy file", _WRITE_PARQUET),
+    (b"\x80\x04", "a pickle", f"{_WRITE_PARQUET}; pickles are never opened, for they run code"),
+    (b"\x80\x05", "a pickle", f"{_WRITE_PARQUET}; pickles are never opened, for they run code"),
+    (b"%PDF", "a PDF document", "name the table itself"),
+    (b"<!DOC", "an HTML page", "the download went wrong: fetch the file itself"),
+    (b"<html", "an HTML page", "the download went wrong: fetch the file itself"),
+)
+_PACKINGS = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
+
+
+@dataclasses.dataclass(frozen=True)
+class TableFiles:
+    """The files of one table.
+
+    Args:
+        files: in the order of their names.
+        kind: of all of them: PARQUET, ARROW or CSV.
+        passed_over: other files of the folder, and why each is not read.
+    """
+
+    files: tuple[Path, ...]
+    kind: str
+    passed_over: tuple[tuple[Path, str], ...] = ()
+
+
+def table_files(path: Path, *, key: str) -> TableFiles:
+    """The files of a raw table.
+
+    In a folder, files and folders whose names begin with `.` or `_` are passed over, and files of no known
+    suffix; suffixes may be in capitals, and followed by that of a packing (`.csv.gz`).
+
+    Args:
+        path: a file or a folder.
+        key: that named it, for messages.
+
+    Raises:
+        InputError: there are none, they are of several kinds, or of one that cannot be read.
+    """
+    if path.is_file():
+        return TableFiles((path,), kind_of(path, key=key))
+    if not path.is_dir():
+        raise InputError(
+            f"`{key}` must be a CSV, Parquet or Arrow file, or a folder of them; there is no `{path}`"
+        )
+    by_kind: dict[str, list[Path]] = {}
+    passed_over: list[tuple[Path, str]] = []
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        kind = _kind_by_name(file)
+        if any(part.startswith((".", "_")) for part in file.relative_to(path).parts):
+            passed_over.append((file, "hidden"))
+        elif kind is None:
+            passed_over.append((file, "no known suffix"))
+        else:
+            by_kind.setdefault(kind_of(file, key=key), []).append(file)
+    if len(by_kind) > 1:
+        examples = ", ".join(f"`{files[0].name}` ({kind})" for kind, files in by_kind.items())
+        raise InputError(
+            f"`{key}`: the folder `{path}` must hold files of one kind, found both {examples}; name one file "
+            "or separate them"
+        )
+    if not by_kind:
+        others = ", ".join(f"`{file.name}` ({why})" for file, why in passed_over[:5])
+        raise InputError(
+            f"`{key}`: found no CSV, Parquet or Arrow file in the folder `{path}`"
+            + (f"; passed over: {others}" if others else "")
+        )
+    [(kind, files)] = by_kind.items()
+    return TableFiles(tuple(files), kind, tuple(passed_over))
+
+
+def kind_of(path: Path, *, key: str) -> str:
+    """PARQUET, ARROW or CSV, by how a file begins.
+
+    Raises:
+        InputError: it is of a kind that cannot be read, or cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+        for beginning, kind in _BEGINNINGS:
+            if start.startswith(beginning):
+                return kind
+        if not start:
+            raise InputError(f"`{key}={path}`: expected a table, found an empty file")
+        by_name = _kind_by_name(path)
+        if by_name in (PARQUET, ARROW):
+            raise InputError(
+                f"`{key}={path}` is named as {by_name} and does not begin as such a file; it is damaged, or "
+                "was not fetched whole"
+            )
+        with open_file(path) as unpacked:
+            start = unpacked.read(64)
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise InputError(f"`{key}={path}` cannot be opened: {error}") from error
+    for beginning, what, advice in _REFUSED:
+        if start.startswith(beginning):
+            raise InputError(f"`{key}={path}` is {what}, which is not read; {advice}")
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b'{"', b"[{", b'{ "', b"{\n")):
+        raise InputError(
+            f"`{key}={path}` holds JSON, which is not read; write it as Parquet, for example by "
+            "`pandas.read_json(path, lines=True).to_parquet(...)`"
+        )
+    return CSV
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked where it is gzip, bzip2, xz or zstd by how it begins."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    packing = next((name for beginning, name in _PACKINGS if start.startswith(beginning)), None)
+    found: Any  # closed by the caller
+    if packing == "gzip":
+        found = gzip.open(path)  # noqa: SIM115
+    elif packing == "bzip2":
+        found = bz2.open(path)  # noqa: SIM115
+    elif packing == "xz":
+        found = lzma.open(path)  # noqa: SIM115
+    elif packing == "zstd":
+        found = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
+    else:
+        found = path.open("rb")
+    return found  # type: ignore[no-any-return]
+
+
+def _kind_by_name(path: Path) -> str | None:
+    name = path.name.lower()
+    for packing in _PACKED:
+        name = name.removesuffix(packing)
+    return next((kind for kind, suffixes in _SUFFIXES.items() if name.endswith(suffixes)), None)
+
+
+def places(files: Sequence[Path]) -> str:
+    """The names of a few files, for messages."""
+    return ", ".join(f"`{file.name}`" for file in files[:3]) + (" ..." if len(files) > 3 else "")
