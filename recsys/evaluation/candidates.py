@@ -10,14 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
-from recsys.data.reading.csv_files import read_header
+from recsys.data.reading.rows import ids_in, read_rows
 from recsys.evaluation.options import EvaluationOptions
 from recsys.schema.errors import InputError
 from recsys.schema.jagged import JaggedColumn
@@ -76,28 +73,14 @@ def restricted(queries: Queries, mask_I: Mask | None) -> Queries:
 
 def _named(path: Path, dataset: PreparedDataset) -> Mask:
     """[I] the items of a Parquet or CSV file with a column `item_id`, matched as text."""
-    if not path.is_file():
+    if not path.exists():
         raise InputError(
-            f"expected `all`, `new`, `known` or a Parquet or CSV file with a column `{ITEM_ID}` for "
+            f"expected `all`, `new`, `known` or a table with a column `{ITEM_ID}` for "
             f"`evaluation.candidates`, found no file `{path}`"
         )
-    try:
-        if path.suffix == ".parquet":
-            column = pq.read_table(path, columns=[ITEM_ID])[ITEM_ID]
-        else:
-            header = read_header(path, required=[ITEM_ID])
-            column = pyarrow.csv.read_csv(
-                path,
-                read_options=pyarrow.csv.ReadOptions(encoding=header.encoding),
-                parse_options=pyarrow.csv.ParseOptions(delimiter=header.delimiter),
-                convert_options=pyarrow.csv.ConvertOptions(column_types={ITEM_ID: pa.string()}),
-            )[ITEM_ID]
-    except (pa.ArrowInvalid, KeyError, OSError) as error:
-        raise InputError(
-            f"expected `evaluation.candidates={path}` to be Parquet (named .parquet) or CSV with a column "
-            f"`{ITEM_ID}`: {error}"
-        ) from error
-    wanted = [str(item) for item in column.to_pylist() if item is not None]
+    key = "evaluation.candidates"
+    ids = ids_in(read_rows(path, required=[ITEM_ID], key=key), ITEM_ID, key=key)
+    wanted = [item for item in ids.to_pylist() if item is not None]
     row_of = {str(item): row for row, item in enumerate(dataset.item_ids.tolist()) if row}
     unknown = [item for item in wanted if item not in row_of]
     if unknown:

@@ -18,18 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
-from recsys.data.reading.csv_files import read_header
+from recsys.data.reading.rows import ids_in, instants_in, numbers_in, read_rows
 from recsys.evaluation.recommendations import Lists, asked_of
 from recsys.schema import tables
 from recsys.schema.errors import InputError
 
 _REQUIRED = (tables.USER_ID, tables.RANK, tables.ITEM_ID)
 _NUM_EXAMPLES = 3
+# With fewer of their items in the catalogue, the lists are of other data, or write ids otherwise.
+_LEAST_KNOWN = 0.1
 _ROW, _QUERY, _ITEM_ROW, _PLACE = "row", "query", "item_row", "place"
 
 
@@ -88,7 +88,7 @@ def read_lists(
         ValueError: the file is missing or unreadable, lacks a column, has ranks or timestamps that are none,
             or answers no query at all.
     """
-    raw = _read(path)
+    raw = _read(path, dataset.manifest["timestamp"]["unit"])
     reading = _Reading(path, len(raw))
     asked = _asked(dataset, queries)
     rows = _usable(raw, reading)
@@ -104,6 +104,8 @@ def read_lists(
         what="recommend an item outside the catalogue; it keeps its place, as a miss",
         examples=rows.loc[unknown, [tables.USER_ID, tables.ITEM_ID]],
     )
+    if unknown.mean() > 1 - _LEAST_KNOWN:
+        raise InputError(_other_items(rows[tables.ITEM_ID], dataset, path))
     rows.loc[unknown, _ITEM_ROW] = 0
     rows = _ranked(rows, reading, keys)
     rows = rows.merge(asked.reset_index(names=_QUERY)[[*keys, _QUERY]], on=keys)
@@ -113,48 +115,46 @@ def read_lists(
     return lists, reading.findings
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """The table, ids as text."""
-    if not path.is_file():
+def _read(path: Path, unit: str | None) -> pd.DataFrame:
+    """The table: ids as text, ranks and scores as numbers, instants in microseconds (`unit`: of numbers)."""
+    if not path.exists():
         raise InputError(
-            f"expected a Parquet or CSV file of recommendations, found no file `{path}`; name it by "
-            "`recommendations=FILE`"
+            f"expected a table of recommendations, found no file `{path}`; name it by `recommendations=FILE`"
         )
-    try:
-        if path.suffix == ".parquet":
-            table = pq.read_table(path)
-        else:
-            text = {name: pa.string() for name in (tables.USER_ID, tables.ITEM_ID, tables.TIMESTAMP)}
-            header = read_header(path, required=_REQUIRED)
-            table = pyarrow.csv.read_csv(
-                path,
-                read_options=pyarrow.csv.ReadOptions(encoding=header.encoding),
-                parse_options=pyarrow.csv.ParseOptions(delimiter=header.delimiter),
-                convert_options=pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=True),
-            )
-    except (pa.ArrowInvalid, OSError) as error:
+    optional = (tables.TIMESTAMP, tables.SCORE)
+    table = read_rows(path, required=_REQUIRED, optional=optional, key="recommendations")
+    read = {name: ids_in(table, name, key="recommendations") for name in (tables.USER_ID, tables.ITEM_ID)}
+    ranks = numbers_in(table, tables.RANK)
+    wrong = [
+        row
+        for row, (rank, raw) in enumerate(zip(ranks.to_pylist(), table[tables.RANK].to_pylist(), strict=True))
+        if raw is not None and (rank is None or rank != int(rank))
+    ]
+    if wrong:
         raise InputError(
-            f"expected `recommendations={path}` to be Parquet (named .parquet) or CSV with a header: {error}"
-        ) from error
-    tables.check_columns(table.column_names, required=_REQUIRED, table=f"`recommendations={path}`")
-    wanted = [*_REQUIRED, *(c for c in (tables.TIMESTAMP, tables.SCORE) if c in table.column_names)]
-    table = table.select(wanted)
-    if not table.num_rows:
-        raise InputError(f"expected recommendations in `{path}`, found no row")
-    for name in (tables.USER_ID, tables.ITEM_ID):
-        place = table.column_names.index(name)
-        table = table.set_column(place, name, table[name].cast(pa.string()))
-    try:
-        ranks = table[tables.RANK].cast(pa.int64())
-    except pa.ArrowInvalid as error:
-        raise InputError(
-            f"expected whole numbers from 1 in the column `rank` of `{path}`: {error}"
-        ) from error
-    table = table.set_column(table.column_names.index(tables.RANK), tables.RANK, ranks)
-    frame = pd.DataFrame(
-        {name: np.array(table[name].to_pylist(), dtype=object) for name in table.column_names}
-    )
+            f"expected whole numbers from 1 in the column `rank` of `{path}`, found "
+            f"`{table[tables.RANK][wrong[0]].as_py()}` in row {wrong[0] + 1}"
+        )
+    read[tables.RANK] = ranks.cast(pa.int64())
+    if tables.TIMESTAMP in table.column_names:
+        read[tables.TIMESTAMP] = _instants(table, path, unit)
+    if tables.SCORE in table.column_names:
+        read[tables.SCORE] = numbers_in(table, tables.SCORE)
+    frame = pd.DataFrame({name: np.array(column.to_pylist(), dtype=object) for name, column in read.items()})
     return frame.assign(**{_ROW: np.arange(len(frame)) + 1})
+
+
+def _instants(table: pa.Table, path: Path, unit: str | None) -> pa.Array:
+    found = instants_in(table, tables.TIMESTAMP, unit=unit, key="recommendations")
+    raw = table[tables.TIMESTAMP].to_pylist()
+    pairs = enumerate(zip(found.to_pylist(), raw, strict=True))
+    wrong = [row for row, (instant, value) in pairs if instant is None and value is not None]
+    if wrong:
+        raise InputError(
+            f"expected instants in the column `timestamp` of `{path}`, found `{raw[wrong[0]]}` in row "
+            f"{wrong[0] + 1}"
+        )
+    return found
 
 
 def _usable(rows: pd.DataFrame, reading: _Reading) -> pd.DataFrame:
@@ -181,14 +181,11 @@ def _usable(rows: pd.DataFrame, reading: _Reading) -> pd.DataFrame:
 
 
 def _asked(dataset: PreparedDataset, queries: Queries) -> pd.DataFrame:
-    """User and timestamp of each query as text, the timestamp as the raw table's type writes it."""
-    columns = asked_of(dataset, queries)
-    return pd.DataFrame(
-        {
-            name: np.array(column.cast(pa.string()).to_pylist(), dtype=object)
-            for name, column in columns.items()
-        }
-    ).assign(raw_type=str(columns[tables.TIMESTAMP].type))
+    """User, as text, and instant of each query, in microseconds; None where the dataset has none."""
+    users = asked_of(dataset, queries)[tables.USER_ID].cast(pa.string())
+    instants = queries.timestamps_us.tolist() if queries.timestamps is not None else [None] * len(queries)
+    columns = {tables.USER_ID: users.to_pylist(), tables.TIMESTAMP: instants}
+    return pd.DataFrame({name: np.array(column, dtype=object) for name, column in columns.items()})
 
 
 def _by_query(rows: pd.DataFrame, asked: pd.DataFrame, reading: _Reading) -> tuple[pd.DataFrame, list[str]]:
@@ -204,7 +201,6 @@ def _by_query(rows: pd.DataFrame, asked: pd.DataFrame, reading: _Reading) -> tup
     keys = [tables.USER_ID]
     if tables.TIMESTAMP in rows and asked[tables.TIMESTAMP].notna().all():
         keys.append(tables.TIMESTAMP)
-        rows = rows.assign(**{tables.TIMESTAMP: _instants(rows, asked["raw_type"].iloc[0], reading.path)})
     elif tables.TIMESTAMP in rows:
         rows = rows.drop(columns=tables.TIMESTAMP)
     kept, instants = rows[known], pd.MultiIndex.from_frame(asked[keys])
@@ -225,27 +221,6 @@ def _by_query(rows: pd.DataFrame, asked: pd.DataFrame, reading: _Reading) -> tup
             "same data?"
         )
     return kept, keys
-
-
-def _instants(rows: pd.DataFrame, raw_type: str, path: Path) -> npt.NDArray[Any]:
-    """The timestamps as text in the way of the raw table's type."""
-    values = pa.array(rows[tables.TIMESTAMP].tolist())
-    try:
-        cast = values.cast(_arrow_type(raw_type))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(
-            f"expected the column `timestamp` of `{path}` as in the interactions table ({raw_type}), found "
-            f"{values.type}: {error}"
-        ) from error
-    return np.array(cast.cast(pa.string()).to_pylist(), dtype=object)
-
-
-def _arrow_type(name: str) -> pa.DataType:
-    """The type that Arrow writes like this."""
-    if name.startswith("timestamp["):
-        unit, _, zone = name.removeprefix("timestamp[").removesuffix("]").partition(", tz=")
-        return pa.timestamp(unit, tz=zone or None)
-    return pa.type_for_alias(name)
 
 
 def _ranked(rows: pd.DataFrame, reading: _Reading, keys: list[str]) -> pd.DataFrame:
@@ -328,6 +303,14 @@ def _missing(rows: pd.DataFrame, asked: pd.DataFrame, reading: _Reading) -> None
         of="queries",
         what=f"of {len(asked):,} have no list; they count as answered with nothing",
         examples=asked.loc[unanswered, [tables.USER_ID, tables.TIMESTAMP]],
+    )
+
+
+def _other_items(items: pd.Series, dataset: PreparedDataset, path: Path) -> str:
+    known = next(text for text in _texts(dataset.item_ids) if text is not None)
+    return (
+        f"expected `{path}` to recommend items of the catalogue, such as `{known}`; found nearly none of "
+        f"them, but such as `{items.iloc[0]}`; write the ids as the interactions do"
     )
 
 

@@ -85,8 +85,8 @@ def extend_bundle(config: AddItemsConfig) -> Path:
     before = [_num_items(part) for part in parts]
     id_fields = [field.removeprefix(f"{TABLE_OF_ROLE['item']}.") for field in parts[0].known.item_fields]
     columns = _columns(manifest)
-    table = read_records(config.items, key="items", id_fields=id_fields, columns=columns)
-    missing = sorted(columns - set(table.column_names))
+    table = read_records(config.items, key="items", id_fields=id_fields, columns=columns, kinds=columns)
+    missing = sorted(set(columns) - set(table.column_names))
     if missing:
         LOGGER.warning(
             "`items=%s` lacks the columns %s; of all new items they count as missing", config.items, missing
@@ -166,11 +166,11 @@ def _parts(program: Any) -> list[Any]:
     return [program.retrieval, program.ranking] if hasattr(program, "ranking") else [program]
 
 
-def _columns(manifest: Mapping[str, Any]) -> set[str]:
-    """Raw columns of the items that a model reads."""
+def _columns(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Raw columns of the items that a model reads, and the kind of the feature that reads each."""
     parts = manifest["stages"].values() if "stages" in manifest else [manifest]
     features = [feature for part in parts for feature in part["features"]]
-    return {f["column"] for f in features if f["role"] == "item" and f["name"] != ITEM_ID}
+    return {f["column"]: f["kind"] for f in features if f["role"] == "item" and f["name"] != ITEM_ID}
 
 
 def _add(program: Any, table: pa.Table, id_fields: Sequence[str], config: AddItemsConfig) -> list[Any]:

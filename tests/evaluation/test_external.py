@@ -153,7 +153,11 @@ def test_every_other_fault_is_counted_with_examples(rated, queries, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "columns", "expected"),
     [
-        ([("u1", 1, "i01")], ("user", "rank", "item_id"), r"must have the columns.*missing: `user_id`"),
+        (
+            [("u1", 1, "i01")],
+            ("user", "rank", "item_id"),
+            r"lacks `user_id`.* expected user_id, rank, item_id",
+        ),
         ([("u1", 0, "i01")], ("user_id", "rank", "item_id"), r"expected ranks from 1 .* found 0 in row 1"),
         ([("u1", "top", "i01")], ("user_id", "rank", "item_id"), "expected whole numbers from 1"),
         (
@@ -164,9 +168,9 @@ def test_every_other_fault_is_counted_with_examples(rated, queries, tmp_path):
         (
             [("u1", "now", 1, "i01")],
             ("user_id", "timestamp", "rank", "item_id"),
-            "expected the column `timestamp`",
+            "expected instants in the column `timestamp`",
         ),
-        ([], ("user_id", "rank", "item_id"), "found no row"),
+        ([], ("user_id", "rank", "item_id"), "expected rows, found none"),
     ],
 )
 def test_table_that_cannot_be_read_is_refused(rated, queries, tmp_path, rows, columns, expected):
@@ -175,8 +179,8 @@ def test_table_that_cannot_be_read_is_refused(rated, queries, tmp_path, rows, co
 
 
 def test_file_that_is_none_is_refused(rated, queries, tmp_path):
-    with pytest.raises(ValueError, match="expected a Parquet or CSV file of recommendations, found no file"):
+    with pytest.raises(ValueError, match="expected a table of recommendations, found no file"):
         read_lists(tmp_path / "nothing.csv", rated, queries, k=K)
     (tmp_path / "x.parquet").write_bytes(b"no parquet")
-    with pytest.raises(ValueError, match="to be Parquet"):
+    with pytest.raises(ValueError, match="is named as Parquet"):
         read_lists(tmp_path / "x.parquet", rated, queries, k=K)

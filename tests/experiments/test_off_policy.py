@@ -106,7 +106,11 @@ def test_probabilities_by_request_and_recommended_lists_are_read(log):
             {},
             "`user_id` .* found none in row 3",
         ),
-        (lambda t: t.assign(reward="much"), {}, "`reward` of `log`: expected numbers, found string"),
+        (
+            lambda t: t.assign(reward="much"),
+            {},
+            "`reward` of `log`: expected finite numbers, found `much` in row 1",
+        ),
         (lambda t: t[:0], {}, "expected rows, found none"),
         (
             lambda t: t[t["item_id"] != "coffee"],

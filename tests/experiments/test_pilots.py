@@ -105,7 +105,11 @@ def test_planned_shares_are_those_that_count(tmp_path):
             {},
             "expected a number in every row, found none in row 6",
         ),
-        (lambda t: t.assign(timestamp="soon"), {}, "`timestamp` of `log`: expected instants"),
+        (
+            lambda t: t.assign(timestamp="soon"),
+            {},
+            "`timestamp` of `log`: expected an instant in every row, found `soon`",
+        ),
         (lambda t: t.drop(columns="arm"), {}, "lacks `arm`"),
     ],
 )

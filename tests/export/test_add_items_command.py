@@ -93,7 +93,7 @@ def test_a_new_bundle_recommends_the_items_of_a_table_and_the_old_one_stays(reco
     [
         (
             [["id", "title"], ["a", "b"]],
-            "must have a column of ids, named `item_id` or `sku`.*it has: id, title",
+            "lacks `item_id` or `sku`.*it has: id, title",
         ),
         ([["sku", "title"]], "expected rows, found none"),
         ([["sku", "title"], ["a", "b"], ["c"]], "row 2: expected 2 columns, found 1"),

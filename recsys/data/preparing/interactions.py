@@ -80,15 +80,15 @@ def read_interactions(
     typed: dict[str, ibis.Value] = {
         USER_ID: _ids(raw, columns.user_id, id_types[USER_ID], default=rows[SEQUENCE]),
         ITEM_ID: _ids(raw, columns.item_id, id_types[ITEM_ID], default=_ONLY_ITEM),
-        TIMESTAMP: time.read(raw.column(columns.timestamp)) if time else rows[SEQUENCE],
+        TIMESTAMP: time.read(raw.column(str(columns.timestamp))) if time else rows[SEQUENCE],
         LABEL: read_label(engine, raw, options),
         SEQUENCE: rows[SEQUENCE],
         **read_auxiliary_labels(engine, raw, options),
     }
     if time:
-        typed[RAW_TIMESTAMP] = time.raw(raw.column(columns.timestamp))
+        typed[RAW_TIMESTAMP] = time.raw(raw.column(str(columns.timestamp)))
     if options.split == "predefined":
-        typed[SPLIT_NAME] = raw.column(columns.split).cast("string")
+        typed[SPLIT_NAME] = raw.column(str(columns.split)).cast("string")
     for name in context_columns:
         typed[RAW_PREFIX + name] = read_typed(raw.column(name), kinds.get(name))
     positive = is_positive(raw, options.label)
@@ -102,10 +102,6 @@ def read_interactions(
         assert time is not None  # check_options has seen to it
         good = good.filter(_[TIMESTAMP] < time.instant(options.until, key="data.until"))
     return Interactions(events=good, time=time, rejected=rejected, disagreeing=disagreeing)
-
-
-def _ids(raw: RawTable, name: str | None, value_type: ValueType, *, default: ibis.Value) -> ibis.Value:
-    return default if name is None else read_id(raw.column(name), value_type)
 
 
 def _ids(raw: RawTable, name: str | None, value_type: ValueType, *, default: ibis.Value) -> ibis.Value:

@@ -124,9 +124,9 @@ def stage_csv(
     Returns:
         How many rows the file has, malformed ones included, and the malformed ones.
     """
-    kept = {"columns": columns, "names": [*(names or columns), sequence], "offset": offset}
+    written = [*(names or columns), sequence]
     try:
-        return _stage(path, target, header, **kept)
+        return _stage(path, target, header, columns=columns, names=written, offset=offset)
     except pa.ArrowInvalid as error:
         if "UTF8" not in str(error) or header.encoding != "utf-8":
             raise InputError(f"`{path}` cannot be read as CSV: {error}") from error
@@ -134,7 +134,8 @@ def stage_csv(
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk, not of the file
         raise InputError(f"`{path}` cannot be read as {header.encoding} text: {error}") from error
-    return _stage(path, target, dataclasses.replace(header, encoding=CP1252), **kept)
+    windows = dataclasses.replace(header, encoding=CP1252)
+    return _stage(path, target, windows, columns=columns, names=written, offset=offset)
 
 
 def _stage(
@@ -160,7 +161,7 @@ def _stage(
         for batch in _batches(mended.mend(lines), header, dialect, columns=columns, set_aside=set_aside):
             bad = np.array([row.sequence - offset for row in malformed], dtype=np.int64)
             numbers = _number_around(bad, start=num_good, count=batch.num_rows)
-            cleaned = [_clean(column) for column in batch.columns]
+            cleaned = [_clean(batch.column(name)) for name in columns]
             writer.write_batch(pa.record_batch([*cleaned, pa.array(numbers + offset)], schema=schema))
             num_good += batch.num_rows
     if mended.open_rows:

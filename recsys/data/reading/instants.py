@@ -167,6 +167,7 @@ def time_reading(
     *,
     unit: str | None = None,
     form: str | None = None,
+    key: str = "data.interactions.columns.timestamp",
 ) -> TimeReading:
     """Tells the units of numbers, digits of calendars, ISO text and datetimes from one another.
 
@@ -175,15 +176,16 @@ def time_reading(
 
     Args:
         engine: runs the expressions.
-        raw: the interactions.
+        raw: the table.
         name: of the column.
         unit: `data.timestamp_unit`, which rules; then instants of all years are read.
         form: a format of `strptime`, for text.
+        key: that named the column, for messages.
 
     Raises:
         InputError: most numbers are no instant of these years in any unit, or it holds no such values.
     """
-    key = f"data.interactions.columns.timestamp={name}"
+    key = f"{key}={name}"
     column = raw.column(name)
     kind = column.type()
     limited = unit is None

@@ -76,6 +76,7 @@ def read_table(
     scratch: Path,
     delimiter: str | None = None,
     wanted: Sequence[str] | None = None,
+    likely: Sequence[str] = (),
 ) -> RawTable:
     """Opens a raw table.
 
@@ -87,6 +88,7 @@ def read_table(
         scratch: folder for files written anew.
         delimiter: of CSV files; when None, the one that makes sense of the header.
         wanted: columns to read; all when None.
+        likely: further columns by which the delimiter is found.
 
     Raises:
         InputError: nothing to read at `path`, or a required column is missing or of no use.
@@ -98,7 +100,14 @@ def read_table(
         LOGGER.warning("%s: %d files are passed over", key, len(files.passed_over))
     if files.kind == CSV:
         return _read_csv(
-            engine, files, required=required, key=key, scratch=scratch, delimiter=delimiter, wanted=wanted
+            engine,
+            files,
+            required=required,
+            key=key,
+            scratch=scratch,
+            delimiter=delimiter,
+            wanted=wanted,
+            likely=likely,
         )
     return _read_arrow(engine, files, required=required, key=key, scratch=scratch, wanted=wanted)
 
@@ -152,20 +161,17 @@ def _read_arrow(
     for file, (schema, _rows) in zip(files.files, found, strict=True):
         check_columns(schema.names, required=required, path=file, unreadable=unreadable)
     chosen = [name for name in fields if (wanted is None or name in wanted) and name not in unreadable]
-    common = {
-        "columns": tuple(fields),
-        "files": files,
-        "unreadable": unreadable,
-    }
     everything = engine_names(fields)
     fits = all(name == real for real, name in everything.items())
     if files.kind == PARQUET and fits and all(is_plain(fields[name]) for name in chosen):
         rows = engine.read_parquet(files.files, number_rows=SEQUENCE)
         return RawTable(
             rows=rows.select(*chosen, SEQUENCE),
+            columns=tuple(fields),
             names={name: name for name in chosen},
+            files=files,
             num_rows=tuple(count for _schema, count in found),
-            **common,
+            unreadable=unreadable,
         )
     names = engine_names(chosen)
     staged, counts = [], list[int]()
@@ -174,7 +180,14 @@ def _read_arrow(
         counts.append(
             write_plain(file, files.kind, staged[-1], names=names, sequence=SEQUENCE, offset=sum(counts))
         )
-    return RawTable(rows=engine.read_parquet(staged), names=names, num_rows=tuple(counts), **common)
+    return RawTable(
+        rows=engine.read_parquet(staged),
+        columns=tuple(fields),
+        names=names,
+        files=files,
+        num_rows=tuple(counts),
+        unreadable=unreadable,
+    )
 
 
 def _read_csv(
@@ -186,10 +199,11 @@ def _read_csv(
     scratch: Path,
     delimiter: str | None,
     wanted: Sequence[str] | None,
+    likely: Sequence[str],
 ) -> RawTable:
     headers = []
     for file in files.files:
-        header = read_header(file, required=list(required), delimiter=delimiter)
+        header = read_header(file, required=[*required, *likely], delimiter=delimiter)
         check_columns([name for name in header.columns if name], required=required, path=file, unreadable={})
         headers.append(header)
     columns = list(dict.fromkeys(name for header in headers for name in header.columns if name))
