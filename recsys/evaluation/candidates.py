@@ -75,7 +75,7 @@ def _named(path: Path, dataset: PreparedDataset) -> Mask:
     """[I] the items of a Parquet or CSV file with a column `item_id`, matched as text."""
     if not path.exists():
         raise InputError(
-            f"expected `all`, `new`, `known` or a table with a column `{ITEM_ID}` for "
+            f"expected `all`, `new`, `known` or a Parquet or CSV file with a column `{ITEM_ID}` for "
             f"`evaluation.candidates`, found no file `{path}`"
         )
     key = "evaluation.candidates"

@@ -17,6 +17,7 @@ from recsys.export import additions
 from recsys.export.additions import _OF_STATION, AddItemsConfig, extend_bundle, extend_index
 from recsys.export.bundle import export_run, load_bundle, load_scripted
 from recsys.export.gate.lists import first_difference
+from recsys.export.records import read_records
 from recsys.retrieval.ann import build, load
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_manifest
@@ -154,7 +155,7 @@ def test_parquet_is_read_with_its_types(retrieval, tmp_path):
     items = new_items(retrieval.dataset)
     pq.write_table(pa.Table.from_pylist(items), tmp_path / "fresh.parquet")
     names = set(items[0]) - {"sku"}
-    table = additions.read_items(tmp_path / "fresh.parquet", id_fields=["item_id", "sku"], columns=names)
+    table = read_records(tmp_path / "fresh.parquet", key="items", id_fields=["item_id", "sku"], columns=names)
     program = load_scripted(retrieval.folder / "retrieval.pt")
     config = additions.AddItemsConfig(retrieval.folder, tmp_path / "fresh.parquet")
     assert config.target == retrieval.folder.with_name("bundle-with-fresh")
