@@ -117,10 +117,10 @@ class Browser:
             self._ask(f"{domain}.enable")
         self._ask("Page.setLifecycleEventsEnabled", enabled=True)
 
-    def open(self, page: Path) -> None:
-        """Loads a file; what the console says and what is fetched is counted anew."""
+    def open(self, page: Path | str) -> None:
+        """Loads a file or an address; what the console says and what is fetched is counted anew."""
         self._events.clear()
-        loader = self._ask("Page.navigate", url=page.as_uri())["loaderId"]
+        loader = self._ask("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)["loaderId"]
         loaded = {"name": "load", "loaderId": loader}
         while not any(loaded.items() <= told.items() for told in self._told("Page.lifecycleEvent")):
             self._events.append(self._next())
@@ -139,6 +139,12 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         found: dict[str, Any] = answer["result"]["value"]
         return found
+
+    def run(self, expression: str) -> Any:
+        """What a JavaScript expression comes to, awaited where it is a promise."""
+        answer = self._ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
 
     def keep(self, path: Path) -> None:
         """Writes a picture of the page as shown."""

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 from recsys.data.dataset import PreparedDataset
 from recsys.data.options import Columns, DataOptions, InteractionsTable, Label, SideTable
 from recsys.data.prepare import prepare
+from recsys.data.sources.synthetic import Synthetic
 from tests.export.conftest import export, export_both, stage, two_tower, wide_deep
 
 NUM_ITEMS = 60
@@ -68,3 +69,19 @@ def retrieval_bundle(folder, dataset):
 
 def ranking_bundle(folder, dataset):
     return export(wide_deep(dataset), dataset, folder).folder
+
+
+def synthetic_world(folder):
+    """Folder of a small synthetic world, and what is prepared from it."""
+    source = Synthetic(num_users=60, num_items=80, num_interactions=1100, days=30.0)
+    raw = source.tables(folder)
+    options = DataOptions(
+        name="world",
+        interactions=InteractionsTable(path=str(raw.interactions), columns=Columns()),
+        items=SideTable(
+            path=str(raw.items), features={"categories": {"kind": "multi_id"}, "price": {"kind": "numeric"}}
+        ),
+        label=Label(column="rating", positive_at_least=4),
+        cache_dir=str(folder / "cache"),
+    )
+    return raw.items.parent, PreparedDataset.open(prepare(options))

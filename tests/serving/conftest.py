@@ -102,3 +102,10 @@ def serving(two_stage_folder, tmp_path):
             return client
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """Folder of a world whose truth is known, and that of a bundle for it."""
+    raw, dataset = bundles.synthetic_world(tmp_path_factory.mktemp("world"))
+    return raw, bundles.retrieval_bundle(tmp_path_factory.mktemp("served") / "world", dataset)
