@@ -30,11 +30,13 @@ from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID
 from recsys.schema.manifest import MANIFEST, writing_station
 from recsys.schema.requests import REQUESTS, read_recorded
+from recsys.schema.signing import SIGNED, sign
 
 _ADDED_AT_ONCE = 65_536
 _RECORDINGS = (REQUESTS, RESPONSES)
 # What a manifest says of its own station.
 _OF_STATION = (
+    SIGNED,
     "checksum",
     "format",
     "version",
@@ -58,11 +60,13 @@ class AddItemsConfig:
         items: table of new items, CSV with names in its first line or Parquet, a file or a folder of them;
             the columns of `data.items` that a model reads, and the id.
         folder: of the new bundle; null is `BUNDLE-with-ITEMS` beside the old one.
+        sign: private key that signs the new bundle.
     """
 
     bundle: Path
     items: Path
     folder: Path | None = None
+    sign: Path | None = None
 
     @property
     def target(self) -> Path:
@@ -112,6 +116,10 @@ def extend_bundle(config: AddItemsConfig) -> Path:
         extra.update(_counts(manifest, program))
         entry = {"items": len(ids), "table": str(config.items), "recorded_requests_compared": compared}
         extra["additions"] = [*manifest.get("additions", []), entry]
+        if config.sign is not None:
+            extra[SIGNED] = sign(temporary, {**extra, "config": manifest["config"]}, config.sign)
+        elif SIGNED in manifest:
+            LOGGER.warning("`%s` is signed, the new bundle is not; give `sign=KEY`", config.bundle)
     LOGGER.info("%d items added; the catalogue holds %d", len(ids), _num_items(parts[0]))
     return config.target
 

@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import platform
 import warnings
 from collections.abc import Mapping
@@ -66,6 +67,9 @@ from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel
 from recsys.schema.disk import write_file
 from recsys.schema.manifest import read_station, writing_station
 from recsys.schema.requests import RequestLimits
+from recsys.schema.signing import SIGNED, sign
+
+LOGGER = logging.getLogger(__name__)
 
 RETRIEVAL_FILE = "retrieval.pt"
 RANKING_FILE = "ranking.pt"
@@ -114,12 +118,14 @@ def export_run(
         package = package_of(built, model, dataset.schema) if options.format == "aoti" else None
         save_scripted(built, file)
         program = load_scripted(file)
+        LOGGER.info("`%s` is compared with the trained model", name)
         asked = recorder.ask(options.parity_rows)
         parity = check_part(model, program, recorder, asked, options)
         requests = requests_of(recorder, asked, options)
         if package is not None:
             gate = PackageGate(package, temporary, model, program, recorder, options.tolerance)
             requests += gate.passed(asked, extra, options)
+        LOGGER.info("%d requests are recorded, and answered again by torch alone", len(requests))
         record(program, requests, temporary)
         check_in_fresh_process(file, tolerance=options.tolerance)
         extra["file"] = name
@@ -135,6 +141,8 @@ def export_run(
             parity=describe_parity(parity, options),
             run=given,
         )
+        if options.sign is not None:
+            extra[SIGNED] = sign(temporary, {**extra, "config": config}, options.sign)
     return folder
 
 

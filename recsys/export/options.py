@@ -1,6 +1,7 @@
 """ExportOptions: every key under `export.`, with its meaning and default."""
 
 import dataclasses
+from pathlib import Path
 from typing import Literal, get_args
 
 from recsys.schema.errors import InputError
@@ -27,9 +28,10 @@ class ExportOptions:
             how many bytes they take and what it costs on the test split.
         format: `torchscript`, or `aoti` for compiled packages beside it; see `recsys.export.compiled`.
         index: how the catalogue is searched where FAISS is there: `exact`; `hnsw` or `ivf_sq8`, an index
-            beside the file; `auto`, what is measured to be quickest. The file itself searches exactly.
+            beside the file; `auto`, one that is measured to be quicker. The file itself searches exactly.
         min_recall: share of the 100 best items that an index must find, on test requests; see
             `recsys.export.index`.
+        sign: private key that signs the bundle; see `recsys.schema.signing`.
     """
 
     parity_rows: int = 300
@@ -42,6 +44,7 @@ class ExportOptions:
     format: Format = "torchscript"
     index: IndexChoice = "auto"
     min_recall: float = 0.99
+    sign: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("parity_rows", "k", "recorded_requests", "num_candidates"):

@@ -19,6 +19,7 @@ stages, with every method that bundles of one model have.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ from recsys.export.signature import two_stage_signature
 from recsys.export.stages import Stage, build_two_stage
 from recsys.schema.manifest import writing_station
 from recsys.schema.requests import RequestLimits
+from recsys.schema.signing import SIGNED, sign
+
+LOGGER = logging.getLogger(__name__)
 
 
 def export_two_stage(
@@ -103,6 +107,7 @@ def export_two_stage(
             )
             asked = recorder.ask(options.parity_rows)
             part = getattr(program, name)
+            LOGGER.info("the %s model in `%s` is compared with the trained one", name, RECOMMENDER_FILE)
             parities[name] = check_part(stage.model, part, recorder, asked, options)
             asked_again = requests_of(recorder, asked, options)
             if name in packages:
@@ -113,6 +118,7 @@ def export_two_stage(
                 extra["index"] = ship_index(
                     program.retrieval, asked[0], temporary, options, k=options.num_candidates
                 )
+        LOGGER.info("both models together are compared with the trained ones")
         both = ask_both(*stages.values(), num_rows=options.parity_rows)
         parities["two_stage"] = check_two_stage(
             stages["retrieval"], stages["ranking"], program, both, options
@@ -131,6 +137,8 @@ def export_two_stage(
                 options.quantize,
                 history_length=one.history_length,
             )
+        if options.sign is not None:
+            extra[SIGNED] = sign(temporary, {**extra, "config": config or {}}, options.sign)
     return folder
 
 

@@ -18,6 +18,7 @@ Legend: D dimension of vectors, I catalogue rows, B queries, K cut-off, N rows t
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from recsys.retrieval.exact import top_k
 from recsys.schema.disk import write_file
 from recsys.schema.errors import InputError
 from recsys.schema.jagged import JaggedColumn
+from recsys.schema.progress import progress
 
 IndexKind = Literal["hnsw", "ivf_sq8"]
 _Counts = npt.NDArray[np.float64]
@@ -43,6 +45,8 @@ _BUILD_EFFORT = 80
 _TRAINED_ON = 39
 _TRAINED_ON_MOST = 64
 _TRAINING_ROUNDS = 10
+# Items between two signs of progress.
+_ADDED_AT_ONCE = 10_000
 # Settings are tried in this order; the first is for lists of k.
 _EFFORTS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 # Settings of lists between one number of them and twice as many.
@@ -166,7 +170,9 @@ def build(vectors_ID: torch.Tensor, kind: IndexKind, *, k: int) -> Index:
         searched = faiss.IndexIVFScalarQuantizer(lists, dim, num_lists, codes, faiss.METRIC_INNER_PRODUCT)
         searched.cp.niter, searched.cp.max_points_per_centroid = _TRAINING_ROUNDS, _TRAINED_ON_MOST
         searched.train(vectors)
-    searched.add(vectors)
+    pieces = [vectors[begin : begin + _ADDED_AT_ONCE] for begin in range(0, num_items, _ADDED_AT_ONCE)]
+    for piece in progress(pieces, f"index {kind} of {num_items:,} items"):
+        searched.add(piece)
     index = Index(kind, searched, k=k)
     index.settings = next(iter(_settings(index)))
     return index
@@ -278,6 +284,8 @@ def faiss_module() -> Any:
     Raises:
         ValueError: it is not installed.
     """
+    # It says at every start which instructions this machine lacks.
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     try:
         import faiss
     except ImportError as error:

@@ -25,6 +25,7 @@ from typing import Any, Unpack
 import torch
 
 from recsys.retrieval.ann import Index, faiss_module
+from recsys.schema import signing
 from recsys.schema.errors import InputError, InputTypeError
 from recsys.schema.manifest import MADE_BY, read_station
 from recsys.schema.requests import read_recorded
@@ -89,7 +90,13 @@ class Bundle:
         self._space: ItemSpace | None = None
 
     @staticmethod
-    def open(folder: str | Path, *, threads: int | None = None, strict: bool = False) -> Bundle:
+    def open(
+        folder: str | Path,
+        *,
+        threads: int | None = None,
+        strict: bool = False,
+        verify: str | Path | None = None,
+    ) -> Bundle:
         """The bundle at `folder`, after every file of it has been read and found whole.
 
         It has answered the requests that are recorded in it: TorchScript optimises for what it has seen, and
@@ -100,13 +107,16 @@ class Bundle:
             threads: that torch and FAISS use from now on, in the whole process; None leaves them. One is best
                 where requests come at the same time on every core.
             strict: whether a field that no feature reads is refused.
+            verify: public key of whoever must have signed the bundle; see `recsys.schema.signing`.
 
         Raises:
-            ValueError: the bundle is missing, incomplete, damaged or of another version, naming the file; or
-                it has an index and FAISS is not installed.
+            ValueError: the bundle is missing, incomplete, damaged or of another version, naming the file; it
+                is not signed with the key; or it has an index and FAISS is not installed.
         """
         folder = Path(folder)
         manifest = read_station(folder, "bundle", verify_all=True)
+        if verify is not None:
+            signing.verify(folder, manifest, Path(verify))
         index = open_index(folder, manifest.get("index") or {})
         if threads is not None:
             torch.set_num_threads(threads)
