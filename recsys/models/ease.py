@@ -50,7 +50,7 @@ class EASE(nn.Module):
         embedding_dim: D, singular values that are kept, a multiple of 4; 256 to 1024 works, and as many as
             there are users or items is exact.
         l2: regularisation; of several values, each of which is fitted in an epoch of its own, the checkpoint
-            keeps the best on validation. 50 to 1000 works.
+            keeps the best on validation, and the last where there is none. 50 to 1000 works.
 
     Raises:
         ValueError: no `l2`, or one that is not positive, or the dataset has no history.
@@ -63,7 +63,7 @@ class EASE(nn.Module):
         schema: FeatureSchema,
         *,
         embedding_dim: int = 512,
-        l2: Sequence[float] = (200.0, 50.0, 100.0, 500.0, 1000.0),
+        l2: Sequence[float] = (50.0, 100.0, 500.0, 1000.0, 200.0),
     ) -> None:
         super().__init__()
         if not l2 or min(l2) <= 0:

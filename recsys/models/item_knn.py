@@ -47,7 +47,8 @@ class ItemKNN(nn.Module):
         schema: features of the prepared dataset; the history and `item_id` are used.
         embedding_dim: D, singular vectors that are kept, a multiple of 4.
         num_neighbours: most similar items from which an item is scored; of several numbers, each of which is
-            fitted in an epoch of its own, the checkpoint keeps the best on validation. 20 to 200 works.
+            fitted in an epoch of its own, the checkpoint keeps the best on validation, and the last where
+            there is none. 20 to 200 works.
         shrinkage: added to the denominator of the cosine, so that rare items are trusted less; 0 to 100.
 
     Raises:
@@ -61,7 +62,7 @@ class ItemKNN(nn.Module):
         schema: FeatureSchema,
         *,
         embedding_dim: int = 512,
-        num_neighbours: Sequence[int] = (200, 20, 50, 100),
+        num_neighbours: Sequence[int] = (20, 50, 200, 100),
         shrinkage: float = 10.0,
     ) -> None:
         super().__init__()

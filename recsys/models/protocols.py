@@ -70,6 +70,14 @@ class FittedModel(RetrievalModel, Protocol):
         """Fits for the `number`-th time, from 0: with the next setting to try, or by one sweep more."""
 
 
+@runtime_checkable
+class PositivesReader(RetrievalModel, Protocol):
+    """A retrieval model that is trained by gradients and reads all positives before, as a graph or matrix."""
+
+    def show_positives(self, positives: TrainPositives) -> None:
+        """Takes them, once, before training; also where training goes on."""
+
+
 def events_read(model: object) -> HistoryEvents | None:
     """Which events of a history a model reads one by one (`Batch.sequences`); None where it does not."""
     return getattr(model, "history_events", None)

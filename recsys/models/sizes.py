@@ -133,3 +133,8 @@ SEQUENCE: Mapping[str, Rule] = {
 # Of models that are computed from all positives: how often is theirs to say.
 COMPUTED: Mapping[str, Rule] = {"data.history_length": whole_history}
 LINEAR: Mapping[str, Rule] = {**COMPUTED, "model.embedding_dim": num_singular_values}
+EASE_FACTORIZATION: Mapping[str, Rule] = {
+    **RETRIEVAL,
+    **COMPUTED,
+    "model.ease_dim": num_singular_values,
+}

@@ -15,10 +15,11 @@ from torch import nn
 from recsys.losses.candidates import CandidateLoss, CandidateScores, CatalogueLoss
 from recsys.losses.named import LossName, named_loss
 from recsys.losses.sampled_softmax import accidental_hits
-from recsys.models.protocols import RetrievalModel, popularity_windows
+from recsys.models.protocols import PositivesReader, RetrievalModel, popularity_windows
 from recsys.retrieval.popularity import Popularity
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
+from recsys.training.fitted import positives_of
 from recsys.training.negatives import Negatives, NegativeSampler
 from recsys.training.optimizers import Optimizers
 from recsys.training.processes import gather_rows
@@ -95,6 +96,8 @@ class RetrievalTask(pl.LightningModule):
         windows = popularity_windows(self.model)
         self._popularity = dataset.popularity("train", windows)
         self._validation.setup(dataset, windows)
+        if stage == "fit" and isinstance(self.model, PositivesReader):
+            self.model.show_positives(positives_of(dataset))
         if self.loss == "auto":
             self.loss = "full_softmax" if dataset.num_items <= self.full_softmax_limit else "sampled_softmax"
         if isinstance(self.loss, str):
