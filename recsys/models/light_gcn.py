@@ -79,7 +79,8 @@ class LightGCN(nn.Module):
         """Takes the graph to train on: an edge for every pair of a known user and item."""
         num_users, num_items = self.num_rows
         known_E = (positives.user_rows > 0) & (positives.item_rows > 0)
-        pairs_2E = torch.stack([positives.user_rows[known_E], positives.item_rows[known_E]]).unique(dim=1)
+        pairs_2E = torch.stack([positives.user_rows[known_E], positives.item_rows[known_E]])
+        pairs_2E = torch.unique(pairs_2E, dim=1)
         users_E, items_E = pairs_2E[0], pairs_2E[1] + num_users
         degrees = torch.bincount(torch.cat([users_E, items_E]), minlength=num_users + num_items).float()
         weights_E = (degrees[users_E] * degrees[items_E]).rsqrt()
@@ -132,7 +133,7 @@ class LightGCN(nn.Module):
             for _ in range(self.num_layers):
                 layer = torch.sparse.mm(graph, layer)
                 total = total + layer
-        users_UD, items_TD = (total / (self.num_layers + 1)).split(list(self.num_rows))
+        users_UD, items_TD = torch.split(total / (self.num_layers + 1), list(self.num_rows))
         return users_UD, items_TD
 
 
