@@ -19,7 +19,8 @@ COMMANDS = (
     ("evaluate", "recsys.commands.options.EvaluateConfig"),
     ("export", "recsys.commands.options.ExportConfig"),
 )
-HEAD = "| key | type | default | meaning |\n|---|---|---|---|\n"
+HEAD = "| key | default | meaning |\n|---|---|---|\n"
+WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null"}
 
 
 def write_pages(folder: Path) -> None:
@@ -56,7 +57,8 @@ def _rows(signature: Signature, prefix: str, shown: set[str]) -> Iterator[str]:
 
 
 def _row(key: str, parameter: Parameter) -> str:
-    cells = (f"`{key}`", _type(parameter.hint), _default(parameter.default), " ".join(parameter.text.split()))
+    meaning = f"*{_type(parameter.hint)}*. " + " ".join(parameter.text.split())
+    cells = (f"`{key}`", _default(parameter.default), meaning)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
@@ -136,8 +138,20 @@ def _meaning(metric: Metric) -> str:
 
 
 def _type(hint: Any) -> str:
-    text = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-    return f"`{text.replace('typing.', '').replace('collections.abc.', '')}`"
+    """A type in words."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if hint in WORDS:
+        return WORDS[hint]
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type(part) for part in inside)
+    if origin is typing.Literal:
+        return ", ".join(f"`{value}`" for value in inside)
+    name = getattr(origin or hint, "__name__", str(hint))
+    if origin in (list, tuple) or name == "Sequence":
+        return f"list of {_type(inside[0])}" if inside else "list"
+    if origin is dict or name == "Mapping":
+        return f"values by name ({_type(inside[1])})" if inside else "values by name"
+    return "any value" if name == "Any" else name
 
 
 def _default(default: str | None) -> str:
