@@ -168,7 +168,8 @@ def _shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def _environment(folder: Path) -> dict[str, str]:
     path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(PROJECT), "COLUMNS": "120"}
+    own = {"PATH": path, "PYTHONPATH": str(PROJECT), "COLUMNS": "120", "RECSYS_CACHE": str(folder / "cache")}
+    return {**os.environ, **own}
 
 
 def differs(shown: str, printed: str) -> str | None:
