@@ -217,7 +217,7 @@ def test_run_that_starts_from_another_keeps_its_sizes(dataset):
     [
         (
             ["model=mmoe", "model.hidden=auto"],
-            "expected int for `model.hidden.*, got .auto.: .*MMoE` has a rule .*embedding_dim",
+            "expected a list of int for `model.hidden`, got .auto.: .*MMoE` has a rule .*embedding_dim",
         ),
         (
             ["model=two_tower", "model.dropout=auto"],

@@ -300,8 +300,9 @@ def _check_names(manifest: Section, kind: StationKind, path: Path) -> None:
             raise InputError(f"`{path / MANIFEST}` must list `{name[:200]}`")
     for file in _own_files(path, listed):
         name = file.relative_to(path).as_posix()
-        beside = kind == "run" and "/" not in name  # a sweep notes there what it made of the run
-        if name not in listed and file.suffix in _READABLE and not beside:
+        # Beside a run other commands write theirs, as a sweep's notes and the folds of a backtest.
+        is_own = kind != "run" or name.startswith("checkpoints/")
+        if name not in listed and file.suffix in _READABLE and is_own:
             raise InputError(f"`{file}` is not listed in {MANIFEST}; take it out of the folder")
 
 
