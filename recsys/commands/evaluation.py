@@ -157,7 +157,9 @@ def evaluate_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]
     options = config.evaluation or EvaluationOptions()
     prepared = config.data.prepared
     dataset = PreparedDataset.open(Path(prepared).expanduser() if prepared else prepare(config.data))
-    queries = dataset.queries("test", mode=options.queries, history_length=config.data.history_length)
+    queries = dataset.queries(
+        "test", mode=options.queries, history_length=config.data.history_length, known=options.known
+    )
     options = fitting(options, dataset)
     queries, num_all = ask(queries, dataset, options)
     lists, findings = read_lists(path, dataset, queries, k=options.list_length)

@@ -18,7 +18,7 @@ import torch
 from recsys.data.collate import Collator, feature_store
 from recsys.data.events import Events, bags, columns_of, floats, integers
 from recsys.data.histories import Histories
-from recsys.data.queries import Queries, QueryMode, event_queries, user_queries
+from recsys.data.queries import Known, Queries, QueryMode, event_queries, user_queries
 from recsys.retrieval.popularity import Popularity
 from recsys.schema import tables
 from recsys.schema.batch import Batch, HistoryEvents
@@ -182,6 +182,7 @@ class PreparedDataset:
         mode: QueryMode | Literal["auto"] = "auto",
         history_length: int = 50,
         events_read: HistoryEvents | None = None,
+        known: Known = "all",
     ) -> Queries:
         """What is asked of a retrieval model on `split`.
 
@@ -192,17 +193,23 @@ class PreparedDataset:
             history_length: latest positives that the model sees; all of them are excluded from its answer.
             events_read: which events a model reads one by one, and is not asked for again; None where it does
                 not.
+            known: what a user's history holds: `all` that came before, or events of `train` alone.
         """
         if mode == "auto":
             mode = "event" if self.has_timestamps else "user"
         build = event_queries if mode == "event" else user_queries
+        histories = self.histories(split)
+        sequences = None
+        if events_read:
+            sequences = self.histories(split, events=events_read, with_timestamps=True)
+        if known == "train":
+            histories = histories.earlier_than(1)
+            sequences = sequences.earlier_than(1) if sequences else None
         return build(
             self._positives(split),
-            histories=self.histories(split),
+            histories=histories,
             collator=self.collator(history_length),
-            sequences=self.histories(split, events=events_read, with_timestamps=True)
-            if events_read
-            else None,
+            sequences=sequences,
             split_number=SPLITS.index(split),
             has_timestamps=self.has_timestamps,
         )

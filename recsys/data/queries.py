@@ -23,6 +23,7 @@ from recsys.schema.batch import Batch
 from recsys.schema.jagged import JaggedColumn
 
 QueryMode = Literal["event", "user"]
+Known = Literal["all", "train"]
 # `auto` asks every query as long as that is no more work, in scores of a query and an item.
 QueryLimit = int | Literal["auto"] | None
 

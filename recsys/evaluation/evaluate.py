@@ -400,7 +400,11 @@ def _queries(
 ) -> tuple[Queries, int]:
     """The queries that are asked, and how many the test split has."""
     queries = dataset.queries(
-        "test", mode=options.queries, history_length=history_length, events_read=events_read(model)
+        "test",
+        mode=options.queries,
+        history_length=history_length,
+        events_read=events_read(model),
+        known=options.known,
     )
     if not len(queries):
         raise InputError(

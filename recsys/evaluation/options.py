@@ -26,6 +26,8 @@ class EvaluationOptions:
     Args:
         queries: `event`, every positive test event is a query; `user`, one query a user; `auto`, by event
             where there are timestamps.
+        known: what is known of a user on the test split, and not recommended again: `all` that came before,
+            validation included, or `train` alone, as many published results on fixed splits have it.
         k: cut-offs of the lists; the largest is the length of those written.
         candidates: what is ranked on the test split: `all`, the whole catalogue; `new` or `known`, its items
             without or with a positive in train; or a file with a column `item_id`. Queries for other items
@@ -59,6 +61,7 @@ class EvaluationOptions:
     """
 
     queries: QueryChoice = "auto"
+    known: Literal["all", "train"] = "all"
     k: tuple[int, ...] = CUT_OFFS
     candidates: str = "all"
     validation_queries: QueryLimit = "auto"

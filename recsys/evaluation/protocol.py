@@ -23,6 +23,7 @@ _QUERY_RULES = {
     "event": "every positive test event is a query; its history is the user's positives before it",
     "user": "one query a user: all test positives are relevant, the history is those of earlier splits",
 }
+_TRAIN_ALONE = "; of these, those of train alone (`evaluation.known=train`)"
 LEAK_WARNING = (
     "This split leaks the future: events of the test part came before events that the model learned from. "
     "Its figures are better than any that this model can reach in use."
@@ -38,7 +39,7 @@ def retrieval_protocol(
         "task": "retrieval",
         **_data_protocol(dataset),
         "queries": queries.mode,
-        "queries_rule": _QUERY_RULES[queries.mode],
+        "queries_rule": _QUERY_RULES[queries.mode] + (_TRAIN_ALONE if options.known == "train" else ""),
         "questions_sha256": _sha256(
             queries.user_ids,
             queries.timestamps_us,

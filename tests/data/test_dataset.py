@@ -122,6 +122,26 @@ def test_user_queries_ask_once_with_the_earlier_splits_as_history(dataset):
     assert names(dataset, test.relevant.select(of_u)) == ["b"]
 
 
+@pytest.mark.parametrize("mode", ["event", "user"])
+def test_published_protocol_knows_train_alone(dataset, mode):
+    test = dataset.queries("test", mode=mode, known="train")
+    histories = {
+        str(user): names(dataset, test.histories.select(torch.tensor([i])))
+        for i, user in enumerate(test.user_ids)
+    }
+    # u's validation likes are d and e; the model neither reads nor leaves them out.
+    assert histories == {"v": ["b", "a"], "u": ["a", "c"], "w": []}
+    of_u = test.user_ids.tolist().index("u")
+    seen = test.batch(torch.tensor([of_u])).seen
+    assert [dataset.item_ids[row] for row in seen.values.tolist()] == ["a", "c"]
+
+
+def test_sequences_know_train_alone_too(dataset):
+    test = dataset.queries("test", mode="user", known="train", events_read="positives")
+    of_u = test.user_ids.tolist().index("u")
+    assert names(dataset, test.read.select(torch.tensor([of_u]))) == ["a", "c"]
+
+
 def test_unknown_user_has_row_zero(dataset):
     test = dataset.queries("test", mode="event")
     assert test.user_rows[2] == 0

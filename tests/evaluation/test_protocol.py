@@ -46,8 +46,12 @@ def test_hash_tells_other_questions_apart(rated, ratings, tmp_path):
         hash_of(smaller),
         hash_of(rated, mode="user"),
         hash_of(rated, dataclasses.replace(OPTIONS, k=(10,))),
+        hash_of(rated, dataclasses.replace(OPTIONS, known="train"), known="train"),
     }
-    assert len(hashes) == 5
+    assert len(hashes) == 6
+    options = dataclasses.replace(OPTIONS, known="train")
+    said = retrieval_protocol(rated, options, queries=rated.queries("test", known="train"))["queries_rule"]
+    assert said.endswith("before it; of these, those of train alone (`evaluation.known=train`)")
 
 
 def test_hash_tells_other_moments_and_other_candidates_apart(rated, ratings, tmp_path):
