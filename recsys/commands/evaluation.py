@@ -16,6 +16,7 @@ from recsys.commands.results import RESULTS
 from recsys.commands.sweeps.rerank import WINNER
 from recsys.config.build import Problem, build
 from recsys.config.keys import spelled_out
+from recsys.config.register import import_functions
 from recsys.config.saved import CONFIG
 from recsys.data.dataset import PreparedDataset
 from recsys.data.prepare import prepare
@@ -116,6 +117,7 @@ def evaluate_run(run: TrainedRun, options: EvaluationOptions, composed: Mapping[
         options: every key under `evaluation.`.
         composed: plain configuration, kept in the evaluation's manifest.
     """
+    import_functions(options.metrics, "evaluation.metrics")
     evaluated_run = EvaluatedRun(run.path, run.fingerprint, composed, checkpoint=run.made_of)
     run.warn_of_outdated(BUNDLE)
     evaluate = (
@@ -155,6 +157,7 @@ def evaluate_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]
             "holds a run, which has one; name another"
         )
     options = config.evaluation or EvaluationOptions()
+    import_functions(options.metrics, "evaluation.metrics")
     prepared = config.data.prepared
     dataset = PreparedDataset.open(Path(prepared).expanduser() if prepared else prepare(config.data))
     queries = dataset.queries(

@@ -13,7 +13,7 @@ from recsys.commands.options import TrainConfig
 from recsys.commands.results import print_figures
 from recsys.commands.sweeps.reports import trial_report
 from recsys.config.keys import flattened
-from recsys.config.register import TARGET
+from recsys.config.register import TARGET, import_functions
 from recsys.data.datamodule import RecDataModule, Task
 from recsys.evaluation.evaluate import fitting, quick_metrics
 from recsys.nn.embeddings import deferred_tables
@@ -53,6 +53,7 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
         extends = str(initial.dataset.path)
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, extends=extends))
         composed = {**composed, "data": {**composed["data"], "extends": extends}}
+    import_functions(config.evaluation.metrics, "evaluation.metrics")
     kind: Task = "ranking" if config.task.target is RankingTask else "retrieval"
     seed_everything(config.seed)
     with joined(config.trainer.strategy, config.trainer.accelerator) as processes:

@@ -109,6 +109,20 @@ def load(name: str, key: str) -> Callable[..., Any]:
     return _imported(name)
 
 
+def import_functions(names: Sequence[str], key: str) -> None:
+    """Imports the modules of functions of one's own, which are registered there; other names are passed over.
+
+    Raises:
+        InputError: one of them is in no trusted package, or is not there.
+    """
+    for name in names:
+        if "." not in name:
+            continue
+        signature = lookup(name, key)
+        if isinstance(signature, str):
+            raise InputError(f"`{key}`: expected a function that can be imported, got `{name}`: {signature}")
+
+
 def imported(hint: Any) -> Callable[..., Any]:
     """The class that stands in a type hint, itself or by an empty class of its name."""
     return hint if dataclasses.is_dataclass(hint) else _imported(f"{hint.__module__}.{hint.__qualname__}")  # type: ignore[return-value]

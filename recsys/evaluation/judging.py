@@ -27,6 +27,7 @@ from recsys.evaluation.recommendations import Lists
 from recsys.evaluation.slices import (
     Holding,
     Slice,
+    answer_slices,
     attribute_slices,
     custom_slices,
     history_slices,
@@ -235,6 +236,7 @@ def _slices(
     every = [
         *user_slices(lengths_N, hot_history=options.hot_history),
         *item_slices(item_classes(dataset.item_counts.numpy()), holding=holding),
+        *answer_slices(dataset.item_counts.numpy(), holding=holding),
         *history_slices(lengths_N),
         *_times(dataset, events),
     ]

@@ -37,6 +37,7 @@ _ITEM_DESCRIPTIONS = (
 _HEADINGS = {
     "user": ("Users, by the positives they had before", ""),
     "item": ("Items, by their popularity in train", "popularity in train"),
+    "answer": ("Answers that train knew or did not", ""),
     "history_length": ("Length of the history", "positives before the query"),
     "days_since_train": ("Time since the end of train", "days since the end of train"),
     "custom": ("Slices of the configuration", ""),
@@ -130,6 +131,26 @@ def item_slices(classes_I: npt.NDArray[np.int64], *, holding: Holding) -> Iterat
     for item_class, name in enumerate(ITEM_CLASSES):
         items = classes_I == item_class
         yield Slice("item", name, _ITEM_DESCRIPTIONS[item_class], holding(items), items)
+
+
+def answer_slices(train_positives_I: npt.NDArray[np.int64], *, holding: Holding) -> Iterator[Slice]:
+    """Queries (rows) whose answer train knew, and those whose answer it did not; none where all are alike.
+
+    Args:
+        train_positives_I: [I] of each item; items outside the catalogue (row 0) are new.
+        holding: as in `item_slices`.
+    """
+    is_known_I = train_positives_I > 0
+    is_known_I[0] = False
+    pieces = [
+        Slice("answer", name, f"{name} items alone: {said}", holding(items), items)
+        for name, items, said in (
+            ("known", is_known_I, "those with a positive in train"),
+            ("new", ~is_known_I, "those without a positive in train, outside the catalogue too"),
+        )
+    ]
+    if all(piece.mask.any() for piece in pieces):
+        yield from pieces
 
 
 def attribute_slices(

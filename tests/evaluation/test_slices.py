@@ -8,6 +8,7 @@ from recsys.evaluation.slices import (
     MIDDLE,
     NEW,
     TAIL,
+    answer_slices,
     history_slices,
     item_classes,
     item_slices,
@@ -80,3 +81,17 @@ def test_item_slices_keep_their_class_and_their_members():
 def test_every_user_is_in_one_of_the_three_slices(hot):
     masks = np.stack([one.mask for one in user_slices(np.arange(6), hot_history=hot)])
     assert masks.sum(axis=0).tolist() == [1] * 6
+
+
+def test_answers_are_known_or_new_where_there_are_both():
+    counts = np.array([7, 3, 0, 2])  # row 0 stands for what is outside the catalogue: new
+    relevant = [{1}, {2}, {0}, {1, 2}]
+
+    def holding(items):
+        return np.array([any(items[row] for row in rows) for rows in relevant])
+
+    pieces = list(answer_slices(counts, holding=holding))
+    assert members(pieces) == {"known": [0, 3], "new": [1, 2, 3]}
+    assert pieces[0].items.tolist() == [False, True, False, True]
+    relevant = [{1}, {3}]
+    assert list(answer_slices(counts, holding=holding)) == []

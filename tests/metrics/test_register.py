@@ -4,6 +4,7 @@ import types
 import numpy as np
 import pytest
 
+from recsys.config.register import import_functions, trusting
 from recsys.metrics import register
 from recsys.metrics.ranking import ranking_metrics
 from recsys.metrics.register import list_metric, list_metrics, metric_label, metric_of
@@ -80,3 +81,24 @@ def test_metric_of_ones_own_gives_a_value_a_query(own, monkeypatch):
     monkeypatch.setitem(register._METRICS, own, broken)
     with pytest.raises(ValueError, match=r"biased_precision` to return a value for each of 1"):
         ranking_metrics(np.zeros((1, 3), dtype=bool), np.array([1]), ks=[1], names=[own])
+
+
+def test_module_of_ones_own_is_imported_where_it_is_trusted(tmp_path, monkeypatch):
+    (tmp_path / "bookshop_metrics.py").write_text(
+        "from recsys.metrics.register import list_metric\n\n\n"
+        "@list_metric(better='more', label='first')\n"
+        "def first_hit(hits_QK, num_relevant_Q, *, k):\n"
+        "    return hits_QK[:, 0]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(register, "_METRICS", dict(register._registered()))
+    monkeypatch.setattr(register, "_registered", lambda: register._METRICS)
+    name = "bookshop_metrics.first_hit"
+    with pytest.raises(ValueError, match=r"`evaluation.metrics`: .*add `trust=bookshop_metrics`"):
+        import_functions([name], "evaluation.metrics")
+    assert "bookshop_metrics" not in sys.modules
+    with trusting(["bookshop_metrics"]):
+        import_functions(["ndcg", name], "evaluation.metrics")
+    values = ranking_metrics(np.array([[True, False]]), np.array([1]), ks=[2], names=[name])
+    assert {key: value.tolist() for key, value in values.items()} == {f"{name}@2": [1.0]}
+    del sys.modules["bookshop_metrics"]
