@@ -10,7 +10,18 @@ from pathlib import Path
 from benchmarks.harness import PRECISIONS, SPINNING, Settings, report
 
 NAMES = (
-    *("train", "peak", "peers", "two_tower", "top_k", "data", "memory", "prepare", "evaluation"),
+    *(
+        "train",
+        "peak",
+        "peers",
+        "two_tower",
+        "top_k",
+        "data",
+        "memory",
+        "prepare",
+        "evaluation",
+        "evaluation_parts",
+    ),
     *("full_softmax", "serve"),
 )
 

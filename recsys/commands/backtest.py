@@ -34,7 +34,7 @@ from recsys.data.options import DataOptions
 from recsys.data.prepare import prepare
 from recsys.data.reading.instants import iso
 from recsys.evaluation.backtest import backtest_results, backtest_table
-from recsys.evaluation.decay import Decay, Judgement
+from recsys.evaluation.decay import Decay, FoldScores
 from recsys.evaluation.folds import BacktestOptions, Fold, TimeLine, plan_folds
 from recsys.evaluation.station import FOLDER
 from recsys.evaluation.systems import read_systems
@@ -78,10 +78,10 @@ def backtest(config: EvaluateConfig, composed: dict[str, Any]) -> Path:
     whole = _whole(config)
     folds = plan_folds(_time_line(whole, run.task), options, split_fractions=config.data.split_fractions)
     trials = _trials(run, composed, folds, options)
-    judgements, failed = _judgements(trials)
-    if not judgements:
+    scores, failed = _judgements(trials)
+    if not scores:
         raise InputError(f"every fold of the backtest failed, the first one by: {failed[0]['error']}")
-    decay = Decay(judgements, folds, config.evaluation)
+    decay = Decay(scores, folds, config.evaluation)
     keys = decay.keys()
     main_metric = "auc" if "auc" in keys else f"ndcg@{config.evaluation.main_k}"
     results = {
@@ -206,9 +206,9 @@ def _plain(
     return plain
 
 
-def _judgements(trials: Sequence[_Trial]) -> tuple[list[Judgement], list[dict[str, Any]]]:
+def _judgements(trials: Sequence[_Trial]) -> tuple[list[FoldScores], list[dict[str, Any]]]:
     """What came out of each training, and which ones failed by what."""
-    judgements, failed = [], []
+    scores, failed = [], []
     for trial in trials:
         named = f"fold {trial.fold.number} (cut at {iso(trial.fold.cut)}, seed {trial.seed})"
         try:
@@ -221,8 +221,8 @@ def _judgements(trials: Sequence[_Trial]) -> tuple[list[Judgement], list[dict[st
             logger.warning("%s failed: %s", named, said, exc_info=not isinstance(error, ValueError))
             failed.append({"fold": trial.fold.number, "seed": trial.seed, "error": said})
         else:
-            judgements.append(Judgement(trial.fold, trial.seed, table))
-    return judgements, failed
+            scores.append(FoldScores(trial.fold, trial.seed, table))
+    return scores, failed
 
 
 def _train(trial: _Trial, named: str) -> None:

@@ -23,7 +23,7 @@ from recsys.data.prepare import prepare
 from recsys.evaluation.comparing.compare import MOST, compare
 from recsys.evaluation.comparing.stations import (
     Answers,
-    Evaluated,
+    ReadEvaluation,
     check_same_protocol,
     named,
 )
@@ -222,7 +222,7 @@ def _compared(
     name: str | None = None,
 ) -> Path:
     """Compares the evaluation in `folder` with others, which are judged alike first where they must be."""
-    first = Evaluated.open(folder / FOLDER)
+    first = ReadEvaluation.open(folder / FOLDER)
     systems = [first.model(name or named([folder])[0])]
     for other in others:
         answers = _answers(other, first)
@@ -237,7 +237,7 @@ def _compared(
     return compare(first, systems, folder=into, options=config.comparison, config=composed)
 
 
-def _answers(other: _Other, first: Evaluated) -> Answers:
+def _answers(other: _Other, first: ReadEvaluation) -> Answers:
     """What another system made of the questions of `first`.
 
     Raises:
@@ -246,7 +246,7 @@ def _answers(other: _Other, first: Evaluated) -> Answers:
     if _is_run(other.folder):
         _evaluate_as(TrainedRun.open(other.folder), first.results["options"])
     if (other.folder / FOLDER / MANIFEST).is_file():
-        evaluation = Evaluated.open(other.folder / FOLDER)
+        evaluation = ReadEvaluation.open(other.folder / FOLDER)
         check_same_protocol(first, evaluation)
         return evaluation.model(other.name, like=first)
     reasons = first.baselines

@@ -1,4 +1,4 @@
-"""What is known of users and items beside their ids.
+"""Reads attributes of users and items, the values that slices and diversity are made of.
 
 As columns for readers, as attributes of few values for slices, and as the content of items for diversity and
 calibration.
@@ -64,7 +64,7 @@ class Attribute:
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """What the items of the catalogue consist of: the values of their id and multi-valued features.
+    """Holds the content of the catalogue: the values of the items' id and multi-valued features.
 
     Args:
         features: their names.

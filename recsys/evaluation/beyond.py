@@ -40,7 +40,7 @@ _BLOCK_QUERIES = 8192
 
 
 class BeyondAccuracy:
-    """What lists are measured with, the same for every system.
+    """Measures lists beyond accuracy, every system's by the same data.
 
     Args:
         dataset: the prepared dataset.

@@ -34,8 +34,8 @@ from recsys.schema.tables import LABEL, TIMESTAMP, USER_ID
 
 
 @dataclasses.dataclass(frozen=True)
-class Judgement:
-    """What one training of a fold was worth: the table of `recsys.evaluation.systems` after its cut."""
+class FoldScores:
+    """Holds the scores of one training of a fold: the table of `recsys.evaluation.systems` after its cut."""
 
     fold: Fold
     seed: int
@@ -89,9 +89,9 @@ class Decay:
     """
 
     def __init__(
-        self, judgements: Sequence[Judgement], periods: Sequence[Fold], options: EvaluationOptions
+        self, scores: Sequence[FoldScores], periods: Sequence[Fold], options: EvaluationOptions
     ) -> None:
-        tables = [one.systems for one in judgements]
+        tables = [one.systems for one in scores]
         shared = [name for name in tables[0].column_names if all(name in one.column_names for one in tables)]
         rows = pa.concat_tables([table.select(shared) for table in tables])
         owners = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
@@ -101,7 +101,7 @@ class Decay:
         self._labels = rows[LABEL].to_numpy().astype(np.int64) if LABEL in shared else None
         self._losses = {} if self._labels is None else _losses(self._labels, self._values)
         parts: dict[tuple[int, int], list[Cell]] = {}
-        for index, one in enumerate(judgements):
+        for index, one in enumerate(scores):
             for period in periods[one.fold.number :]:
                 mask = (owners == index) & (times >= period.cut) & (times < period.end)
                 if mask.any():

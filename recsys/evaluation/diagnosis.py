@@ -1,4 +1,4 @@
-"""What would go wrong with this model, rule by rule: measured results in, findings out.
+"""Finds what would go wrong with a model, rule by rule: measured results in, findings out.
 
 A rule is a pure function of what `metrics.json` holds, silent where a figure that it needs is not there.
 Each threshold is a constant with its reason beside it: none is a law, all are where somebody ought to look.
@@ -56,7 +56,7 @@ EARLY = 1 / 3
 
 
 def diagnose(results: Results, *, typed: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """What the rules find, the gravest first, each with a command of its own.
+    """Returns the findings of all rules, the gravest first, each with a command of its own.
 
     Args:
         results: what `metrics.json` holds.

@@ -31,7 +31,6 @@ from recsys.evaluation.baselines import fit_baseline
 from recsys.evaluation.candidates import candidate_mask, restricted
 from recsys.evaluation.comparing.kept import kept_of_queries, kept_of_rows
 from recsys.evaluation.examples import ranking_examples, retrieval_examples
-from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
 from recsys.evaluation.kept_lists import keep_lists, question_of, read_lists_of
 from recsys.evaluation.latency import ranking_latency, retrieval_latency
 from recsys.evaluation.options import Baseline, EvaluationOptions
@@ -51,6 +50,7 @@ from recsys.evaluation.recommendations import (
     recommendations_table,
 )
 from recsys.evaluation.results import calibration_of, exposure_of, results_of
+from recsys.evaluation.scoring import ListScorer, RowScorer, SystemScores
 from recsys.evaluation.station import (
     PREDICTIONS,
     QUERIES,
@@ -137,26 +137,26 @@ def evaluate_lists(
         The station's folder, see `evaluate_retrieval`.
     """
     options = fitting(options, dataset)
-    judge = _retrieval_judge(model, dataset, queries, options)
+    scorer = _list_scorer(model, dataset, queries, options)
     mask_I = candidate_mask(dataset, options)
-    judged = judge.judge(lists if mask_I is None else lists.only(mask_I))
-    baselines = _judge_baselines(judge, dataset, queries, options)
+    scores = scorer.score(lists if mask_I is None else lists.only(mask_I))
+    baselines = _score_baselines(scorer, dataset, queries, options)
     protocol = retrieval_protocol(dataset, options, queries=queries)
     results = {
         **heading("retrieval", dataset, protocol),
         "counts": {
             "queries": len(queries),
-            "users": judge.bootstrap.num_users,
+            "users": scorer.bootstrap.num_users,
             "catalogue": dataset.num_items - 1,
-            "candidates": judge.num_candidates,
+            "candidates": scorer.num_candidates,
             "relevant": len(queries.relevant.values),
             "relevant_outside_catalogue": int((queries.relevant.values == 0).sum()),
         },
         **(retrieval_latency(model, dataset, queries, options) if model is not None else {}),
         **results_of(
-            judge, judged, baselines, main_metric=f"ndcg@{options.main_k}", small_slice=options.small_slice
+            scorer, scores, baselines, main_metric=f"ndcg@{options.main_k}", small_slice=options.small_slice
         ),
-        "exposure": exposure_of(judged, baselines),
+        "exposure": exposure_of(scores, baselines),
     }
     if num_all is not None and num_all > len(queries):
         results["counts"]["queries_of_the_split"] = num_all
@@ -166,8 +166,8 @@ def evaluate_lists(
         results["warnings"] = [*results["warnings"], *(str(one["text"]) for one in findings)]
     tables = {
         RECOMMENDATIONS: recommendations_table(dataset, queries, lists),
-        QUERIES: queries_table(dataset, queries, judged.values, described=judge.described),
-        **kept_of_queries(judge.slices, baselines),
+        QUERIES: queries_table(dataset, queries, scores.values, described=scorer.described),
+        **kept_of_queries(scorer.slices, baselines),
     }
     examples = retrieval_examples(dataset, queries, lists, options)
     return write_station(run, options, results, tables=tables, examples=examples)
@@ -185,8 +185,8 @@ def evaluate_ranking(
     """Predicts every row of the test split and writes the evaluation station.
 
     Where only positives are logged there is nothing to tell apart: the figures, but not
-        `predictions.parquet`,
-    then take in `negatives_per_positive` uniform items beside each positive, and the protocol says so.
+    `predictions.parquet`, then take in `negatives_per_positive` uniform items beside each positive, and the
+    protocol says so.
 
     Args:
         model: a trained `RankingModel` with its weights loaded; put in evaluation mode here.
@@ -208,33 +208,33 @@ def evaluate_ranking(
     probabilities = predict(
         model.eval(), dataset, events, history_length=history_length, batch_size=options.batch_size
     )
-    judge = RankingJudge(dataset, events, options)
-    judged = judge.judge(probabilities)
+    scorer = RowScorer(dataset, events, options)
+    scores = scorer.score(probabilities)
     rates = baseline_probabilities(dataset, events, num_negatives=num_negatives)
-    baselines: dict[str, Judged | str] = {name: judge.judge(rate_N) for name, rate_N in rates.items()}
+    baselines: dict[str, SystemScores | str] = {name: scorer.score(rate_N) for name, rate_N in rates.items()}
     protocol = ranking_protocol(dataset, rows=rows, num_negatives=num_negatives)
     results = {
         **heading("ranking", dataset, protocol),
         "counts": {
             "rows": len(events),
             "positives": int(events.positives.sum()),
-            "users": judge.bootstrap.num_users,
+            "users": scorer.bootstrap.num_users,
             "rows_of_unknown_items": int((events.item_rows == 0).sum()),
         },
         **ranking_latency(model, dataset, events, options, history_length=history_length),
-        **results_of(judge, judged, baselines, main_metric="auc", small_slice=options.small_slice),
-        "reliability": judge.reliability(probabilities),
-        "calibration": calibration_of(judge, judged, probabilities, small_slice=options.small_slice),
+        **results_of(scorer, scores, baselines, main_metric="auc", small_slice=options.small_slice),
+        "reliability": scorer.reliability(probabilities),
+        "calibration": calibration_of(scorer, scores, probabilities, small_slice=options.small_slice),
     }
     asking = pa.chunked_array(
         [chunk for _ in range(len(events) // len(rows)) for chunk in rows[USER_ID].chunks]
     )
     tables = {
         PREDICTIONS: predictions_table(rows, probabilities[: len(rows)]),
-        USERS: users_table(asking, judge.labels_N, probabilities, values=judged.values),
+        USERS: users_table(asking, scorer.labels_N, probabilities, values=scores.values),
     }
     tables |= kept_of_rows(
-        dataset, rows, events=events, slices=judge.slices, probabilities={"model": probabilities, **rates}
+        dataset, rows, events=events, slices=scorer.slices, probabilities={"model": probabilities, **rates}
     )
     examples = ranking_examples(dataset, rows, probabilities[: len(rows)], options)
     return write_station(run, options, results, tables=tables, examples=examples)
@@ -268,20 +268,20 @@ def quick_metrics(
         ValueError: the test split is empty, or the model's answers are not numbers.
     """
     quick = dataclasses.replace(options, resamples=0)
-    judged: dict[str, Judged] = {}
+    scores: dict[str, SystemScores] = {}
     if task == "retrieval":
         quick = fitting(quick, dataset)
         queries, _ = _queries(model, dataset, quick, history_length)
-        retrieval_judge = _retrieval_judge(model, dataset, queries, quick)
+        list_scorer = _list_scorer(model, dataset, queries, quick)
         own = _recommend(model, dataset, queries, quick)
         if keep_in is not None:
             keep_lists(keep_in, own, question_of(dataset, queries, quick, history_length=history_length))
-        lists = {"model": own, "popularity": retrieval_judge.beyond.obvious}
-        judged = {name: retrieval_judge.judge(answer, on_slices=False) for name, answer in lists.items()}
+        lists = {"model": own, "popularity": list_scorer.beyond.obvious}
+        scores = {name: list_scorer.score(answer, on_slices=False) for name, answer in lists.items()}
     else:
         num_negatives = _num_negatives(dataset, negatives_per_positive)
         events = _events(dataset, quick, num_negatives)
-        ranking_judge = RankingJudge(dataset, events, quick)
+        row_scorer = RowScorer(dataset, events, quick)
         rates = baseline_probabilities(dataset, events, num_negatives=num_negatives)
         probabilities = {
             "model": predict(
@@ -289,12 +289,10 @@ def quick_metrics(
             ),
             "item_rate": rates["item_rate"],
         }
-        judged = {
-            name: ranking_judge.judge(answer, on_slices=False) for name, answer in probabilities.items()
-        }
+        scores = {name: row_scorer.score(answer, on_slices=False) for name, answer in probabilities.items()}
     return {
         name: {key: value for key, value in one.figures.values.items() if not math.isnan(value)}
-        for name, one in judged.items()
+        for name, one in scores.items()
     }
 
 
@@ -306,7 +304,7 @@ def query_values(
     task: Literal["retrieval", "ranking"],
     history_length: int,
 ) -> pa.Table:
-    """What a model's answers are worth, for each query or row of the test split: no files, no baselines.
+    """Returns the metrics of each query or row of the test split: no files, no baselines.
 
     Args:
         model: with its weights loaded; put in evaluation mode here.
@@ -326,14 +324,14 @@ def query_values(
         quick = fitting(quick, dataset)
         queries, _ = _queries(model, dataset, quick, history_length)
         lists = _recommend(model, dataset, queries, quick)
-        values = _retrieval_judge(model, dataset, queries, quick).judge(lists, on_slices=False).values
+        values = _list_scorer(model, dataset, queries, quick).score(lists, on_slices=False).values
         users = pa.array(queries.user_ids)
     else:
         events = _events(dataset, quick, num_negatives=0)
         answers = predict(
             model.eval(), dataset, events, history_length=history_length, batch_size=quick.batch_size
         )
-        values = RankingJudge(dataset, events, quick).judge(answers, on_slices=False).values
+        values = RowScorer(dataset, events, quick).score(answers, on_slices=False).values
         users = dataset.split_table("test")[USER_ID]
     return pa.table({USER_ID: users, **values})
 
@@ -351,48 +349,48 @@ def _recommend(
     )
 
 
-def _retrieval_judge(
+def _list_scorer(
     model: nn.Module | None, dataset: PreparedDataset, queries: Queries, options: EvaluationOptions
-) -> RetrievalJudge:
-    """A judge that compares items by the model's own vectors of them, where there is one."""
+) -> ListScorer:
+    """A scorer that compares items by the model's own vectors of them, where there is a model."""
     if model is None:
-        return RetrievalJudge(dataset, queries, options)
+        return ListScorer(dataset, queries, options)
     assert isinstance(model, RetrievalModel)
     vectors_ID = candidate_vectors(model.eval(), dataset).float().cpu().numpy()
-    return RetrievalJudge(dataset, queries, options, vectors_ID=vectors_ID)
+    return ListScorer(dataset, queries, options, vectors_ID=vectors_ID)
 
 
-def _judge_baselines(
-    judge: RetrievalJudge, dataset: PreparedDataset, queries: Queries, options: EvaluationOptions
-) -> dict[str, Judged | str]:
+def _score_baselines(
+    scorer: ListScorer, dataset: PreparedDataset, queries: Queries, options: EvaluationOptions
+) -> dict[str, SystemScores | str]:
     """Every baseline asked for, judged, or the reason why it cannot be had."""
     # Beside one another: most of the work is in products of sparse matrices, which take one core each.
     with ThreadPoolExecutor(max_workers=_BASELINES_AT_ONCE) as threads:
-        one = partial(_judge_baseline, judge, dataset, queries, options)
+        one = partial(_score_baseline, scorer, dataset, queries, options)
         found = threads.map(one, options.baselines)
-        judged: dict[str, Judged | str] = dict(zip(options.baselines, found, strict=True))
-    for name, its in judged.items():
+        scores: dict[str, SystemScores | str] = dict(zip(options.baselines, found, strict=True))
+    for name, its in scores.items():
         if isinstance(its, str):
             logger.warning("baseline `%s` is left out: %s", name, its)
         else:
             logger.info("baseline `%s` judged", name)
-    return judged
+    return scores
 
 
-def _judge_baseline(
-    judge: RetrievalJudge,
+def _score_baseline(
+    scorer: ListScorer,
     dataset: PreparedDataset,
     queries: Queries,
     options: EvaluationOptions,
     name: Baseline,
-) -> Judged | str:
+) -> SystemScores | str:
     fitted = fit_baseline(name, dataset, options)
     if isinstance(fitted, str):
         return fitted
-    # The judge has asked for the most popular items already.
+    # The scorer has asked for the most popular items already.
     is_obvious = name == "popularity"
-    answers = judge.beyond.obvious if is_obvious else fitted.recommend(queries, options.list_length)
-    return dataclasses.replace(judge.judge(answers, cut_offs=[options.main_k]), chosen=fitted.chosen)
+    answers = scorer.beyond.obvious if is_obvious else fitted.recommend(queries, options.list_length)
+    return dataclasses.replace(scorer.score(answers, cut_offs=[options.main_k]), chosen=fitted.chosen)
 
 
 def _queries(

@@ -113,7 +113,7 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True)
 class TimeLine:
-    """What a backtest cuts: all usable interactions.
+    """Describes the interactions that a backtest cuts: all usable ones.
 
     Args:
         times: [N] microseconds.

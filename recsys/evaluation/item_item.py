@@ -139,14 +139,14 @@ def history_scores(
     # An item that the history holds twice counts once.
     pairs = run_B[query_V[added_V]] * weights_II.shape[0] + items_V[added_V]
     added_V = added_V[np.unique(pairs, return_index=True)[1]]
-    scores_BI = _added(query_V[added_V], items_V[added_V], weights_II, num_queries=len(lengths_B))
+    scores_BI = added_rows(query_V[added_V], items_V[added_V], weights_II, num_queries=len(lengths_B))
     ends = np.flatnonzero(np.append(~continues_B[1:], True)) + 1
     for begin, end in zip(np.flatnonzero(~continues_B), ends, strict=True):
         np.cumsum(scores_BI[begin:end], axis=0, out=scores_BI[begin:end])
     return scores_BI
 
 
-def _added(
+def added_rows(
     query_V: npt.NDArray[np.int64], items_V: npt.NDArray[np.int64], weights_II: Any, *, num_queries: int
 ) -> npt.NDArray[np.float32]:
     """[B, I] sums of the weights' rows of each query's items; dense ones several times faster than SciPy."""

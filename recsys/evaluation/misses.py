@@ -124,7 +124,7 @@ def favourite_misses(
 
 
 def _kinds(dataset: PreparedDataset) -> Callable[[Rows], list[Sequence[str]]] | None:
-    """What says of which kinds the items of some catalogue rows are."""
+    """Returns the kinds of the items of some catalogue rows."""
     table = dataset.raw_items()
     held = [
         feature

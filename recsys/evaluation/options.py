@@ -21,7 +21,7 @@ CUT_OFFS = (1, 5, 10, 20, 50)
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
-    """What is asked of a trained model on the test split, beside what, and how surely.
+    """Options of an evaluation: queries, candidates, metrics, baselines and intervals.
 
     Args:
         queries: `event`, every positive test event is a query; `user`, one query a user; `auto`, by event
@@ -33,7 +33,7 @@ class EvaluationOptions:
             without or with a positive in train; or a file with a column `item_id`. Queries for other items
             are not asked.
         validation_queries: how many a retrieval model is asked after each epoch, always the same ones; null
-            is all, `auto` all where that is quick (up to 10^9 scores: 10,000 queries of 100,000 items).
+            is all, `auto` all where that is quick (up to 1.5 x 10^9 scores: 15,000 queries of 100,000 items).
         max_queries: how many of the test split are asked, drawn at random; null is all, `auto` as many as
             make 2.5 x 10^9 scores. Intervals are of the queries drawn, and the report says how many.
         metrics: names of the metrics of the lists, all when empty; `package.module.function` is one of your

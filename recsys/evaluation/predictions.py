@@ -93,7 +93,7 @@ def with_negatives(events: Events, num_negatives: int, *, num_items: int, seed: 
 def baseline_probabilities(
     dataset: PreparedDataset, events: Events, *, num_negatives: int
 ) -> dict[str, Probabilities]:
-    """What no model but the rates of the train split say about each row.
+    """Predicts each row by the rates of the train split, without a model.
 
     `rate` is the share of positives in train, for every row. `item_rate` is the item's own, and
     `user_and_item_rate` adds the user's log-odds to it; both are drawn towards the mean rate by as much as

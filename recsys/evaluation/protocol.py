@@ -33,7 +33,7 @@ LEAK_WARNING = (
 def retrieval_protocol(
     dataset: PreparedDataset, options: EvaluationOptions, *, queries: Queries
 ) -> dict[str, Any]:
-    """What a retrieval model was asked, and how its answers were judged."""
+    """Describes the queries, candidates and rules by which a retrieval model is evaluated."""
     return {
         "version": PROTOCOL_VERSION,
         "task": "retrieval",
@@ -58,7 +58,7 @@ def retrieval_protocol(
 
 
 def ranking_protocol(dataset: PreparedDataset, *, rows: pa.Table, num_negatives: int) -> dict[str, Any]:
-    """What a ranking model was asked, and how its answers were judged."""
+    """Describes the rows and rules by which a ranking model is evaluated."""
     asked = "every row of the test split"
     if num_negatives:
         asked += f", all positives, and beside each {num_negatives} items drawn uniformly from the catalogue"
@@ -84,7 +84,7 @@ def protocol_hash(protocol: dict[str, Any]) -> str:
 
 
 def warnings_of(dataset: PreparedDataset) -> list[str]:
-    """What every reader of the results must be told first."""
+    """Warnings that stand above every result on this dataset."""
     return [LEAK_WARNING] if dataset.manifest["split"]["leaks"] else []
 
 

@@ -1,4 +1,4 @@
-"""What is written to `metrics.json` about a model, its baselines and its slices, and the verdict on it."""
+"""Makes the content of `metrics.json`: figures of a model, its baselines and slices, and the verdict."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.evaluation.judging import Judged, RankingJudge, RetrievalJudge
 from recsys.evaluation.options import RETRIEVAL_BASELINES
+from recsys.evaluation.scoring import ListScorer, RowScorer, SystemScores
 from recsys.evaluation.slices import Slice, slice_groups
 from recsys.evaluation.summary import Bootstrap, Figures
 from recsys.metrics.register import metric_label, metric_of
@@ -18,9 +18,9 @@ from recsys.report.systems import name_of
 
 
 def results_of(
-    judge: RetrievalJudge | RankingJudge,
-    judged: Judged,
-    baselines: Mapping[str, Judged | str],
+    scorer: ListScorer | RowScorer,
+    scores: SystemScores,
+    baselines: Mapping[str, SystemScores | str],
     *,
     main_metric: str,
     small_slice: int,
@@ -28,23 +28,23 @@ def results_of(
     """Figures with intervals of the model, of the baselines, of their differences and on slices.
 
     Args:
-        judge: who judged.
-        judged: the model.
-        baselines: judged alike, or the reason why one could not be had.
+        scorer: of all systems.
+        scores: of the model.
+        baselines: scored alike, or the reason why one could not be had.
         main_metric: what the verdict is about.
         small_slice: slices of fewer users are marked.
     """
-    bootstrap = judge.bootstrap
-    keys = list(judged.figures.values)
-    measured = {name: one for name, one in baselines.items() if isinstance(one, Judged)}
+    bootstrap = scorer.bootstrap
+    keys = list(scores.figures.values)
+    measured = {name: one for name, one in baselines.items() if isinstance(one, SystemScores)}
     if main_metric not in keys:  # all test rows are of one class
         main_metric = "log_loss"
     comparisons = _compare(
-        bootstrap, judged.figures, {name: one.figures for name, one in measured.items()}, metric=main_metric
+        bootstrap, scores.figures, {name: one.figures for name, one in measured.items()}, metric=main_metric
     )
     verdict = _verdict(
         main_metric,
-        judged.figures.values[main_metric],
+        scores.figures.values[main_metric],
         {name: one.figures.values[main_metric] for name, one in measured.items()},
         comparisons=comparisons,
         confidence=bootstrap.confidence,
@@ -53,7 +53,7 @@ def results_of(
     return {
         "main_metric": main_metric,
         "verdict": verdict,
-        **bootstrap.block(judged.figures, keys=keys),
+        **bootstrap.block(scores.figures, keys=keys),
         "baselines": {
             name: {"left_out": one}
             if isinstance(one, str)
@@ -61,39 +61,39 @@ def results_of(
             for name, one in baselines.items()
         },
         "comparisons": comparisons,
-        "cut_offs": _by_cut_off(bootstrap, judged, measured, metric=main_metric, best=verdict["against"]),
-        "slice_groups": slice_groups(judge.slices),
+        "cut_offs": _by_cut_off(bootstrap, scores, measured, metric=main_metric, best=verdict["against"]),
+        "slice_groups": slice_groups(scorer.slices),
         "slices": [
             {
                 **_describe(piece, bootstrap, small_slice=small_slice),
-                **_on_slice(bootstrap, index, judged, measured, metric=main_metric),
+                **_on_slice(bootstrap, index, scores, measured, metric=main_metric),
             }
-            for index, piece in enumerate(judge.slices)
+            for index, piece in enumerate(scorer.slices)
         ],
     }
 
 
-def exposure_of(judged: Judged, baselines: Mapping[str, Judged | str]) -> dict[str, Any]:
+def exposure_of(scores: SystemScores, baselines: Mapping[str, SystemScores | str]) -> dict[str, Any]:
     """`{system: {"lorenz": [[share of items, share of exposure], ...]}}`, of lists at the main cut-off."""
-    measured = {name: one for name, one in baselines.items() if isinstance(one, Judged)}
-    return {name: {"lorenz": one.lorenz} for name, one in {"model": judged, **measured}.items()}
+    measured = {name: one for name, one in baselines.items() if isinstance(one, SystemScores)}
+    return {name: {"lorenz": one.lorenz} for name, one in {"model": scores, **measured}.items()}
 
 
 def calibration_of(
-    judge: RankingJudge, judged: Judged, probabilities_N: npt.NDArray[np.float64], *, small_slice: int
+    scorer: RowScorer, scores: SystemScores, probabilities_N: npt.NDArray[np.float64], *, small_slice: int
 ) -> list[dict[str, Any]]:
     """Predicted over observed on each slice; `ratio` and `interval` are null where nothing was observed."""
     found = []
-    for piece, figures in zip(judge.slices, judged.slices, strict=True):
-        block = judge.bootstrap.block(figures, keys=["predicted_over_observed"])
-        said = _describe(piece, judge.bootstrap, small_slice=small_slice)
+    for piece, figures in zip(scorer.slices, scores.slices, strict=True):
+        block = scorer.bootstrap.block(figures, keys=["predicted_over_observed"])
+        said = _describe(piece, scorer.bootstrap, small_slice=small_slice)
         found.append(
             {
                 **{key: said[key] for key in ("group", "name", "description")},
                 "rows": said["size"],
                 **{key: said[key] for key in ("users", "small")},
                 "predicted": float(probabilities_N[piece.mask].mean()),
-                "observed": float(judge.labels_N[piece.mask].mean()),
+                "observed": float(scorer.labels_N[piece.mask].mean()),
                 "ratio": block["metrics"]["predicted_over_observed"],
                 "interval": block["intervals"]["predicted_over_observed"],
             }
@@ -114,16 +114,21 @@ def _describe(piece: Slice, bootstrap: Bootstrap, *, small_slice: int) -> dict[s
 
 
 def _on_slice(
-    bootstrap: Bootstrap, index: int, judged: Judged, measured: Mapping[str, Judged], *, metric: str
+    bootstrap: Bootstrap,
+    index: int,
+    scores: SystemScores,
+    measured: Mapping[str, SystemScores],
+    *,
+    metric: str,
 ) -> dict[str, Any]:
     """Every figure of the model on a slice, and those at the main cut-off of the baselines."""
-    keys = list(judged.figures.values)
+    keys = list(scores.figures.values)
     main_keys = [key for key in keys if key.partition("@")[2] == metric.partition("@")[2]]
     beside = {name: one.slices[index] for name, one in measured.items()}
     return {
-        **bootstrap.block(judged.slices[index], keys=keys),
+        **bootstrap.block(scores.slices[index], keys=keys),
         "baselines": {name: bootstrap.block(figures, keys=main_keys) for name, figures in beside.items()},
-        "comparisons": _compare(bootstrap, judged.slices[index], beside, metric=metric),
+        "comparisons": _compare(bootstrap, scores.slices[index], beside, metric=metric),
     }
 
 
@@ -139,15 +144,20 @@ def _compare(
 
 
 def _by_cut_off(
-    bootstrap: Bootstrap, judged: Judged, measured: Mapping[str, Judged], *, metric: str, best: str | None
+    bootstrap: Bootstrap,
+    scores: SystemScores,
+    measured: Mapping[str, SystemScores],
+    *,
+    metric: str,
+    best: str | None,
 ) -> list[dict[str, Any]]:
     """Differences to the best baseline in the metric of the verdict, at each length of the list."""
     if best is None or "@" not in metric:
         return []
     name = metric.partition("@")[0]
     others = {best: measured[best].figures}
-    keys = [key for key in judged.figures.values if key.partition("@")[0] == name]
-    return [one for key in keys for one in _compare(bootstrap, judged.figures, others, metric=key)]
+    keys = [key for key in scores.figures.values if key.partition("@")[0] == name]
+    return [one for key in keys for one in _compare(bootstrap, scores.figures, others, metric=key)]
 
 
 def _without(baselines: Mapping[str, Any]) -> str:

@@ -177,7 +177,7 @@ def attribute_slices(
 
 
 def custom_slices(expressions: Mapping[str, str], table: pa.Table) -> Iterator[Slice]:
-    """What the configuration asks for under `evaluation.slices`.
+    """Makes the slices of `evaluation.slices`.
 
     Args:
         expressions: by the name of the slice; see `recsys.evaluation.expressions`.

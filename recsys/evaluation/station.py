@@ -53,7 +53,7 @@ class EvaluatedRun:
 
 
 def heading(task: str, dataset: PreparedDataset, protocol: dict[str, Any]) -> dict[str, Any]:
-    """What `metrics.json` says before any figure: task, data, protocol, warnings, machine."""
+    """Returns the head of `metrics.json`: task, data, protocol, warnings, machine."""
     return {
         "task": task,
         "split": "test",

@@ -1,4 +1,4 @@
-"""What the model and every baseline made of each query or row, side by side, from an evaluation on disk.
+"""Reads the values of the model and every baseline for each query or row from an evaluation on disk.
 
 A column `system/metric` for each system: of a retrieval task the metrics at one cut-off, a row a query; of a
 ranking task `system/probability`, a row per row that was judged, drawn negatives included.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from recsys.evaluation.comparing.stations import Evaluated
+from recsys.evaluation.comparing.stations import ReadEvaluation
 from recsys.report.systems import MODEL
 from recsys.schema.tables import LABEL, PROBABILITY, TIMESTAMP, TIMESTAMP_US, USER_ID
 
@@ -25,7 +25,7 @@ def read_systems(folder: Path, *, k: int) -> pa.Table:
     Raises:
         ValueError: the evaluation is missing, damaged or of another version.
     """
-    one = Evaluated.open(folder)
+    one = ReadEvaluation.open(folder)
     columns = {USER_ID: one.asked[USER_ID].cast(pa.string()), TIMESTAMP: one.asked[TIMESTAMP_US]}
     there = [name for name, left_out in one.baselines.items() if left_out is None]
     if one.is_ranking:

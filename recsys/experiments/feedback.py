@@ -18,7 +18,7 @@ from recsys.schema.tables import JUDGES_OTHERS
 
 @dataclasses.dataclass(frozen=True)
 class FeedbackColumns:
-    """What the columns of LoggedFeedback are called in the file.
+    """Names of the columns of LoggedFeedback in the file.
 
     Args:
         request_id: null where every row is a request of its own.

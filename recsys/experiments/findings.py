@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What came out.
+    """Holds the result of an experiment.
 
     Args:
         title: of the page.

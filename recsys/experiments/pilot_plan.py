@@ -26,7 +26,7 @@ _WEEK = 7
 
 @dataclasses.dataclass(frozen=True)
 class PilotColumns:
-    """What the columns of a log with a row a request are called.
+    """Names of the columns of a log with a row a request.
 
     Args:
         user_id: whom chance assigns.

@@ -32,7 +32,7 @@ _MISMATCH = 0.001
 
 @dataclasses.dataclass(frozen=True)
 class Guardrail:
-    """What must not get worse.
+    """A column that must not get worse.
 
     Args:
         column: of the pilot's log.

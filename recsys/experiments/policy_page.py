@@ -1,4 +1,4 @@
-"""What an off-policy estimate says: its sentence, its warnings and the parts of its page.
+"""Writes the sentence, the warnings and the page of an off-policy estimate.
 
 Legend: `figures` is the content of `off_policy.json`.
 """
@@ -61,7 +61,7 @@ def sentence_of(figures: Mapping[str, Any]) -> str:
 
 
 def warnings_of(figures: Mapping[str, Any]) -> list[str]:
-    """What makes the answer doubtful."""
+    """Returns the reasons to doubt the answer."""
     warnings = []
     effective, mass = figures["effective_sample_size"], figures["matched_mass"]
     if effective < _FEW_ROWS:
@@ -131,7 +131,7 @@ def parts_of(figures: Mapping[str, Any]) -> list[Markup]:
 
 
 def _notes(figures: Mapping[str, Any]) -> list[str]:
-    """What an interval does not hold."""
+    """Says which doubts the intervals leave out."""
     users = figures["counts"]["users"] < figures["counts"]["requests"]
     notes = [f"Intervals of {figures['confidence']:.0%} over {'users' if users else 'requests'}."]
     if "direct_method" in figures["estimates"]:

@@ -30,7 +30,7 @@ _KEY = "policy"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Target:
-    """What is known of the target.
+    """The target policy, for the rows of a log.
 
     Args:
         description: in a few words.
@@ -110,7 +110,7 @@ def _read_policy(path: Path, log: ReadLog, columns: FeedbackColumns) -> TargetPo
 
 
 def _shares_of(log: pa.Table) -> pa.Table:
-    """What a policy showed in each position, as probabilities: an unbiased estimate of its mix over its log.
+    """Shares of the items that a policy showed in each position: unbiased for its mix over its log.
 
     The mean of its logged propensities is none, because an item is logged most when its propensity is high.
     """

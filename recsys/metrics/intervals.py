@@ -7,8 +7,7 @@ users are held as a matrix of how often each user was drawn:
                 [ 1, 1, 1 ]]
 
 Drawing the counts once and using them for every figure makes the resamples paired: the difference of two
-    figures'
-samples is a sample of their difference.
+figures' samples is a sample of their difference.
 
 Legend: R resamples, U users, N queries or rows, M figures, G distinct scores.
 

@@ -46,7 +46,7 @@ class Metric:
 
     @property
     def note(self) -> str:
-        """What the metric means, or else which direction is better."""
+        """The meaning of the metric, or else which direction is better."""
         return self.meaning or (f"{self.better} is better" if self.better else "")
 
     @property

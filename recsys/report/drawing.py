@@ -31,7 +31,7 @@ Interval = Sequence[float] | None
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
-    """What stands above a chart.
+    """Title, takeaway and axis of a chart.
 
     Args:
         title: what is shown.

@@ -19,7 +19,7 @@ SEVERITIES: tuple[Severity, ...] = ("high", "medium", "info")
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a rule found.
+    """A finding of the diagnosis.
 
     Args:
         rule: its name.

@@ -130,5 +130,5 @@ def _breakable(name: str) -> Markup:
 
 
 def _code(text: str) -> Markup:
-    """What stands between backticks, in the words for a terminal, as code."""
+    """Marks up as code what a message has between backticks."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

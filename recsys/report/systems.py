@@ -67,13 +67,13 @@ def series_of(
 
 
 def heading_of(results: dict[str, Any], group: str) -> str:
-    """What a group of slices is cut by."""
+    """Heading of a group of slices."""
     told = {one["group"]: one["heading"] for one in results.get("slice_groups", [])}
     return told.get(group) or _HEADINGS.get(group) or group.partition(".")[2].replace("_", " ") or group
 
 
 def axis_of(results: dict[str, Any], group: str, otherwise: str) -> str:
-    """What the places of a group are, along an axis."""
+    """Name of the axis along which the slices of a group lie."""
     told = {one["group"]: one["axis"] for one in results.get("slice_groups", [])}
     return told.get(group) or otherwise
 

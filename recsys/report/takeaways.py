@@ -1,4 +1,4 @@
-"""What is to be seen in each chart, in one sentence made from its numbers."""
+"""Says in a sentence what each chart shows, from its numbers."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def of_decay(results: dict[str, Any]) -> str:
 
 
 def of_reliability(results: dict[str, Any]) -> str:
-    """What is predicted and what happens, on the whole."""
+    """Compares what is predicted and what happens, on the whole."""
     bins, error = results["reliability"], calibration_error(results)
     rows = sum(one["rows"] for one in bins)
     predicted, observed = (sum(one["rows"] * one[name] for one in bins) / rows for name in _SIDES)

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys.evaluation.decay import Decay, Judgement
+from recsys.evaluation.decay import Decay, FoldScores
 from recsys.evaluation.folds import MICROSECONDS_A_DAY, Fold
 from recsys.evaluation.options import EvaluationOptions
 
@@ -19,7 +19,7 @@ def folds():
     return [Fold(n, None, cuts[n] - 1, cuts[n], cuts[n + 1], cuts[-1]) for n in range(NUM_FOLDS)]
 
 
-def judgement(fold, *, per_day, baseline=0.4, noise=0.0, seed=0):
+def fold_scores(fold, *, per_day, baseline=0.4, noise=0.0, seed=0):
     """Every query lies in the middle of its period; the model's metric falls by `per_day` of age."""
     rng = np.random.default_rng(17)  # the same users and chance for all models
     users, times, model = [], [], []
@@ -33,8 +33,8 @@ def judgement(fold, *, per_day, baseline=0.4, noise=0.0, seed=0):
             times += [(period.cut + period.end) // 2] * count
             model += (LEVELS[period.number] - per_day * age + chance).tolist()
     columns = {"model/ndcg@10": model, "popularity/ndcg@10": [baseline] * len(model)}
-    return Judgement(fold, seed, pa.table({"user_id": users, "timestamp": times, **columns}))
+    return FoldScores(fold, seed, pa.table({"user_id": users, "timestamp": times, **columns}))
 
 
 def decay_of(**world):
-    return Decay([judgement(fold, **world) for fold in folds()], folds(), OPTIONS)
+    return Decay([fold_scores(fold, **world) for fold in folds()], folds(), OPTIONS)

@@ -134,7 +134,7 @@ def write_curves(run: Path, *, monitor: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def retrieved(rated, tmp_path_factory) -> list[stations.Evaluated]:
+def retrieved(rated, tmp_path_factory) -> list[stations.ReadEvaluation]:
     """Two evaluations of the same queries."""
     paths = []
     for seed in range(2):
@@ -142,11 +142,11 @@ def retrieved(rated, tmp_path_factory) -> list[stations.Evaluated]:
         model = TwoTower(rated.schema, embedding_dim=8, hidden=[8])
         run = EvaluatedRun(tmp_path_factory.mktemp(f"run{seed} <b>"))
         paths.append(evaluate_retrieval(model, rated, COMPARED, run=run, history_length=10))
-    return [stations.Evaluated.open(path) for path in paths]
+    return [stations.ReadEvaluation.open(path) for path in paths]
 
 
 @pytest.fixture(scope="session")
-def ranked(rated, tmp_path_factory) -> list[stations.Evaluated]:
+def ranked(rated, tmp_path_factory) -> list[stations.ReadEvaluation]:
     """Two evaluations of the same rows."""
     paths = []
     for seed in range(2):
@@ -154,7 +154,7 @@ def ranked(rated, tmp_path_factory) -> list[stations.Evaluated]:
         model = WideDeep(rated.schema, embedding_dim=4, hidden=[8], init_std=0.3)
         run = EvaluatedRun(tmp_path_factory.mktemp("ranked"))
         paths.append(evaluate_ranking(model, rated, COMPARED, run=run, history_length=10))
-    return [stations.Evaluated.open(path) for path in paths]
+    return [stations.ReadEvaluation.open(path) for path in paths]
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ def test_dense_weights_are_added_up_to_the_bit_as_sparse_times_dense(matrix):
     pairs = np.unique(np.stack([queries, items]), axis=1)
     ones = np.ones(pairs.shape[1], np.float32)
     expected = sparse.csr_matrix((ones, (pairs[0], pairs[1])), shape=(20, 300)) @ weights
-    assert np.array_equal(item_item._added(pairs[0], pairs[1], weights, num_queries=20), expected)
+    assert np.array_equal(item_item.added_rows(pairs[0], pairs[1], weights, num_queries=20), expected)
 
 
 @pytest.mark.parametrize("name", ["popularity", "item_knn", "ease"])

@@ -10,9 +10,9 @@ import torch
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.attributes import attributes, content_of
 from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval
-from recsys.evaluation.judging import RetrievalJudge
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.recommendations import Lists
+from recsys.evaluation.scoring import ListScorer
 from recsys.evaluation.station import EvaluatedRun
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
@@ -96,24 +96,24 @@ def test_values_of_queries_are_those_of_their_own_lists(dataset):
     queries = dataset.queries("test")
     rng = np.random.default_rng(0)
     rows = np.stack([1 + rng.permutation(dataset.num_items - 1)[:3] for _ in range(len(queries))])
-    judge = RetrievalJudge(dataset, queries, OPTIONS)
-    judged = judge.judge(Lists(item_rows=rows, scores=np.zeros(rows.shape, dtype=np.float32)))
+    scorer = ListScorer(dataset, queries, OPTIONS)
+    scores = scorer.score(Lists(item_rows=rows, scores=np.zeros(rows.shape, dtype=np.float32)))
     counts = dataset.item_counts.numpy()
     for query in range(0, len(queries), 7):
         history = queries.histories.select(torch.tensor([query])).values.numpy()
         listed = counts[rows[query]].mean()
-        assert judged.values["popularity@3"][query] == pytest.approx(listed)
+        assert scores.values["popularity@3"][query] == pytest.approx(listed)
         if len(history):
             expected = np.log2((1 + listed) / (1 + counts[history].mean()))
-            assert judged.values["popularity_lift@3"][query] == pytest.approx(expected)
+            assert scores.values["popularity_lift@3"][query] == pytest.approx(expected)
     cold = queries.histories.lengths.numpy() == 0
-    assert (np.isnan(judged.values["popularity_lift@3"]) == cold).all()
-    assert "diversity_embedding@3" not in judged.values  # no vectors were given
-    assert "diversity_content@1" not in judged.values
-    assert judge.beyond.obvious.item_rows.shape == rows.shape
+    assert (np.isnan(scores.values["popularity_lift@3"]) == cold).all()
+    assert "diversity_embedding@3" not in scores.values  # no vectors were given
+    assert "diversity_content@1" not in scores.values
+    assert scorer.beyond.obvious.item_rows.shape == rows.shape
     shown = np.bincount(rows.ravel(), minlength=dataset.num_items)[1:]
     pairs = np.abs(shown[:, None] - shown).mean() / (2 * shown.mean())
-    assert judged.figures.values["gini@3"] == pytest.approx(pairs)
+    assert scores.figures.values["gini@3"] == pytest.approx(pairs)
 
 
 def test_station_has_every_agreed_key_for_the_model_and_the_baseline(station):
@@ -164,13 +164,13 @@ def test_slice_of_an_unknown_column_is_refused_with_those_there_are(dataset):
     with pytest.raises(
         ValueError, match=r"`evaluation.slices.old` .* got `ages` .* there are: .*gender, age"
     ):
-        RetrievalJudge(dataset, dataset.queries("test"), options)
+        ListScorer(dataset, dataset.queries("test"), options)
 
 
 def test_slice_of_nobody_is_named_and_left_out(dataset, caplog):
     options = EvaluationOptions(slices={"nobody": "history_length > 1000"}, resamples=0)
-    judge = RetrievalJudge(dataset, dataset.queries("test"), options)
-    assert "custom" not in {one.group for one in judge.slices}
+    scorer = ListScorer(dataset, dataset.queries("test"), options)
+    assert "custom" not in {one.group for one in scorer.slices}
     assert "`evaluation.slices.nobody` is true for no query" in caplog.text
 
 

@@ -6,8 +6,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from recsys.evaluation.backtest import backtest_results, backtest_rows, backtest_table
-from recsys.evaluation.decay import Decay, Judgement
-from tests.evaluation.ageing_world import NUM_FOLDS, OPTIONS, decay_of, folds, judgement
+from recsys.evaluation.decay import Decay, FoldScores
+from tests.evaluation.ageing_world import NUM_FOLDS, OPTIONS, decay_of, fold_scores, folds
 
 
 def test_decay_is_found_whatever_the_periods_are_like():
@@ -21,13 +21,13 @@ def test_decay_is_found_whatever_the_periods_are_like():
 
 def test_decay_agrees_with_regression_on_dummies():
     rng = np.random.default_rng(3)
-    judgements = []
+    scores = []
     for fold in folds():
-        one = judgement(fold, per_day=0.0)
+        one = fold_scores(fold, per_day=0.0)
         values = pa.array(rng.random(len(one.systems)))
         at = one.systems.column_names.index("model/ndcg@10")
-        judgements.append(Judgement(fold, 0, one.systems.set_column(at, "model/ndcg@10", values)))
-    decay = Decay(judgements, folds(), OPTIONS)
+        scores.append(FoldScores(fold, 0, one.systems.set_column(at, "model/ndcg@10", values)))
+    decay = Decay(scores, folds(), OPTIONS)
     cells = list(decay.cells.values())
     design = np.array(
         [[cell.age_days, *(cell.period.number == p for p in range(NUM_FOLDS))] for cell in cells]
@@ -64,41 +64,41 @@ def test_verdict_says_how_much_how_surely_and_until_when():
 
 def test_model_that_does_not_age_is_not_said_to():
     rng = np.random.default_rng(5)
-    judgements = []
+    scores = []
     for fold in folds():
-        one = judgement(fold, per_day=0.0)
+        one = fold_scores(fold, per_day=0.0)
         values = pa.array(rng.random(len(one.systems)))
         at = one.systems.column_names.index("model/ndcg@10")
-        judgements.append(Judgement(fold, 0, one.systems.set_column(at, "model/ndcg@10", values)))
-    results = backtest_results(Decay(judgements, folds(), OPTIONS), folds(), main_metric="ndcg@10")
+        scores.append(FoldScores(fold, 0, one.systems.set_column(at, "model/ndcg@10", values)))
+    results = backtest_results(Decay(scores, folds(), OPTIONS), folds(), main_metric="ndcg@10")
     assert results["verdict"].startswith("No decay of NDCG@10 is told from chance")
     assert results["decay_per_day"]["interval"][0] < 0 < results["decay_per_day"]["interval"][1]
 
 
 def test_fold_that_failed_leaves_a_hole_and_older_models_are_still_judged_on_its_period():
-    judgements = [judgement(fold, per_day=0.004) for fold in folds() if fold.number != 2]
-    decay = Decay(judgements, folds(), OPTIONS)
+    scores = [fold_scores(fold, per_day=0.004) for fold in folds() if fold.number != 2]
+    decay = Decay(scores, folds(), OPTIONS)
     assert (2, 2) not in decay.cells
     assert decay.cells[0, 2].figures.values["model/ndcg@10"] == pytest.approx(0.3 - 0.004 * 25)
     assert decay.slope("ndcg@10")["value"] == pytest.approx(-0.004)
 
 
 def test_metric_that_no_query_of_a_cell_has_makes_no_row():
-    one = judgement(folds()[3], per_day=0)
+    one = fold_scores(folds()[3], per_day=0)
     table = one.systems.append_column("model/lift@10", pa.array([np.nan] * len(one.systems)))
-    decay = Decay([Judgement(one.fold, 0, table)], folds(), OPTIONS)
+    decay = Decay([FoldScores(one.fold, 0, table)], folds(), OPTIONS)
     assert {row["metric"] for row in backtest_rows(decay)} == {"ndcg@10"}
 
 
 def test_seeds_of_a_fold_are_averaged():
-    both = [judgement(folds()[0], per_day=loss, seed=seed) for seed, loss in enumerate((0.002, 0.004))]
+    both = [fold_scores(folds()[0], per_day=loss, seed=seed) for seed, loss in enumerate((0.002, 0.004))]
     decay = Decay(both, folds(), OPTIONS)
     assert decay.cells[0, 0].figures.values["model/ndcg@10"] == pytest.approx(0.5 - 0.003 * 5)
 
 
 def test_one_fold_says_nothing_about_decay():
     results = backtest_results(
-        Decay([judgement(folds()[3], per_day=0)], folds(), OPTIONS), folds(), main_metric="ndcg@10"
+        Decay([fold_scores(folds()[3], per_day=0)], folds(), OPTIONS), folds(), main_metric="ndcg@10"
     )
     assert results["decay_per_day"] is None
     assert "nothing is said about decay" in results["verdict"]
@@ -117,7 +117,7 @@ def test_ranking_is_judged_by_auc_and_log_loss():
             "rate/probability": [0.5] * count,
         }
     )
-    decay = Decay([Judgement(fold, 0, table)], folds(), OPTIONS)
+    decay = Decay([FoldScores(fold, 0, table)], folds(), OPTIONS)
     figures = decay.cells[3, 3].figures.values
     assert figures["model/auc"] == pytest.approx(roc_auc_score(labels, scores))
     assert figures["rate/log_loss"] == pytest.approx(np.log(2))

@@ -1,4 +1,4 @@
-"""Paired tests and their correction against enumeration by hand, SciPy and known distributions."""
+"""PairedComparison tests and their correction against enumeration by hand, SciPy and known distributions."""
 
 import itertools
 

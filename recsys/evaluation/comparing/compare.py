@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.evaluation.comparing.differences import Paired, Questions
+from recsys.evaluation.comparing.differences import ComparedQuestions, PairedComparison
 from recsys.evaluation.comparing.options import ComparisonOptions
-from recsys.evaluation.comparing.stations import LOG_LOSS, Answers, Evaluated
+from recsys.evaluation.comparing.stations import LOG_LOSS, Answers, ReadEvaluation
 from recsys.evaluation.comparing.verdict import verdict_of
 from recsys.evaluation.options import EvaluationOptions
 from recsys.report.comparison_page import render_comparison
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 def compare(
-    first: Evaluated,
+    first: ReadEvaluation,
     systems: Sequence[Answers],
     *,
     folder: Path,
@@ -88,7 +88,7 @@ def compare(
     return path
 
 
-def _content(first: Evaluated, systems: Sequence[Answers], options: ComparisonOptions) -> dict[str, Any]:
+def _content(first: ReadEvaluation, systems: Sequence[Answers], options: ComparisonOptions) -> dict[str, Any]:
     """All of `comparison.json`."""
     results, asked = first.results, first.results["options"]
     judged = EvaluationOptions(
@@ -97,13 +97,13 @@ def _content(first: Evaluated, systems: Sequence[Answers], options: ComparisonOp
         seed=asked["seed"],
         small_slice=asked["small_slice"],
     )
-    questions = Questions(
+    questions = ComparedQuestions(
         users=first.users,
         labels=first.labels,
         slices=first.slices(),
         several_relevant=not first.is_ranking and bool((first.asked["num_relevant"].to_numpy() > 1).any()),
     )
-    paired = Paired(questions, judged, permutations=options.permutations)
+    paired = PairedComparison(questions, judged, permutations=options.permutations)
     main_metric = results["main_metric"]
     model, others = systems[0], systems[1:]
     rows = paired.differences(model, others, k=main_metric.partition("@")[2])

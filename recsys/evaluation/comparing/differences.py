@@ -35,8 +35,8 @@ _SAME_FOR_ONE_RELEVANT = ("recall", "precision", "map")
 
 
 @dataclasses.dataclass(frozen=True)
-class Questions:
-    """What all systems were asked.
+class ComparedQuestions:
+    """Holds the queries or rows that all compared systems answered.
 
     Args:
         users: [N] whose question it is.
@@ -51,7 +51,7 @@ class Questions:
     several_relevant: bool = True
 
 
-class Paired:
+class PairedComparison:
     """Compares systems that answered the same questions, users being drawn and swapped for all of them alike.
 
     Args:
@@ -60,7 +60,9 @@ class Paired:
         permutations: of the paired test.
     """
 
-    def __init__(self, questions: Questions, options: EvaluationOptions, *, permutations: int) -> None:
+    def __init__(
+        self, questions: ComparedQuestions, options: EvaluationOptions, *, permutations: int
+    ) -> None:
         self.questions = questions
         self.options = options
         self.permutations = permutations

@@ -1,4 +1,4 @@
-"""What an evaluation keeps on disk of each question, so that it can be compared without being made again.
+"""Makes the tables by which an evaluation is compared later without being made again.
 
 `baselines.parquet` of a retrieval task has a row for each baseline and query; `probabilities.parquet` of a
 ranking task a row for each judged row, drawn negatives included, and a column for each system;
@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
-from recsys.evaluation.judging import Judged
 from recsys.evaluation.predictions import predictions_table
+from recsys.evaluation.scoring import SystemScores
 from recsys.evaluation.slices import Slice
 from recsys.schema import tables
 
@@ -32,7 +32,9 @@ BASELINE, QUERY = "baseline", "query"
 GROUP, NAME, DESCRIPTION = "group", "name", "description"
 
 
-def kept_of_queries(slices: Sequence[Slice], baselines: Mapping[str, Judged | str]) -> dict[str, pa.Table]:
+def kept_of_queries(
+    slices: Sequence[Slice], baselines: Mapping[str, SystemScores | str]
+) -> dict[str, pa.Table]:
     """Tables of a retrieval task by file name; `query` is the row of `queries.parquet`.
 
     Args:
@@ -48,7 +50,7 @@ def kept_of_queries(slices: Sequence[Slice], baselines: Mapping[str, Judged | st
             }
         )
         for name, one in baselines.items()
-        if isinstance(one, Judged)
+        if isinstance(one, SystemScores)
     ]
     empty = pa.table({BASELINE: _repeated("", 0), QUERY: np.arange(0)})
     return {BASELINES: pa.concat_tables(parts) if parts else empty, MEMBERS: _members(slices)}

@@ -44,7 +44,7 @@ _LONGEST_SHOWN = 80
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What a system made of N questions.
+    """Holds a system's values for N queries or rows.
 
     Args:
         name: of the system, for readers.
@@ -72,7 +72,7 @@ class Members:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluated:
+class ReadEvaluation:
     """An evaluation station.
 
     Args:
@@ -86,7 +86,7 @@ class Evaluated:
     asked: pa.Table
 
     @staticmethod
-    def open(folder: Path) -> Evaluated:
+    def open(folder: Path) -> ReadEvaluation:
         """The evaluation in `folder`.
 
         Raises:
@@ -95,7 +95,9 @@ class Evaluated:
         read_station(folder, "evaluation")
         results = json.loads((folder / METRICS).read_text())
         is_ranking = results["task"] == "ranking"
-        return Evaluated(folder, results, pq.read_table(folder / (PROBABILITIES if is_ranking else QUERIES)))
+        return ReadEvaluation(
+            folder, results, pq.read_table(folder / (PROBABILITIES if is_ranking else QUERIES))
+        )
 
     @property
     def is_ranking(self) -> bool:
@@ -127,7 +129,7 @@ class Evaluated:
             rows_of.setdefault(names_, []).append(row)
         return [Members(*names_, np.array(rows)) for names_, rows in rows_of.items()]
 
-    def model(self, name: str, *, like: Evaluated | None = None) -> Answers:
+    def model(self, name: str, *, like: ReadEvaluation | None = None) -> Answers:
         """Answers of what was evaluated.
 
         Args:
@@ -171,7 +173,7 @@ class Evaluated:
         return Answers(name, source, _block(block), values, probabilities_N)
 
 
-def check_same_protocol(first: Evaluated, other: Evaluated) -> None:
+def check_same_protocol(first: ReadEvaluation, other: ReadEvaluation) -> None:
     """Raises where two evaluations did not ask and judge alike.
 
     Raises:
@@ -198,7 +200,7 @@ def check_same_protocol(first: Evaluated, other: Evaluated) -> None:
     )
 
 
-def matching_rows(first: Evaluated, other: Evaluated) -> npt.NDArray[np.int64]:
+def matching_rows(first: ReadEvaluation, other: ReadEvaluation) -> npt.NDArray[np.int64]:
     """[N] where each question of `first` stands in `other`, found by its keys; equal ones in their order.
 
     Raises:
@@ -264,7 +266,7 @@ def _short(value: Any) -> str:
 
 
 def named(folders: Sequence[Path]) -> list[str]:
-    """What to call the systems in these folders: their own name, with the one above where two are alike."""
+    """Names the systems of these folders by their own names, with the folder above where two are alike."""
     whole = [folder.absolute() for folder in folders]
     last = [folder.name for folder in whole]
     return [

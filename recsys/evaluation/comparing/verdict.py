@@ -1,4 +1,4 @@
-"""What a comparison says in a sentence: which is better, on what, how surely."""
+"""Says in a sentence which system of a comparison is better, on what and how surely."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def verdict_of(rows: Sequence[Row], *, first: str, main_metric: str, confidence:
     """The whole in one word and one sentence, and a sentence for each opponent.
 
     Args:
-        rows: of `Paired.differences`.
+        rows: of `PairedComparison.differences`.
         first: the system in question.
         main_metric: what the verdict is about first.
         confidence: of the intervals.

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from recsys.evaluation.comparing.compare import compare
-from recsys.evaluation.comparing.differences import Paired, Questions
+from recsys.evaluation.comparing.differences import ComparedQuestions, PairedComparison
 from recsys.evaluation.comparing.options import ComparisonOptions
 from recsys.evaluation.comparing.stations import (
     Answers,
@@ -130,7 +130,7 @@ def world():
     ]
     systems = [Answers(name, name, judged(**its), its) for name, its in (("good", good), ("plain", plain))]
     options = EvaluationOptions(resamples=200, small_slice=5)
-    return Paired(Questions(users, None, slices), options, permutations=999), systems
+    return PairedComparison(ComparedQuestions(users, None, slices), options, permutations=999), systems
 
 
 def test_difference_says_what_is_sure_in_which_direction(world):
@@ -183,7 +183,7 @@ def test_metrics_that_are_others_under_another_name_are_not_tested(world):
         dataclasses.replace(one, values={**one.values, "recall@5": one.values["mrr@5"]}) for one in systems
     ]
     asked = dataclasses.replace(paired.questions, several_relevant=False)
-    alone = Paired(asked, paired.options, permutations=100)
+    alone = PairedComparison(asked, paired.options, permutations=100)
     found = [
         {row["metric"] for row in p.differences(*systems[:1], systems[1:], k="5")} for p in (paired, alone)
     ]
@@ -222,7 +222,9 @@ def test_ranking_is_compared_by_order_and_loss():
         )
         for name in ("good", "bad")
     )
-    paired = Paired(Questions(users, labels, []), EvaluationOptions(resamples=200), permutations=999)
+    paired = PairedComparison(
+        ComparedQuestions(users, labels, []), EvaluationOptions(resamples=200), permutations=999
+    )
     rows = {row["metric"]: row for row in paired.differences(good, [bad], k="")}
     assert rows["auc"]["difference"] == pytest.approx(aucs["good"] - aucs["bad"])
     assert rows["log_loss"]["difference"] == pytest.approx(loss["good"].mean() - loss["bad"].mean())

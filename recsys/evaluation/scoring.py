@@ -1,4 +1,4 @@
-"""Judging lists and probabilities, overall and on every slice.
+"""Scores lists and probabilities, overall and on every slice.
 
 Legend: Q queries, K ranks, N rows, I catalogue, V values of a jagged field.
 """
@@ -46,13 +46,13 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
-    """One system's answers, judged.
+class SystemScores:
+    """Holds the scores of one system's answers.
 
     Args:
         values: [Q] or [N] for each metric that has a value per query or row; NaN where it cannot be told.
         figures: over all of them.
-        slices: figures on each of the judge's slices.
+        slices: figures on each of the scorer's slices.
         chosen: what a baseline picked on the validation split, by its key.
         lorenz: of lists: the Lorenz curve of exposure.
     """
@@ -64,8 +64,8 @@ class Judged:
     lorenz: list[list[float]] = dataclasses.field(default_factory=list)
 
 
-class RetrievalJudge:
-    """Judges lists for the same queries, on the same slices and resamples.
+class ListScorer:
+    """Scores lists for the same queries, on the same slices and resamples.
 
     Args:
         dataset: the prepared dataset.
@@ -100,7 +100,9 @@ class RetrievalJudge:
             dataset, queries.events, options, described=self.described, holding=self._holding
         )
 
-    def judge(self, lists: Lists, *, on_slices: bool = True, cut_offs: Sequence[int] | None = None) -> Judged:
+    def score(
+        self, lists: Lists, *, on_slices: bool = True, cut_offs: Sequence[int] | None = None
+    ) -> SystemScores:
         """Figures of these lists, overall and, unless told otherwise, on every slice.
 
         Args:
@@ -117,7 +119,7 @@ class RetrievalJudge:
         figures = self.bootstrap.means(values)
         figures.values.update(self.beyond.of_all(lists))
         slices = self._on_slices(lists, hits_QK, values, cut_offs or self.ks) if on_slices else []
-        return Judged(values=values, figures=figures, slices=slices, lorenz=self.beyond.lorenz(lists))
+        return SystemScores(values=values, figures=figures, slices=slices, lorenz=self.beyond.lorenz(lists))
 
     def _on_slices(
         self, lists: Lists, hits_QK: npt.NDArray[np.bool_], values: Values, cut_offs: Sequence[int]
@@ -154,8 +156,8 @@ class RetrievalJudge:
         return self._num_relevant(items) > 0
 
 
-class RankingJudge:
-    """Judges probabilities for the same rows, on the same slices and resamples.
+class RowScorer:
+    """Scores probabilities for the same rows, on the same slices and resamples.
 
     Args:
         dataset: the prepared dataset.
@@ -173,10 +175,10 @@ class RankingJudge:
             dataset, events, options, described=self.described, holding=lambda items: items[item_rows_N]
         )
 
-    def judge(self, probabilities_N: npt.NDArray[np.float64], *, on_slices: bool = True) -> Judged:
+    def score(self, probabilities_N: npt.NDArray[np.float64], *, on_slices: bool = True) -> SystemScores:
         """Figures of these probabilities, overall and, unless told otherwise, on every slice."""
         values = {"log_loss": row_log_loss(self.labels_N, probabilities_N)}
-        return Judged(
+        return SystemScores(
             values=values,
             figures=figures_of(self.bootstrap, self.labels_N, probabilities_N),
             slices=[
@@ -198,7 +200,7 @@ def describe(
     history_lengths_N: npt.NDArray[np.int64],
     about_items: bool,
 ) -> pa.Table:
-    """What may be said of each query or row in a slice of the configuration.
+    """Returns the columns that a slice of the configuration may name, a row per query or row.
 
     Args:
         dataset: holds users and items.

@@ -1,4 +1,4 @@
-"""Judged figures and slices against arithmetic on the same lists, and the plain data made of them."""
+"""SystemScores figures and slices against arithmetic on the same lists, and the plain data made of them."""
 
 import json
 import math
@@ -8,11 +8,11 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from recsys.evaluation.judging import RankingJudge, RetrievalJudge
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.predictions import baseline_probabilities
 from recsys.evaluation.recommendations import Lists, recommend
 from recsys.evaluation.results import results_of
+from recsys.evaluation.scoring import ListScorer, RowScorer
 from recsys.evaluation.slices import ITEM_CLASSES, item_classes
 from recsys.metrics.classification import auc, calibration_error, gauc, log_loss
 
@@ -37,24 +37,24 @@ def queries_of(dataset):
 
 def test_figures_are_means_over_queries(rated, lists):
     queries, relevant = queries_of(rated)
-    judged = RetrievalJudge(rated, queries, OPTIONS).judge(lists)
+    scores = ListScorer(rated, queries, OPTIONS).score(lists)
     hits = [item in ranked for item, ranked in zip(relevant, lists.item_rows.tolist(), strict=True)]
     assert 0 < sum(hits) < len(hits)
-    assert judged.figures.values["hit_rate@5"] == pytest.approx(np.mean(hits))
-    assert judged.values["recall@5"].tolist() == [float(hit) for hit in hits]
-    assert judged.figures.values["coverage@5"] == len(np.unique(lists.item_rows)) / (rated.num_items - 1)
+    assert scores.figures.values["hit_rate@5"] == pytest.approx(np.mean(hits))
+    assert scores.values["recall@5"].tolist() == [float(hit) for hit in hits]
+    assert scores.figures.values["coverage@5"] == len(np.unique(lists.item_rows)) / (rated.num_items - 1)
 
 
 def test_slices_of_users_and_items_are_means_over_their_queries(rated, lists):
     queries, relevant = queries_of(rated)
-    judge = RetrievalJudge(rated, queries, OPTIONS)
-    judged = judge.judge(lists)
+    scorer = ListScorer(rated, queries, OPTIONS)
+    scores = scorer.score(lists)
     lengths = queries.histories.lengths.numpy()
     classes = item_classes(rated.item_counts.numpy())[relevant]
     hits = np.array([item in ranked for item, ranked in zip(relevant, lists.item_rows.tolist(), strict=True)])
     found = {
         (s.group, s.name): figures.values["hit_rate@5"]
-        for s, figures in zip(judge.slices, judged.slices, strict=True)
+        for s, figures in zip(scorer.slices, scores.slices, strict=True)
     }
     assert found["user", "hot"] == pytest.approx(hits[lengths >= 10].mean())
     assert found["user", "warm"] == pytest.approx(hits[(lengths > 0) & (lengths < 10)].mean())
@@ -67,15 +67,15 @@ def test_slices_of_users_and_items_are_means_over_their_queries(rated, lists):
 def test_relevant_items_of_other_classes_do_not_count_in_an_item_slice(clicked):
     queries = clicked.queries("test")
     assert max(queries.relevant.lengths.tolist()) > 1
-    judge = RetrievalJudge(clicked, queries, OPTIONS)
+    scorer = ListScorer(clicked, queries, OPTIONS)
     classes_I = item_classes(clicked.item_counts.numpy())
     rows = np.zeros((len(queries), 5), dtype=np.int64)
     heads = np.flatnonzero(classes_I == ITEM_CLASSES.index("head"))[:5]
     rows[:, : len(heads)] = heads
-    judged = judge.judge(Lists(item_rows=rows, scores=rows.astype(np.float32)))
+    scores = scorer.score(Lists(item_rows=rows, scores=rows.astype(np.float32)))
     found = {
         s.name: figures.values
-        for s, figures in zip(judge.slices, judged.slices, strict=True)
+        for s, figures in zip(scorer.slices, scores.slices, strict=True)
         if s.group == "item"
     }
     recalls = []
@@ -90,26 +90,24 @@ def test_relevant_items_of_other_classes_do_not_count_in_an_item_slice(clicked):
 
 def test_oracle_reaches_one_wherever_the_answer_may_be_recommended(rated, oracle):
     queries, relevant = queries_of(rated)
-    judged = RetrievalJudge(rated, queries, OPTIONS).judge(
-        recommend(oracle, rated, queries, k=5, batch_size=32)
-    )
+    scores = ListScorer(rated, queries, OPTIONS).score(recommend(oracle, rated, queries, k=5, batch_size=32))
     again = [
         item in queries.histories.select(torch.tensor([query])).values.tolist()
         for query, item in enumerate(relevant)
     ]
     assert 0 < sum(again) < len(again) / 2
-    assert judged.values["ndcg@1"].tolist() == [0.0 if seen else 1.0 for seen in again]
+    assert scores.values["ndcg@1"].tolist() == [0.0 if seen else 1.0 for seen in again]
 
 
 def test_ranking_figures_are_those_of_the_metrics(rated):
     events = rated.events("test")
     probabilities = baseline_probabilities(rated, events, num_negatives=0)["user_and_item_rate"]
-    judge = RankingJudge(rated, events, OPTIONS)
-    judged = judge.judge(probabilities)
+    scorer = RowScorer(rated, events, OPTIONS)
+    scores = scorer.score(probabilities)
     labels, users = events.positives.numpy().astype(int), events.history_rows.numpy()
     observed = labels.mean()
     entropy = -observed * math.log(observed) - (1 - observed) * math.log(1 - observed)
-    assert judged.figures.values == pytest.approx(
+    assert scores.figures.values == pytest.approx(
         {
             "auc": auc(labels, probabilities),
             "gauc": gauc(labels, probabilities, users),
@@ -120,38 +118,38 @@ def test_ranking_figures_are_those_of_the_metrics(rated):
             "predicted_over_observed": probabilities.sum() / labels.sum(),
         }
     )
-    assert judged.figures.samples.keys() == judged.figures.values.keys()
+    assert scores.figures.samples.keys() == scores.figures.values.keys()
     lengths = rated.histories("test").before(events).lengths.numpy()
     hot = lengths >= 10
-    found = {s.name: figures for s, figures in zip(judge.slices, judged.slices, strict=True)}
+    found = {s.name: figures for s, figures in zip(scorer.slices, scores.slices, strict=True)}
     assert found["hot"].values["auc"] == pytest.approx(auc(labels[hot], probabilities[hot]))
-    low, high = judge.bootstrap.interval(judged.figures.samples["gauc"])
-    assert low < judged.figures.values["gauc"] < high
+    low, high = scorer.bootstrap.interval(scores.figures.samples["gauc"])
+    assert low < scores.figures.values["gauc"] < high
 
 
 def test_rows_of_one_class_have_no_auc_and_null_in_the_results(clicked):
     events = clicked.events("test")
-    judge = RankingJudge(clicked, events, OPTIONS)
-    judged = judge.judge(np.full(len(events), 0.5))
-    assert set(judged.figures.values) == {"log_loss", "calibration_error", "predicted_over_observed"}
-    results = results_of(judge, judged, {}, main_metric="auc", small_slice=5)
+    scorer = RowScorer(clicked, events, OPTIONS)
+    scores = scorer.score(np.full(len(events), 0.5))
+    assert set(scores.figures.values) == {"log_loss", "calibration_error", "predicted_over_observed"}
+    results = results_of(scorer, scores, {}, main_metric="auc", small_slice=5)
     assert results["main_metric"] == "log_loss"
 
 
 def make_results(rated, answers, baselines, **changes):
     """Results of retrieval where each system hits the queries from one position to another at rank 1."""
     queries, relevant = queries_of(rated)
-    judge = RetrievalJudge(rated, queries, EvaluationOptions(**({"k": (5,), "resamples": 200} | changes)))
+    scorer = ListScorer(rated, queries, EvaluationOptions(**({"k": (5,), "resamples": 200} | changes)))
 
     def lists(begin, end):
         rows = np.zeros((len(relevant), 5), dtype=np.int64)
         rows[begin:end, 0] = relevant[begin:end]
         return Lists(item_rows=rows, scores=rows.astype(np.float32))
 
-    judged = {
-        name: hit if isinstance(hit, str) else judge.judge(lists(*hit)) for name, hit in baselines.items()
+    scores = {
+        name: hit if isinstance(hit, str) else scorer.score(lists(*hit)) for name, hit in baselines.items()
     }
-    return results_of(judge, judge.judge(lists(*answers)), judged, main_metric="ndcg@5", small_slice=10)
+    return results_of(scorer, scorer.score(lists(*answers)), scores, main_metric="ndcg@5", small_slice=10)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""Parts of an evaluation beside the ways they took before, in one run and with the same answers.
+
+- popularity lists: walking down the one order of the items, against scoring every item for each query;
+- EASE's scores: rows of the weights added up by an embedding bag, against SciPy's sparse times dense;
+- item-kNN with four numbers of neighbours to choose from: neighbours found once, against once for each;
+- evaluating a run whose last step of training has kept its lists, against scoring them again.
+
+Legend: I catalogue, B queries of a block.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from benchmarks.evaluation import evaluated_run
+from benchmarks.harness import Figure, Settings, alternate, ratios
+from recsys.data.queries import Queries
+from recsys.evaluation import item_item
+from recsys.evaluation.baselines import FittedBaseline, fit_baseline
+from recsys.evaluation.evaluate import ask, question_of, recommend
+from recsys.evaluation.item_item import interaction_matrix, item_neighbours
+from recsys.evaluation.kept_lists import read_lists_of
+from recsys.evaluation.options import EvaluationOptions
+from recsys.retrieval.exact import top_k_of_scores
+
+_NEIGHBOURS = (200, 20, 50, 100)
+_K = 50
+
+
+def run(settings: Settings) -> list[Figure]:
+    """Ratios of the seconds of each part to those of the way before."""
+    trained = evaluated_run(settings, "retrieval")
+    dataset, options = trained.dataset, EvaluationOptions(ease_l2=(200.0,))
+    queries, _ = ask(dataset.queries("test"), dataset, options)
+    popularity, ease = (fit_baseline(name, dataset, options) for name in ("popularity", "ease"))
+    assert isinstance(popularity, FittedBaseline)
+    assert isinstance(ease, FittedBaseline)
+    user_rows, item_rows, _ = dataset.train_positives()
+    matrix_UI = interaction_matrix(user_rows, item_rows, num_items=dataset.num_items)
+    question = question_of(dataset, queries, options, history_length=trained.history_length)
+    parts: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "popularity lists": (
+            lambda: popularity.recommend(queries, _K),
+            lambda: _scored_popularity(popularity, queries),
+        ),
+        "sums of EASE": (
+            lambda: _sums(queries, ease.weights),
+            lambda: _sums(queries, ease.weights, is_sparse=True),
+        ),
+        "neighbours to choose from": (
+            lambda: [_neighbours(matrix_UI).weights(number) for number in _NEIGHBOURS],
+            lambda: [_neighbours(matrix_UI, number).weights(number) for number in _NEIGHBOURS],
+        ),
+        "the model's lists": (
+            lambda: read_lists_of(trained.path, question, k=_K, num_items=dataset.num_items),
+            lambda: recommend(trained.model, dataset, queries, k=_K, batch_size=options.batch_size),
+        ),
+    }
+    figures = []
+    for name, (now, before) in parts.items():
+        sides = {"now": lambda now=now: _seconds(now), "before": lambda before=before: _seconds(before)}
+        found = alternate(sides, repeats=settings.repeats)
+        size = f"{len(queries):,} queries, {dataset.num_items - 1:,} items"
+        figures.append(
+            Figure(
+                f"seconds of {name} to the way before, {size}",
+                ratios(found["now"], found["before"]),
+                "",
+                found,
+            )
+        )
+    return figures
+
+
+def _scored_popularity(popularity: FittedBaseline, queries: Queries) -> list[object]:
+    assert popularity.constant is not None
+    scores_I = torch.from_numpy(popularity.constant)
+    size = max(1, 2**24 // len(scores_I))
+    return [
+        top_k_of_scores(scores_I.expand(len(part), -1), _K, seen=queries.histories.select(part))
+        for part in torch.split(torch.arange(len(queries)), size)
+    ]
+
+
+def _sums(queries: Queries, weights_II: np.ndarray, *, is_sparse: bool = False) -> None:
+    """Scores of every query's whole history, a block at a time."""
+    size = max(1, 2**24 // len(weights_II))
+    for part in torch.split(torch.arange(len(queries)), size):
+        history = queries.histories.select(part)
+        rows, items = history.rows.numpy(), history.values.numpy().astype(np.int64)
+        if is_sparse:
+            entries = (np.ones(len(items), np.float32), (rows, items))
+            sparse.csr_matrix(entries, shape=(len(part), len(weights_II))) @ weights_II
+        else:
+            item_item.added_rows(rows, items, weights_II, num_queries=len(part))
+
+
+def _neighbours(matrix_UI: sparse.csr_matrix, number: int = max(_NEIGHBOURS)) -> item_item.ItemNeighbours:
+    return item_neighbours(matrix_UI, num_neighbours=number, shrinkage=10.0)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
