@@ -14,6 +14,8 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.facts import facts_of
 from recsys.models import sizes as sizes_of
 from recsys.models.dcn_v2 import DCNv2
+from recsys.models.ease import EASE
+from recsys.models.ials import IALS
 from recsys.models.mmoe import MMoE
 from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
@@ -69,7 +71,7 @@ def test_sequence_model_grows_with_what_is_known(name, expected):
 _LASTING = ("trainer.max_epochs", "trainer.patience")
 
 
-@pytest.mark.parametrize("model", [TwoTower, SequenceTwoTower, DCNv2, MMoE])
+@pytest.mark.parametrize("model", [TwoTower, SequenceTwoTower, DCNv2, MMoE, EASE, IALS])
 @pytest.mark.parametrize("fact", [f.name for f in dataclasses.fields(DataFacts)])
 def test_every_rule_is_monotone_and_bounded(model, fact):
     """More of one fact moves a size in one direction, and no size leaves the range of the model's config."""
@@ -80,7 +82,7 @@ def test_every_rule_is_monotone_and_bounded(model, fact):
         ]
         numbers = [sum(one) if isinstance(one, list) else one for one in grown]
         assert numbers in (sorted(numbers), sorted(numbers, reverse=True)), key
-        assert 0 < min(numbers) <= max(numbers) <= 400, key
+        assert 0 < min(numbers) <= max(numbers) <= 10_000, key
 
 
 STEPS = [
@@ -112,6 +114,12 @@ STEPS = [
     (sizes_of.history_length, {"long_history": 1000}, 200),
     (sizes_of.ranking_history_length, {"long_history": 31}, 40),
     (sizes_of.ranking_history_length, {"long_history": 121}, 50),
+    (sizes_of.least_squares_penalty, {"num_items": 400}, 0.05),
+    (sizes_of.least_squares_penalty, {"num_items": 2_500}, 0.01),
+    (sizes_of.least_squares_penalty, {"num_items": 30_000}, 0.001),
+    (sizes_of.num_singular_values, {"num_users": 9}, 12),
+    (sizes_of.num_singular_values, {"num_users": 10**6, "num_items": 100_000}, 512),
+    (sizes_of.num_singular_values, {"num_users": 10**6, "num_items": 100_001}, 256),
     (sizes_of.max_epochs, {"num_positives": 16_000_000 // 20}, 20),
     (sizes_of.max_epochs, {"num_positives": 160_001}, 100),
     (sizes_of.max_epochs, {"num_positives": 1}, 200),

@@ -4,7 +4,8 @@ Every field is a vector, and layers of multi-head self-attention over the fields
 degree more a layer; an MLP over the same vectors stands beside them (the paper's AutoInt+). A numeric field
 is its standardised value times a learned vector, as in the paper. What we changed: nothing.
 
-MovieLens-100K: see docs/models.md.
+MovieLens-100K, the settings of experiment ml100k_dcn_v2_global_time, seed 0 on test:
+AUC .6986, GAUC .7133, log loss .6242.
 
 Legend: B examples, F fields, D embedding dimension, W width of attention, H heads.
 """

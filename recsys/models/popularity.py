@@ -2,7 +2,7 @@
 
 The baseline that every recommender must beat (Cremonesi, Koren and Turrin, 2010, found that some do not).
 
-MovieLens-100K, a fifth of each user's likes withheld at random: see docs/models.md.
+MovieLens-100K, 70/10/20 of each user's likes at random, seed 0: test NDCG@10 .1545.
 
 Legend: B examples, T rows of the item table.
 """

@@ -103,9 +103,15 @@ def whole_history(facts: DataFacts) -> Size:
 
 
 def num_singular_values(facts: DataFacts) -> Size:
-    """Singular values of linear models: all of them up to 512, and 256 beyond 100,000 items."""
-    value = min(512 if facts.num_items <= 100_000 else 256, facts.num_users, facts.num_items)
+    """Singular values of linear models: all up to 512 users, then 512, and 256 beyond 100,000 items."""
+    value = min(512 if facts.num_items <= 100_000 else 256, facts.num_users)
     return Size(4 * math.ceil(max(value, 1) / 4), f"{facts.num_users:,} users and {facts.num_items:,} items")
+
+
+def least_squares_penalty(facts: DataFacts) -> Size:
+    """L2 of iALS: 25 over the items, from 0.001 to 0.05; what it multiplies grows with the catalogue."""
+    value = min(max(round(25 / max(facts.num_items, 1), 4), 0.001), 0.05)
+    return Size(value, f"{facts.num_items:,} items")
 
 
 # Of ranking models.
@@ -138,3 +144,4 @@ EASE_FACTORIZATION: Mapping[str, Rule] = {
     **COMPUTED,
     "model.ease_dim": num_singular_values,
 }
+LEAST_SQUARES: Mapping[str, Rule] = {**COMPUTED, "model.l2": least_squares_penalty}

@@ -5,7 +5,8 @@ vectors, one degree more a layer, and an MLP; their logits add up. A numeric fie
 times a learned vector. What we changed: a multi-valued field is the mean of its embeddings, and CIN's maps
 are not split between the next layer and the output: all of them go to both.
 
-MovieLens-100K: see docs/models.md.
+MovieLens-100K, the settings of experiment ml100k_dcn_v2_global_time, seed 0 on test:
+AUC .6994, GAUC .7168, log loss .6245.
 
 Legend: B examples, F fields, D embedding dimension, M maps of a layer.
 """

@@ -41,12 +41,12 @@ def test_round_solves_the_paper_equations_for_users_then_items():
 
 
 def test_user_is_solved_from_the_history_of_the_request():
-    model = IALS(SCHEMA, embedding_dim=4, num_rounds=1)
+    model = IALS(SCHEMA, embedding_dim=4, num_rounds=1, unobserved_weight=0.1, l2=0.003)
     model.fit(drawn_positives(items=16), 0)
     history = torch.zeros(1, 3, 4)
     history[0, :2] = torch.from_numpy(rows(model.read, "read_item_id")[[3, 5]])
     items = rows(model.scored, "scored_item_id")
-    l2 = 0.003 * (2 + 0.1 * 16)
+    l2 = 0.003 * (2 + 0.1 * 16)  # two likes, 16 items
     left = history[0].double().numpy()
     expected = np.linalg.solve(left.T @ left + 0.1 * items.T @ items + l2 * np.eye(4), left.sum(axis=0))
     found = model.query_tower({"read_history": history}, torch.zeros(1, 0))
