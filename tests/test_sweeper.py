@@ -130,9 +130,15 @@ def test_run_that_fails_by_a_fault_of_ours_shows_where(train, capsys):
     assert rows(train.here / "several")[1]["error"] == "KeyError: 'a fault of ours'"
 
 
-def test_sweep_of_which_every_run_fails_is_a_failure(train):
-    assert train("-m", "model.width=13", "seed=1,2", "run_dir=several") == 1
+def test_sweep_of_which_every_run_fails_by_a_mistake_says_so(train, capsys):
+    assert train("-m", "model.width=13", "seed=1,2", "run_dir=several") == 2
     assert len(rows(train.here / "several")) == 2
+    err = capsys.readouterr().err
+    assert "error: all of 2 trials failed, the first one by: InputError: the unlucky table must have" in err
+
+
+def test_sweep_of_which_every_run_fails_by_a_fault_of_ours_is_one(train):
+    assert train("-m", "model.width=99", "seed=1,2", "run_dir=several") == 1
 
 
 def test_less_of_a_loss_is_better(train, capsys):

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -271,11 +272,15 @@ def test_luck_in_the_search_does_not_make_a_winner(here, quick):
 
 def test_candidate_that_fails_with_a_seed_does_not_win(here, quick):
     space = [f"sweep.space={{model.width: 'choice(3,{toy_sweep.FAILS_WITH_OTHER_SEEDS})'}}"]
-    _, err = quick("sweep=grid", *space, "sweep.rerank={top: 2, seeds: [1]}", "run_dir=search")
+    _, err = quick("sweep=grid", *space, "sweep.rerank={top: 2, seeds: [0, 1]}", "run_dir=search")
     told = winner_of(here / "search")
+    # 9 is by far the better one with seed 0, the only one with which it does not fail.
+    assert [(one["trial"], one["mean"], one["failed_seeds"]) for one in told["candidates"]] == [
+        (0, 3.0, []),
+        (1, 9.0, [1]),
+    ]
     assert told["winner"]["trial"] == 0
-    assert told["candidates"][1]["failed_seeds"] == [1]
-    assert "trial 1: failed with seeds [1]" in err
+    assert "trial 1: val/ndcg@10 9.0000 with seed 0, failed with seeds [1]" in err
 
 
 def test_seed_of_the_command_line_gives_way_to_those_of_the_rerank(here, quick):
@@ -317,12 +322,49 @@ def test_record_that_cannot_be_used_is_refused_by_name(here, quick, content, fou
     assert f"error: expected the record of a sweep (format 1) in `search/sweep.json`, got {found}" in err
 
 
-def test_line_that_was_left_half_written_is_taken_away(here, quick):
+def test_line_that_was_left_half_written_is_put_aside(here, quick):
     quick("sweep=wide", "sweep.num_trials=2", "run_dir=search")
     with (here / "search" / "study.log").open("a") as file:
         file.write('{"op_code":4,"worker_')
-    quick("sweep=wide", "sweep.num_trials=4", "run_dir=search")
+    _, err = quick("sweep=wide", "sweep.num_trials=4", "run_dir=search")
     assert states(here / "search") == {"COMPLETE": 4}
+    assert "a line of `search/study.log` was half written; it is put aside in `search/study.log.torn`" in err
+    assert (here / "search" / "study.log.torn").read_text() == '{"op_code":4,"worker_\n'
+
+
+def test_last_line_without_its_end_is_kept(here, quick):
+    quick("sweep=wide", "sweep.num_trials=2", "run_dir=search")
+    path = here / "search" / "study.log"
+    before = path.read_text()
+    path.write_text(before.rstrip("\n"))
+    quick("sweep=wide", "sweep.num_trials=2", "run_dir=search")
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "line", "reason"),
+    [
+        (lambda lines: [*lines[:3], lines[3][:20], *lines[4:]], 4, "JSONDecodeError"),
+        (
+            lambda lines: [*lines[:5], '{"op_code":99,"worker_id":"x"}', *lines[5:]],
+            6,
+            "ValueError: 99 is not",
+        ),
+        (lambda lines: [*lines[:2], '{"op_code":5,"worker_id":"x"}', *lines[2:]], 3, "KeyError: 'trial_id'"),
+        (lambda lines: [*lines[:4], "[]", *lines[4:]], 5, "TypeError"),
+        (lambda lines: [lines[0][:-9]], 1, "Unterminated string|Expecting"),
+    ],
+)
+def test_damaged_study_is_refused_by_line_and_stays_as_it_is(here, quick, damage, line, reason):
+    quick("sweep=wide", "sweep.num_trials=2", "run_dir=search")
+    path = here / "search" / "study.log"
+    lines = damage(path.read_text().splitlines())
+    path.write_text("\n".join(lines) + "\n" * (len(lines) > 1))
+    before = path.read_bytes()
+    _, err = quick("sweep=wide", "sweep.num_trials=4", "run_dir=search", status=2)
+    assert re.search(rf"error: `search/study.log` is damaged in line {line} \(.*({reason})", err)
+    assert "nothing was changed" in err
+    assert path.read_bytes() == before
 
 
 def test_mistyped_key_of_a_sweep_names_the_nearest(here, quick):

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from recsys.commands.evaluation import evaluate_run, options_of
 from recsys.commands.options import EvaluateConfig, TrainConfig
+from recsys.commands.results import one_of_several
 from recsys.commands.training import train
 from recsys.config.build import Problem, build
 from recsys.config.compose import advice
@@ -212,7 +213,8 @@ def _judgements(trials: Sequence[_Trial]) -> tuple[list[FoldScores], list[dict[s
     for trial in trials:
         named = f"fold {trial.fold.number} (cut at {iso(trial.fold.cut)}, seed {trial.seed})"
         try:
-            _train(trial, named)
+            with one_of_several():
+                _train(trial, named)
             table = read_systems(_evaluate(trial), k=trial.config.evaluation.main_k)
         except KeyboardInterrupt as interruption:
             raise KeyboardInterrupt(f"in {named}; the same command goes on") from interruption

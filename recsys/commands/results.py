@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import logging
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,11 @@ from recsys.commands.sweeps.sweeper import is_minimized
 from recsys.report.tables import spreadsheet_cell
 from recsys.runs.folders import METRICS
 from recsys.schema.disk import write_file
+from recsys.schema.errors import InputError
 
 RESULTS = "results.csv"
+
+logger = logging.getLogger(__name__)
 
 
 def summarise(folder: Path, *, metric: str | None = None) -> bool:
@@ -33,6 +39,9 @@ def summarise(folder: Path, *, metric: str | None = None) -> bool:
     Args:
         folder: holds a folder for each trial.
         metric: validation metric that orders them; null is the runs' own monitor.
+
+    Raises:
+        InputError: every trial failed, and each by what the user has to mend.
     """
     trials = [_read(path) for path in sorted(folder.glob(f"*/{TRIAL}"))]
     succeeded = [trial for trial in trials if trial["metrics"]]
@@ -49,6 +58,12 @@ def summarise(folder: Path, *, metric: str | None = None) -> bool:
     keys = _varying([trial["overrides"] for trial in trials])
     _write(folder / RESULTS, trials, keys)
     _print(trials, keys, metric=name)
+    failed = [trial for trial in trials if trial["status"] == "failed"]
+    if failed and not succeeded and all(trial.get("users_mistake") for trial in failed):
+        raise InputError(
+            f"all of {len(failed)} trials failed, the first one by: {failed[0]['error']} "
+            f"(`{folder / RESULTS}`)"
+        )
     if succeeded and not (folder / WINNER).is_file():
         words = [f"{key}={value}" for key, value in trials[0]["overrides"].items()]
         print(f"best: python train.py {shlex.join(words)}")
@@ -72,12 +87,37 @@ def conclude(folder: Path, options: SweepOptions) -> bool:
     return True
 
 
+_is_one_of_several: ContextVar[bool] = ContextVar("is_one_of_several", default=False)
+
+
+@contextlib.contextmanager
+def one_of_several() -> Iterator[None]:
+    """While inside, `print_figures` speaks of one of several runs."""
+    token = _is_one_of_several.set(True)
+    try:
+        yield
+    finally:
+        _is_one_of_several.reset(token)
+
+
 # Of the metrics of a list, what fits a terminal; metrics.json has them all.
 _SHOWN = ("ndcg", "hit_rate", "recall", "mrr", "coverage", "novelty")
 
 
 def print_figures(figures: Mapping[str, Mapping[str, float]], *, title: str, k: int) -> None:
-    """Prints metrics, a row for each of those judged; of those with a cut-off, the ones at `k`."""
+    """Prints metrics, a row for each of those judged; of those with a cut-off, the ones at `k`.
+
+    One of several runs gets a line in the log: their table comes at the end.
+    """
+    if _is_one_of_several.get():
+        shown = [
+            f"{system} {name} {values[name]:.4f}"
+            for system, values in figures.items()
+            for name in (f"ndcg@{k}", "auc")
+            if name in values
+        ]
+        logger.info("%s: %s", title, ", ".join(shown))
+        return
     table = Table("", title=title)
     measured = next(iter(figures.values()))
     names = [name for name in measured if "@" not in name] or [

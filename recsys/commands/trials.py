@@ -9,15 +9,18 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from recsys.commands.results import one_of_several
 from recsys.commands.sweeps.queue import TRIAL, running, sweep_of, write_ending
 from recsys.config.compose import SWEEP, Composition, current_composition
 from recsys.config.saved import read_config
+from recsys.schema.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +60,18 @@ def run_trial(
         if sweep_of(folder.absolute()) is not None or (folder.parent / MULTIRUN).is_file():
             composition = _taken_up(folder, continues) or composition
         logger.info("trial %s: %s", folder.name, " ".join(asked))
-        outcome = run(composition)
-        ending = {"status": "complete"}
+        with one_of_several():
+            outcome = run(composition)
+        ending: dict[str, Any] = {"status": "complete"}
         if isinstance(outcome, optuna.TrialPruned):
             ending = {"status": "pruned", "reason": str(outcome)}
             logger.info("trial %s is given up: %s", folder.name, outcome)
         elif isinstance(outcome, Exception):
-            ending = {"status": "failed", "error": f"{type(outcome).__name__}: {outcome}"}
+            ending = {
+                "status": "failed",
+                "error": f"{type(outcome).__name__}: {outcome}",
+                "users_mistake": isinstance(outcome, InputError),
+            }
             report(outcome)
         seconds = time.perf_counter() - started
         write_ending(folder, number=number, overrides=asked, seconds=seconds, **ending)

@@ -1,23 +1,19 @@
 """A sweep's folder: what is searched (`sweep.json`) and the Optuna study of its trials (`study.log`).
 
 The study is a journal, lines added to a file: several processes may write to it, and it needs no database.
-Optuna's own locks outlive a process that is killed while it holds one, and a line that such a process left
-half written makes a journal unreadable once another line follows; hence a lock of our own.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import optuna
-from optuna.storages.journal import JournalFileBackend, JournalStorage
-from optuna.storages.journal._file import BaseJournalFileLock
 
+from recsys.commands.sweeps.journal import open_journal
 from recsys.commands.sweeps.options import PruneOptions
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
@@ -107,12 +103,14 @@ def open_study(folder: Path, record: Record, *, part: str = "") -> optuna.Study:
         folder: of the sweep.
         record: what is searched.
         part: `rerank` for the second study, that of the best trials with several seeds.
+
+    Raises:
+        InputError: its journal is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = str(folder / STUDY)
     return optuna.create_study(
         study_name=f"{record.name}-{part}" if part else record.name,
-        storage=JournalStorage(JournalFileBackend(path, lock_obj=_JournalLock(path))),
+        storage=open_journal(folder / STUDY),
         direction=record.direction,
         pruner=_pruner(record),
         load_if_exists=True,
@@ -140,39 +138,6 @@ def _pruner(record: Record) -> optuna.pruners.BasePruner:
             reduction_factor=options.reduction_factor,
         )
     return optuna.pruners.NopPruner()
-
-
-class _JournalLock(BaseJournalFileLock):
-    """Lets one process add to a journal at a time, and takes away what a killed one left half written."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._file: IO[bytes] | None = None
-
-    def acquire(self) -> bool:
-        """Waits for the lock."""
-        file = open(self.path, "r+b")  # noqa: SIM115 - open for as long as the lock is held
-        fcntl.flock(file, fcntl.LOCK_EX)
-        self._file = file
-        if not _last_bytes(file, 1).endswith(b"\n"):
-            content = _last_bytes(file, _LONGEST_LINE)
-            file.truncate(file.seek(0, 2) - len(content) + content.rfind(b"\n") + 1)
-        return True
-
-    def release(self) -> None:
-        """Gives the lock back."""
-        assert self._file is not None
-        self._file.close()
-        self._file = None
-
-
-# No line of a journal is as long; the end of the last whole one lies within.
-_LONGEST_LINE = 1 << 20
-
-
-def _last_bytes(file: IO[bytes], at_most: int) -> bytes:
-    file.seek(max(0, file.seek(0, 2) - at_most))
-    return file.read()
 
 
 def _differing(key: str, mine: Any, other: Any) -> list[str]:

@@ -176,6 +176,10 @@ class OptunaSweeper(Sweeper):
             for one in claimed:
                 queue.give_back(one)
             raise KeyboardInterrupt(goes_on(queue.root)) from interruption
+        except InputError:  # the disk refuses: the next trial would fare no better
+            for one in claimed:
+                queue.give_back(one)
+            raise
         except Exception as raised:  # a launcher whose job was killed; `_trial` lets nothing else out
             logger.warning("the launcher failed: %s", raised)
             error = f"{type(raised).__name__}: {raised}".splitlines()[0]
