@@ -172,9 +172,9 @@ def test_workers_of_one_command_survive_a_trial_that_kills_its_process(here):
 def test_sweep_ends_when_more_trials_failed_than_may(here, quick):
     space = [f"sweep.space={{model.width: 'choice({toy_sweep.FAILS},1,2)', seed: 'choice(0,1,2)'}}"]
     command = ["sweep=grid", *space, "run_dir=search"]
-    out, err = quick(*command, "sweep.max_failures=1", status=1)
-    assert out == "search\n"
-    assert "error: expected at most `sweep.max_failures=1` failed trials, but 2 of 2 failed" in err
+    _, err = quick(*command, "sweep.max_failures=1", status=2)
+    assert "2 trials failed, more than `sweep.max_failures=1`: the sweep ends here" in err
+    assert "error: all of 2 trials failed, the first one by: InputError: the unlucky table must have" in err
     assert states(here / "search")["FAIL"] == 2
     assert not (here / "search" / "winner.json").exists()
     quick(*command, "sweep.max_failures=3")
@@ -338,7 +338,7 @@ def test_last_line_without_its_end_is_kept(here, quick):
     before = path.read_text()
     path.write_text(before.rstrip("\n"))
     quick("sweep=wide", "sweep.num_trials=2", "run_dir=search")
-    assert path.read_text() == before
+    assert path.read_text().startswith(before)
 
 
 @pytest.mark.parametrize(

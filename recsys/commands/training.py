@@ -14,8 +14,9 @@ from recsys.commands.results import print_figures
 from recsys.commands.sweeps.reports import trial_report
 from recsys.config.keys import flattened
 from recsys.config.register import TARGET, import_functions
-from recsys.data.datamodule import RecDataModule, Task
+from recsys.data.datamodule import RecDataModule, Task, open_dataset
 from recsys.evaluation.evaluate import fitting, quick_metrics
+from recsys.models.protocols import events_read
 from recsys.nn.embeddings import deferred_tables
 from recsys.runs.folders import run_folder
 from recsys.runs.initial import initialised_from, start_from
@@ -57,8 +58,20 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
     kind: Task = "ranking" if config.task.target is RankingTask else "retrieval"
     seed_everything(config.seed)
     with joined(config.trainer.strategy, config.trainer.accelerator) as processes:
+        with one_machine_rank_first(processes):
+            dataset = open_dataset(config.data, task=kind)
+        if kind == "retrieval":
+            fitting(config.evaluation, dataset)  # refused before the training, not after it
+        earlier = initial.config if initial else None
+        config, composed = fitted(config, composed, dataset, earlier=earlier)
+        with deferred_tables(config.optimizer.is_fused and initial is None):
+            task = config.task(model=config.model(schema=dataset.schema), optimizers=config.optimizer)
+        if initial:
+            start_from(initial, task.model, dataset, wanted=composed["model"])
         data = RecDataModule(
             config.data,
+            dataset=dataset,
+            events_read=events_read(task.model),
             task=kind,
             queries=config.evaluation.queries,
             validation_queries=config.evaluation.validation_queries,
@@ -66,24 +79,13 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
             rank=processes.rank,
             num_ranks=processes.num_ranks,
         )
-        with one_machine_rank_first(processes):
-            schema = data.dataset.schema
-        if kind == "retrieval":
-            fitting(config.evaluation, data.dataset)  # refused before the training, not after it
-        earlier = initial.config if initial else None
-        config, composed = fitted(config, composed, data.dataset, earlier=earlier)
-        data.options = config.data
-        with deferred_tables(config.optimizer.is_fused and initial is None):
-            task = config.task(model=config.model(schema=schema), optimizers=config.optimizer)
-        if initial:
-            start_from(initial, task.model, data.dataset, wanted=composed["model"])
         folder = run_folder(
             composed,
             run_dir=config.run_dir,
             resume=config.resume,
             dataset={
-                "path": str(data.dataset.path.absolute()),
-                "fingerprint": data.dataset.manifest["fingerprint"],
+                "path": str(dataset.path.absolute()),
+                "fingerprint": dataset.manifest["fingerprint"],
                 "task": kind,
             },
             processes=processes,
@@ -106,19 +108,19 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
                 raise KeyboardInterrupt(f"continue with `python train.py resume={run_dir}`")
             if not processes.is_main:
                 return run_dir
-            model = best_model(task, run_dir, build=lambda: config.model(schema=schema))
+            model = best_model(task, run_dir, build=lambda: config.model(schema=dataset.schema))
             show_items(model, data, run_dir=run_dir, num_items=config.trainer.projector_items)
             figures = quick_metrics(
                 model,
-                data.dataset,
+                dataset,
                 config.evaluation,
                 task=kind,
                 history_length=config.data.history_length,
                 keep_in=run_dir,
                 negatives_per_positive=config.data.negatives_per_positive,
             )
-            ending.source = data.dataset.manifest["fingerprint"]
-            ending.extra = {"prepared": str(data.dataset.path.absolute()), "task": kind, **started}
+            ending.source = dataset.manifest["fingerprint"]
+            ending.extra = {"prepared": str(dataset.path.absolute()), "task": kind, **started}
             ending.metrics = {**learned, "test": figures["model"], "seed": config.seed}
     title = f"test split of {config.data.name} ({config.data.split})"
     if ending.is_resumed:

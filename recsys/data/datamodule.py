@@ -33,6 +33,20 @@ _VALIDATION_SCORES = 1.5e9
 logger = logging.getLogger(__name__)
 
 
+def open_dataset(options: DataOptions, *, task: Task = "retrieval") -> PreparedDataset:
+    """Opens the prepared dataset that the options name, made when it is missing.
+
+    Raises:
+        InputError: it cannot be prepared or opened, or the task needs what it lacks.
+    """
+    if task == "retrieval" and options.interactions.columns.item_id is None:
+        raise InputError(
+            "`data.interactions.columns.item_id` is null, and without items a retrieval model has "
+            "nothing to recommend; name the column, or choose a ranking model, for example `model=dcn_v2`"
+        )
+    return PreparedDataset.open(Path(options.prepared).expanduser() if options.prepared else prepare(options))
+
+
 class RecDataModule(pl.LightningDataModule):
     """Batches of a prepared dataset.
 
@@ -42,6 +56,8 @@ class RecDataModule(pl.LightningDataModule):
 
     Args:
         options: every key under `data.`.
+        dataset: what they name; None opens it.
+        events_read: which events a retrieval model reads one by one; None for a model that reads bags.
         task: `retrieval` or `ranking`.
         queries: what a retrieval query is, see `PreparedDataset.queries`.
         validation_queries: asked of a retrieval model each time, the same ones; None is all.
@@ -54,6 +70,8 @@ class RecDataModule(pl.LightningDataModule):
         self,
         options: DataOptions,
         *,
+        dataset: PreparedDataset | None = None,
+        events_read: HistoryEvents | None = None,
         task: Task = "retrieval",
         queries: QueryMode | Literal["auto"] = "auto",
         validation_queries: QueryLimit = "auto",
@@ -68,25 +86,9 @@ class RecDataModule(pl.LightningDataModule):
         self.validation_queries = validation_queries
         self.seed = seed
         self.ranks = Ranks(rank, num_ranks)
-        self.timelines_of: HistoryEvents | None = None
-        self._dataset: PreparedDataset | None = None
+        self.dataset = open_dataset(options, task=task) if dataset is None else dataset
+        self.events_read = events_read
         self._train: BatchLoader | WindowLoader | None = None
-
-    @property
-    def dataset(self) -> PreparedDataset:
-        """The prepared dataset, made when it is missing."""
-        if self._dataset is None:
-            self._check_items()
-            prepared = self.options.prepared
-            path = Path(prepared).expanduser() if prepared else prepare(self.options)
-            self._dataset = PreparedDataset.open(path)
-        return self._dataset
-
-    def show_timelines(self, events: HistoryEvents | None) -> None:
-        """From now on batches for a retrieval model that reads these events one by one; None for bags."""
-        if events != self.timelines_of:
-            self.timelines_of, self._train = events, None
-            self.__dict__.pop("_train_timelines", None)
 
     @property
     def batch_size(self) -> int:
@@ -95,21 +97,17 @@ class RecDataModule(pl.LightningDataModule):
             return self.options.batch_size
         counts = self.dataset.manifest["counts"]["positives" if self.task == "retrieval" else "rows"]
         count, steps = counts["train"], 64
-        if self.timelines_of:
+        if self.events_read:
             # So many windows at least, each of several examples.
             count = max(count // max(self.options.history_length, 1), len(self._train_timelines))
             steps = 128
         return int(min(max(2 ** round(math.log2(max(count, 1) / steps)), 32), 1024))
 
-    def prepare_data(self) -> None:
-        """Prepares the dataset when it is missing; Lightning calls this in one process a machine."""
-        _ = self.dataset
-
     def train_dataloader(self) -> BatchLoader | WindowLoader:
         """Shuffled training batches; always the same loader, so that its position can be saved."""
         if self._train is None:
             self._check_histories()
-            self._train = self._windows() if self.timelines_of else self.loader("train", shuffle=True)
+            self._train = self._windows() if self.events_read else self.loader("train", shuffle=True)
             if not len(self._train):
                 raise InputError(
                     f"`data.train_from={self.options.train_from}` leaves nothing to learn from in "
@@ -138,7 +136,7 @@ class RecDataModule(pl.LightningDataModule):
             "validation",
             mode=self.queries_mode,
             history_length=self.options.history_length,
-            events_read=self.timelines_of,
+            events_read=self.events_read,
         )
         number = queries_within(
             self.validation_queries, num_items=self.dataset.num_items, auto_scores=_VALIDATION_SCORES
@@ -171,15 +169,8 @@ class RecDataModule(pl.LightningDataModule):
             prefetch_batches=self._prefetch_batches if shuffle else 0,
         )
 
-    def _check_items(self) -> None:
-        if self.task == "retrieval" and self.options.interactions.columns.item_id is None:
-            raise InputError(
-                "`data.interactions.columns.item_id` is null, and without items a retrieval model has "
-                "nothing to recommend; name the column, or choose a ranking model, for example `model=dcn_v2`"
-            )
-
     def _check_histories(self) -> None:
-        if self.options.train_histories == "others" and (self.timelines_of or self.task == "ranking"):
+        if self.options.train_histories == "others" and (self.events_read or self.task == "ranking"):
             reader = "a ranking model" if self.task == "ranking" else "this model, event by event"
             raise InputError(
                 f"`data.train_histories=others` is for retrieval models that read histories as bags, and it "
@@ -199,8 +190,8 @@ class RecDataModule(pl.LightningDataModule):
 
     @functools.cached_property
     def _train_timelines(self) -> Histories:
-        assert self.timelines_of is not None
-        return self.dataset.histories("train", events=self.timelines_of, with_timestamps=True)
+        assert self.events_read is not None
+        return self.dataset.histories("train", events=self.events_read, with_timestamps=True)
 
     @property
     def _prefetch_batches(self) -> int:

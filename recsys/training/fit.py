@@ -98,7 +98,7 @@ def fit(
         ValueError: a damaged checkpoint, a monitored metric that does not exist, numbers that are not
             finite, or a disk that refuses a checkpoint.
     """
-    data.show_timelines(events_read(task.model))
+    assert data.events_read == events_read(task.model), "the data module is not the model's"
     options = _settled(options, data)
     monitor = options.monitor or task.monitor
     checkpoints = Checkpoints(

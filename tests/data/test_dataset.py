@@ -197,8 +197,9 @@ def test_automatic_batch_size_makes_some_64_steps_an_epoch(options, dataset, cou
 
 
 def test_automatic_batch_of_windows_makes_some_128_steps_an_epoch(options):
-    data = RecDataModule(dataclasses.replace(options, batch_size="auto", history_length=10))
-    data.show_timelines("all")
+    data = RecDataModule(
+        dataclasses.replace(options, batch_size="auto", history_length=10), events_read="all"
+    )
     data.dataset.manifest["counts"]["positives"]["train"] = 440_000
     assert data.batch_size == 256  # 440,000 / 10 windows, 344 of them in each of 128 steps
 
@@ -257,8 +258,9 @@ def test_histories_without_an_order_reach_the_training_batches(options):
     [("ranking", None, "a ranking model"), ("retrieval", "all", "event by event")],
 )
 def test_histories_without_an_order_are_for_bags_alone(options, task, events, reader):
-    data = RecDataModule(dataclasses.replace(options, train_histories="others"), task=task)
-    data.show_timelines(events)
+    data = RecDataModule(
+        dataclasses.replace(options, train_histories="others"), task=task, events_read=events
+    )
     with pytest.raises(ValueError, match=f"`data.train_histories=others` is for .* bags.*{reader}"):
         data.train_dataloader()
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from recsys.data.datamodule import RecDataModule
+from recsys.data.datamodule import open_dataset
 from recsys.data.dataset import PreparedDataset
 from recsys.data.facts import facts_of
 from recsys.data.options import Label, StatisticOptions
@@ -97,9 +97,9 @@ def test_what_needs_users_or_items_is_refused(tmp_path, change, message):
 
 
 def test_nothing_is_to_be_retrieved_without_items(tmp_path):
-    data = RecDataModule(options_for(tmp_path, ROWS, context="infer", **PREDEFINED), task="retrieval")
+    options = options_for(tmp_path, ROWS, context="infer", **PREDEFINED)
     with pytest.raises(ValueError, match=r"`data.interactions.columns.item_id` is null, and without items"):
-        _ = data.dataset
+        open_dataset(options, task="retrieval")
 
 
 def test_features_may_be_many(tmp_path):

@@ -50,9 +50,7 @@ def dataset(options):
 
 
 def module(options, events, **keys):
-    data = RecDataModule(options, **keys)
-    data.show_timelines(events)
-    return data
+    return RecDataModule(options, events_read=events, **keys)
 
 
 def timelines(dataset, split, events):

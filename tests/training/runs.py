@@ -11,11 +11,12 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from recsys.data.datamodule import RecDataModule
+from recsys.data.datamodule import RecDataModule, open_dataset
 from recsys.data.options import DataOptions
 from recsys.models.deep_fm import DeepFM
 from recsys.models.final_mlp import FinalMLP
 from recsys.models.matrix_factorization import MatrixFactorization
+from recsys.models.protocols import events_read
 from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
@@ -91,9 +92,7 @@ def run(
     """Trains and returns the loss of every step."""
     seed_everything(case.seed)
     kind = "ranking" if case.model in RANKING else "retrieval"
-    data = RecDataModule(
-        options, task=kind, seed=case.seed, rank=processes.rank, num_ranks=processes.num_ranks
-    )
+    dataset = open_dataset(options, task=kind)
     optimizers = Optimizers(
         tables=case.tables,
         learning_rate=0.002,
@@ -105,7 +104,7 @@ def run(
     if case.model == "sequence_two_tower":
         keys["time_dropout"] = case.dropout
     with deferred_tables(optimizers.is_fused):
-        model = MODELS[case.model](data.dataset.schema, embedding_dim=8, **keys)
+        model = MODELS[case.model](dataset.schema, embedding_dim=8, **keys)
     task = (
         RankingTask(model, optimizers)
         if kind == "ranking"
@@ -114,6 +113,15 @@ def run(
     if case.kill_at is not None and processes.rank == case.kill_rank:
         _kill_at(task, case.kill_at)
     losses = Losses()
+    data = RecDataModule(
+        options,
+        dataset=dataset,
+        events_read=events_read(model),
+        task=kind,
+        seed=case.seed,
+        rank=processes.rank,
+        num_ranks=processes.num_ranks,
+    )
     fit(
         task,
         data,

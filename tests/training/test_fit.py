@@ -15,7 +15,6 @@ import torch
 from recsys.data.datamodule import RecDataModule
 from recsys.losses.full_softmax import FullSoftmax
 from recsys.models.matrix_factorization import MatrixFactorization
-from recsys.models.protocols import events_read
 from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
@@ -37,12 +36,11 @@ def start(options, *, task="retrieval", optimizers=OPTIMIZERS, seed=0, **keys):
     if sequences:
         task = "retrieval"
         options = dataclasses.replace(options, batch_size=8)
-    data = RecDataModule(options, task=task, seed=0)
+    data = RecDataModule(options, task=task, events_read="positives" if sequences else None, seed=0)
     schema = data.dataset.schema
     if task == "ranking":
         return RankingTask(WideDeep(schema, embedding_dim=8, id_dropout=0.1), optimizers), data
     if sequences:
-        data.show_timelines("positives")
         return RetrievalTask(SequenceTwoTower(schema, embedding_dim=8), optimizers, **keys), data
     return RetrievalTask(TwoTower(schema, embedding_dim=8, id_dropout=0.1), optimizers, **keys), data
 
@@ -139,7 +137,6 @@ def test_sampled_losses_learn(options, tmp_path, task, loss):
 @pytest.mark.parametrize("negatives", ["uniform", "popularity", "mixed"])
 def test_sampled_softmax_estimates_the_full_softmax(options, task, negatives):
     task, data = start(options, task=task, loss="sampled_softmax", num_negatives=4000, negatives=negatives)
-    data.show_timelines(events_read(task.model))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=0))
     task.trainer = SimpleNamespace(datamodule=data, fit_loop=loop)
     task.setup("fit")
