@@ -99,7 +99,8 @@ class OptunaSweeper(Sweeper):
         self._run(queue)
         if queue.has_failed():
             logger.warning(
-                "%d trials failed, more than `sweep.max_failures=%s`: the sweep ends here; a larger bound goes on",
+                "%d trials failed, more than `sweep.max_failures=%s`: the sweep ends here; "
+                "a larger bound goes on",
                 *(queue.num_failures(), queue.max_failures),
             )
             return
