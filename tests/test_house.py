@@ -81,7 +81,7 @@ WRITERS = {
     "data/sources/synthetic_world.py": "into the folder that is put in place when complete",
     "data/sources/download.py": "into the folder that is put in place when complete",
     "commands/sweeps/locks.py": "opens files to lock them, and writes nothing",
-    "commands/sweeps/journal.py": "ends a line of the journal under its lock, what is torn off put aside first",
+    "commands/sweeps/journal.py": "ends a line of the journal under its lock, what is torn put aside",
 }
 MODES = {"w", "wb", "a", "ab", "x", "xb", "w+", "wb+", "r+b", "rb+"}
 
