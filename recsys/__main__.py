@@ -24,7 +24,7 @@ COMMANDS = {
     "position-bias": "log -> how likely each position is looked at",
     "pilot": "plan or read: how many users a pilot needs, and what it showed",
     "interleave": "make or read: the lists of two runs in one, and which run is preferred",
-    "doctor": "checks the installation, or says what is understood of a table (data=...)",
+    "doctor": "checks the installation and says which command mends it",
 }
 _HELP = ("", "help", "--help", "-h")
 

@@ -1,30 +1,23 @@
 """Sequence encoders: what each state of a sequence of events knows, causally.
 
-Every encoder maps x [P, D] (state 0 and the events, each with what is known after it) and the instants [P] to
-states [P, D]; a state depends on itself and the earlier ones of its sequence alone. The P positions are those
-of groups of sequences of about one length, padded to the longest of the group, end to end:
+Every encoder maps x [B, S, D] (state 0 and the events, each with what is known after it) and the instants
+[B, S] to states [B, S, D]; state s depends on positions 0..s alone. Sequences end in padding, which nothing
+before it can see.
 
-    shapes = [(2, 4), (3, 2)]        a b c d | e f g .   h i | j k | l .
-
-Within a group attention is a dense product; everything else sees one long row of positions. A batch so costs
-what its events cost, not its number of sequences times the longest. Padding comes last, where nothing before
-it can see it.
-
-Legend: B sequences, S states of the longest, P positions, D width, H heads.
+Legend: B sequences, S states, D width, H heads.
 """
 
-import dataclasses
 import math
-from typing import Final, List, Literal, Tuple  # noqa: UP035 (scripted)
+from typing import Final, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from recsys.nn.dropout import Dropout
+from recsys.nn.recurrent import RecurrentEncoder
 from recsys.schema.errors import InputError
 
-HistoryEncoder = Literal["mean", "attention", "transformer", "hstu"]
+HistoryEncoder = Literal["mean", "attention", "transformer", "hstu", "gru"]
 
 # Relative positions and time gaps (powers of two, in seconds) that attention can tell apart.
 NUM_DISTANCES: Final[int] = 128
@@ -40,9 +33,10 @@ def sequence_encoder(
         kind: `mean` of all so far; `attention`, one block of causal self-attention; `transformer`, `blocks`
             of them with feed-forward layers (Kang and McAuley, 2018, SASRec, arXiv 1808.09781, with the norms
             before each part); `hstu`, `blocks` of pointwise aggregated attention with relative time (Zhai et
-            al., 2024, arXiv 2402.17152, equations 1 to 4).
+            al., 2024, arXiv 2402.17152, equations 1 to 4); `gru`, `blocks` layers of gated recurrent units
+            (`recsys.nn.recurrent`).
         width: D, a multiple of `heads`.
-        blocks: of `transformer` and `hstu`.
+        blocks: of `transformer`, `hstu` and `gru`.
         heads: of attention.
         dropout: in training, of attention's weights and of each part's output.
 
@@ -53,79 +47,12 @@ def sequence_encoder(
         raise InputError(f"`model.num_heads` must divide `model.embedding_dim` ({width}), got {heads}")
     if kind == "mean":
         return RunningMean(width, dropout=dropout)
+    if kind == "gru":
+        return RecurrentEncoder(width, layers=blocks, dropout=dropout)
     if kind == "attention":
         return Stack([AttentionBlock(width, heads=heads, dropout=dropout, has_feed_forward=False)], width)
     block = HSTUBlock if kind == "hstu" else AttentionBlock
     return Stack([block(width, heads=heads, dropout=dropout) for _ in range(blocks)], width)
-
-
-# Groups as (number of sequences, states of each).
-Shapes = List[Tuple[int, int]]  # noqa: UP006
-
-# Padding that is cheaper than another group: a position costs some 12 microseconds of a CPU's arithmetic, a
-# group 300 of starting operations; a GPU does thousands of positions in that time.
-_SPARE_POSITIONS = {"cpu": 32}
-_SPARE_POSITIONS_ELSEWHERE = 8192
-
-
-@dataclasses.dataclass
-class Packing:
-    """Where the states of B sequences stand among P positions.
-
-    Args:
-        shapes: groups, the longest sequences first.
-        sequences_P: which sequence each position is of.
-        states_P: which state of it; numbers beyond the last one are padding.
-        starts_B: position of each sequence's state 0; the others follow it.
-    """
-
-    shapes: Shapes
-    sequences_P: torch.Tensor
-    states_P: torch.Tensor
-    starts_B: torch.Tensor
-
-
-def pack(sizes_B: torch.Tensor) -> Packing:
-    """Packs sequences of these numbers of states, at least 1 each, into groups of about one size.
-
-    Example:
-        >>> pack(torch.tensor([2, 90, 2, 1, 88])).shapes
-        [(2, 90), (3, 2)]
-    """
-    spare = _SPARE_POSITIONS.get(sizes_B.device.type, _SPARE_POSITIONS_ELSEWHERE)
-    order_B = torch.argsort(sizes_B, descending=True, stable=True)
-    shapes: Shapes = []
-    padding = 0
-    for size in sizes_B[order_B].tolist():
-        if shapes:
-            count, longest = shapes[-1]
-            padding += longest - size
-        if not shapes or padding > spare:
-            shapes.append((1, size))
-            padding = 0
-        else:
-            shapes[-1] = (count + 1, longest)
-    counts, widths = torch.tensor(shapes, device=sizes_B.device).view(-1, 2).unbind(1)
-    widths_B = torch.repeat_interleave(widths, counts)
-    begins_B = widths_B.cumsum(0) - widths_B
-    starts_B = torch.empty_like(order_B)
-    starts_B[order_B] = begins_B
-    sequences_P = torch.repeat_interleave(order_B, widths_B)
-    states_P = torch.arange(len(sequences_P), device=sizes_B.device) - starts_B[sequences_P]
-    return Packing(shapes, sequences_P=sequences_P, states_P=states_P, starts_B=starts_B)
-
-
-def _groups(x: torch.Tensor, shapes: Shapes) -> List[torch.Tensor]:  # noqa: UP006
-    """The values [P, ...] as a tensor [B, S, ...] for each group."""
-    tail = list(x.shape[1:])
-    if len(shapes) == 1:
-        return [x.view([shapes[0][0], shapes[0][1]] + tail)]  # noqa: RUF005 (scripted)
-    # One split, whose gradient is one concatenation; that of a slice is as large as x, and zero elsewhere.
-    parts = x.split_with_sizes([count * size for count, size in shapes])
-    found: List[torch.Tensor] = []  # noqa: UP006
-    for part, (count, size) in zip(parts, shapes):  # noqa: B905 (scripted)
-        found.append(part.view([count, size] + tail))  # noqa: RUF005 (scripted)
-    return found
 
 
 def log_gaps(seconds: torch.Tensor, num_buckets: int = NUM_GAPS) -> torch.Tensor:
@@ -144,19 +71,16 @@ class RunningMean(nn.Module):
     def __init__(self, width: int, *, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), Dropout(dropout),
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout),
             nn.Linear(2 * width, width),
         )  # fmt: skip
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x_PD: torch.Tensor, instants_P: torch.Tensor, shapes: Shapes) -> torch.Tensor:
-        """States [P, D]."""
-        means: List[torch.Tensor] = []  # noqa: UP006
-        for x_BSD in _groups(x_PD, shapes):
-            counts_S1 = torch.arange(1, x_BSD.size(1) + 1, device=x_BSD.device, dtype=x_BSD.dtype)[:, None]
-            means.append((x_BSD.cumsum(dim=1) / counts_S1).flatten(0, 1))
-        mean_PD = torch.cat(means)
-        states: torch.Tensor = self.norm(mean_PD + self.layers(mean_PD))
+    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
+        """States [B, S, D]."""
+        counts_S1 = torch.arange(1, x_BSD.size(1) + 1, device=x_BSD.device, dtype=x_BSD.dtype)[:, None]
+        mean_BSD = x_BSD.cumsum(dim=1) / counts_S1
+        states: torch.Tensor = self.norm(mean_BSD + self.layers(mean_BSD))
         return states
 
 
@@ -168,11 +92,11 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x_PD: torch.Tensor, instants_P: torch.Tensor, shapes: Shapes) -> torch.Tensor:
-        """States [P, D]."""
+    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
+        """States [B, S, D]."""
         for block in self.blocks:
-            x_PD = block(x_PD, instants_P, shapes)
-        states: torch.Tensor = self.norm(x_PD)
+            x_BSD = block(x_BSD, instants_BS)
+        states: torch.Tensor = self.norm(x_BSD)
         return states
 
 
@@ -182,50 +106,37 @@ class AttentionBlock(nn.Module):
     def __init__(self, width: int, *, heads: int, dropout: float, has_feed_forward: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.weight_dropout = Dropout(dropout)
+        self.rate = dropout
         self.norm = nn.LayerNorm(width)
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.feed_forward = (
             nn.Sequential(
                 nn.LayerNorm(width),
                 nn.Linear(width, 4 * width),
                 nn.GELU(),
-                Dropout(dropout),
+                nn.Dropout(dropout),
                 nn.Linear(4 * width, width),
-                Dropout(dropout),
+                nn.Dropout(dropout),
             )
             if has_feed_forward
             else None
         )
 
-    def forward(self, x_PD: torch.Tensor, instants_P: torch.Tensor, shapes: Shapes) -> torch.Tensor:
-        """States [P, D]."""
-        width = x_PD.size(1)
-        parts = self.queries_keys_values(self.norm(x_PD)).view(-1, 3, self.heads, width // self.heads)
-        attended: List[torch.Tensor] = []  # noqa: UP006
-        for own in _groups(parts, shapes):
-            q, k, v = own.permute(2, 0, 3, 1, 4).unbind(0)
-            values = self.attend(q, k, v)
-            attended.append(values.transpose(1, 2).reshape(-1, width))
-        x_PD = x_PD + self.dropout(self.out(torch.cat(attended)))
+    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
+        """States [B, S, D]."""
+        batch, size, width = x_BSD.shape
+        parts = self.queries_keys_values(self.norm(x_BSD)).view(
+            batch, size, 3, self.heads, width // self.heads
+        )
+        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        rate = self.rate if self.training else 0.0
+        found = functional.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True)
+        x_BSD = x_BSD + self.dropout(self.out(found.transpose(1, 2).reshape(batch, size, width)))
         if self.feed_forward is not None:
-            x_PD = x_PD + self.feed_forward(x_PD)
-        return x_PD
-
-    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Values [B, H, S, D / H] that each state finds among itself and the earlier ones."""
-        if not self.training or self.weight_dropout.rate == 0.0 or q.device.type != "cpu":
-            rate = self.weight_dropout.rate if self.training else 0.0
-            return functional.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True)
-        # With dropout torch has no fused kernel on a CPU: the same arithmetic, with masks drawn quickly.
-        size = q.size(2)
-        later_SS = torch.ones(size, size, dtype=torch.bool).triu(1)
-        scores_BHSS = (q / math.sqrt(q.size(3))) @ k.transpose(2, 3)
-        weights_BHSS = scores_BHSS.masked_fill(later_SS, -math.inf).softmax(dim=3)
-        found: torch.Tensor = self.weight_dropout(weights_BHSS) @ v
-        return found
+            x_BSD = x_BSD + self.feed_forward(x_BSD)
+        return x_BSD
 
 
 class HSTUBlock(nn.Module):
@@ -242,25 +153,19 @@ class HSTUBlock(nn.Module):
         nn.init.zeros_(self.by_gap.weight)
         self.norm_found = nn.LayerNorm(width)
         self.out = nn.Linear(width, width)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_PD: torch.Tensor, instants_P: torch.Tensor, shapes: Shapes) -> torch.Tensor:
-        """States [P, D]."""
-        width = x_PD.size(1)
-        gates_and_values = functional.silu(self.gates_and_values(self.norm(x_PD)))
-        u_PD, qkv_PE = gates_and_values.split_with_sizes([width, 3 * width], dim=1)
-        instants = _groups(instants_P, shapes)
-        aggregated: List[torch.Tensor] = []  # noqa: UP006
-        for number, own in enumerate(_groups(qkv_PE, shapes)):
-            q, k, v = own.chunk(3, dim=2)
-            scores_BHSS = self.split(q) @ self.split(k).transpose(2, 3) / math.sqrt(width / self.heads)
-            scores_BHSS = scores_BHSS + self.bias(instants[number])
-            size = own.size(1)
-            seen_SS = torch.ones(size, size, device=own.device, dtype=own.dtype).tril()
-            weights_BHSS = functional.silu(scores_BHSS) * (seen_SS / seen_SS.sum(dim=1, keepdim=True))
-            aggregated.append((weights_BHSS @ self.split(v)).transpose(1, 2).reshape(-1, width))
-        gated_PD = self.dropout(self.norm_found(torch.cat(aggregated)) * u_PD)
-        mixed: torch.Tensor = x_PD + self.out(gated_PD)
+    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
+        """States [B, S, D]."""
+        batch, size, width = x_BSD.shape
+        u_BSD, q, k, v = functional.silu(self.gates_and_values(self.norm(x_BSD))).chunk(4, dim=2)
+        q, k, v = self.split(q), self.split(k), self.split(v)
+        scores_BHSS = q @ k.transpose(2, 3) / math.sqrt(width / self.heads) + self.bias(instants_BS)
+        seen_SS = torch.ones(size, size, device=x_BSD.device, dtype=x_BSD.dtype).tril()
+        weights_BHSS = functional.silu(scores_BHSS) * (seen_SS / seen_SS.sum(dim=1, keepdim=True))
+        found = (weights_BHSS @ v).transpose(1, 2).reshape(batch, size, width)
+        gated_BSD = self.dropout(self.norm_found(found) * u_BSD)
+        mixed: torch.Tensor = x_BSD + self.out(gated_BSD)
         return mixed
 
     def split(self, x_BSD: torch.Tensor) -> torch.Tensor:

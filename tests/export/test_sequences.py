@@ -13,7 +13,7 @@ def exported(shop, tmp_path_factory):
     return export(sequence_two_tower(shop), shop, tmp_path_factory.mktemp("sequences") / "bundle")
 
 
-@pytest.mark.parametrize("encoder", ["mean", "attention", "hstu"])
+@pytest.mark.parametrize("encoder", ["mean", "attention", "hstu", "gru"])
 def test_every_encoder_passes_the_gate(newcomer, tmp_path, encoder):
     # Timestamps are ISO text there.
     export(sequence_two_tower(newcomer, history_encoder=encoder), newcomer, tmp_path / "bundle")

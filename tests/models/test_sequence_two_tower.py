@@ -4,33 +4,12 @@ import pytest
 import torch
 
 from recsys.models.protocols import embed
-from recsys.models.sequence_two_tower import SequenceTwoTower
+from recsys.models.sequence_two_tower import SequenceTwoTower, instants_of
 from recsys.schema.batch import Batch, Sequences
 from tests.models.contract import ALL, RetrievalContract
 from tests.worlds import SCHEMA, SIZE, checkerboard
 
 HOUR = 3_600_000_000
-
-
-def padded(sequences, values_V):
-    """[B, L, ...] values of the events; zeros behind the end of a shorter sequence."""
-    found = values_V.new_zeros(len(sequences), int(sequences.lengths.max()), *values_V.shape[1:])
-    begin = 0
-    for number, length in enumerate(sequences.lengths.tolist()):
-        found[number, :length] = values_V[begin : begin + length]
-        begin += length
-    return found
-
-
-def instants_of(sequences):
-    """[B, L + 1] seconds from each sequence's first event to every event and, then, its end."""
-    found = torch.zeros(len(sequences), int(sequences.lengths.max()) + 1)
-    begin = 0
-    for number, length in enumerate(sequences.lengths.tolist()):
-        instants = [*sequences.timestamps[begin : begin + length].tolist(), int(sequences.ends[number])]
-        found[number, : length + 1] = torch.tensor([(at - instants[0]) // 1_000_000 for at in instants])
-        begin += length
-    return found
 
 
 def queries(users: torch.Tensor) -> Batch:
@@ -60,7 +39,14 @@ def queries(users: torch.Tensor) -> Batch:
 
 @pytest.mark.parametrize(
     ("history_encoder", "temperature"),
-    [("mean", None), ("attention", None), ("transformer", None), ("hstu", None), ("transformer", 0.1)],
+    [
+        ("mean", None),
+        ("attention", None),
+        ("transformer", None),
+        ("hstu", None),
+        ("transformer", 0.1),
+        ("gru", None),
+    ],
 )
 class TestSequenceTwoTower(RetrievalContract):
     @pytest.fixture(autouse=True)
@@ -86,9 +72,9 @@ class TestSequenceTwoTower(RetrievalContract):
         return (
             embed(model, batch),
             batch.dense,
-            padded(sequences, vectors[sequences.positions]),
-            padded(sequences, sequences.positives),
-            instants_of(sequences),
+            sequences.padded(vectors[sequences.positions]),
+            sequences.padded(sequences.positives),
+            instants_of(sequences.padded(sequences.timestamps), sequences.lengths, sequences.ends),
             sequences.times_known,
         )
 
@@ -217,27 +203,3 @@ def test_number_moves_an_item_no_more_than_its_id_does_before_training():
     assert moved.min() > 0
     assert moved.max() < by_id.min()
     assert torch.allclose(moved, moved[:1])
-
-
-def test_packed_queries_are_states_of_the_padded_tower(model):
-    batch = queries(ALL)
-    lengths = torch.minimum(batch.sequences.lengths, torch.arange(len(ALL)) * 5 % 8)
-    places = torch.cat([torch.arange(length) for length in batch.sequences.lengths.tolist()])
-    kept = places < torch.repeat_interleave(lengths, batch.sequences.lengths)
-    events = {name: getattr(batch.sequences, name)[kept] for name in ("positions", "positives", "timestamps")}
-    sequences = dataclasses.replace(batch.sequences, lengths=lengths, query_states=lengths, **events)
-    sequences.times_known[::3] = False
-    sequences.positives[::2] = False
-    batch.sequences = sequences
-    assert len(set(lengths.tolist())) > 5
-    vectors = model.encode_candidates(sequences.items)[:, : model.query_tower.width]
-    states = model.query_tower(
-        embed(model, batch),
-        batch.dense,
-        padded(sequences, vectors[sequences.positions]),
-        padded(sequences, sequences.positives),
-        instants_of(sequences),
-        sequences.times_known,
-    )
-    last = states[torch.arange(len(states)), sequences.lengths]
-    torch.testing.assert_close(model.encode_queries(batch), last)
