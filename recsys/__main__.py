@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "run -> bundle; also python export.py",
     "log": "feedback of a server -> interactions, logged feedback and features as tables",
     "serve": "bundle -> a server that remembers, explores and logs",
+    "refresh": "feedback of a server and a run -> the next bundle, which serves if it is not worse",
     "simulate": "readers whose truth is known live with a server -> reward, regret, latency",
     "add-items": "bundle and new items -> a bundle that recommends them too",
     "recommend": "bundle and a table of users -> lists for all of them",

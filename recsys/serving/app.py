@@ -61,7 +61,13 @@ def make_app(service: Service) -> Starlette:
         return service.user(user_id) if request.method == "GET" else await service.forget(user_id)
 
     async def ready(request: Request) -> Any:
-        return {"ready": True, "bundle": service.box.current.fingerprint, "lag": service.journal.lag()}
+        return {
+            "ready": True,
+            "bundle": service.box.current.fingerprint,
+            "bundle_path": str(service.box.current.folder),
+            "folder": str(service.options.folder.resolve()),
+            "lag": service.journal.lag(),
+        }
 
     async def health(request: Request) -> Any:
         return {"status": "ok"}

@@ -78,12 +78,12 @@ def write_tables(
     Raises:
         ValueError: there is nothing after that position.
     """
-    forgotten = _forgotten(log)
+    forgotten = forgotten_users(log)
     rewards, rows_of_events = _rewards(log, rules, forgotten)
     with replacing_folder(out) as folder:
         position = after
         writers = {name: _Writer(folder / f"{name}.parquet") for name in _FILES}
-        for position, record in _records(log, after, forgotten):
+        for position, record in records_of(log, after, forgotten):
             if isinstance(record, Event) and position in rows_of_events:
                 writers["interactions"].add(_interaction(record, rules))
             elif isinstance(record, Request) and not record.shadow:
@@ -99,7 +99,7 @@ def write_tables(
     return out
 
 
-def _forgotten(log: FeedbackLog) -> dict[str, int]:
+def forgotten_users(log: FeedbackLog) -> dict[str, int]:
     """Position up to which each forgotten user is to be left out, by digest."""
     return {record.user_hash: at for at, record in _read(log, 0) if isinstance(record, Forget)}
 
@@ -112,7 +112,7 @@ def _rewards(
     events: list[tuple[str, str, int, float]] = []
     seen: set[str] = set()
     first: set[int] = set()
-    for position, record in _records(log, 0, forgotten):
+    for position, record in records_of(log, 0, forgotten):
         if isinstance(record, Request):
             times[record.request_id] = record.time
         elif isinstance(record, Event) and record.event_id not in seen:
@@ -131,7 +131,7 @@ def _rewards(
     return rewards, first
 
 
-def _records(log: FeedbackLog, after: int, forgotten: Mapping[str, int]) -> Iterator[tuple[int, Record]]:
+def records_of(log: FeedbackLog, after: int, forgotten: Mapping[str, int]) -> Iterator[tuple[int, Record]]:
     """Records of people who are not to be forgotten."""
     for position, record in _read(log, after):
         user_id = user_of(record)
