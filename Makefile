@@ -5,6 +5,7 @@
 #   make test-slow        those that take longer: killed runs, several processes, launchers
 #   make bench            how fast it is, beside bounds and peers  (ARGS="train data" for some)
 #   make bench-serve      how long a bundle takes to answer, by size of catalogue
+#   make bench-live       the server as it is asked: latency, feedback, exchange of bundles   (ARGS="--items 10000")
 #   make reproduce        the experiments of the README's results, and whether their figures come again
 #   make docs             the documentation as a site, in docs/_build
 #   make check            what CI runs: lint, types, imports, test, docs
@@ -21,7 +22,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed-$(EXTRA)
 
-.PHONY: install train test test-slow bench bench-serve reproduce lint types imports docs check clean
+.PHONY: install train test test-slow bench bench-serve bench-live reproduce lint types imports docs check clean
 
 install: $(INSTALLED)
 
@@ -49,6 +50,9 @@ bench: $(INSTALLED)
 
 bench-serve: $(INSTALLED)
 	@$(RUN) -m benchmarks serve $(ARGS)
+
+bench-live: $(INSTALLED)
+	@$(RUN) -m benchmarks.live $(ARGS)
 
 reproduce: $(INSTALLED)
 	@$(RUN) -m benchmarks.reproduce $(ARGS)

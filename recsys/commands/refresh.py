@@ -219,6 +219,9 @@ def _train(run: TrainedRun, config: RefreshConfig, merged: MergedTables, folder:
     plain |= dict.fromkeys(("resume", "sweep", "daily"))
     plain |= {"init_from": str(run.path), "run_dir": str(folder)}
     plain["data"] |= {"prepared": None, "extends": None, "source": None}
+    if run.data.split == "global_time":
+        # What was heard is the latest there is: without this, none of it would be trained on.
+        plain["data"] |= {"split_boundaries": list(merged.boundaries), "until": None, "train_from": None}
     for table, path in merged.paths.items():
         plain["data"][table]["path"] = str(path)
     for key, value in config.training.items():

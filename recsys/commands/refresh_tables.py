@@ -22,6 +22,8 @@ from recsys.serving.rules import NEGATIVE, Rules
 from recsys.serving.served import iso_text
 from recsys.serving.tables import forgotten_users, records_of
 
+# Of the positives that are learnt: train until the first, validation until the second.
+_BOUNDARIES = (0.9, 0.97)
 _PER_MICROSECOND = {"s": 1e-6, "ms": 1e-3, "us": 1.0, "ns": 1e3}
 
 
@@ -33,6 +35,7 @@ class MergedTables:
         paths: of `interactions` and, where there are such, `users` and `items`.
         holdout: user id, item id and instant of the latest positive events, oldest first.
         histories: instants and items of the log's positives of each user, oldest first, by the id's text.
+        boundaries: instants between train, validation and test for a split by time, near the end.
         position: of the log, up to which it was read.
         num_events: that were added to the interactions.
         num_items: that were added to the items.
@@ -41,6 +44,7 @@ class MergedTables:
     paths: Mapping[str, Path]
     holdout: list[tuple[Any, Any, int]]
     histories: Mapping[str, list[tuple[int, Any]]]
+    boundaries: tuple[str, str]
     position: int
     num_events: int
     num_items: int
@@ -96,7 +100,10 @@ def merge_tables(
     for event in positives:
         histories.setdefault(str(event.user_id), []).append((event.time, event.item_id))
     holdout = [(event.user_id, event.item_id, event.time) for event in positives if event.time >= cut]
-    return MergedTables(paths, holdout, histories, position, len(learnt), len(items))
+    likes = [event.time for event in positives if event.time < cut]
+    validation, test = (likes[min(int(share * len(likes)), len(likes) - 1)] for share in _BOUNDARIES)
+    boundaries = iso_text(validation), iso_text(max(test, validation + 1))
+    return MergedTables(paths, holdout, histories, boundaries, position, len(learnt), len(items))
 
 
 def _heard(log: FeedbackLog, rules: Rules) -> tuple[list[Event], list[dict[str, Any]], int]:

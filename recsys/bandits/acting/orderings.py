@@ -66,7 +66,7 @@ def plackett_luce_marginals(log_weights_N: Floats, chosen_K: NDArray[np.int64]) 
         and the double exponential distribution", 1977.
     """
     length = len(chosen_K)
-    shifted_N = log_weights_N - special.logsumexp(log_weights_N)
+    shifted_N = log_weights_N - _log_sum(log_weights_N)
     # The first arrival comes at about 1; by the last node the K heaviest are there for certain.
     lightest = float(np.sort(shifted_N)[-length])
     step = min(_LOG_STEP, _LOG_STEP_OF_PEAK / math.sqrt(length))
@@ -86,7 +86,7 @@ def plackett_luce_given_above(log_weights_N: Floats, chosen_K: NDArray[np.int64]
     left = np.ones(len(log_weights_N), dtype=np.bool_)
     given_above = []
     for candidate in chosen_K:
-        given_above.append(math.exp(log_weights_N[candidate] - special.logsumexp(log_weights_N[left])))
+        given_above.append(math.exp(log_weights_N[candidate] - _log_sum(log_weights_N[left])))
         left[candidate] = False
     return np.array(given_above)
 
@@ -135,6 +135,12 @@ def gaussian_probabilities(
         density_X = densities_NX[candidate] * (above_XX @ density_X if position else 1.0)
         together.append(float(density_X @ np.exp(log_rest_X)))
     return marginals_K, np.array(together[1:]) / np.array(together[:-1])
+
+
+def _log_sum(log_weights_N: Floats) -> float:
+    """Logarithm of the sum of weights; ten times as quick as SciPy's, which takes any array."""
+    largest = float(log_weights_N.max())
+    return largest + math.log(float(np.exp(log_weights_N - largest).sum()))
 
 
 def _marginals(densities_NX: Floats, above_NX: Floats, chosen_K: NDArray[np.int64]) -> Floats:
