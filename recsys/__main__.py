@@ -25,7 +25,7 @@ COMMANDS = {
     "position-bias": "log -> how likely each position is looked at",
     "pilot": "plan or read: how many users a pilot needs, and what it showed",
     "interleave": "make or read: the lists of two runs in one, and which run is preferred",
-    "doctor": "checks the installation and says which command mends it",
+    "doctor": "checks the installation, or says what is understood of a table (data=...)",
 }
 _HELP = ("", "help", "--help", "-h")
 

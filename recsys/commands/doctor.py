@@ -69,7 +69,13 @@ class Finding:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints every finding and exits with 0, or 2 when there is a problem."""
+    """Prints every finding and exits with 0, or 2 when there is a problem; with keys, looks at tables."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments:
+        with importing():
+            from recsys.commands.doctor_data import main as look_at_tables
+        look_at_tables(list(arguments))
+        return
     findings = examine()
     width = max(len(finding.what) for finding in findings)
     for finding in findings:

@@ -216,7 +216,11 @@ class PreparedDataset:
 
     def _positives(self, split: Split) -> pa.Table:
         """What queries are made of: a row for each positive of validation or test."""
-        raw = [tables.USER_ID, *([tables.RAW_PREFIX + tables.TIMESTAMP] if self.has_timestamps else [])]
+        raw = [
+            tables.USER_ID,
+            tables.ITEM_ID,
+            *([tables.RAW_PREFIX + tables.TIMESTAMP] if self.has_timestamps else []),
+        ]
         columns = [*columns_of(self.schema), *raw]
         parts = []
         for file in map(pq.ParquetFile, self.files(split)):

@@ -46,7 +46,7 @@ def prepare(options: DataOptions) -> Path:
         return path
     options = with_features_file(options)
     check_options(options)
-    tables = _raw_tables(options)
+    tables = raw_tables(options)
     options = with_earlier_features(options, tables)
     source = (
         read_station(Path(options.extends).expanduser(), "prepared")["fingerprint"]
@@ -89,7 +89,12 @@ def _make(
     LOGGER.info("prepared %s in %.1f s", path, time.monotonic() - started)
 
 
-def _raw_tables(options: DataOptions) -> RawTables:
+def raw_tables(options: DataOptions) -> RawTables:
+    """The files of the raw tables, of a source or as `data.` names them.
+
+    Raises:
+        InputError: `data.interactions.path` is null.
+    """
     if options.source is not None:
         return options.source.tables(options.cache_path)
     if options.interactions.path is None:

@@ -168,7 +168,7 @@ def user_queries(
 ) -> Queries:
     """One query a user: all of its positives are relevant, the history is the earlier splits."""
     events = Events.from_arrow(table, collator.schema)
-    users, first, relevant = _by_user(events)
+    users, first, relevant = _by_user(events, table[tables.ITEM_ID].combine_chunks())
     earlier = sequences.earlier_than(split_number) if sequences else None
     chosen = table.take(pa.array(first.numpy()))
     return Queries(
@@ -184,15 +184,19 @@ def user_queries(
     )
 
 
-def _by_user(events: Events) -> tuple[torch.Tensor, torch.Tensor, JaggedColumn]:
-    """Users in the order of their keys, each one's first event, and the items each has, every item once."""
-    keys = torch.stack([events.history_rows, events.item_rows], dim=1)
-    pairs = torch.unique(keys, dim=0)
+def _by_user(events: Events, item_ids: pa.Array) -> tuple[torch.Tensor, torch.Tensor, JaggedColumn]:
+    """Users in the order of their keys, each one's first event, and the items each has, every item once.
+
+    Items outside the catalogue all have row 0 and are told apart by their raw ids.
+    """
+    codes = torch.from_numpy(item_ids.dictionary_encode().indices.to_numpy().astype(np.int64))
+    items = torch.where(events.item_rows > 0, events.item_rows.long(), -1 - codes)
+    pairs = torch.unique(torch.stack([events.history_rows.long(), items], dim=1), dim=0)
     users, counts = torch.unique_consecutive(pairs[:, 0], return_counts=True)
     order = torch.argsort(events.history_rows, stable=True)
     _, rows = torch.unique_consecutive(events.history_rows[order], return_counts=True)
     first = order[torch.cumsum(rows, 0) - rows]
-    return users, first, JaggedColumn.of_lengths(pairs[:, 1], counts)
+    return users, first, JaggedColumn.of_lengths(pairs[:, 1].clamp(min=0), counts)
 
 
 def _raw(table: pa.Table, column: str) -> npt.NDArray[Any]:

@@ -170,6 +170,7 @@ class TextKind:
         kind: integers, numbers, truth values, lists, text ...
         style: of numbers.
         num_read: how many values can be read so.
+        num_values: how many there are that are not missing.
         why: a few words.
     """
 
@@ -177,6 +178,7 @@ class TextKind:
     num_read: int
     why: str
     style: NumberStyle = "plain"
+    num_values: int = 0
 
 
 def kind_of_text(counts: TextCounts) -> TextKind:
@@ -185,6 +187,10 @@ def kind_of_text(counts: TextCounts) -> TextKind:
     One code ("007") makes text of it: codes of the same column that look like numbers are not their values.
     Numbers with a few others between them stay numbers.
     """
+    return dataclasses.replace(_kind_of_text(counts), num_values=counts.values)
+
+
+def _kind_of_text(counts: TextCounts) -> TextKind:
     values = counts.values
     if not values:
         return TextKind("empty", 0, "no value")

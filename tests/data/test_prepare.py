@@ -193,7 +193,7 @@ def test_the_manifest_describes_the_data(station):
 def test_hour_and_weekday_come_from_the_timestamp(tmp_path):
     # 1970-01-01 00:00 was a Thursday; 5 days and 13 hours later it is a Tuesday, 13 o'clock.
     rows = {"user_id": [1, 1], "item_id": [1, 2], "timestamp": [0, 5 * 86400 + 13 * 3600]}
-    station = prepared(tmp_path, rows, split="random", split_fractions=(1.0, 0.0, 0.0))
+    station = prepared(tmp_path, rows, split="random", split_fractions=(1.0, 0.0, 0.0), timestamp_unit="s")
     assert [(row["hour"], row["weekday"]) for row in rows_of(station, "train")] == [(1, 4), (14, 2)]
 
 

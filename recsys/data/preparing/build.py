@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from recsys.data.preparing.catalogue import (
     with_rows,
     write_entities,
 )
+from recsys.data.preparing.check_splits import check_shares, count_repeats
 from recsys.data.preparing.choose import RawColumns, SideColumns, choose_features, choose_title
 from recsys.data.preparing.context import count_context, encode_context
 from recsys.data.preparing.declare import features_yaml
@@ -29,12 +31,14 @@ from recsys.data.preparing.describe import describe
 from recsys.data.preparing.extend import read_fitted
 from recsys.data.preparing.follow_users import follow_users
 from recsys.data.preparing.interactions import Interactions, look_at, read_interactions
+from recsys.data.preparing.joins import check_joins
 from recsys.data.preparing.leakage import Written, check_leakage
 from recsys.data.preparing.neighbours import NEIGHBOURS, with_neighbours
 from recsys.data.preparing.raw_data import RawData, open_raw
 from recsys.data.preparing.reject import Rejected, write_rejected
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
 from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors, with_statistics
+from recsys.data.preparing.understood import as_text, describe_raw
 from recsys.data.preparing.vocabulary import Counted, Fitted, fit
 from recsys.data.preparing.write import write_split
 from recsys.data.reading.columns import read_typed, text_kinds
@@ -68,22 +72,14 @@ def build(
     Returns:
         What the manifest says of the dataset.
     """
-    raw = open_raw(engine, options, tables, scratch=scratch)
-    sides = _read_sides(engine, raw)
-    there = [(table, name) for table, name in _SIDES if name in sides]
-    columns = {table: _side_columns(engine, sides[name], raw.id_columns[name]) for table, name in there}
-    kinds: dict[str, TextKind] = {}
-    features = choose_features(
-        options, sides=columns, interactions=_raw_columns(engine, raw.interactions, kinds)
-    )
+    read = _read(engine, options, tables, scratch=scratch)
+    raw, sides, columns, features = read.raw, read.sides, read.columns, read.features
+    interactions = read.interactions
     earlier = read_fitted(Path(options.extends).expanduser(), features) if options.extends else None
-    used = _context_columns(features)
-    kinds |= text_kinds(engine, raw.interactions, [name for name in used if name not in kinds])
-    interactions = read_interactions(
-        engine, raw.interactions, options, id_types=raw.id_types, context_columns=used, kinds=kinds
-    )
     num_rejected = _write_rejected(folder, options, raw, sides=sides, interactions=interactions)
     look_at(engine, interactions, options)
+    understood = _understood(engine, options, read)
+    LOGGER.info("understood:\n%s", as_text(understood))
     divided = split_events(engine, interactions.events, options, time=interactions.time)
     has_users = options.interactions.columns.user_id is not None
     users = read_entities(engine, divided.events, sides.get(USER_ID), name=USER_ID, known=has_users)
@@ -94,6 +90,8 @@ def build(
     labels = fit_labels(engine, events, options)
     events = with_labels(events, labels)
     counts = _count_events(engine, events)
+    check_shares(engine, events, options, counts["rows"])
+    understood["repeats"] = count_repeats(engine, events, options)
     counts |= {"users": users.table.num_rows - 1, "items": items.table.num_rows - 1, "rejected": num_rejected}
     counted = [feature for feature in features if not isinstance(feature, StatisticFeature)]
     fitted = fit(counted, _count(engine, events, counted, users=users, items=items), earlier)
@@ -118,8 +116,61 @@ def build(
     )
     leakage = check_leakage(engine, written)
     manifest = describe(options, raw, interactions, divided=divided, counts=counts, leakage=leakage)
+    manifest["understood"] = understood
     manifest |= {"licence": tables.licence, "title_column": choose_title(options, columns.get("items"))}
     return manifest
+
+
+def understand_raw(
+    engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, scratch: Path
+) -> tuple[dict[str, Any], list[Feature]]:
+    """Reads the tables and tells what was understood of them, and which features they would have."""
+    read = _read(engine, options, tables, scratch=scratch)
+    return _understood(engine, options, read), read.features
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tables:
+    """Raw tables, read: typed, with the kinds of their text and the features chosen."""
+
+    raw: RawData
+    sides: dict[str, Side]
+    columns: dict[str, SideColumns]
+    kinds: dict[str, TextKind]
+    features: list[Feature]
+    interactions: Interactions
+
+
+def _read(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, scratch: Path) -> _Tables:
+    raw = open_raw(engine, options, tables, scratch=scratch)
+    sides = _read_sides(engine, raw)
+    there = [(table, name) for table, name in _SIDES if name in sides]
+    columns = {table: _side_columns(engine, sides[name], raw.id_columns[name]) for table, name in there}
+    kinds: dict[str, TextKind] = {}
+    features = choose_features(
+        options, sides=columns, interactions=_raw_columns(engine, raw.interactions, kinds)
+    )
+    used = _context_columns(features)
+    kinds |= text_kinds(engine, raw.interactions, [name for name in used if name not in kinds])
+    interactions = read_interactions(
+        engine, raw.interactions, options, id_types=raw.id_types, context_columns=used, kinds=kinds
+    )
+    return _Tables(raw, sides, columns, kinds, features, interactions)
+
+
+def _understood(engine: DuckDBEngine, options: DataOptions, read: _Tables) -> dict[str, Any]:
+    """What was understood; raises InputError where a side table is of other users or items."""
+    understood = describe_raw(
+        engine,
+        options,
+        read.raw,
+        sides=read.sides,
+        kinds=read.kinds,
+        features=read.features,
+        interactions=read.interactions,
+    )
+    understood["joins"] = check_joins(engine, read.interactions.events, read.sides)
+    return understood
 
 
 def _read_sides(engine: DuckDBEngine, raw: RawData) -> dict[str, Side]:

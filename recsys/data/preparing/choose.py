@@ -22,6 +22,13 @@ from recsys.schema.tables import TIMESTAMP
 
 LOGGER = logging.getLogger(__name__)
 
+# What a column is called that says what came of an event, and so would be the answer.
+_OUTCOME_NAME = re.compile(
+    r"(?i)(event|event_?type|action|action_?type|behaviou?r|behaviou?r_?type|outcome|label|target|rating|ratings|"
+    r"stars|score|reward|click|clicked|clicks|is_?click|purchase|purchased|bought|conversion|converted|liked|like|"
+    r"dwell|dwell_?time|watch_?time|watched|completed|feedback)"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class SideColumns:
@@ -145,7 +152,15 @@ def _context_features(options: DataOptions, interactions: RawColumns) -> list[Fe
             TimeFeature("weekday", "context", column=TIMESTAMP, part="weekday"),
         ]
     if declared == INFER:
-        values = ((name, interactions.values(name)) for name in unused)
+        outcomes = [name for name in unused if _OUTCOME_NAME.fullmatch(name)]
+        if outcomes:
+            LOGGER.warning(
+                "interactions: left out for their names say what came of the event: %s; where one is known "
+                "before the event, declare it, for example data.interactions.features.%s.kind=id",
+                ", ".join(f"`{name}`" for name in outcomes),
+                _feature_name(outcomes[0]),
+            )
+        values = ((name, interactions.values(name)) for name in unused if name not in outcomes)
         return [*found, *_inferred("interactions", values, role="context")]
     if unused:
         LOGGER.info(

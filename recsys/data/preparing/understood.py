@@ -1,0 +1,190 @@
+"""What was understood of raw tables, column by column, for people and for the manifest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ibis import _
+
+from recsys.data.options import DataOptions
+from recsys.data.preparing.catalogue import Side
+from recsys.data.preparing.interactions import Interactions
+from recsys.data.preparing.raw_data import RawData
+from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.instants import iso
+from recsys.data.reading.tables import SEQUENCE, RawTable
+from recsys.schema.features import Feature
+from recsys.schema.tables import ITEM_ID, TIMESTAMP, USER_ID
+from recsys.schema.values import TextKind
+
+LOGGER = logging.getLogger(__name__)
+
+_ROWS_FOR_EXAMPLES = 1000
+_EXAMPLES = 3
+_WIDTH = 28
+_COLUMNS = ("table", "column", "type", "there", "read", "taken for", "why", "examples")
+
+
+def describe_raw(
+    engine: DuckDBEngine,
+    options: DataOptions,
+    raw: RawData,
+    *,
+    sides: Mapping[str, Side],
+    kinds: Mapping[str, TextKind],
+    features: Sequence[Feature],
+    interactions: Interactions,
+) -> dict[str, Any]:
+    """Files read and passed over, every column, the instants and the rows rejected, as plain values.
+
+    Args:
+        engine: runs the expressions.
+        options: name the columns.
+        raw: the tables.
+        sides: users and items, read.
+        kinds: of the interactions' columns that are text.
+        features: that read columns.
+        interactions: read.
+    """
+    roles = {"users": "user", "items": "item", "interactions": "context"}
+    tables: dict[str, tuple[RawTable, Mapping[str, TextKind]]] = {"interactions": (raw.interactions, kinds)}
+    for table, name in (("users", USER_ID), ("items", ITEM_ID)):
+        if name in sides:
+            tables[table] = (sides[name].raw, sides[name].kinds)
+    columns = []
+    for table, (found, of_text) in tables.items():
+        own = {f.column: f.kind for f in features if f.role == roles[table]}
+        used = _uses(options, raw, table) | {
+            column: f"feature ({kind})"
+            for column, kind in own.items()
+            if column not in _uses(options, raw, table)
+        }
+        columns += _columns_of(engine, found, table, used=used, kinds=of_text)
+    return {
+        "files": {
+            table: {
+                "read": [str(file) for file in found.files.files],
+                "passed_over": [[str(file), why] for file, why in found.files.passed_over],
+                "rows": found.total_rows,
+                "malformed": len(found.malformed),
+            }
+            for table, (found, _kinds) in tables.items()
+        },
+        "columns": columns,
+        "instants": _instants(engine, interactions),
+        "rejected": interactions.rejected.num_rows + len(raw.interactions.malformed),
+        "labels_that_disagree": interactions.disagreeing,
+    }
+
+
+def as_text(understood: Mapping[str, Any]) -> str:
+    """The columns as a table of text, then files, joins and instants, a line each."""
+    rows = [_COLUMNS, *(tuple(_cell(column, name) for name in _COLUMNS) for column in understood["columns"])]
+    widths = [min(max(len(row[i]) for row in rows), _WIDTH) for i in range(len(_COLUMNS))]
+    lines = [
+        "  ".join(cell[:width].ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    for table, files in understood["files"].items():
+        passed = f", {len(files['passed_over'])} passed over" if files["passed_over"] else ""
+        lines.append(f"{table}: {files['rows']:,} rows of {len(files['read'])} file(s){passed}")
+    for table, join in understood.get("joins", {}).items():
+        lines.append(f"{table} of the interactions in their table: {join['in_table']:,} of {join['ids']:,}")
+    if instants := understood["instants"]:
+        lines.append(f"instants ({instants['read_as']}): {instants['first']} to {instants['last']}")
+    lines.append(
+        f"rows that cannot be used: {understood['rejected']:,}; labels that disagree: "
+        f"{understood['labels_that_disagree']:,}"
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _uses(options: DataOptions, raw: RawData, table: str) -> dict[str, str]:
+    """What the columns are for that are no features."""
+    if table != "interactions":
+        name = USER_ID if table == "users" else ITEM_ID
+        return {raw.id_columns[name]: f"{name} ({raw.id_types[name]})"}
+    columns = options.interactions.columns
+    named = {
+        columns.user_id: f"user_id ({raw.id_types[USER_ID]})",
+        columns.item_id: f"item_id ({raw.id_types[ITEM_ID]})",
+        columns.timestamp: "timestamp",
+        columns.split: "split" if options.split == "predefined" else None,
+        options.label.column: "label",
+    }
+    named |= {label.column: f"label ({name})" for name, label in options.auxiliary_labels.items()}
+    return {column: use for column, use in named.items() if column is not None and use is not None}
+
+
+def _columns_of(
+    engine: DuckDBEngine,
+    raw: RawTable,
+    table: str,
+    *,
+    used: Mapping[str, str],
+    kinds: Mapping[str, TextKind],
+) -> list[dict[str, Any]]:
+    counts = {f"{n}": raw.column(name).count() for n, name in enumerate(raw.names)}
+    there = engine.collect(raw.rows.aggregate(**counts)).to_pylist()[0] if counts else {}
+    first = engine.collect(raw.rows.filter(_[SEQUENCE] <= _ROWS_FOR_EXAMPLES))
+    rows = max(raw.total_rows - len(raw.malformed), 1)
+    found = []
+    for number, (name, alias) in enumerate(raw.names.items()):
+        values = [value for value in first[alias].to_pylist() if value is not None]
+        kind = kinds.get(name)
+        count = int(there[f"{number}"] or 0)
+        if kind is not None and kind.kind in ("integer", "number") and kind.num_read < kind.num_values:
+            LOGGER.warning(
+                "%s: `%s`: %d of %d values are no numbers and count as missing",
+                table, name, kind.num_values - kind.num_read, kind.num_values,
+            )  # fmt: skip
+        found.append(
+            {
+                "table": table,
+                "column": name,
+                "type": str(raw.column(name).type()),
+                "there": round(count / rows, 4),
+                "read": round(kind.num_read / max(kind.num_values, 1), 4) if kind else 1.0,
+                "taken for": used.get(name, "not used"),
+                "why": kind.why if kind else ("named" if name in used else "its type"),
+                "examples": [str(value) for value in dict.fromkeys(map(str, values))][:_EXAMPLES],
+            }
+        )
+    unread = [name for name in raw.columns if name not in raw.names]
+    return found + [
+        {
+            "table": table,
+            "column": name,
+            "type": raw.unreadable.get(name, ""),
+            "there": None,
+            "read": None,
+            "taken for": "not used",
+            "why": "no such values are read" if name in raw.unreadable else "not asked for",
+            "examples": [],
+        }
+        for name in unread
+    ]
+
+
+def _instants(engine: DuckDBEngine, interactions: Interactions) -> dict[str, Any] | None:
+    time = interactions.time
+    if time is None:
+        return None
+    found = interactions.events.aggregate(first=_[TIMESTAMP].min(), last=_[TIMESTAMP].max())
+    row = engine.collect(found).to_pylist()[0]
+    if row["first"] is None:
+        return None
+    return {
+        "first": iso(row["first"]),
+        "last": iso(row["last"]),
+        "read_as": time.form or time.unit or time.kind,
+    }
+
+
+def _cell(column: Mapping[str, Any], name: str) -> str:
+    value = column[name]
+    if isinstance(value, float):
+        return f"{value:.1%}"
+    return ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
