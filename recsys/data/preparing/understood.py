@@ -15,7 +15,7 @@ from recsys.data.preparing.raw_data import RawData
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.instants import iso
 from recsys.data.reading.tables import SEQUENCE, RawTable
-from recsys.schema.features import Feature
+from recsys.schema.feature_kinds import Feature
 from recsys.schema.tables import ITEM_ID, TIMESTAMP, USER_ID
 from recsys.schema.values import TextKind
 
