@@ -8,8 +8,8 @@ its own; each event brings the time until the next one, at request time the time
 weighs how popular items were in the last days, so that what is liked these days is known; and a score may be
 a cosine over a learned temperature, from which sparse data are learnt in fewer epochs (the docs).
 
-Legend: B sequences, L events, S = L + 1 states, T asked states, U distinct items, D embedding dimension, P
-windows of popularity.
+Legend: B sequences, V events of all of them, L events of the longest, S = L + 1 states, Q queries, U distinct
+items, D embedding dimension, W windows of popularity, P positions of the packed states.
 """
 
 import math
@@ -22,10 +22,12 @@ from torch.nn import functional
 
 from recsys.models import sizes
 from recsys.models.protocols import embed
+from recsys.nn.dropout import Dropout
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
+from recsys.nn.packing import pack
 from recsys.nn.sequence import NUM_GAPS, HistoryEncoder, log_gaps, sequence_encoder
-from recsys.schema.batch import Batch, HistoryEvents
+from recsys.schema.batch import Batch, HistoryEvents, Sequences
 from recsys.schema.errors import InputError
 from recsys.schema.features import CANDIDATE_ROLES, HISTORY, ITEM_ID, FeatureSchema
 
@@ -120,7 +122,7 @@ class SequenceTwoTower(nn.Module):
         )
 
     def encode_queries(self, batch: Batch) -> torch.Tensor:
-        """Vectors [T, D + 1 + P] of the states that `batch.sequences` asks for.
+        """Vectors [Q, D + 1 + W] of the queries of `batch.sequences`.
 
         Raises:
             ValueError: the batch brings no sequences, or longer ones than `max_length`.
@@ -132,33 +134,21 @@ class SequenceTwoTower(nn.Module):
                 "data with `events_read=events_read(model)`"
             )
         vectors_UD = self.encode_candidates(sequences.items)[:, : self.query_tower.width]
-        timestamps_BL = sequences.padded(sequences.timestamps)
         known_B = sequences.times_known
         if self.training and self.time_dropout > 0:
             known_B = known_B & (torch.rand(known_B.shape, device=known_B.device) >= self.time_dropout)
-        states_BSD = self.query_tower(
-            embed(self, batch),
-            batch.dense,
-            sequences.padded(vectors_UD.index_select(0, sequences.positions)),
-            sequences.padded(sequences.positives),
-            instants_of(timestamps_BL, sequences.lengths, sequences.ends),
+        queries: torch.Tensor = self.query_tower.queries(
+            self.query_tower.user(embed(self, batch), batch.dense),
+            vectors_UD.index_select(0, sequences.positions),
+            sequences,
             known_B,
         )
-        asked: torch.Tensor = states_BSD[sequences.query_sequences, sequences.query_states]
-        return asked
+        return queries
 
     def encode_candidates(self, batch: Batch) -> torch.Tensor:
-        """Vectors [U, D + 1 + P] of the items: embedding, bias, and zeros where their popularity goes."""
+        """Vectors [U, D + 1 + W] of the items: embedding, bias, and zeros where their popularity goes."""
         vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
         return vectors
-
-
-def instants_of(timestamps_BL: torch.Tensor, lengths_B: torch.Tensor, ends_B: torch.Tensor) -> torch.Tensor:
-    """[B, S] whole seconds from each sequence's first instant to every event and, then its end."""
-    padded_BS = torch.cat([timestamps_BL, ends_B[:, None]], dim=1)
-    padded_BS = padded_BS.scatter(1, lengths_B[:, None], ends_B[:, None])
-    seconds_BS = padded_BS.div(1_000_000, rounding_mode="floor")
-    return (seconds_BS - seconds_BS[:, :1]).float()
 
 
 def dense_part(num_dense: int, embedding_dim: int) -> nn.Linear | None:
@@ -202,7 +192,7 @@ class SequenceTower(nn.Module):
         self.weights = nn.Linear(embedding_dim, num_windows)
         nn.init.zeros_(self.weights.weight)
         nn.init.zeros_(self.weights.bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         # As a logarithm, so that it stays positive and its steps are in proportion.
         scale = None if temperature is None else torch.tensor(-math.log(temperature))
         self.log_scale = None if scale is None else nn.Parameter(scale)
@@ -216,35 +206,72 @@ class SequenceTower(nn.Module):
         instants_BS: torch.Tensor,
         times_known_B: torch.Tensor,
     ) -> torch.Tensor:
-        """States [B, S, D + 1 + P].
+        """States [B, S, D + 1 + W].
 
         Args:
             embedded: features of the users.
             dense: features of the users that are numbers.
             items_BLD: vectors of the events' items, without their biases.
             positives_BL: bool, whether each was liked.
-            instants_BS: seconds, see `instants_of`.
+            instants_BS: whole seconds from each history's first event to every event and, then, the request.
             times_known_B: bool, whether the instants of a sequence mean anything.
         """
-        size = items_BLD.size(1)
+        self.check_length(items_BLD.size(1))
+        instants_BS = instants_BS * times_known_B[:, None].to(instants_BS.dtype)
+        gaps_BL = log_gaps(instants_BS[:, 1:] - instants_BS[:, :-1]) * times_known_B[:, None].long()
+        events_BLD = self.events(items_BLD, gaps_BL, positives_BL)
+        x_BSD = torch.cat([self.user(embedded, dense)[:, None], events_BLD], dim=1)
+        x_BSD = x_BSD + self.places(torch.arange(x_BSD.size(1), device=dense.device))
+        # Instants of the states: state 0 stands at the first event, state j at event j.
+        at_BS = torch.cat([instants_BS[:, :1], instants_BS[:, :-1]], dim=1)
+        count, size = x_BSD.size(0), x_BSD.size(1)
+        states_PD = self.encoder(self.dropout(x_BSD.flatten(0, 1)), at_BS.flatten(), [(count, size)])
+        return self.vectors(states_PD).view(count, size, -1)
+
+    def queries(
+        self,
+        user_BD: torch.Tensor,
+        items_VD: torch.Tensor,
+        sequences: Sequences,
+        times_known_B: torch.Tensor,
+    ) -> torch.Tensor:
+        """Vectors [Q, D + 1 + W] of the queries, as `forward` has them, without the padding's arithmetic."""
+        lengths_B = sequences.lengths
+        self.check_length(int(lengths_B.max()) if len(lengths_B) else 0)
+        packing = pack(lengths_B + 1)
+        instants_V, gaps_V = _instants_and_gaps(sequences, times_known_B)
+        rows_BV = torch.cat([user_BD, self.events(items_VD, gaps_V, sequences.positives)])
+        # Of state 0 and of padding the user stands for the event.
+        is_event_P = (packing.states_P > 0) & (packing.states_P <= lengths_B[packing.sequences_P])
+        first_B = lengths_B.cumsum(0) - lengths_B
+        event_P = first_B[packing.sequences_P] + packing.states_P - 1
+        rows_P = torch.where(is_event_P, len(user_BD) + event_P, packing.sequences_P)
+        at_P = torch.cat([instants_V.new_zeros(len(user_BD)), instants_V])[rows_P]
+        x_PD = rows_BV.index_select(0, rows_P) + self.places(packing.states_P)
+        states_PD = self.encoder(self.dropout(x_PD), at_P, packing.shapes)
+        asked_Q = packing.starts_B[sequences.query_sequences] + sequences.query_states
+        return self.vectors(states_PD.index_select(0, asked_Q))
+
+    def check_length(self, size: int) -> None:
+        """Raises ValueError where a history of `size` events is longer than the model has positions for."""
         if size > self.max_length:
             raise InputError(
                 f"a history of {size} events is longer than the model's {self.max_length}; give "
                 "`model.max_length` at least `data.history_length`"
             )
-        instants_BS = instants_BS * times_known_B[:, None].to(instants_BS.dtype)
-        gaps_BL = log_gaps(instants_BS[:, 1:] - instants_BS[:, :-1]) * times_known_B[:, None].long()
-        places_S = torch.arange(size + 1, device=dense.device)
-        events_BLD = items_BLD + self.gaps(gaps_BL) + self.kinds(positives_BL.long())
-        x_BSD = torch.cat([self.user(embedded, dense)[:, None], events_BLD], dim=1) + self.places(places_S)
-        # Instants of the states: state 0 stands at the first event, state j at event j.
-        at_BS = torch.cat([instants_BS[:, :1], instants_BS[:, :-1]], dim=1)
-        states_BSD = self.encoder(self.dropout(x_BSD), at_BS)
-        ones_BS1 = torch.ones_like(states_BSD[:, :, :1])
-        weights_BSP = self.weights(states_BSD)
+
+    def events(self, items_VD: torch.Tensor, gaps_V: torch.Tensor, positives_V: torch.Tensor) -> torch.Tensor:
+        """What is known of each event [V, D], or [B, L, D] of such."""
+        events_VD: torch.Tensor = items_VD + self.gaps(gaps_V) + self.kinds(positives_V.long())
+        return events_VD
+
+    def vectors(self, states_QD: torch.Tensor) -> torch.Tensor:
+        """[state, 1, weights of popularity] [Q, D + 1 + W]."""
+        ones_Q1 = torch.ones_like(states_QD[:, :1])
+        weights_QW = self.weights(states_QD)
         if self.log_scale is not None:
-            states_BSD = self.log_scale.exp() * functional.normalize(states_BSD, dim=2)
-        return torch.cat([states_BSD, ones_BS1, weights_BSP], dim=2)
+            states_QD = self.log_scale.exp() * functional.normalize(states_QD, dim=1)
+        return torch.cat([states_QD, ones_Q1, weights_QW], dim=1)
 
     def user(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """[B, D]."""
@@ -254,6 +281,27 @@ class SequenceTower(nn.Module):
         if self.dense is not None:
             user_BD = user_BD + self.dense(dense[:, : self.dense.in_features])
         return user_BD
+
+
+def _instants_and_gaps(sequences: Sequences, known_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """[V] seconds of each event since its sequence's first, and the bucket of the time until the next one.
+
+    The last event's next one is the end of its sequence. Where times are unknown all of them are 0.
+    """
+    lengths_B = sequences.lengths
+    sequence_V = torch.repeat_interleave(torch.arange(len(lengths_B), device=lengths_B.device), lengths_B)
+    last_B = lengths_B.cumsum(0) - 1
+    has_events_B = lengths_B > 0
+    seconds_V = sequences.timestamps.div(1_000_000, rounding_mode="floor")
+    first_V = seconds_V[(last_B - lengths_B + 1)[sequence_V]]
+    known_V = known_B[sequence_V]
+    instants_V = (seconds_V - first_V).float() * known_V
+    next_V = torch.roll(instants_V, -1)
+    ends_V = sequences.ends.div(1_000_000, rounding_mode="floor")[sequence_V] - first_V
+    is_last_V = torch.zeros_like(known_V)
+    is_last_V[last_B[has_events_B]] = True
+    next_V = torch.where(is_last_V, ends_V.float() * known_V, next_V)
+    return instants_V, log_gaps(next_V - instants_V) * known_V
 
 
 class ItemTower(nn.Module):

@@ -1,10 +1,14 @@
 """A recurrent encoder of sequences: what each state knows is carried from one event to the next.
 
-Legend: B sequences, S states, D width.
+Legend: B sequences, S states, P positions of all groups of sequences, D width.
 """
+
+from typing import List  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
+
+from recsys.nn.packing import Shapes, groups_of
 
 
 class RecurrentEncoder(nn.Module):
@@ -23,7 +27,10 @@ class RecurrentEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
-        """States [B, S, D]; the instants are not read."""
-        states_BSD: torch.Tensor = self.norm(self.dropout(self.units(x_BSD)[0]))
-        return states_BSD
+    def forward(self, x_PD: torch.Tensor, instants_P: torch.Tensor, shapes: Shapes) -> torch.Tensor:
+        """States [P, D]; the instants are not read."""
+        found: List[torch.Tensor] = []  # noqa: UP006
+        for x_BSD in groups_of(x_PD, shapes):
+            found.append(self.units(x_BSD)[0].flatten(0, 1))  # noqa: PERF401 (scripted)
+        states_PD: torch.Tensor = self.norm(self.dropout(torch.cat(found)))
+        return states_PD

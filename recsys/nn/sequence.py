@@ -1,19 +1,27 @@
 """Sequence encoders: what each state of a sequence of events knows, causally.
 
-Every encoder maps x [B, S, D] (state 0 and the events, each with what is known after it) and the instants
-[B, S] to states [B, S, D]; state s depends on positions 0..s alone. Sequences end in padding, which nothing
-before it can see.
+Every encoder maps x [P, D] (state 0 and the events, each with what is known after it) and the instants [P] to
+states [P, D]; a state depends on itself and the earlier ones of its sequence alone. The P positions are those
+of groups of sequences of about one length, padded to the longest of the group, end to end:
 
-Legend: B sequences, S states, D width, H heads.
+    shapes = [(2, 4), (3, 2)]        a b c d | e f g .   h i | j k | l .
+
+Within a group attention is a dense product; everything else sees one long row of positions. A batch so costs
+what its events cost, not its number of sequences times the longest. Padding comes last, where nothing before
+it can see it.
+
+Legend: B sequences, S states of the longest, P positions, D width, H heads.
 """
 
 import math
-from typing import Final, Literal
+from typing import Final, List, Literal  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from recsys.nn.dropout import Dropout
+from recsys.nn.packing import Shapes, groups_of
 from recsys.nn.recurrent import RecurrentEncoder
 from recsys.schema.errors import InputError
 
@@ -71,16 +79,19 @@ class RunningMean(nn.Module):
     def __init__(self, width: int, *, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout),
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), Dropout(dropout),
             nn.Linear(2 * width, width),
         )  # fmt: skip
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
-        """States [B, S, D]."""
-        counts_S1 = torch.arange(1, x_BSD.size(1) + 1, device=x_BSD.device, dtype=x_BSD.dtype)[:, None]
-        mean_BSD = x_BSD.cumsum(dim=1) / counts_S1
-        states: torch.Tensor = self.norm(mean_BSD + self.layers(mean_BSD))
+    def forward(self, x_PD: torch.Tensor, instants_P: torch.Tensor, shapes: Shapes) -> torch.Tensor:
+        """States [P, D]."""
+        means: List[torch.Tensor] = []  # noqa: UP006
+        for x_BSD in groups_of(x_PD, shapes):
+            counts_S1 = torch.arange(1, x_BSD.size(1) + 1, device=x_BSD.device, dtype=x_BSD.dtype)[:, None]
+            means.append((x_BSD.cumsum(dim=1) / counts_S1).flatten(0, 1))
+        mean_PD = torch.cat(means)
+        states: torch.Tensor = self.norm(mean_PD + self.layers(mean_PD))
         return states
 
 
@@ -92,11 +103,11 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
-        """States [B, S, D]."""
+    def forward(self, x_PD: torch.Tensor, instants_P: torch.Tensor, shapes: Shapes) -> torch.Tensor:
+        """States [P, D]."""
         for block in self.blocks:
-            x_BSD = block(x_BSD, instants_BS)
-        states: torch.Tensor = self.norm(x_BSD)
+            x_PD = block(x_PD, instants_P, shapes)
+        states: torch.Tensor = self.norm(x_PD)
         return states
 
 
@@ -106,37 +117,50 @@ class AttentionBlock(nn.Module):
     def __init__(self, width: int, *, heads: int, dropout: float, has_feed_forward: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.rate = dropout
+        self.weight_dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(width)
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.feed_forward = (
             nn.Sequential(
                 nn.LayerNorm(width),
                 nn.Linear(width, 4 * width),
                 nn.GELU(),
-                nn.Dropout(dropout),
+                Dropout(dropout),
                 nn.Linear(4 * width, width),
-                nn.Dropout(dropout),
+                Dropout(dropout),
             )
             if has_feed_forward
             else None
         )
 
-    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
-        """States [B, S, D]."""
-        batch, size, width = x_BSD.shape
-        parts = self.queries_keys_values(self.norm(x_BSD)).view(
-            batch, size, 3, self.heads, width // self.heads
-        )
-        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
-        rate = self.rate if self.training else 0.0
-        found = functional.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True)
-        x_BSD = x_BSD + self.dropout(self.out(found.transpose(1, 2).reshape(batch, size, width)))
+    def forward(self, x_PD: torch.Tensor, instants_P: torch.Tensor, shapes: Shapes) -> torch.Tensor:
+        """States [P, D]."""
+        width = x_PD.size(1)
+        parts = self.queries_keys_values(self.norm(x_PD)).view(-1, 3, self.heads, width // self.heads)
+        attended: List[torch.Tensor] = []  # noqa: UP006
+        for own in groups_of(parts, shapes):
+            q, k, v = own.permute(2, 0, 3, 1, 4).unbind(0)
+            values = self.attend(q, k, v)
+            attended.append(values.transpose(1, 2).reshape(-1, width))
+        x_PD = x_PD + self.dropout(self.out(torch.cat(attended)))
         if self.feed_forward is not None:
-            x_BSD = x_BSD + self.feed_forward(x_BSD)
-        return x_BSD
+            x_PD = x_PD + self.feed_forward(x_PD)
+        return x_PD
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Values [B, H, S, D / H] that each state finds among itself and the earlier ones."""
+        if not self.training or self.weight_dropout.rate == 0.0 or q.device.type != "cpu":
+            rate = self.weight_dropout.rate if self.training else 0.0
+            return functional.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True)
+        # With dropout torch has no fused kernel on a CPU: the same arithmetic, with masks drawn quickly.
+        size = q.size(2)
+        later_SS = torch.ones(size, size, dtype=torch.bool).triu(1)
+        scores_BHSS = (q / math.sqrt(q.size(3))) @ k.transpose(2, 3)
+        weights_BHSS = scores_BHSS.masked_fill(later_SS, -math.inf).softmax(dim=3)
+        found: torch.Tensor = self.weight_dropout(weights_BHSS) @ v
+        return found
 
 
 class HSTUBlock(nn.Module):
@@ -153,19 +177,25 @@ class HSTUBlock(nn.Module):
         nn.init.zeros_(self.by_gap.weight)
         self.norm_found = nn.LayerNorm(width)
         self.out = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x_BSD: torch.Tensor, instants_BS: torch.Tensor) -> torch.Tensor:
-        """States [B, S, D]."""
-        batch, size, width = x_BSD.shape
-        u_BSD, q, k, v = functional.silu(self.gates_and_values(self.norm(x_BSD))).chunk(4, dim=2)
-        q, k, v = self.split(q), self.split(k), self.split(v)
-        scores_BHSS = q @ k.transpose(2, 3) / math.sqrt(width / self.heads) + self.bias(instants_BS)
-        seen_SS = torch.ones(size, size, device=x_BSD.device, dtype=x_BSD.dtype).tril()
-        weights_BHSS = functional.silu(scores_BHSS) * (seen_SS / seen_SS.sum(dim=1, keepdim=True))
-        found = (weights_BHSS @ v).transpose(1, 2).reshape(batch, size, width)
-        gated_BSD = self.dropout(self.norm_found(found) * u_BSD)
-        mixed: torch.Tensor = x_BSD + self.out(gated_BSD)
+    def forward(self, x_PD: torch.Tensor, instants_P: torch.Tensor, shapes: Shapes) -> torch.Tensor:
+        """States [P, D]."""
+        width = x_PD.size(1)
+        gates_and_values = functional.silu(self.gates_and_values(self.norm(x_PD)))
+        u_PD, qkv_PE = gates_and_values.split_with_sizes([width, 3 * width], dim=1)
+        instants = groups_of(instants_P, shapes)
+        aggregated: List[torch.Tensor] = []  # noqa: UP006
+        for number, own in enumerate(groups_of(qkv_PE, shapes)):
+            q, k, v = own.chunk(3, dim=2)
+            scores_BHSS = self.split(q) @ self.split(k).transpose(2, 3) / math.sqrt(width / self.heads)
+            scores_BHSS = scores_BHSS + self.bias(instants[number])
+            size = own.size(1)
+            seen_SS = torch.ones(size, size, device=own.device, dtype=own.dtype).tril()
+            weights_BHSS = functional.silu(scores_BHSS) * (seen_SS / seen_SS.sum(dim=1, keepdim=True))
+            aggregated.append((weights_BHSS @ self.split(v)).transpose(1, 2).reshape(-1, width))
+        gated_PD = self.dropout(self.norm_found(torch.cat(aggregated)) * u_PD)
+        mixed: torch.Tensor = x_PD + self.out(gated_PD)
         return mixed
 
     def split(self, x_BSD: torch.Tensor) -> torch.Tensor:

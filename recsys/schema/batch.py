@@ -165,14 +165,6 @@ class Sequences:
         for _, part in _parts(self):
             part.record_stream(stream)
 
-    def padded(self, values_V: torch.Tensor) -> torch.Tensor:
-        """[B, L, ...] values of the events, L the longest sequence; zeros behind the end of a shorter one."""
-        longest = int(self.lengths.max()) if len(self) else 0
-        mask_BL = torch.arange(longest, device=values_V.device) < self.lengths[:, None]
-        padded = values_V.new_zeros(len(self), longest, *values_V.shape[1:])
-        padded[mask_BL] = values_V
-        return padded
-
 
 _Record = TypeVar("_Record", Batch, Sequences)
 

@@ -4,12 +4,33 @@ import pytest
 import torch
 
 from recsys.models.protocols import embed
-from recsys.models.sequence_two_tower import SequenceTwoTower, instants_of
+from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.schema.batch import Batch, Sequences
 from tests.models.contract import ALL, RetrievalContract
 from tests.worlds import SCHEMA, SIZE, checkerboard
 
 HOUR = 3_600_000_000
+
+
+def padded(sequences, values_V):
+    """[B, L, ...] values of the events; zeros behind the end of a shorter sequence."""
+    found = values_V.new_zeros(len(sequences), int(sequences.lengths.max()), *values_V.shape[1:])
+    begin = 0
+    for number, length in enumerate(sequences.lengths.tolist()):
+        found[number, :length] = values_V[begin : begin + length]
+        begin += length
+    return found
+
+
+def instants_of(sequences):
+    """[B, L + 1] seconds from each sequence's first event to every event and, then, its end."""
+    found = torch.zeros(len(sequences), int(sequences.lengths.max()) + 1)
+    begin = 0
+    for number, length in enumerate(sequences.lengths.tolist()):
+        instants = [*sequences.timestamps[begin : begin + length].tolist(), int(sequences.ends[number])]
+        found[number, : length + 1] = torch.tensor([(at - instants[0]) // 1_000_000 for at in instants])
+        begin += length
+    return found
 
 
 def queries(users: torch.Tensor) -> Batch:
@@ -72,9 +93,9 @@ class TestSequenceTwoTower(RetrievalContract):
         return (
             embed(model, batch),
             batch.dense,
-            sequences.padded(vectors[sequences.positions]),
-            sequences.padded(sequences.positives),
-            instants_of(sequences.padded(sequences.timestamps), sequences.lengths, sequences.ends),
+            padded(sequences, vectors[sequences.positions]),
+            padded(sequences, sequences.positives),
+            instants_of(sequences),
             sequences.times_known,
         )
 
@@ -203,3 +224,27 @@ def test_number_moves_an_item_no_more_than_its_id_does_before_training():
     assert moved.min() > 0
     assert moved.max() < by_id.min()
     assert torch.allclose(moved, moved[:1])
+
+
+def test_packed_queries_are_states_of_the_padded_tower(model):
+    batch = queries(ALL)
+    lengths = torch.minimum(batch.sequences.lengths, torch.arange(len(ALL)) * 5 % 8)
+    places = torch.cat([torch.arange(length) for length in batch.sequences.lengths.tolist()])
+    kept = places < torch.repeat_interleave(lengths, batch.sequences.lengths)
+    events = {name: getattr(batch.sequences, name)[kept] for name in ("positions", "positives", "timestamps")}
+    sequences = dataclasses.replace(batch.sequences, lengths=lengths, query_states=lengths, **events)
+    sequences.times_known[::3] = False
+    sequences.positives[::2] = False
+    batch.sequences = sequences
+    assert len(set(lengths.tolist())) > 5
+    vectors = model.encode_candidates(sequences.items)[:, : model.query_tower.width]
+    states = model.query_tower(
+        embed(model, batch),
+        batch.dense,
+        padded(sequences, vectors[sequences.positions]),
+        padded(sequences, sequences.positives),
+        instants_of(sequences),
+        sequences.times_known,
+    )
+    last = states[torch.arange(len(states)), sequences.lengths]
+    torch.testing.assert_close(model.encode_queries(batch), last)
