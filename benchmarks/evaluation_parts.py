@@ -23,10 +23,12 @@ from recsys.data.queries import Queries
 from recsys.evaluation import item_item
 from recsys.evaluation.baselines import FittedBaseline, fit_baseline
 from recsys.evaluation.evaluate import ask, question_of, recommend
-from recsys.evaluation.item_item import interaction_matrix, item_neighbours
 from recsys.evaluation.kept_lists import read_lists_of
 from recsys.evaluation.options import EvaluationOptions
+from recsys.models.item_knn import item_neighbours
+from recsys.nn.spectral import interaction_matrix
 from recsys.retrieval.exact import top_k_of_scores
+from recsys.schema.positives import TrainPositives
 
 _NEIGHBOURS = (200, 20, 50, 100)
 _K = 50
@@ -40,8 +42,8 @@ def run(settings: Settings) -> list[Figure]:
     popularity, ease = (fit_baseline(name, dataset, options) for name in ("popularity", "ease"))
     assert isinstance(popularity, FittedBaseline)
     assert isinstance(ease, FittedBaseline)
-    user_rows, item_rows, _ = dataset.train_positives()
-    matrix_UI = interaction_matrix(user_rows, item_rows, num_items=dataset.num_items)
+    user_rows, item_rows, _ = map(torch.from_numpy, dataset.train_positives())
+    matrix_UI = interaction_matrix(TrainPositives(user_rows, item_rows), num_rows=dataset.num_items)
     question = question_of(dataset, queries, options, history_length=trained.history_length)
     parts: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "popularity lists": (

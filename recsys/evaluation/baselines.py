@@ -19,11 +19,14 @@ import torch
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
 from recsys.evaluation.candidates import Mask, candidate_mask
-from recsys.evaluation.item_item import ease_weights, history_scores, interaction_matrix, item_neighbours
+from recsys.evaluation.item_item import ease_weights, history_scores
 from recsys.evaluation.options import Baseline, EvaluationOptions
 from recsys.evaluation.recommendations import Lists
 from recsys.metrics.ranking import find_hits, ndcg
+from recsys.models.item_knn import item_neighbours
+from recsys.nn.spectral import interaction_matrix
 from recsys.retrieval.exact import top_k_of_scores
+from recsys.schema.positives import TrainPositives
 from recsys.schema.progress import progress
 
 _MICROSECONDS_A_DAY = 86_400_000_000
@@ -138,8 +141,8 @@ def _fit(name: Baseline, dataset: PreparedDataset, options: EvaluationOptions) -
             f"its work grows with the square of the catalogue, which has {dataset.num_items - 1:,} items; "
             f"`evaluation.{key}` allows {limit:,}"
         )
-    user_rows, item_rows, _ = dataset.train_positives()
-    matrix_UI = interaction_matrix(user_rows, item_rows, num_items=dataset.num_items)
+    user_rows, item_rows, _ = map(torch.from_numpy, dataset.train_positives())
+    matrix_UI = interaction_matrix(TrainPositives(user_rows, item_rows), num_rows=dataset.num_items)
     if name == "ease":
         gram_II = (matrix_UI.T @ matrix_UI).toarray()
 

@@ -1,11 +1,10 @@
-"""Linear item-to-item models: fitting their weights, and scoring histories with them.
+"""EASE as a matrix of items by items, and scoring histories with such matrices.
 
 Legend: U users, I catalogue, B queries of a block, V values of a jagged field.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,73 +12,7 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
-from recsys.retrieval.exact import top_k_of_scores
 from recsys.schema.jagged import JaggedColumn
-from recsys.schema.progress import progress
-
-# Similarities held at a time.
-_BLOCK_SCORES = 2**24
-
-
-def interaction_matrix(
-    user_rows: npt.NDArray[np.int64], item_rows: npt.NDArray[np.int64], *, num_items: int
-) -> sparse.csr_matrix:
-    """1 where the user had a positive with the item, however often; [U, I] float32."""
-    shape = (int(user_rows.max(initial=0)) + 1, num_items)
-    matrix_UI = sparse.csr_matrix((np.ones(len(item_rows), np.float32), (user_rows, item_rows)), shape=shape)
-    matrix_UI.data[:] = 1
-    return matrix_UI
-
-
-@dataclasses.dataclass(frozen=True)
-class ItemNeighbours:
-    """Pairs of an item and one of its most similar items; `places` counts from 0, the nearest one's."""
-
-    num_items: int
-    similarities: npt.NDArray[np.float32]
-    neighbours: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int64]
-    places: npt.NDArray[np.int64]
-
-    def weights(self, num_neighbours: int) -> sparse.csr_matrix:
-        """[I, I] float32; column i holds the similarities of so many neighbours of item i, which score it."""
-        near = self.places < num_neighbours
-        entries = (self.similarities[near], (self.neighbours[near], self.items[near]))
-        return sparse.csr_matrix(entries, shape=(self.num_items, self.num_items), dtype=np.float32)
-
-
-def item_neighbours(matrix_UI: sparse.csr_matrix, *, num_neighbours: int, shrinkage: float) -> ItemNeighbours:
-    """The cosine similarities of each item to its nearest neighbours, from which item-kNN scores it.
-
-    Formula: w_ji = x_j . x_i / (|x_j| |x_i| + shrinkage) over the users' 0/1 columns, for the items j with
-    the highest (ties by the lower row), 0 elsewhere and on the diagonal.
-
-    Args:
-        matrix_UI: [U, I] 0 or 1.
-        num_neighbours: kept for each item; 20 to 200 works.
-        shrinkage: added to the denominator; 0 to 100.
-
-    Reference:
-        Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001; shrinkage
-        as in Bell and Koren, "Improved neighborhood-based collaborative filtering", KDD Cup 2007.
-    """
-    num_items = matrix_UI.shape[1]
-    norms_I = np.sqrt(np.asarray(matrix_UI.sum(axis=0)).ravel())
-    columns_UI = matrix_UI.tocsc()
-    size = max(1, _BLOCK_SCORES // num_items)
-    similarities, neighbours, items, places = [], [], [], []
-    for begin in progress(range(0, num_items, size), f"comparing {num_items - 1:,} items"):
-        products_BI = (columns_UI[:, begin : begin + size].T @ matrix_UI).toarray()
-        block = np.arange(len(products_BI))
-        products_BI[block, begin + block] = 0
-        products_BI /= np.maximum(norms_I[begin : begin + size, None] * norms_I + shrinkage, 1e-12)
-        best, found = top_k_of_scores(torch.from_numpy(products_BI), num_neighbours)
-        item, place = np.nonzero((best > 0).numpy())
-        similarities.append(best.numpy()[item, place])
-        neighbours.append(found.numpy()[item, place])
-        items.append(begin + item)
-        places.append(place)
-    return ItemNeighbours(num_items, *map(np.concatenate, (similarities, neighbours, items, places)))
 
 
 def ease_weights(gram_II: npt.NDArray[np.float32], *, l2: float) -> npt.NDArray[np.float32]:

@@ -77,7 +77,7 @@ class EASE(nn.Module):
         self.popularity = popularity_table(schema)
         self.query_tower = HistoryVector()
         self.candidate_tower = ComputedItemVector(_POPULARITY_SCALE)
-        self._spectrum: Spectrum | None = None
+        self._spectrum: tuple[TrainPositives, Spectrum] | None = None
 
     def encode_queries(self, batch: Batch) -> torch.Tensor:
         """Vectors [B, D + 1] of the histories."""
@@ -92,10 +92,10 @@ class EASE(nn.Module):
     def fit(self, positives: TrainPositives, number: int) -> None:
         """Fits with the `number`-th `l2`."""
         num_rows = self.scored.features[0].num_rows
-        if self._spectrum is None:  # the same for every l2
+        if self._spectrum is None or self._spectrum[0] is not positives:  # the same for every l2
             matrix_UT = interaction_matrix(positives, num_rows=num_rows)
-            self._spectrum = spectrum_of(matrix_UT, rank=self.embedding_dim)
-        read_TD, scored_TD = ease_factors(self._spectrum, l2=self.l2[number])
+            self._spectrum = positives, spectrum_of(matrix_UT, rank=self.embedding_dim)
+        read_TD, scored_TD = ease_factors(self._spectrum[1], l2=self.l2[number])
         put_rows(self.read, read_TD)
         put_rows(self.scored, scored_TD)
         put_rows(self.popularity, popularity_shares(positives.item_rows, num_rows))

@@ -12,10 +12,14 @@ from sklearn.metrics.pairwise import cosine_similarity
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation import baselines, item_item
 from recsys.evaluation.baselines import FittedBaseline, fit_baseline, popularity_order
-from recsys.evaluation.item_item import ease_weights, history_scores, interaction_matrix, item_neighbours
+from recsys.evaluation.item_item import ease_weights, history_scores
 from recsys.evaluation.options import EvaluationOptions
+from recsys.models import item_knn
+from recsys.models.item_knn import item_neighbours
+from recsys.nn.spectral import interaction_matrix
 from recsys.retrieval.exact import top_k_of_scores
 from recsys.schema.jagged import JaggedColumn
+from recsys.schema.positives import TrainPositives
 from tests.data.preparing import STARS, prepared
 from tests.evaluation.conftest import DAY
 
@@ -35,13 +39,13 @@ def test_popularity_sorts_by_count_then_by_row():
 
 
 def test_interaction_counts_once_however_often_it_happened():
-    found = interaction_matrix(np.array([1, 1, 2]), np.array([3, 3, 1]), num_items=4)
+    found = interaction_matrix(TrainPositives(torch.tensor([1, 1, 2]), torch.tensor([3, 3, 1])), num_rows=4)
     assert found.toarray().tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0]]
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, 5.0])
 def test_item_knn_weights_are_the_largest_cosines_of_each_item(matrix, monkeypatch, shrinkage):
-    monkeypatch.setattr(item_item, "_BLOCK_SCORES", 12 * 5)
+    monkeypatch.setattr(item_knn, "_BLOCK_SCORES", 12 * 5)
     neighbours = item_neighbours(sparse.csr_matrix(matrix), num_neighbours=5, shrinkage=shrinkage)
     found = neighbours.weights(3).toarray()
     norms = np.linalg.norm(matrix, axis=0)

@@ -6,7 +6,7 @@ from recsys.models.ease import EASE, ease_factors
 from recsys.nn.spectral import interaction_matrix, spectrum_of
 from recsys.schema.features import FeatureSchema
 from recsys.schema.positives import TrainPositives
-from tests.models.contract import FittedContract
+from tests.models.contract import FittedContract, world_positives
 from tests.worlds import SCHEMA
 
 
@@ -63,3 +63,13 @@ def test_data_without_a_history_are_refused():
     schema = FeatureSchema(tuple(f for f in SCHEMA.features if f.name != "history"))
     with pytest.raises(ValueError, match="EASE scores items by the user's history, which the data do"):
         EASE(schema)
+
+
+def test_other_positives_are_fitted_anew():
+    first, second = drawn_positives(items=16), world_positives()
+    again, fresh = (EASE(SCHEMA, embedding_dim=16, l2=[2.0]) for _ in range(2))
+    again.fit(first, 0)
+    again.fit(second, 0)
+    fresh.fit(second, 0)
+    for name, weights in fresh.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], weights)
