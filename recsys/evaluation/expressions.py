@@ -20,6 +20,9 @@ import pyarrow.compute as pc
 
 from recsys.schema.errors import InputError, InputTypeError
 
+_MAX_DEPTH = 100
+_SHOWN_CHARACTERS = 200
+
 Mask = npt.NDArray[np.bool_]
 
 _COMPARISONS: Mapping[type[ast.cmpop], Any] = {
@@ -31,9 +34,9 @@ _COMPARISONS: Mapping[type[ast.cmpop], Any] = {
     ast.GtE: pc.greater_equal,
 }
 _ARITHMETIC: Mapping[type[ast.operator], Any] = {
-    ast.Add: pc.add,
-    ast.Sub: pc.subtract,
-    ast.Mult: pc.multiply,
+    ast.Add: pc.add_checked,
+    ast.Sub: pc.subtract_checked,
+    ast.Mult: pc.multiply_checked,
     ast.Div: lambda left, right: pc.divide(pc.cast(left, pa.float64()), right),
 }
 
@@ -50,8 +53,13 @@ def parse(text: str, *, key: str) -> ast.expr:
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
+        too_deep = _depth(tree) > _MAX_DEPTH
     except SyntaxError as error:
         raise _refusal(key, text, error.msg) from error
+    except (RecursionError, MemoryError):
+        too_deep = True
+    if too_deep:
+        raise _refusal(key, text, f"it is nested more than {_MAX_DEPTH} deep")
     _check(tree, key, text)
     return tree
 
@@ -83,7 +91,7 @@ def select(text: str, table: pa.Table, *, key: str) -> Mask:
         )
     try:
         found = _value(tree, table)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise _refusal(key, text, str(error).splitlines()[0]) from error
     if not pa.types.is_boolean(found.type):
         raise _refusal(key, text, f"it is neither true nor false but of type {found.type}")
@@ -93,10 +101,23 @@ def select(text: str, table: pa.Table, *, key: str) -> Mask:
 
 
 def _refusal(key: str, text: str, reason: str) -> InputError:
+    shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."
     return InputError(
-        f"`{key}` must be an expression such as `history_length >= 20 and gender == 'F'`, got `{text}`: "
+        f"`{key}` must be an expression such as `history_length >= 20 and gender == 'F'`, got `{shown}`: "
         f"{reason}"
     )
+
+
+def _depth(tree: ast.expr) -> int:
+    """How deep an expression is nested; without recursion, for it may be deeper than Python's stack."""
+    deepest, open_nodes = 0, [(tree, 1)]
+    while open_nodes:
+        node, depth = open_nodes.pop()
+        deepest = max(deepest, depth)
+        open_nodes += [
+            (child, depth + 1) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)
+        ]
+    return deepest
 
 
 def _check(node: ast.expr, key: str, text: str) -> None:
@@ -148,7 +169,7 @@ def _value(node: ast.expr, table: pa.Table) -> Any:
             found = combine(found, _value(other, table))
         return found
     if isinstance(node, ast.UnaryOp):
-        apply = pc.invert if isinstance(node.op, ast.Not) else pc.negate
+        apply = pc.invert if isinstance(node.op, ast.Not) else pc.negate_checked
         return apply(_value(node.operand, table))
     if isinstance(node, ast.BinOp):
         return _ARITHMETIC[type(node.op)](_value(node.left, table), _value(node.right, table))

@@ -240,6 +240,17 @@ def test_changed_raw_files_make_another_station(tmp_path):
     assert prepare(options) != first
 
 
+def test_a_change_that_leaves_size_and_time_is_noticed(tmp_path):
+    path = tmp_path / "events.csv"
+    first = prepared(tmp_path, "user_id,item_id,timestamp\n1,1,1\n2,2,2\n", split="random")
+    status = path.stat()
+    path.write_text("user_id,item_id,timestamp\n1,1,1\n2,3,2\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    options = options_for(tmp_path, path.read_text(), split="random")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert prepare(options) != first
+
+
 def test_a_damaged_station_is_made_anew(tmp_path, caplog):
     options = options_for(tmp_path, EVENTS, **SPLIT)
     path = prepare(options)

@@ -500,3 +500,55 @@ def test_what_is_read_is_logged(tmp_path, base, caplog):
     with caplog.at_level(logging.INFO):
         station_of(tmp_path, base)
     assert "read 1440 rows of data.interactions from 1 CSV file(s)" in caplog.text
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    good = tmp_path / "a.parquet"
+    pq.write_table(pa.table(COLUMNS), good)
+    content = bytearray(good.read_bytes())
+    start = pq.read_metadata(good).row_group(0).column(1).data_page_offset
+    content[start : start + 8] = b"\xff" * 8
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "a.parquet").write_bytes(good.read_bytes())
+    (folder / "b.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"parts/b.parquet` is damaged, or was not fetched whole"):
+        station_of(tmp_path, folder)
+
+
+def test_memory_that_runs_out_is_said(tmp_path, base, monkeypatch):
+    monkeypatch.setattr("recsys.data.reading.engine.MEMORY_LIMIT", "1MB")
+    with pytest.raises(InputError, match=r"memory ran out while tables were read .*; free memory"):
+        station_of(tmp_path, base)
+
+
+def test_one_row_one_user_and_no_positives_are_told(tmp_path):
+    one = written(tmp_path, text_of(ROWS[:1]), "one.csv")
+    with pytest.raises(InputError, match="the split leaves nothing to train on"):
+        station_of(tmp_path, one)
+    assert num_rows(station_of(tmp_path, one, split="random", split_fractions=(1.0, 0.0, 0.0))) == 1
+    same = written(tmp_path, text_of([("u", *row[1:]) for row in ROWS]), "same.csv")
+    assert manifest_of(station_of(tmp_path, same))["counts"]["users"] == 1
+    with pytest.raises(InputError, match=r"leaves no positive interaction: `rating` lies between 1 and 5"):
+        station_of(tmp_path, same, label=Label("rating", 9))
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), None])
+def test_labels_that_are_no_numbers_are_rejected(tmp_path, odd):
+    labels = [odd if n < 5 else float(r) for n, r in enumerate(COLUMNS["rating"])]
+    pq.write_table(pa.table({**COLUMNS, "rating": labels}), tmp_path / "events.parquet")
+    station = station_of(tmp_path, tmp_path / "events.parquet", label=Label("rating", 4))
+    assert [row["row"] for row in rows_of(station, "rejected.parquet")] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 2**53 + 1])
+def test_the_ends_of_integers_are_ids_and_features(tmp_path, base, number):
+    ids = [number if item == "p1" else int(item[1:]) for item in COLUMNS["item_id"]]
+    pq.write_table(pa.table({**COLUMNS, "item_id": ids}), tmp_path / "events.parquet")
+    table = pa.table({"item_id": [*range(40), number], "code": [*range(1, 41), number]})
+    pq.write_table(table, tmp_path / "items.parquet")
+    features = {"code": {"kind": "id"}}
+    path = tmp_path / "events.parquet"
+    station = station_of(tmp_path, path, items=tmp_path / "items.parquet", item_features=features)
+    assert by_item(station, "raw.code")[number] == number
+    assert number in vocabulary(station, "code")

@@ -357,3 +357,11 @@ def test_reasons_of_a_closed_port_and_of_pip_without_the_wheel_are_given(
     archive, wheel = str(caught.value).splitlines()[1:3]
     assert re.search(r"/ml-100k\.zip: \[Errno \d+\] Connection refused$", archive)
     assert wheel.endswith("No matching distribution found for recbole==1.2.1")
+
+
+def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path):
+    archive = tmp_path / "ml.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("ml-100k/u.data", b"0" * 40 * 2**20)
+    with pytest.raises(ValueError, match=r"that unpack to 41,943,040, more than 100 times as many"):
+        MovieLens(path=str(archive)).tables(tmp_path / "cache")

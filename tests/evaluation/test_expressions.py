@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from recsys.evaluation.expressions import parse, select
+from recsys.schema.errors import InputError
 
 KEY = "evaluation.slices.mine"
 TABLE = pa.table(
@@ -71,3 +72,20 @@ def test_what_is_no_plain_expression_is_refused_before_any_table_is_read(text, m
 def test_expression_that_does_not_fit_the_table_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         select(text, TABLE, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a * 9223372036854775807 > 1", "overflow"),
+        ("a + 9223372036854775807 > 1", "overflow"),
+        ("-a - 9223372036854775807 < 1", "overflow"),
+        ("not " * 5000 + "a > 1", "nested more than 100 deep"),
+        ("(" * 3000 + "a" + ")" * 3000 + " > 1", ""),
+        ("a > " + "9" * 40, ""),
+    ],
+)
+def test_what_cannot_be_computed_is_refused(text, reason):
+    table = pa.table({"a": [2, 3, -5]})
+    with pytest.raises(InputError, match=rf"`slices.x` must be an expression.*{reason}"):
+        select(text, table, key="slices.x")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import duckdb
 import ibis
 import pyarrow as pa
 from ibis import _
+
+from recsys.data.reading.arrow_files import first_damaged
+from recsys.schema.errors import InputError
 
 ROW_GROUP_ROWS = 100_000
 # Beyond it DuckDB spills to the scratch folder.
@@ -34,6 +39,8 @@ class DuckDBEngine:
         self._connection.raw_sql("SET GLOBAL disabled_optimizers = 'statistics_propagation'")
         self._names = (f"table_{number}" for number in itertools.count())
         self._kept: list[str] = []
+        self._files: list[Path] = []
+        self._scratch = scratch
 
     def __enter__(self) -> DuckDBEngine:
         return self
@@ -51,6 +58,7 @@ class DuckDBEngine:
             number_rows: name of a further column that numbers the rows of all files, in order, from 1.
         """
         names = [str(file) for file in files]
+        self._files += files
         if number_rows is None:
             return self._connection.read_parquet(names, union_by_name=True)
         found = self._connection.read_parquet(names, union_by_name=True, file_row_number=True, filename=_FILE)
@@ -74,7 +82,8 @@ class DuckDBEngine:
         """The rows of an expression, computed now and once."""
         name = next(self._names)
         self._kept.append(name)
-        return self._connection.create_table(name, table)
+        with self._naming_faults():
+            return self._connection.create_table(name, table)
 
     def keep_only(self, table: ibis.Table) -> ibis.Table:
         """The rows of an expression, computed now; all that was kept before is dropped to make room."""
@@ -87,7 +96,8 @@ class DuckDBEngine:
 
     def collect(self, table: ibis.Table) -> pa.Table:
         """The rows of an expression, in memory."""
-        return self._connection.to_pyarrow(table)
+        with self._naming_faults():
+            return self._connection.to_pyarrow(table)
 
     def stream(self, table: ibis.Table) -> Iterator[pa.RecordBatch]:
         """The rows of an expression, in order, in batches of ROW_GROUP_ROWS or a little more.
@@ -95,9 +105,40 @@ class DuckDBEngine:
         No other expression may run before the last batch.
         """
         # NOTE: not to_pyarrow_batches: Ibis 12 calls fetch_record_batch, which DuckDB 2.0 has renamed.
-        result = self._connection.con.sql(ibis.to_sql(table, dialect="duckdb"))
-        read = getattr(result, "to_arrow_reader", None) or result.fetch_arrow_reader
-        yield from read(ROW_GROUP_ROWS)
+        with self._naming_faults():
+            result = self._connection.con.sql(ibis.to_sql(table, dialect="duckdb"))
+            read = getattr(result, "to_arrow_reader", None) or result.fetch_arrow_reader
+            yield from read(ROW_GROUP_ROWS)
+
+    @contextlib.contextmanager
+    def _naming_faults(self) -> Iterator[None]:
+        """Says of memory, disk or a damaged file that it is at fault, and what to do.
+
+        Raises:
+            InputError: in place of the engine's error, where one of them is.
+        """
+        try:
+            yield
+        except (duckdb.OutOfMemoryException, MemoryError) as error:
+            raise InputError(
+                f"memory ran out while tables were read (DuckDB may take {MEMORY_LIMIT} and spills to "
+                f"`{self._scratch}`): {_first_line(error)}; free memory, raise the limit of the process "
+                "(`ulimit -v`), or leave out columns and rows that are not needed"
+            ) from error
+        except duckdb.Error as error:
+            if "No space left" in str(error):
+                raise InputError(
+                    f"the disk of `{self._scratch}` is full: {_first_line(error)}; free space, or name "
+                    "another place by `data.cache_dir`"
+                ) from error
+            damaged = first_damaged(self._files)
+            if damaged is None:
+                raise
+            raise InputError(f"{damaged}; fetch or write it again") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def microseconds(instant: ibis.Value) -> ibis.Value:

@@ -6,7 +6,6 @@ import bz2
 import dataclasses
 import gzip
 import lzma
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -163,8 +162,3 @@ def _kind_by_name(path: Path) -> str | None:
     for packing in _PACKED:
         name = name.removesuffix(packing)
     return next((kind for kind, suffixes in _SUFFIXES.items() if name.endswith(suffixes)), None)
-
-
-def places(files: Sequence[Path]) -> str:
-    """The names of a few files, for messages."""
-    return ", ".join(f"`{file.name}`" for file in files[:3]) + (" ..." if len(files) > 3 else "")

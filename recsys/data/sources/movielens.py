@@ -38,6 +38,9 @@ Variant = Literal["100k", "1m", "20m", "32m"]
 # Raised when the tables that this file writes change, so that cached ones are made anew.
 CONVERSION = 1
 ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-{variant}.zip"
+# MovieLens unpacks to four times its size; what unpacks to far more was made to fill a disk.
+_MOST_TIMES_PACKED = 100
+_LEAST_BOMB_BYTES = 16 * 2**20
 # As GroupLens publishes them beside each archive (ml-100k.zip.md5 and so on).
 ARCHIVE_MD5: dict[str, str] = {
     "100k": "0e33842e24a9c977be4e0107933c0723",
@@ -204,9 +207,16 @@ def _unzip(archive: Path, folder: Path, variant: str) -> None:
     """Unpacks what a layout of `variant` names; archives hold gigabytes besides (tags, genome scores)."""
     wanted = {name for layout in layouts_of(variant) for name in layout.files.values()}
     with zipfile.ZipFile(archive) as opened:
-        for member in opened.namelist():
-            if Path(member).name in wanted:
-                opened.extract(member, folder)
+        members = [member for member in opened.infolist() if Path(member.filename).name in wanted]
+        size = sum(member.file_size for member in members)
+        packed = sum(member.compress_size for member in members)
+        if size > max(_LEAST_BOMB_BYTES, _MOST_TIMES_PACKED * packed):
+            raise InputError(
+                f"expected ratings in `{archive}`, found {packed:,} bytes that unpack to {size:,}, "
+                f"more than {_MOST_TIMES_PACKED} times as many, which no such table does; name another archive"
+            )
+        for member in members:
+            opened.extract(member, folder)
 
 
 def _find_layout(folder: Path, variant: str, *, origin: str) -> tuple[Layout, dict[str, Path]]:
