@@ -213,7 +213,7 @@ def _unzip(archive: Path, folder: Path, variant: str) -> None:
         if size > max(_LEAST_BOMB_BYTES, _MOST_TIMES_PACKED * packed):
             raise InputError(
                 f"expected ratings in `{archive}`, found {packed:,} bytes that unpack to {size:,}, "
-                f"more than {_MOST_TIMES_PACKED} times as many, which no such table does; name another archive"
+                f"more than {_MOST_TIMES_PACKED} times as many, which no table does; name another archive"
             )
         for member in members:
             opened.extract(member, folder)
