@@ -71,8 +71,8 @@ class AddItemsConfig:
     @property
     def target(self) -> Path:
         """Folder of the new bundle."""
-        name = f"{self.bundle.absolute().name}-with-{self.items.stem}"
-        return self.folder or self.bundle.absolute().with_name(name)
+        bundle = self.bundle if self.bundle.name else self.bundle.absolute()
+        return self.folder or bundle.with_name(f"{bundle.name}-with-{self.items.stem}")
 
 
 def extend_bundle(config: AddItemsConfig) -> Path:
