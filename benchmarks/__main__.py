@@ -22,7 +22,7 @@ NAMES = (
         "evaluation",
         "evaluation_parts",
     ),
-    *("full_softmax", "serve"),
+    *("full_softmax", "serve", "startup"),
 )
 
 

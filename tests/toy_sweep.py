@@ -6,12 +6,11 @@ import signal
 import time
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from recsys.commands.entry import command
 from recsys.commands.sweeps.options import SweepOptions
 from recsys.commands.sweeps.reports import trial_report
 from recsys.config.register import trusting
+from recsys.config.saved import config_text
 from recsys.config.targets import Factory
 from recsys.schema.manifest import write_json
 from recsys.schema.tables import check_columns
@@ -59,7 +58,7 @@ def work(options: Options, composed: dict) -> Path:
     folder = Path(options.resume or options.run_dir)
     width, drop = (options.model.arguments.get(name, 0) for name in ("width", "drop"))
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create({**composed, "run_dir": None, "resume": None}), folder / "config.yaml")
+    (folder / "config.yaml").write_text(config_text(composed))
     with Path(RUNS).open("a") as file:
         file.write(f"{folder} {os.getpid()} {'again' if options.resume else 'new'}\n")
     if width == FAILS or (width == FAILS_WITH_OTHER_SEEDS and options.seed):

@@ -1,13 +1,19 @@
 """The command `recsys add-items`: new items join a bundle without retraining."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recsys.commands.entry import command
-from recsys.export.additions import AddItemsConfig, extend_bundle
+
+if TYPE_CHECKING:
+    from recsys.export.additions import AddItemsConfig
 
 
-@command("add_items", AddItemsConfig)
+@command("add_items", "recsys.export.additions.AddItemsConfig")
 def main(config: AddItemsConfig, plain: dict[str, Any]) -> Path:
     """Writes a new bundle that recommends the new items too."""
+    from recsys.export.additions import extend_bundle
+
     return extend_bundle(config)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recsys.commands.entry import command
-from recsys.commands.options import ExportConfig
-from recsys.export.bundle import export_run
-from recsys.export.recommender import export_two_stage
-from recsys.export.stages import Stage
+from recsys.config.help import HelpTexts
 from recsys.runs.trained import TrainedRun
 from recsys.schema.errors import InputError
 
+if TYPE_CHECKING:
+    from recsys.commands.options import ExportConfig
 
-@command("export", ExportConfig, continues="run")
+_HELP = HelpTexts(
+    "python export.py",
+    keys=("run", "ranker", "export.format", "export.quantize", "export.index", "export.num_candidates"),
+    example="run=runs/first export.index=hnsw",
+)
+
+
+@command("export", "recsys.commands.options.ExportConfig", continues="run", help_texts=_HELP)
 def main(config: ExportConfig, composed: dict[str, Any]) -> Path:
     """Writes a bundle that torch alone can serve, once it answers as the trained model does."""
     return export_bundle(config, composed)
@@ -22,6 +28,10 @@ def main(config: ExportConfig, composed: dict[str, Any]) -> Path:
 
 def export_bundle(config: ExportConfig, composed: dict[str, Any]) -> Path:
     """Exports the run that `config` names, alone or in two stages with a ranking model."""
+    from recsys.export.bundle import export_run
+    from recsys.export.recommender import export_two_stage
+    from recsys.export.stages import Stage
+
     run = TrainedRun.open(config.run, config=composed, checkpoint=config.checkpoint)
     folder, source = run.path / "bundle", run.fingerprint
     if config.ranker is not None:
@@ -29,8 +39,10 @@ def export_bundle(config: ExportConfig, composed: dict[str, Any]) -> Path:
             ranker = TrainedRun.open(config.ranker)
         except InputError as error:
             raise InputError(f"`ranker`: {error}") from error
-        stages = stage(run), stage(ranker)
-        return export_two_stage(*stages, folder, options=config.export, config=composed, source=source)
+        first, second = (
+            Stage(one.model, one.dataset, one.history_length, one.provenance()) for one in (run, ranker)
+        )
+        return export_two_stage(first, second, folder, options=config.export, config=composed, source=source)
     return export_run(
         run.model,
         run.dataset,
@@ -39,8 +51,3 @@ def export_bundle(config: ExportConfig, composed: dict[str, Any]) -> Path:
         options=config.export,
         provenance={"config": composed, "source": source, **run.provenance()},
     )
-
-
-def stage(run: TrainedRun) -> Stage:
-    """A trained run as one stage of a recommender."""
-    return Stage(run.model, run.dataset, run.history_length, run.provenance())

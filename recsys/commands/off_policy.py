@@ -1,13 +1,19 @@
-"""The command `recsys off-policy`: what a policy that did not run would earn."""
+"""The command `recsys off-policy`: the reward that a policy would have had which did not run."""
+
+from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recsys.commands.entry import command
-from recsys.experiments.off_policy import OffPolicyConfig, judge_policy
+
+if TYPE_CHECKING:
+    from recsys.experiments.off_policy import OffPolicyConfig
 
 
-@command("off_policy", OffPolicyConfig)
+@command("off_policy", "recsys.experiments.off_policy.OffPolicyConfig")
 def main(config: OffPolicyConfig, plain: dict[str, Any]) -> Path:
-    """Estimates what the target policy would have earned."""
+    """Estimates the reward that the target policy would have had."""
+    from recsys.experiments.off_policy import judge_policy
+
     return judge_policy(config, plain)

@@ -8,6 +8,7 @@ from typing import Any
 
 from recsys.config.keys import flattened
 from recsys.config.register import TARGET, load, lookup
+from recsys.config.signatures import attribute_of
 
 AUTO = "auto"
 # What may be left to the data where no model is named, as in preparing.
@@ -17,8 +18,6 @@ _WITHOUT_MODEL = ("data.history_length",)
 def left_to_data(plain: Mapping[str, Any]) -> list[str]:
     """Dotted keys that are `auto` and for which the model has a rule."""
     asked = [key for key, value in flattened(plain).items() if value == AUTO]
-    if not asked:  # to name the rules imports the model
-        return []
     if not plain.get("model"):
         return [key for key in asked if key in _WITHOUT_MODEL]
     return [key for key in asked if key in rules_of(plain)]
@@ -29,7 +28,11 @@ def rules_of(plain: Mapping[str, Any]) -> Mapping[str, Callable[..., Any]]:
     target = (plain.get("model") or {}).get(TARGET)
     if not isinstance(target, str) or isinstance(lookup(target, "model"), str):
         return {}
-    rules: Mapping[str, Callable[..., Any]] = getattr(load(target, "model"), "auto_sizes", {})
+    rules: Mapping[str, Callable[..., Any]]
+    try:  # without importing the model
+        rules = attribute_of(target, "auto_sizes") or {}
+    except LookupError:
+        rules = getattr(load(target, "model"), "auto_sizes", {})
     return rules
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
 
-from recsys.config.register import TARGET, imported, load, lookup
+from recsys.config.register import PLACES, TARGET, imported, load, lookup
 from recsys.config.signatures import signature_of
 from recsys.config.targets import (
     MAPPINGS,
@@ -68,8 +69,9 @@ _BROKEN = object()  # stands for what cannot be made
 def build(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
     """The object that `hint` asks for, made from plain data.
 
-    First everything is checked without importing anything, then what has no mistake is made, so that what
-    constructors refuse is reported together with mistakes elsewhere.
+    First everything is checked without importing anything; then option classes without a mistake are made,
+    so that what they refuse is reported together with mistakes elsewhere; then, where nothing is wrong, the
+    rest, which may import torch.
 
     Args:
         value: None, scalars, lists and dictionaries.
@@ -80,7 +82,9 @@ def build(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
     """
     before = len(problems)
     checked = _check(value, hint, key, problems)
-    made = _made(checked, problems)
+    made = _made(checked, problems, only_light=True)
+    if len(problems) == before and made is _BROKEN:
+        made = _made(checked, problems)
     return made if len(problems) == before else None
 
 
@@ -156,22 +160,24 @@ def _check_dataclass(value: Any, hint: Any, key: str, problems: list[Problem]) -
     return _Recipe(key, arguments, hint=hint)
 
 
-def _made(checked: Any, problems: list[Problem]) -> Any:
+def _made(checked: Any, problems: list[Problem], *, only_light: bool = False) -> Any:
     """Carries out the recipes in what `_check` has returned; what constructors refuse becomes a problem."""
     if isinstance(checked, list | tuple):
-        parts = [_made(one, problems) for one in checked]
+        parts = [_made(one, problems, only_light=only_light) for one in checked]
         return _BROKEN if _BROKEN in parts else type(checked)(parts)
     if isinstance(checked, Mapping):
-        members = {name: _made(one, problems) for name, one in checked.items()}
+        members = {name: _made(one, problems, only_light=only_light) for name, one in checked.items()}
         return _BROKEN if _BROKEN in members.values() else members
     if not isinstance(checked, _Recipe):
         return checked
-    arguments = _made(checked.arguments, problems)
+    arguments = _made(checked.arguments, problems, only_light=only_light)
     if arguments is _BROKEN:
         return _BROKEN
     if checked.is_factory:
         return Factory(checked.name, checked.key, arguments)
     key = checked.key
+    if only_light and not _is_light(checked.name.rpartition(".")[0] or checked.hint.__module__):
+        return _BROKEN
     try:
         target = load(checked.name, key) if checked.name else imported(checked.hint)
         made = target(**arguments)
@@ -182,6 +188,11 @@ def _made(checked: Any, problems: list[Problem]) -> Any:
     if checked.hint and not isinstance(made, cast(type, imported(checked.hint))):
         return _refuse(checked.name, checked.hint, f"{key}.{TARGET}", problems)
     return made
+
+
+def _is_light(module: str) -> bool:
+    """True for a module whose import costs little: one that is there, one of options or of a dataset."""
+    return module in sys.modules or module.endswith(".options") or module.startswith(PLACES["source"].package)
 
 
 def _check_union(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
@@ -266,21 +277,21 @@ _CHECKS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Any, str, list[Proble
 
 
 def _refuse(value: Any, hint: Any, key: str, problems: list[Problem], hinted: str = "") -> Any:
-    problems.append(Problem(key, f"expected {_name(hint)} for `{key}`, got {value!r}{hinted}"))
+    problems.append(Problem(key, f"expected {type_name(hint)} for `{key}`, got {value!r}{hinted}"))
     return _BROKEN
 
 
-def _name(hint: Any) -> str:
+def type_name(hint: Any) -> str:
     """How a type is called in a message."""
     origin, inner = get_origin(hint), get_args(hint)
     if is_union(hint):
-        return " or ".join(_name(arm) for arm in inner)
+        return " or ".join(type_name(arm) for arm in inner)
     if origin is Literal:
         return f"one of {', '.join(str(one) for one in inner)}"
     if origin is tuple and inner[-1] is not ...:
-        return f"a list of {len(inner)} ({', '.join(_name(one) for one in inner)})"
+        return f"a list of {len(inner)} ({', '.join(type_name(one) for one in inner)})"
     if hint in SEQUENCES or origin in SEQUENCES:
-        return f"a list of {_name(inner[0])}" if inner else "a list"
+        return f"a list of {type_name(inner[0])}" if inner else "a list"
     if hint in MAPPINGS or origin in MAPPINGS:
         return "keys and values"
     return {types.NoneType: "null", Path: "path", str: "text"}.get(hint, getattr(hint, "__name__", str(hint)))

@@ -7,17 +7,18 @@ import copy
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import hydra
-from hydra import version
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
+import yaml
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -29,6 +30,7 @@ from recsys.config.origins import origin
 from recsys.config.overrides import Groups, check_values, for_hydra, forced, is_hydras, parse, variants
 from recsys.config.register import TARGET
 from recsys.config.saved import read_config
+from recsys.config.signatures import signature_of, stand_in
 from recsys.config.targets import fields
 from recsys.runs.environment import PROJECT
 from recsys.schema.errors import InputError
@@ -51,17 +53,28 @@ class Command(Generic[C]):
 
     Args:
         name: of its root file in configs/.
-        options: dataclass of its keys; their type hints are what the configuration is checked against.
+        options: dataclass of its keys, or its dotted name, so that a mistyped key need not import it; its
+            type hints are what the configuration is checked against.
         continues: key that names a run from whose configuration this command starts.
         repeats: may run several times, with `-m` or `sweep=`.
         configs: folder of the configuration files.
     """
 
     name: str
-    options: type[C]
+    options: type[C] | str
     continues: str | None = None
     repeats: bool = False
     configs: Path = CONFIGS
+
+    @property
+    def hint(self) -> Any:
+        """The dataclass of its keys, or an empty class of its name."""
+        return stand_in(self.options) if isinstance(self.options, str) else self.options
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of its keys at the top."""
+        return list(signature_of(self.hint).parameters)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,13 +126,18 @@ def settle(command: Command[C], composition: Composition) -> tuple[C, dict[str, 
     Raises:
         ConfigurationError: naming all mistakes.
     """
+    options, plain = _checked(command, composition)
+    return options, spelled_out(plain, command.hint)
+
+
+def _checked(command: Command[C], composition: Composition) -> tuple[C, dict[str, Any]]:
     problems: list[Problem] = []
     plain = _layered(command, composition, problems)
-    options: C = build(without(plain, left_to_data(plain)), command.options, "", problems)
+    options: C = build(without(plain, left_to_data(plain)), command.hint, "", problems)
     problems = [_with_rules(problem, plain) for problem in problems]
     if problems:
         raise ConfigurationError("\n".join(_described(problems, command, composition, plain)))
-    return options, spelled_out(plain, command.options)
+    return options, plain
 
 
 def _with_rules(problem: Problem, plain: Mapping[str, Any]) -> Problem:
@@ -150,7 +168,7 @@ def review(
     problems: list[Problem] = []
     if multirun and not command.repeats:
         problems.append(Problem("-m", f"`-m` is for `train.py`; `{command.name}` runs once"))
-    with _hydra(command.configs, config_dir):
+    with composing(command.configs, config_dir):
         loader = GlobalHydra.instance().config_loader()
         overrides = check_launcher(parse(texts, loader, problems), loader, problems)
         groups = _groups(command)
@@ -165,19 +183,19 @@ def review(
         for override in overrides:
             check_values(override, multirun=multirun, search=search, problems=problems)
         lines = [problem.text for problem in problems]
-        for tried in variants(overrides, rewritten):
-            lines += _mistakes(command, tried)
+        tried = variants(overrides, rewritten)
+        first = _tried(command, tried[0], lines)
+        for others in tried[1:]:
+            _tried(command, others, lines)
         if search:
-            lines += _search_mistakes(command, variants(overrides, rewritten)[0])
-        first = None if lines else _compose(command.name, variants(overrides, rewritten)[0])
+            lines += _search_mistakes(command, first, tried[0])
         daily = bool(first and first.plain.get(DAILY))
-        if first and daily:
-            lines += _daily_mistakes(command, first, variants(overrides, rewritten)[0], multirun or search)
+        if first and daily and not lines:
+            lines += _daily_mistakes(command, first, tried[0], multirun or search)
     if first is None or lines:
         raise ConfigurationError("\n".join(dict.fromkeys(lines)))
-    options = (
-        build(first.plain[SWEEP], fields(command.options, {}, "")[SWEEP].hint, SWEEP, []) if search else None
-    )
+    hint = fields(command.hint, {}, "")[SWEEP].hint if search else None
+    options = build(first.plain[SWEEP], hint, SWEEP, []) if search else None
     return Reviewed([text for text in rewritten if text], first, search=options, is_daily=daily)
 
 
@@ -186,7 +204,7 @@ def _implied(command: Command[C], overrides: Sequence[Override], texts: Sequence
     if {"model", "experiment"} & {override.key_or_group for override in overrides}:
         return []
     try:
-        composed = _compose(command.name, variants(overrides, texts)[0])
+        composed = compose(command.name, variants(overrides, texts)[0])
     except (HydraException, OmegaConfBaseException):
         return []  # reported later
     meant_for = (composed.plain.get(SWEEP) or {}).get("meant_for")
@@ -195,25 +213,28 @@ def _implied(command: Command[C], overrides: Sequence[Override], texts: Sequence
     return parse([f"model={meant_for}"], GlobalHydra.instance().config_loader(), [])
 
 
-def _mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:
-    """What is wrong with the configuration that these overrides compose."""
+def _tried(command: Command[C], overrides: Sequence[str], lines: list[str]) -> Composition | None:
+    """What overrides compose, None where nothing; `lines` gets what is wrong with it."""
+    composed = None
     try:
-        settle(command, _compose(command.name, overrides))
+        composed = compose(command.name, overrides)
+        _checked(command, composed)
     except ConfigurationError as error:
-        return str(error).splitlines()
+        lines += str(error).splitlines()
     except (HydraException, OmegaConfBaseException) as error:
         said = " ".join(f"{error} {error.__cause__ or ''}".split())
-        return [said.partition(" Config search path:")[0]]
-    return []
+        lines.append(said.partition(" Config search path:")[0])
+    return composed
 
 
-def _search_mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]:
-    """What is wrong with the values that a sweep would search."""
-    try:
-        composed = _compose(command.name, overrides)
-        space, meant_for = composed.plain[SWEEP]["space"], composed.plain[SWEEP].get("meant_for")
-    except (HydraException, OmegaConfBaseException, KeyError, TypeError):
+def _search_mistakes(
+    command: Command[C], composed: Composition | None, overrides: Sequence[str]
+) -> list[str]:
+    """Mistakes in the values that a sweep would search."""
+    sweep = composed.plain.get(SWEEP) if composed else None
+    if composed is None or not isinstance(sweep, dict) or not isinstance(sweep.get("space"), dict):
         return []  # reported already
+    space, meant_for = sweep["space"], sweep.get("meant_for")
     model = composed.choices.get("model")
     if meant_for not in (None, model):
         return [f"the sweep is meant for `model={meant_for}`, got `model={model}`; add `model={meant_for}`"]
@@ -229,7 +250,7 @@ def _search_mistakes(command: Command[C], overrides: Sequence[str]) -> list[str]
         if not override.is_sweep_override()
     ]
     for tried in variants(swept, texts):
-        lines += _mistakes(command, [*overrides, *tried])
+        _tried(command, [*overrides, *tried], lines)
     return lines
 
 
@@ -246,7 +267,8 @@ def _daily_mistakes(
         if first.plain.get(key)
     ]
     changed = first.plain[DAILY].get("continued") or {}
-    return lines + _mistakes(command, [*overrides, *forced(changed)])
+    _tried(command, [*overrides, *forced(changed)], lines)
+    return lines
 
 
 def _layered(command: Command[C], composition: Composition, problems: list[Problem]) -> dict[str, Any]:
@@ -261,7 +283,7 @@ def _layered(command: Command[C], composition: Composition, problems: list[Probl
         base = read_config(str(folder))
     except ValueError as error:
         raise ConfigurationError(f"`{command.continues}`: {error}") from error
-    known = {field.name for field in dataclasses.fields(command.options)}  # type: ignore[arg-type]
+    known = set(command.keys)
     if not command.repeats:
         known.discard(SWEEP)  # what the run was a trial of, not what is asked for now
     layered = {key: copy.deepcopy(value) for key, value in base.items() if key in known}
@@ -289,7 +311,7 @@ def _described(
     problems: Sequence[Problem], command: Command[C], composition: Composition, plain: Mapping[str, Any]
 ) -> list[str]:
     """A line for each problem, with where it came from and the nearest right key."""
-    known = list(dict.fromkeys([*known_keys(command.options, plain), *composition.choices]))
+    known = list(dict.fromkeys([*known_keys(command.hint, plain), *composition.choices]))
     run = composition.plain.get(command.continues) if command.continues else None
     lines = []
     for problem in problems:
@@ -320,12 +342,35 @@ def _groups(command: Command[C]) -> Groups:
     loader = GlobalHydra.instance().config_loader()
     names = [group for group in loader.list_groups("") if group != "hydra"]
     options = {group: loader.get_group_options(group, ObjectType.CONFIG) for group in names}
-    chosen = frozenset(_compose(command.name, []).choices) & frozenset(names)
-    keys = {field.name for field in dataclasses.fields(command.options)}  # type: ignore[arg-type]
-    return Groups(options, chosen, folders=frozenset({SWEEP} & keys) - chosen)
+    chosen = frozenset(defaults_of(command)) & frozenset(names)
+    return Groups(options, chosen, folders=frozenset({SWEEP} & set(command.keys)) - chosen)
 
 
-def _compose(name: str, overrides: Sequence[str]) -> Composition:
+def rewritten_overrides(command: Command[C], texts: Sequence[str]) -> list[str]:
+    """Overrides as Hydra wants them, without several values for a key; see `composing`.
+
+    Raises:
+        ConfigurationError: one cannot be read, or names a file that is not there.
+    """
+    problems: list[Problem] = []
+    loader = GlobalHydra.instance().config_loader()
+    overrides = parse(texts, loader, problems)
+    groups = _groups(command)
+    rewritten = [for_hydra(override, groups, problems) for override in overrides]
+    if problems:
+        raise ConfigurationError("\n".join(problem.text for problem in problems))
+    return variants(overrides, rewritten)[0]
+
+
+def defaults_of(command: Command[C]) -> dict[str, str | None]:
+    """The groups that a command chooses from, with what it chooses unasked."""
+    text = (command.configs / f"{command.name}.yaml").read_text(encoding="utf-8")
+    listed = (yaml.safe_load(text) or {}).get("defaults", [])
+    return {group: chosen for entry in listed if isinstance(entry, dict) for group, chosen in entry.items()}
+
+
+def compose(name: str, overrides: Sequence[str]) -> Composition:
+    """What Hydra composes of a root file and overrides; see `composing`."""
     config = hydra.compose(name, overrides=list(overrides), return_hydra_config=True)
     choices = dict(config.hydra.runtime.choices)
     task = list(config.hydra.overrides.task)
@@ -339,17 +384,28 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
+class _FurtherFolder(SearchPathPlugin):
+    """Puts the folder of `--config-dir` before ours, as Hydra's own command line does."""
+
+    path: ClassVar[str | None] = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra when it is initialised."""
+        if self.path:
+            search_path.prepend(provider="command-line", path=self.path)
+
+
+Plugins.instance().register(_FurtherFolder)
+
+
 @contextlib.contextmanager
-def _hydra(configs: Path, config_dir: str | None) -> Iterator[None]:
-    """Hydra's composing over our configuration files, without a job."""
+def composing(configs: Path, config_dir: str | None = None) -> Iterator[None]:
+    """While inside, Hydra composes from a folder of configuration files, and before it from `config_dir`."""
     GlobalHydra.instance().clear()
-    version.setbase("1.3")
-    search_path = create_config_search_path(str(configs))
-    if config_dir:
-        search_path.prepend(provider="command-line", path=f"file://{Path(config_dir).absolute()}")
-    # hydra.initialize_config_dir does the same for one folder only.
-    Hydra.create_main_hydra2(task_name="review", config_search_path=search_path)
+    _FurtherFolder.path = f"file://{Path(config_dir).absolute()}" if config_dir else None
     try:
-        yield
+        with hydra.initialize_config_dir(str(configs.absolute()), version_base="1.3", job_name="recsys"):
+            yield
     finally:
+        _FurtherFolder.path = None
         GlobalHydra.instance().clear()

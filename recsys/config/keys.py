@@ -5,27 +5,33 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from recsys.config.register import TARGET, imported, load
+from recsys.config.signatures import Parameter
 from recsys.config.targets import SCALARS, arms, fields
 
 # Share of a name that must agree before another is suggested for it.
 _SIMILAR = 0.6
 
 
-def known_keys(hint: Any, value: Any, key: str = "") -> list[str]:
-    """Every dotted key that `hint` names below `key`, given the `_target_` nodes of `value`."""
-    keys = [key] if key else []
+def known_keys(hint: Any, value: Any) -> list[str]:
+    """Every dotted key that `hint` names, given the `_target_` nodes of `value`."""
+    return list(dict(described_keys(hint, value)))
+
+
+def described_keys(hint: Any, value: Any, key: str = "") -> Iterator[tuple[str, Parameter]]:
+    """Every dotted key that `hint` names below `key`, with its type, default and description."""
+    if isinstance(value, Mapping) and TARGET in value:
+        yield f"{key}.{TARGET}", Parameter(str, None, "Dotted name of the class.")
     for arm in arms(hint):
-        named = [TARGET] if isinstance(value, Mapping) and TARGET in value else []
-        keys += [f"{key}.{name}" for name in named]
         for name, field in fields(arm, value, key).items():
             child = value.get(name) if isinstance(value, Mapping) else None
-            keys += known_keys(field.hint, child, f"{key}.{name}" if key else name)
-    return keys
+            path = f"{key}.{name}" if key else name
+            yield path, field
+            yield from described_keys(field.hint, child, path)
 
 
 def spelled_out(value: Any, hint: Any, key: str = "") -> Any:

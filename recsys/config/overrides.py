@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,25 @@ def parse(texts: Sequence[str], loader: ConfigLoader, problems: list[Problem]) -
         try:
             parsed.append(parser.parse_override(text))
         except HydraException as error:
-            said = " ".join(str(error).split())
-            problems.append(Problem(text, f"expected `key=value`, got `{text}`: {said}"))
+            advice = _advice(text, parser, error)
+            problems.append(Problem(text, f"expected `key=value`, got `{text}`: {advice}"))
     return parsed
+
+
+def _advice(text: str, parser: OverridesParser, error: HydraException) -> str:
+    """How to write what cannot be read: in quotation marks, where the value has signs of Hydra's grammar."""
+    key, equals, value = text.partition("=")
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    quotes = f'{key}="{escaped}"'
+    if equals:
+        try:
+            parser.parse_override(quotes)
+        except HydraException:
+            pass
+        else:
+            shown = shlex.quote(quotes)
+            return f"a value with such signs stands in quotation marks, and those in the shell's: {shown}"
+    return " ".join(str(error).split())
 
 
 def is_hydras(override: Override) -> bool:
@@ -172,3 +189,20 @@ def quoted(text: str | Path) -> str:
     """Text as Hydra's grammar takes it, whatever is in it."""
     escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
+
+
+def trusted_packages(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The packages of `trust=a` or `trust=[a,b]`, and the other words.
+
+    Example:
+        >>> trusted_packages(["seed=1", "trust=[mine,ours]"])
+        (['mine', 'ours'], ['seed=1'])
+    """
+    given = [word for word in words if word.lstrip("+").partition("=")[0] == "trust" and "=" in word]
+    packages = [
+        package.strip().strip("'\"")
+        for word in given
+        for package in word.partition("=")[2].strip("[]").split(",")
+        if package.strip()
+    ]
+    return packages, [word for word in words if word not in given]

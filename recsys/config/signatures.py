@@ -109,6 +109,33 @@ def declared(name: str) -> Signature | str:
     return Signature(name, {}, methods=methods, text=summary)
 
 
+def attribute_of(name: str, attribute: str) -> Any:
+    """What a class of ours names by `attribute = module.NAME`, by importing that module; None without it.
+
+    Raises:
+        LookupError: the class is not ours, or the attribute is written in another way.
+    """
+    module_name, _, class_name = name.rpartition(".")
+    module = _module(module_name)
+    node = module.definitions.get(class_name) if module else None
+    if module is None or not isinstance(node, ast.ClassDef):
+        raise LookupError(name)
+    for one, its_module in _ancestry(node, module):
+        for item in one.body:
+            match item:
+                case ast.Assign(
+                    targets=[ast.Name(id=target)], value=ast.Attribute(ast.Name(id=base), held)
+                ) | ast.AnnAssign(ast.Name(id=target), value=ast.Attribute(ast.Name(id=base), held)) if (
+                    target == attribute
+                ):
+                    return getattr(importlib.import_module(its_module.imports[base]), held)
+                case ast.Assign(targets=[ast.Name(id=target)]) | ast.AnnAssign(ast.Name(id=target)) if (
+                    target == attribute
+                ):
+                    raise LookupError(f"{name}.{attribute}")
+    return None
+
+
 def reflected(target: Callable[..., Any]) -> Signature:
     """The signature of a class or function that is imported already."""
     is_dataclass = inspect.isclass(target) and dataclasses.is_dataclass(target)

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from recsys.evaluation.expressions import parse
 from recsys.evaluation.folds import BacktestOptions
 from recsys.schema.errors import InputError
 
@@ -103,6 +102,10 @@ class EvaluationOptions:
             if isinstance(value, int) and value < 1:
                 raise InputError(f"`evaluation.{key}` must be at least 1, got {getattr(self, key)}")
         self._check_counts()
+        if not self.slices:
+            return
+        from recsys.evaluation.expressions import parse  # Arrow, which most mistakes need not wait for
+
         for name, expression in self.slices.items():
             parse(expression, key=f"evaluation.slices.{name}")
 

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recsys.config.register import TARGET
-from recsys.config.saved import CONFIG, config_text, read_config
+from recsys.config.saved import CONFIG, ENVIRONMENT, config_text, read_config
 from recsys.runs.environment import available_cores, cpu_name, installed_versions, memory_gib
 from recsys.runs.launch import ALONE, Processes
 from recsys.schema.disk import locked, replace_files, write_file
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, git_commit, json_text, write_json, write_manifest
 
-ENVIRONMENT = "environment.json"
 METRICS = "metrics.json"
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last"

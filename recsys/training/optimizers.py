@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import nn
-
-from recsys.training.tables import fuse, fused_collections, optimizer_of
+if TYPE_CHECKING:  # torch is imported where it is used: a mistyped key need not wait for it
+    import torch
+    from torch import nn
 
 TableOptimizer = Literal["adamw", "adagrad", "rowwise_adagrad", "sgd"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -59,6 +58,8 @@ class Optimizers:
 
     def fuse(self, model: nn.Module) -> None:
         """Replaces the model's tables by fused ones, when `tables` asks for that; weights are kept."""
+        from recsys.training.tables import fuse
+
         if self.is_fused:
             if self.table_weight_decay:
                 logger.warning(
@@ -68,6 +69,8 @@ class Optimizers:
 
     def dense(self, model: nn.Module) -> torch.optim.AdamW | None:
         """AdamW over every parameter that no fused optimizer owns; None when there is none left."""
+        from torch.optim import AdamW
+
         groups = self.groups(model)
         rates = {"tables": self.table_weight_decay, "weights": self.weight_decay, "vectors": 0.0}
         chosen: list[dict[str, Any]] = [
@@ -75,7 +78,7 @@ class Optimizers:
         ]
         if not chosen:
             return None
-        return torch.optim.AdamW(chosen, lr=self.learning_rate)
+        return AdamW(chosen, lr=self.learning_rate)
 
     def groups(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
         """Every parameter in exactly one group: `fused`, `tables`, `weights` (matrices) or `vectors`."""
@@ -88,6 +91,8 @@ class Optimizers:
 
     def set_table_rate(self, model: nn.Module, factor: float) -> None:
         """Gives the fused optimizers `factor` of their peak learning rate."""
+        from recsys.training.tables import fused_collections, optimizer_of
+
         for collection in fused_collections(model).values():
             optimizer = optimizer_of(collection)
             for group in optimizer.param_groups:
@@ -108,6 +113,8 @@ class Optimizers:
 
 def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Every parameter in exactly one group: `fused`, `tables`, `weights` (matrices) or `vectors`."""
+    from recsys.training.tables import fused_collections
+
     fused = {f"{name}." for name in fused_collections(model)}
     groups: dict[str, list[nn.Parameter]] = {"fused": [], "tables": [], "weights": [], "vectors": []}
     for name, parameter in model.named_parameters():

@@ -23,13 +23,14 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from recsys.commands.entry import signals_as_interrupts
 from recsys.commands.sweeps.locks import exclusive
 from recsys.commands.sweeps.options import SweepOptions
 from recsys.commands.sweeps.queue import Claimed, Queue
 from recsys.commands.sweeps.rerank import WINNER, rerank_queue, write_winner
 from recsys.commands.sweeps.space import Space, draw, grid
 from recsys.commands.sweeps.study import LOCKS, RECORD, Record, open_study, sampler
-from recsys.commands.sweeps.workers import follow_supervisor, goes_on, signals_as_interrupts
+from recsys.commands.sweeps.workers import follow_supervisor, goes_on
 from recsys.config.build import build
 from recsys.config.register import load
 from recsys.metrics.register import metric_of

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from recsys.commands.entry import signals_as_interrupts
 from recsys.commands.sweeps.study import STUDY
 from recsys.runs.environment import available_cores
 
@@ -87,23 +86,6 @@ def follow_supervisor() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True, name="supervisor").start()
-
-
-@contextlib.contextmanager
-def signals_as_interrupts() -> Iterator[None]:
-    """While inside, SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def goes_on(folder: Path) -> str:

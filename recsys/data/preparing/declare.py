@@ -12,6 +12,7 @@ import yaml
 
 from recsys.data.options import DataOptions, FeatureDeclarations
 from recsys.data.preparing.vocabulary import DEFAULT_BUCKETS
+from recsys.schema.bounded_yaml import read_bounded_yaml
 from recsys.schema.errors import InputError, nearest
 from recsys.schema.feature_kinds import (
     KINDS,
@@ -217,7 +218,7 @@ def with_features_file(options: DataOptions) -> DataOptions:
     path = Path(options.features_file).expanduser()
     where = f"data.features_file={path}"
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(read_bounded_yaml(path))
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"`{where}` cannot be read: {error}") from error
     if not isinstance(content, Mapping):

@@ -1,0 +1,194 @@
+"""Stations of strangers: no entry point imports or calls what a stored configuration names."""
+
+import copy
+import csv
+import json
+import os
+import pickle
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from recsys.commands import evaluate, export, interleave, train
+from recsys.config.register import PLACES, lookup, trusting
+from recsys.config.saved import config_text, read_config
+from recsys.schema.manifest import MANIFEST, write_manifest
+
+MARKER = "marker"
+
+
+class Touch:
+    def __reduce__(self):
+        return (open, (MARKER, "w"))
+
+
+PAYLOADS = {
+    "pickle": {"_target_": "pandas.read_pickle", "filepath_or_buffer": "evil/payload.pickle"},
+    "command": {"_target_": "subprocess.run", "args": ["touch", MARKER]},
+    "ours": {"_target_": "recsys.commands.sweeps.workers._start", "command": ["touch", MARKER]},
+    "file": {"_target_": "payload_of_a_stranger.Model"},
+    "folder": {"_target_": "evil.payload.Model"},
+    "removal": {"_target_": "shutil.rmtree", "path": "."},
+}
+
+
+def end(main, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a table and a run `good`."""
+    folder = tmp_path_factory.mktemp("trust")
+    with (folder / "events.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["user_id", "item_id", "timestamp"])
+        rows.writerows(
+            [f"u{u}", f"p{(7 * s + u) % 12}", 1_700_000_000 + 3600 * s + u]
+            for u in range(30)
+            for s in range(8)
+        )
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        arguments = ["data=table", "data.interactions.path=events.csv", "data.cache_dir=cache"]
+        arguments += ["trainer.progress_bar=false", "trainer.max_epochs=1", "evaluation=fast", "run_dir=good"]
+        assert end(train.main, *arguments) == 0
+    finally:
+        os.chdir(here)
+    return folder
+
+
+@pytest.fixture
+def hostile(trained, tmp_path, monkeypatch):
+    """Makes a whole run `evil`, whose configuration names a payload at a key; its manifest agrees."""
+    folder = tmp_path / "there"
+    shutil.copytree(trained, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+
+    def make(key, payload):
+        shutil.copytree("good", "evil")
+        code = f"open({str(folder / MARKER)!r}, 'w')\n"
+        (folder / "evil" / "payload.py").write_text(code)
+        (folder / "payload_of_a_stranger.py").write_text(code)
+        (folder / "evil" / "payload.pickle").write_bytes(pickle.dumps(Touch()))
+        plain = copy.deepcopy(read_config("evil"))
+        *parents, name = key.split(".")
+        node = plain
+        for parent in parents:
+            node = node[parent]
+        node[name] = payload
+        manifest = json.loads((folder / "evil" / MANIFEST).read_text())
+        (folder / "evil" / "config.yaml").write_text(config_text(plain))
+        extra = {name: manifest[name] for name in ("prepared", "task")}
+        write_manifest(folder / "evil", "run", config=plain, source=manifest["source"], extra=extra)
+        (folder / "evil" / "results.csv").write_text("trial,status\n0,complete\n1,complete\n")
+
+    return make
+
+
+ENTRIES = {
+    "evaluate": (evaluate.main, ["run=evil"]),
+    "against": (evaluate.main, ["run=good", "against=[evil]"]),
+    "runs": (evaluate.main, ["runs=[evil,good]"]),
+    "backtest": (evaluate.main, ["run=evil", "evaluation=backtest"]),
+    "export": (export.main, ["run=evil"]),
+    "ranker": (export.main, ["run=good", "ranker=evil"]),
+    "resume": (train.main, ["resume=evil", "trainer.max_epochs=2"]),
+    "init_from": (train.main, ["data=table", "data.interactions.path=events.csv", "init_from=evil"]),
+    "interleave": (interleave.main, ["make", "a=evil", "b=good"]),
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("payload", ["pickle", "folder"])
+@pytest.mark.parametrize("key", ["model", "data.source"])
+def test_no_entry_point_runs_what_a_run_names(hostile, entry, payload, key, capsys):
+    hostile(key, PAYLOADS[payload])
+    main, arguments = ENTRIES[entry]
+    assert end(main, *arguments) == 2, capsys.readouterr().err
+    assert "Traceback" not in capsys.readouterr().err
+    assert not os.path.exists(MARKER)
+    assert not {"evil.payload", "payload_of_a_stranger"} & set(sys.modules)
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("key", ["model", "task", "optimizer", "data.source", "task.loss", "trainer", "seed"])
+def test_no_key_runs_what_a_run_names(hostile, payload, key, capsys):
+    hostile(key, PAYLOADS[payload])
+    is_read = key not in ("optimizer", "trainer")
+    assert end(evaluate.main, "run=evil") == 2 * is_read, capsys.readouterr().err
+    assert end(train.main, "resume=evil", "trainer.max_epochs=2") == 2, capsys.readouterr().err
+    assert not os.path.exists(MARKER)
+    assert os.path.exists("events.csv")
+    assert not {"evil.payload", "payload_of_a_stranger"} & set(sys.modules)
+
+
+def test_trust_comes_from_the_command_line_alone(hostile, capsys):
+    hostile("model", PAYLOADS["file"])
+    plain = read_config("evil")
+    Path("evil/config.yaml").write_text(config_text({**plain, "trust": ["payload_of_a_stranger"]}))
+    assert end(evaluate.main, "run=evil") == 2
+    assert not os.path.exists(MARKER)
+    assert "add `trust=payload_of_a_stranger` on the command line" in capsys.readouterr().err
+    assert end(evaluate.main, "run=evil", "trust=payload_of_a_stranger") == 2  # it has no class Model
+    assert os.path.exists(MARKER)
+    del sys.modules["payload_of_a_stranger"]
+
+
+def test_cut_configuration_is_damaged(hostile, capsys):
+    shutil.copytree("good", "evil")
+    text = Path("evil/config.yaml").read_text()
+    for position in range(0, len(text) - 1, max(len(text) // 9, 1)):
+        Path("evil/config.yaml").write_text(text[:position])
+        for main, words in ((train.main, ["resume=evil"]), (evaluate.main, ["run=evil"])):
+            assert end(main, *words) == 2
+            assert "damaged" in capsys.readouterr().err
+    assert os.path.exists(f"evil/{MANIFEST}")
+
+
+def test_changed_configuration_of_an_unfinished_run_is_damaged(hostile, capsys):
+    shutil.copytree("good", "evil")
+    os.unlink(f"evil/{MANIFEST}")
+    text = Path("evil/config.yaml").read_text()
+    Path("evil/config.yaml").write_text(text.replace("max_epochs: 1", "max_epochs: 7"))
+    assert end(train.main, "resume=evil") == 2
+    assert "its lines are not those that its checksum was made of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "\n".join(
+                ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 11))]
+            ),
+            "aliases",
+        ),
+        ("a: " + "[" * 100_000, "levels"),
+        ("a: " + "x" * 2**21, "bytes"),
+    ],
+)
+def test_configuration_is_bounded(tmp_path, text, message, capsys):
+    (tmp_path / "config.yaml").write_text(text)
+    assert end(evaluate.main, f"run={tmp_path}") == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", PLACES)
+@pytest.mark.parametrize(
+    "name", ["os.system", "builtins.eval", "recsys", "recsys.models", "recsys.models.two_tower.nn"]
+)
+def test_places_take_their_own_classes_alone(key, name):
+    assert isinstance(lookup(name, key), str)
+
+
+def test_trust_ends_with_the_command():
+    with trusting(["json"]):
+        assert not isinstance(lookup("json.JSONDecoder", "model"), str)
+    assert isinstance(lookup("json.JSONDecoder", "model"), str)
