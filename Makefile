@@ -21,6 +21,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed-$(EXTRA)
+# Of the sets of torch, torchrec and fbgemm that work, the one with which the tests are run.
+SET := torch==2.13.0 fbgemm-gpu$(if $(filter cpu,$(EXTRA)),-cpu)==1.8.0
 
 .PHONY: install train test test-slow bench bench-serve bench-live reproduce lint types imports docs check clean
 
@@ -31,8 +33,8 @@ $(INSTALLED): pyproject.toml
 		|| { echo "error: expected Python 3.11, 3.12 or 3.13 with venv, found none; install one or name it: make PYTHON=/path/to/python" >&2; exit 2; }
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --quiet --upgrade 'pip>=25.1'
-	$(RUN) -m pip install --quiet --editable '.[$(EXTRA),dev]'
-	$(RUN) -m pip install --quiet --no-deps --group torchrec --group openbandit
+	$(RUN) -m pip install --quiet --editable '.[$(EXTRA),dev]' $(SET)
+	$(RUN) -m pip install --quiet --no-deps --group openbandit torchrec==1.8.0
 	$(RUN) -m recsys doctor >&2
 	@touch $@
 

@@ -65,4 +65,4 @@ def _version() -> str:
     except PackageNotFoundError:
         from recsys.runs.environment import declared
 
-        return str(declared()["project"]["version"])
+        return str(declared()["version"])

@@ -28,6 +28,9 @@ from recsys.runs.environment import (
 )
 
 PIP = f"{sys.executable} -m pip"
+_LOWEST = ">=3.11,<3.14"  # where pyproject.toml cannot be read: tomllib came with 3.11
+# torch, and torchrec and fbgemm that go with it; the first is the one with which all tests are run.
+SETS = (("2.13.0", "1.8.0"), ("2.14.0", "1.9.0"))
 FBGEMM_CPU = "fbgemm-gpu-cpu"
 FBGEMM_CUDA = "fbgemm-gpu"
 
@@ -123,12 +126,14 @@ def importing() -> Iterator[None]:
 
 def check_python() -> Finding:
     """The interpreter."""
-    wanted = re.findall(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (PROJECT / "pyproject.toml").read_text())
-    low, high = (int(part) for part in wanted[0])
+    wanted = str(declared()["requires-python"]) if sys.version_info >= (3, 11) else _LOWEST
+    low, high = sorted(int(part) for part in re.findall(r"3\.(\d+)", wanted))
     found = f"{platform.python_version()} ({sys.executable})"
     if low <= sys.version_info.minor < high:
         return Finding("python", found)
-    advice = f"expected Python 3.{low} to 3.{high - 1}, found {found}; remove .venv and run"
+    venv = PROJECT / ".venv" / "bin" / "python"
+    mend = f"run the command with `{venv}`, or remove .venv" if venv.is_file() else "make the environment"
+    advice = f"expected Python 3.{low} to 3.{high - 1}, found {found}; {mend} and run"
     return Finding("python", found, f"{advice} `make install PYTHON=python3.{high - 1}`")
 
 
@@ -138,8 +143,8 @@ def check_triple(probed: dict[str, Any]) -> list[Finding]:
     Args:
         probed: what importing them gave, see `_probe`.
     """
-    wanted = _pinned()
     found = {name: version_of(name) for name in ("torch", "torchrec", FBGEMM_CPU, FBGEMM_CUDA)}
+    wanted = _wanted(found)
     findings = [
         _exact("torch", found["torch"], wanted["torch"], f"{PIP} install torch=={wanted['torch']}"),
         _exact(
@@ -162,7 +167,7 @@ def check_triple(probed: dict[str, Any]) -> list[Finding]:
 
 def check_packages() -> list[Finding]:
     """The other dependencies: there, and of a version that is supported."""
-    requirements = declared()["project"]["dependencies"]
+    requirements = declared()["dependencies"]
     try:
         from packaging.requirements import Requirement
     except ImportError:
@@ -231,8 +236,10 @@ def _check_fbgemm(
 def _exact(name: str, found: str | None, wanted: str, mend: str) -> Finding:
     if found is None:
         return Finding(name, "not installed", f"{name} is not installed; run `{mend}`")
-    if found.partition("+")[0] != wanted:
-        return Finding(name, found, f"{name} is {found}, but {wanted} matches the other two; run `{mend}`")
+    if _minor(found) != _minor(wanted):
+        known = "; ".join(f"torch {torch} with torchrec and fbgemm {others}" for torch, others in SETS)
+        advice = f"{name} is {found}, but {wanted} matches the other two (known to work: {known})"
+        return Finding(name, found, f"{advice}; run `{mend}`")
     return Finding(name, found)
 
 
@@ -257,16 +264,19 @@ def _probe() -> dict[str, Any]:
     return probed
 
 
-def _pinned() -> dict[str, str]:
-    """Version of each package that is declared with `==`."""
-    project = declared()["project"]
-    extras = project["optional-dependencies"]
-    texts = [*project["dependencies"], *extras["cpu"], *extras["cuda"]]
-    pairs = (text.partition("==") for text in texts)
-    return {name.strip(): version.strip() for name, equal, version in pairs if equal}
+def _wanted(found: dict[str, str | None]) -> dict[str, str]:
+    """The set of versions that most of what is installed belongs to."""
+    sets = [dict(zip(found, (torch, *[others] * 3), strict=True)) for torch, others in SETS]
+    return max(sets, key=lambda one: sum(_minor(found[name]) == _minor(one[name]) for name in found))
+
+
+def _minor(version: str | None) -> list[str]:
+    return (version or "").split(".")[:2]
 
 
 def _install_all(wrong: str) -> str:
+    if not (PROJECT / "pyproject.toml").is_file():  # installed from a wheel
+        return f"{wrong}; install them with `{PIP} install`"
     return f"{wrong}; run `{PIP} install --editable '{PROJECT}[cpu]'` or `make install`"
 
 

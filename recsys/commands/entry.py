@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import functools
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -153,6 +154,9 @@ def run(command: Command[C], function: Function[C], arguments: Sequence[str], te
         again = f"the same command begins anew: {texts.usage} {shlex.join(arguments)}"
         print(f"interrupted: {interruption if str(interruption) else again}", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # `--help | head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except Exception as error:
         return report(error)
 

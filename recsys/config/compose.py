@@ -30,12 +30,13 @@ from recsys.config.origins import origin
 from recsys.config.overrides import Groups, check_values, for_hydra, forced, is_hydras, parse, variants
 from recsys.config.register import TARGET
 from recsys.config.saved import read_config
-from recsys.config.signatures import signature_of, stand_in
+from recsys.config.signatures import ROOT, signature_of, stand_in
 from recsys.config.targets import fields
 from recsys.runs.environment import PROJECT
 from recsys.schema.errors import InputError
 
-CONFIGS = PROJECT / "configs"
+# Beside the package in a checkout, within it where it was installed from a wheel.
+CONFIGS = PROJECT / "configs" if (PROJECT / "pyproject.toml").is_file() else ROOT / "configs"
 SWEEP, DAILY = "sweep", "daily"
 # What may be chosen anew, as a whole, for a run that is there already.
 _CHANGEABLE = ("trainer", "evaluation")

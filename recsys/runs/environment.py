@@ -45,16 +45,30 @@ def memory_gib() -> float | None:
 
 def installed_versions() -> dict[str, str]:
     """Version of every installed package that this project declares, the triple included."""
-    names = [_name_of(text) for text in declared()["project"]["dependencies"]]
+    names = [_name_of(text) for text in declared()["dependencies"]]
     found = {name: version_of(name) for name in (*names, "torchrec", *_FBGEMM)}
     return {name: version for name, version in sorted(found.items()) if version}
 
 
 def declared() -> dict[str, Any]:
-    """Content of pyproject.toml."""
-    import tomllib  # not in the Pythons that check_python refuses
+    """The part `[project]` of pyproject.toml; of an installed wheel, what its metadata says of the same."""
+    if (PROJECT / "pyproject.toml").is_file():
+        import tomllib  # not in the Pythons that check_python refuses
 
-    return tomllib.loads((PROJECT / "pyproject.toml").read_text())
+        project: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+        return project
+    metadata = importlib.metadata.metadata("recsys")
+    dependencies, extras = [], dict[str, list[str]]()
+    for text in metadata.get_all("Requires-Dist") or []:
+        requirement, _, marker = text.partition(";")
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", marker)
+        (extras.setdefault(extra[1], []) if extra else dependencies).append(requirement.strip())
+    return {
+        "version": metadata["Version"],
+        "requires-python": metadata["Requires-Python"],
+        "dependencies": dependencies,
+        "optional-dependencies": extras,
+    }
 
 
 def version_of(name: str) -> str | None:
