@@ -136,6 +136,7 @@ def test_trust_comes_from_the_command_line_alone(hostile, capsys):
     assert end(evaluate.main, "run=evil") == 2
     assert not os.path.exists(MARKER)
     assert "add `trust=payload_of_a_stranger` on the command line" in capsys.readouterr().err
+    Path("payload_of_a_stranger.py").write_text(f"from pathlib import Path\nPath({MARKER!r}).touch()\n")
     assert end(evaluate.main, "run=evil", "trust=payload_of_a_stranger") == 2  # it has no class Model
     assert os.path.exists(MARKER)
     del sys.modules["payload_of_a_stranger"]

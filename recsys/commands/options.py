@@ -16,6 +16,8 @@ from recsys.schema.errors import InputError
 from recsys.training.optimizers import Optimizers
 from recsys.training.options import TrainerOptions
 
+_TENSORBOARD = Factory("recsys.training.loggers.TensorBoard", "logger")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -35,6 +37,8 @@ class TrainConfig:
             extended, unless `data.extends` or `data.prepared` say otherwise.
         sweep: what a sweep searches.
         daily: the steps of a day-by-day loop; null trains once.
+        logger: where the curves of training go; null is nowhere.
+        callbacks: Lightning callbacks of your own, which act after ours.
     """
 
     data: DataOptions
@@ -49,6 +53,8 @@ class TrainConfig:
     init_from: str | None = None
     sweep: SweepOptions | None = None
     daily: DailyOptions | None = None
+    logger: Factory | None = _TENSORBOARD
+    callbacks: tuple[Factory, ...] = ()
 
     def __post_init__(self) -> None:
         if self.evaluation.backtest is not None:

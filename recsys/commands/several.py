@@ -120,6 +120,7 @@ def _program(function: Callable[..., Any]) -> list[str]:
 def _settings(path: Path, given: Sequence[str]) -> list[str]:
     """Hydra's settings: no folders of its own, no log files; what the user set otherwise stands."""
     settings = {
+        "hydra.mode": "MULTIRUN",
         "hydra.run.dir": ".",
         "hydra.output_subdir": "null",
         "hydra/job_logging": "none",

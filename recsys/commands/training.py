@@ -101,7 +101,11 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
                 resume=ending.is_resumed,
                 processes=processes,
                 hyperparameters=flattened(composed),
-                watchers=[ValidationReports(report)] if (report := trial_report(run_dir)) else [],
+                watchers=[
+                    *([ValidationReports(report)] if (report := trial_report(run_dir)) else []),
+                    *(callback() for callback in config.callbacks),
+                ],
+                curves=config.logger() if config.logger else None,
             )
             learned = dataclasses.asdict(result)
             if learned.pop("interrupted"):

@@ -43,6 +43,8 @@ PLACES: Mapping[str, Place] = {
     "task": Place("recsys.training", injected=("model", "optimizers")),
     "optimizer": Place("recsys.training.optimizers", offers=("dense",)),
     "source": Place("recsys.data.sources", offers=("tables",)),
+    "logger": Place("recsys.training.loggers", offers=("open",)),
+    "callbacks": Place("recsys.training.callbacks", offers=("on_train_batch_end", "on_validation_end")),
     "loss": Place("recsys.losses", offers=("of_candidates", "of_catalogue")),
 }
 

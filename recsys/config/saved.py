@@ -78,8 +78,8 @@ def _check_whole(path: Path, text: str) -> None:
     is_listed = manifest.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() in manifest.read_text()
     if path.with_name(ENVIRONMENT).is_file() and not is_listed:
         raise InputError(
-            f"`{path}` is damaged: expected a checksum in its last line, found none; it was cut or changed, "
-            "or an earlier release wrote it: train again"
+            f"`{path}` is damaged: its last line, a checksum, is missing, as where a file was cut off; an "
+            "earlier release wrote none: train again"
         )
 
 

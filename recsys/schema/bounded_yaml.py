@@ -24,7 +24,7 @@ def read_bounded_yaml(path: Path) -> str:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             line = event.start_mark.line + 1
-            raise InputError(f"`{path}` is damaged: expected no YAML aliases, got one in line {line}")
+            raise InputError(f"`{path}` is damaged: expected no aliases (`*name`), got one in line {line}")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MOST_DEPTH:
             raise InputError(f"`{path}` is damaged: expected at most {_MOST_DEPTH} levels, got more")

@@ -189,8 +189,8 @@ class LossCurve(pl.Callback):
         step = trainer.fit_loop.epoch_loop.total_batch_idx
         if (step + 1) % self.every_steps == 0:
             self.latest = float(trainer.strategy.reduce(loss))
-            assert trainer.logger is not None
-            trainer.logger.log_metrics({"train/loss_step": self.latest}, step=step)
+            if trainer.logger is not None:
+                trainer.logger.log_metrics({"train/loss_step": self.latest}, step=step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the epoch's mean and begins the next one's."""

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch import nn
 
 from recsys.data.datamodule import RecDataModule
@@ -37,6 +37,7 @@ from recsys.training.callbacks import (
 from recsys.training.checkpoint import BEST, LAST, AtomicCheckpointIO, Checkpoints, was_saved
 from recsys.training.finite import naming_operations
 from recsys.training.fitted import FittedTask
+from recsys.training.loggers import Curves, TensorBoard, show_configuration
 from recsys.training.options import TrainerOptions
 from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask
@@ -44,6 +45,8 @@ from recsys.training.strategy import ShardedStrategy
 from recsys.training.tables import is_sharded
 
 logger = logging.getLogger(__name__)
+
+_TENSORBOARD = TensorBoard()
 
 Task = RetrievalTask | RankingTask | FittedTask
 
@@ -79,8 +82,9 @@ def fit(
     processes: Processes = ALONE,
     hyperparameters: Mapping[str, Any] | None = None,
     watchers: Sequence[Callback] = (),
+    curves: Curves | None = _TENSORBOARD,
 ) -> FitResult:
-    """Trains `task`; fills `checkpoints/` and `tensorboard/`.
+    """Trains `task`; fills `checkpoints/` and, where there is one, the logger.
 
     Seeding is the caller's: weights are drawn before this is called. `best_model` gives the model after.
 
@@ -91,8 +95,9 @@ def fit(
         run_dir: the run's folder.
         resume: go on from `checkpoints/last`, where there is one.
         processes: those that train together, already joined.
-        hyperparameters: flat configuration, shown in TensorBoard.
+        hyperparameters: flat configuration, shown by the logger.
         watchers: further callbacks, which act after ours.
+        curves: where they go; None is nowhere.
 
     Raises:
         ValueError: a damaged checkpoint, a monitored metric that does not exist, numbers that are not
@@ -108,7 +113,7 @@ def fit(
         every_steps=options.checkpoint_every_steps,
     )
     throughput = Throughput()
-    board = TensorBoardLogger(save_dir=str(run_dir), name="tensorboard", version="")
+    board = curves.open(run_dir) if curves else None
     if options.strategy == "single":
         task.optimizers_of.fuse(task.model)
     trainer = _trainer(
@@ -116,7 +121,14 @@ def fit(
         run_dir=run_dir,
         strategy="auto" if options.strategy == "single" else ShardedStrategy(processes, task.optimizers_of),
         processes=processes,
-        callbacks=[*_watchers(options, checkpoints, throughput, monitor=monitor), *watchers],
+        callbacks=[
+            *(
+                watcher
+                for watcher in _watchers(options, checkpoints, throughput, monitor=monitor)
+                if board or not isinstance(watcher, LearningRateMonitor)
+            ),
+            *watchers,
+        ],
         board=board,
     )
     last = checkpoints.folder / LAST
@@ -141,9 +153,10 @@ def fit(
         train_seconds=time.perf_counter() - started,
         examples_per_second=throughput.examples_per_second,
     )
-    if not interrupted and processes.is_main:
-        board.log_hyperparams(dict(hyperparameters or {}), checkpoints.best_metrics)
-    board.finalize("success")
+    if board and not interrupted and processes.is_main:
+        show_configuration(board, hyperparameters or {}, checkpoints.best_metrics)
+    if board:
+        board.finalize("success")
     return result
 
 
@@ -169,8 +182,8 @@ def show_items(model: nn.Module, data: RecDataModule, *, run_dir: Path, num_item
         run_dir: the run's folder.
         num_items: the most popular so many.
     """
-    if isinstance(model, RetrievalModel):
-        board = TensorBoardLogger(save_dir=str(run_dir), name="tensorboard", version="")
+    board = TensorBoardLogger(save_dir=str(run_dir), name="tensorboard", version="")
+    if isinstance(model, RetrievalModel) and Path(board.log_dir).is_dir():
         show_item_embeddings(cast(Any, model).eval(), data.dataset, board, num_items=num_items)
         board.finalize("success")
 
@@ -255,7 +268,7 @@ def _trainer(
     strategy: str | ShardedStrategy,
     processes: Processes,
     callbacks: list[Callback],
-    board: TensorBoardLogger,
+    board: Logger | None,
 ) -> pl.Trainer:
     return pl.Trainer(
         accelerator=options.accelerator,
@@ -274,7 +287,7 @@ def _trainer(
         deterministic=options.deterministic,
         detect_anomaly=options.detect_anomaly,
         callbacks=callbacks,
-        logger=board,
+        logger=board or False,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run_dir,
         enable_progress_bar=options.progress_bar,
