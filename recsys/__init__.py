@@ -57,12 +57,7 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    """The version that pip knows, or that of the checkout."""
-    from importlib.metadata import PackageNotFoundError, version
+    """The version of the checkout, or of the installed wheel."""
+    from recsys.runs.environment import declared
 
-    try:
-        return version("recsys")
-    except PackageNotFoundError:
-        from recsys.runs.environment import declared
-
-        return str(declared()["version"])
+    return str(declared()["version"])

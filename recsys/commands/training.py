@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from recsys.commands.auto_sizes import fitted
 from recsys.commands.options import TrainConfig
 from recsys.commands.results import print_figures
@@ -16,6 +18,7 @@ from recsys.config.keys import flattened
 from recsys.config.register import TARGET, import_functions
 from recsys.data.datamodule import RecDataModule, Task, open_dataset
 from recsys.evaluation.evaluate import fitting, quick_metrics
+from recsys.metrics.register import metric_of
 from recsys.models.protocols import events_read
 from recsys.nn.embeddings import deferred_tables
 from recsys.runs.folders import run_folder
@@ -56,6 +59,7 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
         composed = {**composed, "data": {**composed["data"], "extends": extends}}
     import_functions(config.evaluation.metrics, "evaluation.metrics")
     kind: Task = "ranking" if config.task.target is RankingTask else "retrieval"
+    _check_trainer(config, kind)
     seed_everything(config.seed)
     with joined(config.trainer.strategy, config.trainer.accelerator) as processes:
         with one_machine_rank_first(processes):
@@ -131,6 +135,25 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
         TrainedRun.open(run_dir).warn_of_outdated(EVALUATION, BUNDLE)
     print_figures(figures, title=title, k=config.evaluation.main_k)
     return run_dir
+
+
+def _check_trainer(config: TrainConfig, kind: Task) -> None:
+    """Finds out before any work what training would stumble on later.
+
+    Raises:
+        InputError: there is no GPU, or the task has no such metric to monitor.
+    """
+    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise InputError(
+            "expected a GPU that torch can use for `trainer.accelerator=gpu` (`trainer=gpu`), found none; "
+            "train with `trainer=cpu`, or see what `recsys doctor` says"
+        )
+    monitor = config.trainer.monitor
+    if monitor and (metric_of(monitor).of_lists is not None) != (kind == "retrieval"):
+        own = getattr(config.task.target, "monitor", None)
+        raise InputError(
+            f"`trainer.monitor={monitor}` is no metric of a {kind} task; leave it out, which is `{own}`"
+        )
 
 
 def _open_initial(folder: str, composed: Mapping[str, Any]) -> TrainedRun:

@@ -32,11 +32,10 @@ from recsys.config.register import TARGET
 from recsys.config.saved import read_config
 from recsys.config.signatures import ROOT, signature_of, stand_in
 from recsys.config.targets import fields
-from recsys.runs.environment import PROJECT
 from recsys.schema.errors import InputError
 
 # Beside the package in a checkout, within it where it was installed from a wheel.
-CONFIGS = PROJECT / "configs" if (PROJECT / "pyproject.toml").is_file() else ROOT / "configs"
+CONFIGS = (ROOT.parent if (ROOT.parent / "pyproject.toml").is_file() else ROOT) / "configs"
 SWEEP, DAILY = "sweep", "daily"
 # What may be chosen anew, as a whole, for a run that is there already.
 _CHANGEABLE = ("trainer", "evaluation")

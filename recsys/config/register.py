@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -61,6 +62,15 @@ def trusting(packages: Sequence[str]) -> Iterator[None]:
     for package in packages:
         if not all(part.isidentifier() for part in str(package).split(".")):
             raise InputError(f"expected the name of a Python package for `{TRUST}`, got `{package}`")
+    if packages and os.getcwd() not in sys.path:  # `recsys` is a script elsewhere
+        sys.path.append(os.getcwd())
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{package}.".startswith(f"{error.name}."):
+                raise
+            raise InputError(f"`{TRUST}={package}`: there is no module `{error.name}`") from error
     former = list(_trusted)
     _trusted.extend(packages)
     try:

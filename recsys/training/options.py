@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+from recsys.schema.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainerOptions:
@@ -54,3 +56,13 @@ class TrainerOptions:
     deterministic: bool = False
     detect_anomaly: bool = False
     projector_items: int = 5000
+
+    def __post_init__(self) -> None:
+        for key in ("max_epochs", "max_steps"):
+            if getattr(self, key) < 1 and getattr(self, key) != -1:
+                raise InputError(
+                    f"`trainer.{key}` must be at least 1, or -1 for no bound, got {getattr(self, key)}"
+                )
+        for key in ("validate_every_epochs", "log_every_n_steps"):
+            if getattr(self, key) < 1:
+                raise InputError(f"`trainer.{key}` must be at least 1, got {getattr(self, key)}")
