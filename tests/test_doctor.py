@@ -155,13 +155,23 @@ def test_doctor_speaks_when_the_triple_cannot_be_imported(tmp_path, module, pack
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["train.py", "evaluate.py", "export.py"])
+@pytest.mark.parametrize(
+    "command",
+    [["train.py", "data=synthetic"], ["evaluate.py", "recommendations=x.csv", "data=synthetic"]],
+)
 def test_entry_point_gives_the_same_advice(tmp_path, command):
-    done = run(command, "--help", broken="torchrec", tmp_path=tmp_path)
+    done = run(*command, broken="torchrec", tmp_path=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: torchrec is installed but cannot be imported (OSError: libtbe.so")
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["train.py", "evaluate.py", "export.py"])
+def test_help_needs_no_torch(tmp_path, command):
+    done = run(command, "--help", broken="torch", tmp_path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"python {command} [GROUP=FILE]" in done.stdout
 
 
 def test_preparing_needs_no_torch(tmp_path):

@@ -116,12 +116,17 @@ def importing() -> Iterator[None]:
     try:
         yield
     except Exception:
-        problems = [finding for finding in examine() if finding.is_problem]
+        problems = installation_problems()
         if not problems:
             raise
-        for finding in problems:
-            print(f"error: {finding.advice}", file=sys.stderr)
+        for advice in problems:
+            print(f"error: {advice}", file=sys.stderr)
         sys.exit(2)
+
+
+def installation_problems() -> list[str]:
+    """What is wrong with the installation and mends it, where nothing works without that."""
+    return [finding.advice for finding in examine() if finding.is_problem]
 
 
 def check_python() -> Finding:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
+from recsys.commands.doctor import installation_problems
 from recsys.config.compose import CONFIGS, Command, Composition, review, settle
 from recsys.config.help import HelpTexts, explain, overview
 from recsys.config.overrides import trusted_packages
@@ -169,11 +170,22 @@ def report(error: Exception) -> int:
         print(f"error: {said}; name another place, or make room there", file=sys.stderr)
         return USERS_MISTAKE
     if not isinstance(error, InputError):
+        advice = installation_problems() if _is_failed_import(error) else []
+        for line in advice:
+            print(f"error: {line}", file=sys.stderr)
+        if advice:
+            return USERS_MISTAKE
         traceback.print_exception(error)
         return FAULT
     for line in str(error).splitlines():
         print(f"error: {line}", file=sys.stderr)
     return USERS_MISTAKE
+
+
+def _is_failed_import(error: Exception) -> bool:
+    """True for what came out of an `import`: commands import torch after their arguments are checked."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.filename.startswith("<frozen importlib") for frame in frames)
 
 
 def is_users_mistake(error: BaseException) -> bool:
