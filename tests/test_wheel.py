@@ -59,7 +59,7 @@ def test_wheel_trains_evaluates_exports_and_serves(installed):
     assert path == "a"
     assert run(command, "evaluate", "run=a", cwd=work).splitlines()[-1] == "a/evaluation"
     assert run(command, "export", "run=a", cwd=work).splitlines()[-1] == "a/bundle"
-    asked = "Bundle.open('a/bundle').recommend({'user_id': '1'}, [], 5)"
+    asked = "Bundle.open('a/bundle').recommend({'user_id': '1'}, [], 5)[0]"
     code = f"from recsys.serving.bundle import Bundle; print(len({asked}))"
     assert run(str(python), "-c", code, cwd=work).split() == ["5"]
     assert "Groups and their files" in run(command, "train", "--help", cwd=work)
