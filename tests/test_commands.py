@@ -97,7 +97,8 @@ def test_fault_of_ours_shows_its_traceback(run, work):
 def test_disk_that_refuses_is_the_users_to_mend(run):
     status, _, err = run(run_out_of_permissions)
     assert status == 2
-    assert err == "error: [Errno 13] Permission denied: '/runs'\n"
+    said = "cannot read or write `/runs`: Permission denied"
+    assert err == f"error: {said}; name another place, or make room there\n"
 
 
 def test_interruption_says_how_to_go_on(run):

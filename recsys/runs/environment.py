@@ -58,7 +58,8 @@ def declared() -> dict[str, Any]:
         project: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
         return project
     metadata = importlib.metadata.metadata("recsys")
-    dependencies, extras = [], dict[str, list[str]]()
+    dependencies: list[str] = []
+    extras: dict[str, list[str]] = {}
     for text in metadata.get_all("Requires-Dist") or []:
         requirement, _, marker = text.partition(";")
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", marker)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from recsys.config.build import Problem, build
-from recsys.config.saved import CONFIG, read_config
+from recsys.config.saved import CONFIG, ENVIRONMENT, read_config
 from recsys.config.targets import Factory
-from recsys.runs.folders import CHECKPOINTS, ENVIRONMENT, METRICS
+from recsys.runs.folders import CHECKPOINTS, METRICS
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, file_sha256, read_station
 
