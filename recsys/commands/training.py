@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from recsys.commands.auto_sizes import fitted
+from recsys.commands.entry import quiet_libraries
 from recsys.commands.options import TrainConfig
 from recsys.commands.results import print_figures
 from recsys.commands.sweeps.reports import trial_report
@@ -52,6 +53,7 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
     if finished:
         logger.info("`%s` %s", config.resume, finished)
         return Path(str(config.resume))
+    quiet_libraries()  # Lightning sets its own level when it is imported, which is only now
     initial = _open_initial(config.init_from, composed) if config.init_from else None
     if initial and config.data.prepared is None and config.data.extends is None:
         extends = str(initial.dataset.path)
