@@ -364,8 +364,9 @@ def rewritten_overrides(command: Command[C], texts: Sequence[str]) -> list[str]:
 
 def defaults_of(command: Command[C]) -> dict[str, str | None]:
     """The groups that a command chooses from, with what it chooses unasked."""
-    text = (command.configs / f"{command.name}.yaml").read_text(encoding="utf-8")
-    listed = (yaml.safe_load(text) or {}).get("defaults", [])
+    folders = [*([Path(_FurtherFolder.path)] if _FurtherFolder.path else []), command.configs]
+    root = next((path for path in (one / f"{command.name}.yaml" for one in folders) if path.is_file()), None)
+    listed = (yaml.safe_load(root.read_text(encoding="utf-8")) or {}).get("defaults", []) if root else []
     return {group: chosen for entry in listed if isinstance(entry, dict) for group, chosen in entry.items()}
 
 
@@ -392,7 +393,7 @@ class _FurtherFolder(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Called by Hydra when it is initialised."""
         if self.path:
-            search_path.prepend(provider="command-line", path=self.path)
+            search_path.prepend(provider="command-line", path=f"file://{self.path}")
 
 
 Plugins.instance().register(_FurtherFolder)
@@ -402,7 +403,7 @@ Plugins.instance().register(_FurtherFolder)
 def composing(configs: Path, config_dir: str | None = None) -> Iterator[None]:
     """While inside, Hydra composes from a folder of configuration files, and before it from `config_dir`."""
     GlobalHydra.instance().clear()
-    _FurtherFolder.path = f"file://{Path(config_dir).absolute()}" if config_dir else None
+    _FurtherFolder.path = str(Path(config_dir).absolute()) if config_dir else None
     try:
         with hydra.initialize_config_dir(str(configs.absolute()), version_base="1.3", job_name="recsys"):
             yield
