@@ -24,7 +24,7 @@ from recsys.commands.entry import (
     outcome_of,
     report,
 )
-from recsys.commands.results import conclude, summarise
+from recsys.commands.results import conclude, one_of_several, summarise
 from recsys.commands.sweeps.study import is_sweep
 from recsys.commands.sweeps.sweeper import SWEEPER
 from recsys.commands.sweeps.workers import is_worker, supervise
@@ -169,7 +169,7 @@ def _trial(command: Command[C], function: Function[C], trusted: Sequence[str], c
     def run(composition: Composition) -> Path | Exception:
         log_to_stderr()
         try:
-            with trusting(trusted):
+            with trusting(trusted), one_of_several():
                 return outcome_of(command, function, composition)
         except Exception as error:
             return error
