@@ -1,6 +1,6 @@
 """Run + prepared dataset -> DIR/evaluation: python evaluate.py run=DIR, see python evaluate.py --help."""
 
-from recsys.commands.doctor import importing
+from recsys.commands.installation import importing
 
 with importing():
     from recsys.commands.evaluate import main

@@ -1,6 +1,6 @@
 """Run -> DIR/bundle: python export.py run=DIR [ranker=DIR], see python export.py --help."""
 
-from recsys.commands.doctor import importing
+from recsys.commands.installation import importing
 
 with importing():
     from recsys.commands.export import main

@@ -1,6 +1,6 @@
 """Prepared dataset -> run: python train.py [GROUP=FILE] [KEY=VALUE] ..., see python train.py --help."""
 
-from recsys.commands.doctor import importing
+from recsys.commands.installation import importing
 
 with importing():
     from recsys.commands.train import main

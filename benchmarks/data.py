@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("prepared")
     parser.add_argument("--batch-size", type=int, default=4096)
     asked = parser.parse_args()
-    from recsys.commands.doctor import importing
+    from recsys.commands.installation import importing
 
     with importing():  # threads as in train.py
         from recsys.data.datamodule import RecDataModule

@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--format", default="torchscript")
     parser.add_argument("--index", default="auto")
     asked = parser.parse_args()
-    from recsys.commands.doctor import importing
+    from recsys.commands.installation import importing
 
     with importing():
         from recsys.export.options import ExportOptions

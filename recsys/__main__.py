@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from recsys.commands.doctor import importing
+from recsys.commands.installation import importing
 
 # Each is a module of recsys.commands.
 COMMANDS = {

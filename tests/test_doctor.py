@@ -4,20 +4,20 @@ import sys
 
 import pytest
 
-from recsys.commands import doctor
+from recsys.commands import doctor, installation
 from recsys.runs.environment import installed_versions
 
 
-def installation(**versions):
+def installed_as(**versions):
     """Versions of the triple as the package index's metadata would give them."""
     right = {"torch": "2.13.0+cpu", "torchrec": "1.8.0", "fbgemm-gpu-cpu": "1.8.0"}
     return right | {name.replace("_", "-"): version for name, version in versions.items()}
 
 
 def findings(monkeypatch, *, probed=None, **versions):
-    found = installation(**versions)
-    monkeypatch.setattr(doctor, "version_of", found.get)
-    return doctor.check_triple({"torch": "2.13.0", "cuda": None, "gpus": []} | (probed or {}))
+    found = installed_as(**versions)
+    monkeypatch.setattr(installation, "version_of", found.get)
+    return installation.check_triple({"torch": "2.13.0", "cuda": None, "gpus": []} | (probed or {}))
 
 
 def problems(monkeypatch, **given):
@@ -86,9 +86,9 @@ def test_right_versions_that_cannot_be_imported_are_a_problem(monkeypatch):
 
 def test_missing_and_old_dependencies_are_named(monkeypatch):
     versions = {"hydra-core": "1.4.0", "optuna": None}
-    real = doctor.version_of
-    monkeypatch.setattr(doctor, "version_of", lambda name: versions.get(name, real(name)))
-    [finding] = doctor.check_packages()
+    real = installation.version_of
+    monkeypatch.setattr(installation, "version_of", lambda name: versions.get(name, real(name)))
+    [finding] = installation.check_packages()
     assert "hydra-core is 1.4.0, expected <1.4,>=1.3.7" in finding.advice
     assert "optuna is not installed" in finding.advice
     assert "make install" in finding.advice
@@ -99,26 +99,26 @@ def test_too_new_python_is_refused(monkeypatch):
         minor = 14
 
     monkeypatch.setattr(sys, "version_info", Version((3, 14, 0)))
-    finding = doctor.check_python()
+    finding = installation.check_python()
     assert finding.is_problem
     assert "expected Python 3.11 to 3.13" in finding.advice
     assert "make install PYTHON=python3.13" in finding.advice
 
 
 def test_cpu_abilities_are_read_from_the_kernel(monkeypatch):
-    monkeypatch.setattr(doctor, "cpu_flags", lambda: {"avx2", "avx512f", "avx512_bf16"})
-    cpu, _ = doctor.check_machine()
+    monkeypatch.setattr(installation, "cpu_flags", lambda: {"avx2", "avx512f", "avx512_bf16"})
+    cpu, _ = installation.check_machine()
     assert cpu.found.endswith("AVX2, AVX-512, bf16")
-    monkeypatch.setattr(doctor, "cpu_flags", lambda: {"sse2"})
+    monkeypatch.setattr(installation, "cpu_flags", lambda: {"sse2"})
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    cpu, _ = doctor.check_machine()
+    cpu, _ = installation.check_machine()
     assert "AVX2, which this CPU lacks" in cpu.advice
     assert not cpu.is_problem
 
 
 def test_little_memory_is_worth_a_note(monkeypatch):
-    monkeypatch.setattr(doctor, "memory_gib", lambda: 1.0)
-    _, memory = doctor.check_machine()
+    monkeypatch.setattr(installation, "memory_gib", lambda: 1.0)
+    _, memory = installation.check_machine()
     assert "1.0 GiB of memory is little" in memory.advice
     assert not memory.is_problem
 
@@ -138,7 +138,7 @@ def run(*arguments, broken=None, tmp_path=None):
         text=True,
         check=False,
         env=environment,
-        cwd=doctor.PROJECT,
+        cwd=installation.PROJECT,
     )
 
 
@@ -177,17 +177,17 @@ def test_preparing_needs_no_torch(tmp_path):
 
 
 def test_other_failures_of_an_import_keep_their_traceback(monkeypatch):
-    monkeypatch.setattr(doctor, "examine", lambda: [doctor.Finding("python", "3.12")])
-    with pytest.raises(ZeroDivisionError), doctor.importing():
+    monkeypatch.setattr(installation, "examine", lambda: [installation.Finding("python", "3.12")])
+    with pytest.raises(ZeroDivisionError), installation.importing():
         1 / 0  # noqa: B018
 
 
 def test_sound_installation_exits_with_zero(capsys, monkeypatch):
     monkeypatch.setattr(
-        doctor, "examine", lambda: [doctor.Finding("memory", "1 GiB", "little", severe=False)]
+        doctor, "examine", lambda: [installation.Finding("memory", "1 GiB", "little", severe=False)]
     )
     with pytest.raises(SystemExit) as ended:
-        doctor.main()
+        doctor.main([])
     assert ended.value.code == 0
     out, err = capsys.readouterr()
     assert out == "note    memory  1 GiB\n"

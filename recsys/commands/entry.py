@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
-from recsys.commands.doctor import installation_problems
+from recsys.commands.installation import installation_problems
 from recsys.config.compose import CONFIGS, Command, Composition, review, settle
 from recsys.config.help import HelpTexts, explain, overview
 from recsys.config.overrides import trusted_packages

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-# Before torch is imported; see recsys.commands.doctor.importing.
+# Before torch is imported; see recsys.commands.installation.importing.
 os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 from recsys.commands.entry import quiet_libraries
