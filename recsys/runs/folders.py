@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import platform
 import re
 import shutil
@@ -129,11 +130,21 @@ def _removal_named(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (path / CONFIG).is_file():
+        if (path / CONFIG).is_file() and not _is_lost(error, path):
             raise
         raise InputError(removed) from error
     if not (path / CONFIG).is_file():
         raise InputError(removed)
+
+
+def _is_lost(error: BaseException | None, path: Path) -> bool:
+    """Whether an error is about a file of the folder that is gone, as while the folder is being removed."""
+    while error is not None:
+        name = getattr(error, "filename", None)
+        if isinstance(error, FileNotFoundError) and name is not None:
+            return Path(os.fsdecode(name)).absolute().is_relative_to(path.absolute())
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _check_restarts(folder: str | None, processes: Processes) -> None:
