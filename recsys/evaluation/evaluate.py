@@ -44,7 +44,6 @@ from recsys.evaluation.probabilities import users_table
 from recsys.evaluation.protocol import ranking_protocol, retrieval_protocol
 from recsys.evaluation.recommendations import (
     Lists,
-    candidate_vectors,
     queries_table,
     recommend,
     recommendations_table,
@@ -60,6 +59,7 @@ from recsys.evaluation.station import (
     heading,
     write_station,
 )
+from recsys.models.encoding import encode_catalogue
 from recsys.models.protocols import RetrievalModel, events_read
 from recsys.schema.errors import InputError
 from recsys.schema.tables import USER_ID
@@ -356,7 +356,7 @@ def _list_scorer(
     if model is None:
         return ListScorer(dataset, queries, options)
     assert isinstance(model, RetrievalModel)
-    vectors_ID = candidate_vectors(model.eval(), dataset).float().cpu().numpy()
+    vectors_ID = encode_catalogue(model.eval(), dataset.items).float().cpu().numpy()
     return ListScorer(dataset, queries, options, vectors_ID=vectors_ID)
 
 

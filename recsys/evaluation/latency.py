@@ -18,7 +18,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
 from recsys.data.queries import Queries
 from recsys.evaluation.options import EvaluationOptions
-from recsys.evaluation.recommendations import candidate_vectors
+from recsys.models.encoding import encode_catalogue
 from recsys.models.protocols import RetrievalModel, popularity_windows
 from recsys.retrieval.popularity import answers
 from recsys.schema.batch import Batch
@@ -50,7 +50,7 @@ def retrieval_latency(
     model.eval()
     assert isinstance(model, RetrievalModel)
     popularity = dataset.popularity("test", popularity_windows(model))
-    candidates_ID = candidate_vectors(model, dataset)
+    candidates_ID = encode_catalogue(model, dataset.items)
 
     def answer(batch: Batch) -> None:
         vectors_BD = model.encode_queries(batch)

@@ -18,13 +18,12 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
+from recsys.models.encoding import encode_catalogue
 from recsys.models.protocols import RetrievalModel, popularity_windows
 from recsys.retrieval.popularity import answers
 from recsys.schema import tables
 from recsys.schema.errors import InputError
 from recsys.schema.progress import progress
-
-_CATALOGUE_CHUNK = 65_536
 
 Mask = npt.NDArray[np.bool_]
 
@@ -97,7 +96,7 @@ def recommend(
         )
     popularity = dataset.popularity("test", popularity_windows(model))
     lists = Lists.empty(len(queries), k)
-    candidates_ID = candidate_vectors(model, dataset)
+    candidates_ID = encode_catalogue(model, dataset.items)
     device = candidates_ID.device
     excluded_I = None if candidates_I is None else torch.from_numpy(~candidates_I).to(device)
     with torch.no_grad():  # FBGEMM has no kernel of its fused tables for inference mode
@@ -114,16 +113,6 @@ def recommend(
             )
             lists.put(positions, scores_BK, item_rows_BK)
     return lists
-
-
-def candidate_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.Tensor:
-    """[I, D] vectors of the whole catalogue, by row, on the model's device."""
-    assert isinstance(model, nn.Module)
-    device = next(model.parameters()).device
-    rows = torch.arange(dataset.num_items)
-    with torch.no_grad():
-        parts = progress(torch.split(rows, _CATALOGUE_CHUNK), f"encoding {dataset.num_items - 1:,} items")
-        return torch.cat([model.encode_candidates(dataset.items.select(part).to(device)) for part in parts])
 
 
 def recommendations_table(dataset: PreparedDataset, queries: Queries, lists: Lists) -> pa.Table:

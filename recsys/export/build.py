@@ -26,6 +26,7 @@ from recsys.export.program.queries import PooledQuery, SequenceQuery
 from recsys.export.program.ranking import RankingProgram
 from recsys.export.program.retrieval import RetrievalProgram
 from recsys.export.program.statistics import Statistics
+from recsys.models.encoding import encode_catalogue
 from recsys.models.protocols import (
     MultiTaskModel,
     RankingModel,
@@ -38,8 +39,6 @@ from recsys.schema.batch import Batch
 from recsys.schema.errors import InputTypeError
 from recsys.schema.feature_kinds import Feature, HistoryFeature, NumberFeature, Role
 from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
-
-_ENCODED_AT_ONCE = 65_536
 
 
 def build_program(
@@ -125,11 +124,7 @@ def catalogue_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.
 
     How popular row 0 was of late is what it is for an item that nobody has liked.
     """
-    parts = [
-        model.encode_candidates(dataset.items.select(rows))
-        for rows in torch.split(torch.arange(dataset.num_items), _ENCODED_AT_ONCE)
-    ]
-    vectors_ID = torch.cat(parts).contiguous()
+    vectors_ID = encode_catalogue(model, dataset.items)
     windows = popularity_windows(model)
     popularity = dataset.popularity("test", windows)
     if popularity is not None:

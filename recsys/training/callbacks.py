@@ -20,12 +20,12 @@ from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from recsys.data.dataset import PreparedDataset
+from recsys.models.encoding import encode_catalogue
 from recsys.models.protocols import RetrievalModel
 from recsys.schema.batch import Batch
 from recsys.training.checkpoint import Checkpoints
 from recsys.training.finite import detecting_anomalies
 from recsys.training.processes import dist_rank, gather_objects
-from recsys.training.validation import encode_catalogue
 
 logger = logging.getLogger(__name__)
 

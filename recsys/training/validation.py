@@ -15,6 +15,7 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.metrics.ranking import find_hits, ranking_metrics
+from recsys.models.encoding import encode_catalogue
 from recsys.models.protocols import RetrievalModel
 from recsys.retrieval.popularity import Popularity, answers
 from recsys.schema.batch import Batch
@@ -89,15 +90,6 @@ class CatalogueValidation:
         for name, per_query in values.items():
             key = f"val/{name}"
             task.log(key, float(per_query.mean()), prog_bar=key == monitor, sync_dist=True)
-
-
-def encode_catalogue(model: RetrievalModel, catalogue: Batch, *, chunk: int = 65_536) -> torch.Tensor:
-    """Vectors [I, D] of the whole catalogue, a chunk at a time, on the device of the catalogue."""
-    rows = torch.arange(len(catalogue), device=catalogue.dense.device)
-    with torch.no_grad():
-        return torch.cat(
-            [model.encode_candidates(catalogue.select(part)) for part in torch.split(rows, chunk)]
-        )
 
 
 def _model(task: pl.LightningModule) -> RetrievalModel:
