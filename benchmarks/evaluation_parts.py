@@ -44,7 +44,9 @@ def run(settings: Settings) -> list[Figure]:
     assert isinstance(ease, FittedBaseline)
     user_rows, item_rows, _ = map(torch.from_numpy, dataset.train_positives())
     matrix_UI = interaction_matrix(TrainPositives(user_rows, item_rows), num_rows=dataset.num_items)
-    question = question_of(dataset, queries, options, history_length=trained.history_length)
+    question = question_of(
+        dataset, queries, options, history_length=trained.history_length, weights=trained.weights_sha256
+    )
     parts: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "popularity lists": (
             lambda: popularity.recommend(queries, _K),
@@ -55,7 +57,7 @@ def run(settings: Settings) -> list[Figure]:
             lambda: _sums(queries, ease.weights, is_sparse=True),
         ),
         "neighbours to choose from": (
-            lambda: [_neighbours(matrix_UI).weights(number) for number in _NEIGHBOURS],
+            lambda: _chosen_from(_neighbours(matrix_UI)),
             lambda: [_neighbours(matrix_UI, number).weights(number) for number in _NEIGHBOURS],
         ),
         "the model's lists": (
@@ -100,6 +102,10 @@ def _sums(queries: Queries, weights_II: np.ndarray, *, is_sparse: bool = False) 
             sparse.csr_matrix(entries, shape=(len(part), len(weights_II))) @ weights_II
         else:
             item_item.added_rows(rows, items, weights_II, num_queries=len(part))
+
+
+def _chosen_from(neighbours: item_item.ItemNeighbours) -> list[object]:
+    return [neighbours.weights(number) for number in _NEIGHBOURS]
 
 
 def _neighbours(matrix_UI: sparse.csr_matrix, number: int = max(_NEIGHBOURS)) -> item_item.ItemNeighbours:

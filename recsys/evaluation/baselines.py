@@ -188,7 +188,7 @@ def _best_on_validation(
         return best
     sample = queries.draw(_TUNING_QUERIES, seed=options.seed)
     best_ndcg = _validation_ndcg(best, sample, options)
-    for value in values[1:]:
+    for value in progress(values[1:], f"choosing the best of {len(values)} values for {best.name}"):
         fitted = fit(value)
         found = _validation_ndcg(fitted, sample, options)
         if found > best_ndcg:

@@ -31,7 +31,7 @@ from recsys.evaluation.baselines import fit_baseline
 from recsys.evaluation.candidates import candidate_mask, restricted
 from recsys.evaluation.comparing.kept import kept_of_queries, kept_of_rows
 from recsys.evaluation.examples import ranking_examples, retrieval_examples
-from recsys.evaluation.kept_lists import keep_lists, question_of, read_lists_of
+from recsys.evaluation.kept_lists import WEIGHTS, keep_lists, question_of, read_lists_of
 from recsys.evaluation.latency import ranking_latency, retrieval_latency
 from recsys.evaluation.options import Baseline, EvaluationOptions
 from recsys.evaluation.predictions import (
@@ -62,6 +62,7 @@ from recsys.evaluation.station import (
 from recsys.models.encoding import encode_catalogue
 from recsys.models.protocols import RetrievalModel, events_read
 from recsys.schema.errors import InputError
+from recsys.schema.manifest import file_sha256
 from recsys.schema.tables import USER_ID
 
 # Scores of an evaluation that asks as many queries as it likes: half a minute on one core.
@@ -100,7 +101,8 @@ def evaluate_retrieval(
     """
     options = fitting(options, dataset)
     queries, num_all = _queries(model, dataset, options, history_length)
-    asked = question_of(dataset, queries, options, history_length=history_length)
+    weights = run.checkpoint["sha256"] if run.checkpoint else None
+    asked = question_of(dataset, queries, options, history_length=history_length, weights=weights)
     lists = read_lists_of(run.folder, asked, k=options.list_length, num_items=dataset.num_items)
     if lists is None:
         lists = _recommend(model, dataset, queries, options)
@@ -259,7 +261,8 @@ def quick_metrics(
         task: what the model was trained for.
         history_length: `data.history_length` of the run.
         negatives_per_positive: `data.negatives_per_positive` of the run, for a ranking task.
-        keep_in: the run's folder, where the lists of a retrieval model are kept for its evaluation.
+        keep_in: the run's folder with the model's checkpoint `best`, where the lists of a retrieval model are
+            kept for its evaluation.
 
     Returns:
         Metrics by name for `model`, and for `popularity` (retrieval) or `item_rate` (ranking).
@@ -275,7 +278,9 @@ def quick_metrics(
         list_scorer = _list_scorer(model, dataset, queries, quick)
         own = _recommend(model, dataset, queries, quick)
         if keep_in is not None:
-            keep_lists(keep_in, own, question_of(dataset, queries, quick, history_length=history_length))
+            weights = file_sha256(keep_in / WEIGHTS)
+            asked = question_of(dataset, queries, quick, history_length=history_length, weights=weights)
+            keep_lists(keep_in, own, asked)
         lists = {"model": own, "popularity": list_scorer.beyond.obvious}
         scores = {name: list_scorer.score(answer, on_slices=False) for name, answer in lists.items()}
     else:

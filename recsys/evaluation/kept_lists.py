@@ -23,15 +23,22 @@ from recsys.schema.disk import write_file
 from recsys.schema.manifest import read_station
 
 FILE = "lists.npz"
+WEIGHTS = "checkpoints/best"
 
 
 def question_of(
-    dataset: PreparedDataset, queries: Queries, options: EvaluationOptions, *, history_length: int
+    dataset: PreparedDataset,
+    queries: Queries,
+    options: EvaluationOptions,
+    *,
+    history_length: int,
+    weights: str | None,
 ) -> str:
-    """Digest of what decides a model's lists beside its weights: data, queries, candidates, histories."""
+    """Digest of what decides a model's lists: data, queries, candidates, histories, hash of weights."""
     protocol: dict[str, Any] = retrieval_protocol(dataset, options, queries=queries)
     del protocol["k"]
     asked = {**protocol, "dataset": dataset.manifest["fingerprint"], "history_length": history_length}
+    asked["weights"] = weights
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from recsys.evaluation import evaluate
 from recsys.evaluation.evaluate import evaluate_retrieval, quick_metrics
-from recsys.evaluation.kept_lists import FILE
+from recsys.evaluation.kept_lists import FILE, WEIGHTS
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.station import EvaluatedRun
-from recsys.schema.manifest import write_manifest
+from recsys.schema.manifest import file_sha256, write_manifest
 from tests.evaluation.conftest import Oracle
 
 OPTIONS = EvaluationOptions(
@@ -21,15 +21,15 @@ OPTIONS = EvaluationOptions(
 def trained(rated, tmp_path):
     """A run whose last step of training kept its lists."""
     model = Oracle(rated.num_items)
-    quick_metrics(model, rated, OPTIONS, task="retrieval", history_length=50, keep_in=tmp_path)
     for name in ("config.yaml", "metrics.json", "checkpoints/best"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
+    quick_metrics(model, rated, OPTIONS, task="retrieval", history_length=50, keep_in=tmp_path)
     extra = {"prepared": str(rated.path), "task": "retrieval"}
     write_manifest(
         tmp_path, "run", config={"data": {}, "model": {}}, source=rated.manifest["fingerprint"], extra=extra
     )
-    return EvaluatedRun(tmp_path)
+    return EvaluatedRun(tmp_path, checkpoint={"name": "best", "sha256": file_sha256(tmp_path / WEIGHTS)})
 
 
 def scored(monkeypatch):
@@ -72,4 +72,11 @@ def test_lists_that_the_manifest_does_not_name_are_not_read(rated, trained, monk
     (trained.folder / "manifest.json").unlink()
     calls = scored(monkeypatch)
     evaluate_retrieval(Oracle(rated.num_items), rated, OPTIONS, run=trained, history_length=50)
+    assert len(calls) == 1
+
+
+def test_lists_of_other_weights_are_not_read(rated, trained, monkeypatch):
+    calls = scored(monkeypatch)
+    other = dataclasses.replace(trained, checkpoint={"name": "last", "sha256": "0" * 64})
+    evaluate_retrieval(Oracle(rated.num_items), rated, OPTIONS, run=other, history_length=50)
     assert len(calls) == 1
