@@ -134,7 +134,11 @@ def no_better_than_baseline(results: Results) -> Finding | None:
     name = name_of(best)
     is_worse = bounds is not None and bounds[1] < 0
     meaning = (
-        "it would serve better in the model's place"
+        (
+            "it would serve better in the model's place"
+            if best in _INSTEAD
+            else "features or tuning are missing"
+        )
         if is_worse
         else "what training adds to it, if anything, does not show"
     )

@@ -89,7 +89,7 @@ def of_decay(results: dict[str, Any]) -> str:
     if line.is_sure:
         return f"It loses a tenth about every {line.days_to_lose:.0f} days: retrain more often than that."
     if line.slope < 0:
-        return f"{line.lost:.0%} lower at the end of {span}, which chance explains."
+        return f"{min(line.lost, 1):.0%} of its worth gone at the end of {span}, which chance explains."
     return f"No loss with age in {span}."
 
 

@@ -80,7 +80,7 @@ def test_best_and_worst_place_without_small_ones():
     ("values", "said"),
     [
         ((0.2, 0.18, 0.16, 0.14), "It loses a tenth about every 10 days: retrain more often than that."),
-        ((0.2, 0.21, 0.2, 0.195), "4% lower at the end of these 30 days, which chance explains."),
+        ((0.2, 0.21, 0.2, 0.195), "4% of its worth gone at the end of these 30 days, which chance explains."),
         ((0.2, 0.2, 0.21, 0.21), "No loss with age in these 30 days."),
     ],
 )
