@@ -21,6 +21,7 @@ _HELP = {
     "recsys_lists_total": "Lists by policy, rung of the ladder and arm.",
     "recsys_events_total": "Events by kind.",
     "recsys_repeated_events_total": "Events that had been counted before.",
+    "recsys_lost_lists_total": "Lists that were shown and could not be logged.",
     "recsys_refused_total": "Requests refused for overload.",
     "recsys_seconds": "Time by route, and by part of a list.",
     "recsys_log_lag": "Positions of the log that the state has not seen.",

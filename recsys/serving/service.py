@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ from recsys.serving.catalogue import (
     without_validity,
 )
 from recsys.serving.feed import Feed
-from recsys.serving.journal import Journal, now_microseconds
+from recsys.serving.journal import Journal, Outcome, now_microseconds
 from recsys.serving.log.interface import FeedbackLog
 from recsys.serving.log.kafka import KafkaLog
 from recsys.serving.log.lmdb import LmdbLog
@@ -140,11 +141,16 @@ class Service:
                 answer, records = self.feed.recommend(asked, now=now_microseconds())
         finally:
             self._waiting -= 1
-        self.journal.submit(records)
+        # The answer does not wait for the disk: what is lost with it is a list that nobody has acted on yet.
+        self.journal.submit(records).add_done_callback(self._note_lost)
         self.metrics.count(
             "recsys_lists_total", policy=answer.policy, rung=answer.rung, arm=records[0].arm or ""
         )
         return answer
+
+    def _note_lost(self, written: Future[Outcome]) -> None:
+        if written.exception() is not None:
+            self.metrics.count("recsys_lost_lists_total")
 
     async def feedback(self, given: FeedbackRequest) -> FeedbackAnswer:
         """Counts events; answers once they can't be lost any more.

@@ -80,6 +80,7 @@ def test_without_its_store_a_server_answers_and_says_so(two_stage_folder, tmp_pa
         server.kill()
         answer = recommend(client, k=5)
         assert (len(answer["items"]), answer["degraded"], answer["rung"]) == (5, True, "bundle")
+        assert "recsys_lost_lists_total" not in client.get("/metrics").text
         event = {"user_id": "u1", "item_id": "i3", "event": "click", "event_id": "e1"}
         assert client.post("/feedback", json={"events": [event]}).json() == {"accepted": 1, "repeated": 0}
         away = client.get("/users/u1")
