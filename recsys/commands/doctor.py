@@ -13,7 +13,6 @@ from recsys.commands.installation import examine, importing
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints every finding and exits with 0, or 2 when there is a problem; with keys, looks at tables."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     if arguments:
         with importing():
             from recsys.commands.doctor_data import main as look_at_tables

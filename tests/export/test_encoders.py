@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recsys.data.preparing.encode import encode
 from recsys.data.preparing.hashing import hash_rows
-from recsys.export.program.encoders import bag_encoder, number_encoder
+from recsys.export.program.encoders import IntegerLookup, StringLookup, bag_encoder, number_encoder
 from recsys.export.program.ids import StringIndex
 from recsys.export.program.values import as_text
 from recsys.schema.feature_kinds import IdFeature, MultiIdFeature, NumericFeature, TextFeature, TimeFeature
@@ -237,3 +237,11 @@ def test_decimals_become_the_text_that_arrow_makes_of_them():
 def test_an_id_is_found_as_it_stands_or_else_without_blanks_around_it():
     index = StringIndex(["", "x", "y "], field="item_id")
     assert index.rows_of(["x", " x\t", "y ", " y", None]).tolist() == [1, 1, 2, 0, 0]
+
+
+@pytest.mark.parametrize("value", [True, "True", "true", "TRUE"])
+def test_truth_values_are_found_however_a_request_writes_them(value):
+    words = StringLookup(["True", "False"], field="mobile", prefix=0)
+    numbers = IntegerLookup([1, 0], field="mobile")
+    assert words.rows_of([value, False]).tolist() == [1, 2]
+    assert numbers.rows_of([value, False]).tolist() == [1, 2]

@@ -250,9 +250,6 @@ class StringLookup(nn.Module):
                 row = self.row_of(text)
                 if row == 0:
                     row = self.row_of(stripped(text))
-            # Python's CSV files spell truth values with a capital.
-            if row == 0 and isinstance(value, bool):
-                row = self.row_of("True" if value else "False")
             rows.append(row)
         return torch.tensor(rows, dtype=torch.int64)
 
