@@ -1,8 +1,9 @@
 """Raw values of requests, checked and made plain before TorchScript sees them.
 
-TorchScript refuses what it cannot convert with an error that names no field: whole numbers beyond 64 bits,
-lists of mixed types, lone surrogates, empty lists within a record. Each reader here returns what the file
-reads to the same meaning, or raises `Refused` with what was expected.
+What is missing is decided by `recsys.schema.values`, as for tables. TorchScript refuses what it cannot convert
+with an error that names no field: whole numbers beyond 64 bits, lists of mixed types, lone surrogates, empty
+lists within a record. Each reader here returns what the file reads to the same meaning, or raises `Refused`
+with what was expected.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from recsys.schema.errors import InputError
 from recsys.schema.requests import FieldKind, RequestLimits
+from recsys.schema.values import NULL_WORDS, is_missing
 
 Reader = Callable[[Any], Any]
 
@@ -113,7 +115,7 @@ def _number(value: Any) -> Any:
         return value
     if isinstance(value, str) and len(value) <= _NUMBER_CHARACTERS:
         bare = value.strip(_BLANKS)
-        if not bare:
+        if is_missing(bare):
             return None
         if _NUMBER.fullmatch(bare):
             return bare
@@ -129,7 +131,7 @@ def read_instant(value: Any) -> Any:
         return value if _LEAST <= value <= _GREATEST else None
     if isinstance(value, str) and len(value) <= 100:
         bare = value.strip(_BLANKS)
-        if not bare:
+        if is_missing(bare):
             return None
         if _NUMBER.fullmatch(bare) or _is_instant(bare):
             return bare
@@ -170,7 +172,7 @@ def as_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return str(value)
     if isinstance(value, float):
         if not abs(value) <= 2.0**53:
             return None
@@ -193,13 +195,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _encodable(text: str) -> str:
+def _encodable(text: str) -> str | None:
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
             raise Refused("text that UTF-8 can write; it holds half of a surrogate pair") from None
-    return str(text)
+    return None if text in NULL_WORDS else str(text)
 
 
 def _digits(number: int) -> str | None:

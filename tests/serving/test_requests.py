@@ -119,6 +119,7 @@ def test_a_number_that_is_text_is_refused_unless_it_is_digits(served):
         ({"user_id": "003"}, {"user_id": 3}),
         ({"user_id": np.str_("3"), "plan": np.str_("a")}, {"user_id": 3, "plan": "a"}),
         ({"user_id": decimal.Decimal(3)}, {"user_id": 3}),
+        ({"user_id": 3, "plan": "n/a"}, {"user_id": 3, "plan": None}),
         ({"user_id": 10**30}, {"user_id": -1}),
         ({"user_id": -(10**30)}, {"user_id": None}),
         ({"user_id": 10**10_000}, {"user_id": None}),
