@@ -107,9 +107,8 @@ class Served:
         bags, dense = retrieval.query_features([request["user"]], *past, [request["context"]])
         times.append(clock())
         embedded = retrieval.query_inputs.embed(bags, 1)
-        vector = retrieval.query.forward(
-            embedded, dense, past, None, None, [request["context"]], retrieval.candidates
-        )[0]
+        events = retrieval.query.events(past, None, None, [request["context"]], retrieval.candidates)
+        vector = retrieval.query.forward(embedded, dense, events)[0]
         times.append(clock())
         rows = self.nearest(vector, past[0])
         times.append(clock())

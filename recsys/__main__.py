@@ -21,6 +21,7 @@ COMMANDS = {
     "simulate": "readers whose truth is known live with a server -> reward, regret, latency",
     "add-items": "bundle and new items -> a bundle that recommends them too",
     "recommend": "bundle and a table of users -> lists for all of them",
+    "embed": "bundle -> vectors of items and users, for a vector database",
     "off-policy": "log of one policy -> what another policy would have earned",
     "position-bias": "log -> how likely each position is looked at",
     "pilot": "plan or read: how many users a pilot needs, and what it showed",

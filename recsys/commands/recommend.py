@@ -65,22 +65,35 @@ class RecommendConfig:
 def main(config: RecommendConfig, plain: dict[str, Any]) -> Path:
     """Writes the lists, on as many cores as there are."""
     bundle = Bundle.open(config.bundle)
-    dataset = None if config.data is None else PreparedDataset.open(prepare(config.data))
-    if config.queries is None:
-        assert dataset is not None
-        queries = pa.table({USER_ID: pa.array(dataset.user_ids[1:].tolist())})
-    else:
-        fields = [*bundle.requests.users.fields, *bundle.requests.contexts.fields, HISTORY]
-        id_fields = bundle.retrieval.known.user_fields
-        queries = read_records(config.queries, key="queries", id_fields=id_fields, columns=fields)
-    histories = None
-    if HISTORY not in queries.column_names and dataset is not None:
-        id_field = next(f for f in bundle.retrieval.known.user_fields if f in queries.column_names)
-        histories = histories_of(dataset, queries[id_field], bundle)
+    queries, histories = users_and_histories(bundle, config.queries, config.data)
     options = BulkOptions(
         **{field.name: getattr(config, field.name) for field in dataclasses.fields(BulkOptions)}
     )
     return write_lists(bundle, queries, config.out, options, histories=histories)
+
+
+def users_and_histories(
+    bundle: Bundle, path: Path | None, data: DataOptions | None
+) -> tuple[pa.Table, JaggedColumn | None]:
+    """The users of a table, or all of a dataset, and their histories where the dataset has them.
+
+    Args:
+        bundle: that will answer.
+        path: the table; None for all users of the dataset.
+        data: the dataset; None where the table has a column `history`, or nobody has a history.
+    """
+    dataset = None if data is None else PreparedDataset.open(prepare(data))
+    id_fields = bundle.retrieval.known.user_fields
+    if path is None:
+        assert dataset is not None
+        queries = pa.table({USER_ID: pa.array(dataset.user_ids[1:].tolist())})
+    else:
+        fields = [*bundle.requests.users.fields, *bundle.requests.contexts.fields, HISTORY]
+        queries = read_records(path, key="queries", id_fields=id_fields, columns=fields)
+    if HISTORY in queries.column_names or dataset is None:
+        return queries, None
+    id_field = next(field for field in id_fields if field in queries.column_names)
+    return queries, histories_of(dataset, queries[id_field], bundle)
 
 
 def histories_of(dataset: PreparedDataset, user_ids: pa.ChunkedArray, bundle: Bundle) -> JaggedColumn:

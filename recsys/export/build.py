@@ -204,7 +204,7 @@ class _Builder:
         return values
 
     def _lookups(self, tables: FeatureTables, present: dict[str, Feature]) -> list[tuple[str, nn.Module]]:
-        """What `FeatureTables.forward` gives for a batch that holds the features `present`."""
+        """Makes the look-ups that give what `FeatureTables.forward` does, of the features `present`."""
         # Fused and plain collections name their weights alike; only the plain one has them as modules.
         weights = tables.state_dict()
         parts = {cross.name: cross.parts for cross in tables.crosses}

@@ -56,7 +56,7 @@ from recsys.export.gate.compiled import PackageGate
 from recsys.export.gate.evaluated_lists import check_evaluated_lists
 from recsys.export.gate.observing import check_observing
 from recsys.export.gate.parity import Parity, check_ranking, check_retrieval
-from recsys.export.gate.recorded import Asked, Record, Recorder
+from recsys.export.gate.recorded import Record, RecordedRequests, Recorder
 from recsys.export.gate.replay import check_in_fresh_process, ranking_requests, record, retrieval_requests
 from recsys.export.index import check_index, ship_index
 from recsys.export.observed import Log, statistics_of
@@ -204,7 +204,7 @@ def load_scripted(file: Path) -> Any:
 
 
 def check_part(
-    model: nn.Module, program: Any, recorder: Recorder, asked: list[Asked], options: ExportOptions
+    model: nn.Module, program: Any, recorder: Recorder, asked: list[RecordedRequests], options: ExportOptions
 ) -> Parity:
     """Compares what a file of one model, or one stage of a file, answers with the trained model.
 
@@ -232,7 +232,7 @@ def check_part(
     return parity
 
 
-def requests_of(recorder: Recorder, asked: list[Asked], options: ExportOptions) -> list[Record]:
+def requests_of(recorder: Recorder, asked: list[RecordedRequests], options: ExportOptions) -> list[Record]:
     """The requests that are recorded with their responses."""
     if recorder.is_ranking:
         return ranking_requests(asked, number=options.recorded_requests)
@@ -240,7 +240,7 @@ def requests_of(recorder: Recorder, asked: list[Asked], options: ExportOptions) 
 
 
 def describe_part(model: nn.Module, dataset: PreparedDataset, *, history_length: int) -> dict[str, Any]:
-    """What a manifest says of one model and the data it was trained on."""
+    """Describes one model and the data it was trained on, for a manifest."""
     is_ranking = isinstance(model, RankingModel)
     licence = dataset.manifest.get("licence") or _OWN_LICENCE
     return {
@@ -266,7 +266,7 @@ def describe_part(model: nn.Module, dataset: PreparedDataset, *, history_length:
 
 
 def describe_parity(parity: Parity, options: ExportOptions) -> dict[str, Any]:
-    """What a manifest says of the comparison with the trained models."""
+    """Describes the comparison with the trained models, for a manifest."""
     found = {
         "requests": parity.num_requests,
         "max_difference": parity.max_difference,

@@ -76,7 +76,7 @@ class TensorOf:
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """What one model compiles to.
+    """One model as compiled arithmetic, with the tensors that it takes.
 
     Args:
         file: name of the file.
@@ -112,7 +112,7 @@ class Package:
             ) from error
 
     def describe(self, max_difference: float) -> dict[str, Any]:
-        """What the manifest says of it."""
+        """Describes the package for the manifest."""
         return {
             "made_by": list(self.made_by),
             "inputs": [_described(tensor) for tensor in self.inputs],
@@ -197,7 +197,7 @@ def _query_package(program: RetrievalProgram, model: RetrievalModel, schema: Fea
 
 
 def entries_of(inputs: Inputs, schema: FeatureSchema) -> list[Entry]:
-    """What a package is given of the features and crosses that are looked up, each once."""
+    """Lists what a package is given of the features and crosses that are looked up, each once."""
     found: dict[tuple[str, str], Entry] = {}
     for lookup in inputs.lookups:
         entry = _entry(lookup, schema)
@@ -312,7 +312,7 @@ class RankingArithmetic(nn.Module):
         return self.answers(self.head(self.embedded(tensors), tensors[0]))
 
     def answers(self, outputs: torch.Tensor) -> torch.Tensor:
-        """What the head's outputs mean."""
+        """Turns the outputs of the head into probabilities and numbers."""
         if outputs.dim() == 1:
             return torch.sigmoid(outputs)
         columns = [answer_of(outputs[:, at], *head) for at, head in enumerate(self.heads)]

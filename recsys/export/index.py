@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import torch
 
-from recsys.export.gate.recorded import Asked
+from recsys.export.gate.recorded import RecordedRequests
 from recsys.export.options import ExportOptions
 from recsys.retrieval.ann import Index, IndexKind, best_scores, build, faiss_module, recall, settle
 from recsys.schema.errors import InputError
@@ -57,7 +57,7 @@ def check_index(options: ExportOptions, *, has_catalogue: bool) -> None:
 
 
 def ship_index(
-    program: Any, asked: Asked, folder: Path, options: ExportOptions, *, k: int = _K
+    program: Any, asked: RecordedRequests, folder: Path, options: ExportOptions, *, k: int = _K
 ) -> dict[str, Any]:
     """Builds and measures what `export.index` says, and writes it to `folder` when it serves.
 

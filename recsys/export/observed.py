@@ -168,7 +168,7 @@ def build_statistics(
     per_second: int,
     until: int | None = None,
 ) -> Statistics:
-    """What requests are answered with.
+    """The statistics that requests are answered with.
 
     Args:
         log: the events; not needed where there are no statistics.

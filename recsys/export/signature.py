@@ -1,13 +1,19 @@
-"""What a bundle's manifest says of its methods and of the fields that requests may hold."""
+"""Describes a bundle's methods, and the fields that requests may hold, for its manifest."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.export.attributes import attributes_of
 from recsys.export.fields import Fields, fields_of
+from recsys.export.program.ranking import RankingProgram
+from recsys.export.program.retrieval import RetrievalProgram
+from recsys.export.program.two_stage import TwoStageProgram
 from recsys.schema.feature_kinds import (
     Feature,
     IdFeature,
@@ -22,7 +28,6 @@ from recsys.schema.labels import MAIN, AuxiliaryLabel
 from recsys.schema.requests import FieldKind
 from recsys.schema.tables import TIMESTAMP
 
-_RECORD = {"user": "fields of the user", "item": "fields of the item", "context": "fields of the request"}
 _KINDS = {
     "multi_id": "list of text or integers, or text with `{delimiter}` between the values",
     "numeric": "number",
@@ -76,8 +81,15 @@ def signature(
             **records["pair"],
             HISTORY: history,
         }
-        return {"methods": _ranking_methods(labels), "row": row}
-    methods = _retrieval_methods(_id_type(dataset, ITEM_ID), list(attributes_of(dataset, fields)))
+        methods = _methods(RankingProgram, _RANKING_METHODS, item_id=_id_type(dataset, ITEM_ID))
+        methods["predict_heads"]["heads"] = _heads(labels)
+        return {"methods": methods, "row": row}
+    methods = _methods(
+        RetrievalProgram,
+        _RETRIEVAL_METHODS,
+        item_id=_id_type(dataset, ITEM_ID),
+        attributes=list(attributes_of(dataset, fields)),
+    )
     return {"methods": methods, HISTORY: history} | records
 
 
@@ -196,7 +208,13 @@ def two_stage_signature(
         "when_missing": "no history",
     }
     filtered = attributes_of(retrieval, fields_of(retrieval.schema, retrieval.manifest["config"], flat=False))
-    methods = _two_stage_methods(_id_type(retrieval, ITEM_ID), defaults, list(filtered))
+    methods = _methods(
+        TwoStageProgram,
+        _TWO_STAGE_METHODS,
+        item_id=_id_type(retrieval, ITEM_ID),
+        defaults=defaults,
+        attributes=list(filtered),
+    )
     return {"methods": methods, HISTORY: history} | records
 
 
@@ -215,203 +233,116 @@ def _of_either(described: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _query_arguments() -> dict[str, dict[str, Any]]:
-    """Arguments of methods that are about a user, by name."""
-    arguments = [
-        _argument("user", "Dict[str, Any]", _RECORD["user"]),
-        _argument(HISTORY, "List[Any]", "raw item ids, oldest first; they are not recommended", shape=["L"]),
-        _argument("k", "int", "how many items, at least 1"),
-        _argument("context", "Optional[Dict[str, Any]]", _RECORD["context"], default=None),
-        _argument(
-            "exclude",
-            "Optional[List[Any]]",
-            "raw ids of further items to leave out",
-            shape=["E"],
-            default=None,
-        ),
-        _argument(
-            "history_times",
-            "Optional[List[Any]]",
-            "timestamps of the history's items; models that read the history as a bag do without",
-            shape=["L"],
-            default=None,
-        ),
-        _argument(
-            "history_liked",
-            "Optional[List[bool]]",
-            "whether each of them was liked; models that read only what was liked do without",
-            shape=["L"],
-            default=None,
-        ),
-    ]
-    return {argument["name"]: argument for argument in arguments}
-
-
-def _where(attributes: Sequence[str]) -> dict[str, Any]:
-    meaning = "raw values by attribute of the items; of each attribute, an item must hold one of them"
-    kind = "Optional[Dict[str, List[Any]]]"
-    return {**_argument("where", kind, meaning, default=None), "attributes": list(attributes)}
-
-
-def _retrieval_methods(item_id: str, attributes: Sequence[str]) -> dict[str, Any]:
-    asked = _query_arguments()
-    listing = [*asked.values(), _where(attributes)]
-    encoding = [argument for name, argument in asked.items() if name not in ("k", "exclude")]
-    item = _argument("item", "Dict[str, Any]", _RECORD["item"])
-    listed = _listed(item_id)
-    return {
-        "recommend": {
-            "arguments": listing,
-            "returns": f"Tuple[{listed}, List[float]]: ids and scores, best first",
-        },
-        "encode_user": {"arguments": encoding, "returns": "Tensor [D]"},
-        "encode_item": {"arguments": [item], "returns": "Tensor [D]"},
-        "recommend_batch": {
-            "arguments": _batched(listing),
-            "returns": f"Tuple[List[{listed}], List[List[float]]]",
-        },
-        "encode_users": {"arguments": _batched(encoding), "returns": "Tensor [B, D]"},
-        "encode_items": {"arguments": _batched([item]), "returns": "Tensor [B, D]"},
-        "add_items": _add_items(),
-        "set_available": _set_available(),
-        "unread_fields": _unread_fields("record"),
-    }
-
-
-def _two_stage_methods(
-    item_id: str, defaults: Mapping[str, Any], attributes: Sequence[str]
+def _methods(
+    program: type[nn.Module],
+    names: Sequence[str],
+    *,
+    item_id: str,
+    defaults: Mapping[str, Any] | None = None,
+    attributes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    limits = {
-        "num_candidates": ("Optional[int]", "how many of what is left are ranked, k at least"),
-        "diversity": ("Optional[float]", "weight of variety, 0 to 1; 0 is the order of the probabilities"),
-    }
-    listing = [
-        *_query_arguments().values(),
-        *(_argument(name, *limits[name], default=defaults[name]) for name in limits),
-        _where(attributes),
-    ]
-    listed = _listed(item_id)
-    return {
-        "recommend": {
-            "arguments": listing,
-            "returns": f"Tuple[{listed}, List[float], List[float], List[str]]: ids, probabilities, retrieval "
-            "scores and sources: `retrieval`, `ranking` or `diversity`, the first to choose it",
-        },
-        "recommend_batch": {
-            "arguments": _batched(listing),
-            "returns": f"Tuple[List[{listed}], List[List[float]], List[List[float]], List[List[str]]]",
-        },
-        "set_available": _set_available(),
-        "observe": _observe(),
-        "add_items": _add_items(),
-        "unread_fields": _unread_fields("record"),
-    }
-
-
-def _ranking_methods(labels: Sequence[AuxiliaryLabel]) -> dict[str, Any]:
-    rows = _argument(
-        "rows", "List[Dict[str, Any]]", "user, item and context fields, and `history`", shape=["B"]
-    )
-    heads = {MAIN: "probability that the row is a positive"} | {
-        label.name: "probability" if label.kind == "binary" else f"number, as in the column `{label.column}`"
-        for label in labels
-    }
-    asked = _query_arguments()
-    return {
-        "predict": {
-            "arguments": [rows],
-            "returns": "Tensor [B]: probability that each row is a positive",
-        },
-        "predict_heads": {
-            "arguments": [rows],
-            "returns": "Dict[str, Tensor [B]]: what each head predicts",
-            "heads": heads,
-        },
-        "predict_items": {
-            "arguments": [
-                asked["user"],
-                _argument("item_ids", "List[Any]", "raw item ids", shape=["N"]),
-                {**asked[HISTORY], "meaning": "raw item ids, oldest first"},
-                asked["context"],
-            ],
-            "returns": "Tensor [N]: probability of each item for this user",
-        },
-        "observe": _observe(),
-        "add_items": _add_items(),
-        "unread_fields": _unread_fields("row"),
-    }
-
-
-def _set_available() -> dict[str, Any]:
-    return {
-        "arguments": [
-            _argument("item_ids", "List[Any]", "raw item ids; unknown ones do nothing", shape=["N"]),
-            _argument("available", "bool", "whether they may be recommended; all may at first"),
-        ],
-        "returns": "int: how many of them the catalogue knows",
-    }
-
-
-def _observe() -> dict[str, Any]:
-    meaning = "events in the order of time, with `label`"
-    return {
-        "arguments": [_argument("rows", "List[Dict[str, Any]]", meaning, shape=["B"])],
-        "returns": "None: later requests see these events in their statistics",
-    }
-
-
-def _add_items() -> dict[str, Any]:
-    meaning = "fields of new items, each with an id that is not known yet"
-    return {
-        "arguments": [_argument("items", "List[Dict[str, Any]]", meaning, shape=["N"])],
-        "returns": "int: how many were added",
-    }
-
-
-def _unread_fields(name: str) -> dict[str, Any]:
-    return {
-        "arguments": [_argument(name, "Dict[str, Any]", "any record")],
-        "returns": "List[str]: its fields that no feature reads",
-    }
-
-
-def _listed(item_id: str) -> str:
-    return "List[int]" if item_id == "integer" else "List[str]"
-
-
-_PLURALS = {
-    "user": "users",
-    HISTORY: "histories",
-    "context": "contexts",
-    "exclude": "excludes",
-    "item": "items",
-}
-_OF_ALL = ("k", "num_candidates", "diversity", "where")
-
-
-def _batched(arguments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same arguments for B requests; what is no part of a request holds for all of them."""
-    found = []
-    for argument in arguments:
-        if argument["name"] in _OF_ALL:
-            found.append(argument)
-            continue
-        kind = argument["type"]
-        is_optional = kind.startswith("Optional[")
-        many = f"List[{kind.removeprefix('Optional[').removesuffix(']') if is_optional else kind}]"
-        found.append(
-            {
-                **argument,
-                "name": _PLURALS.get(argument["name"], argument["name"]),
-                "type": f"Optional[{many}]" if is_optional else many,
-                "shape": ["B", *argument["shape"]],
-            }
-        )
+    """Methods of a program: arguments as their signatures have them, each with its meaning and shape."""
+    ids = "List[int]" if item_id == "integer" else "List[str]"
+    returns = _RETURNS | (_RETURNS_OF_TWO_STAGES if program is TwoStageProgram else {})
+    found: dict[str, Any] = {}
+    for name in names:
+        method = getattr(program, name)
+        parameters = [one for one in inspect.signature(method).parameters.values() if one.name != "self"]
+        arguments = [_argument(one, defaults or {}) for one in parameters]
+        for argument in arguments:
+            if argument["name"] == "where":
+                argument["attributes"] = list(attributes)
+        found[name] = {"arguments": arguments, "returns": returns[name].format(ids=ids)}
     return found
 
 
-def _argument(
-    name: str, kind: str, meaning: str, *, shape: Sequence[str] = (), **default: Any
-) -> dict[str, Any]:
+def _argument(parameter: inspect.Parameter, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """An argument; its shape names the lengths of lists, from the outermost on."""
-    return {"name": name, "type": kind, "shape": list(shape), "meaning": meaning, **default}
+    one = _SINGULAR.get(parameter.name, parameter.name)
+    is_plural = one != parameter.name
+    annotation = parameter.annotation
+    kind = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    argument = {
+        "name": parameter.name,
+        "type": kind,
+        "shape": [*(["B"] if is_plural else []), *_SHAPES.get(one, [])],
+        "meaning": _MEANINGS[one],
+    }
+    # Of B requests, these are lists of what they are of one.
+    if kind.startswith("Optional[List[List["):
+        argument["shape"] = ["B", *_SHAPES[one]]
+    if parameter.default is not inspect.Parameter.empty:
+        argument["default"] = defaults.get(parameter.name, parameter.default)
+    return argument
+
+
+_SINGULAR = {
+    "users": "user",
+    "histories": HISTORY,
+    "contexts": "context",
+    "excludes": "exclude",
+}
+_SHAPES = {
+    HISTORY: ["L"],
+    "history_times": ["L"],
+    "history_liked": ["L"],
+    "exclude": ["E"],
+    "item_ids": ["N"],
+    "items": ["N"],
+    "rows": ["B"],
+}
+_MEANINGS = {
+    "user": "fields of the user",
+    "context": "fields of the request",
+    "item": "fields of the item",
+    "items": "fields of items; of `add_items` each with an id that is not known yet",
+    "rows": "user, item and context fields, and `history`; of `observe` events in the order of time, with "
+    "`label`",
+    "row": "any record",
+    "record": "any record",
+    HISTORY: "raw item ids, oldest first; they are not recommended",
+    "k": "how many items, at least 1",
+    "exclude": "raw ids of further items to leave out",
+    "history_times": "timestamps of the history's items; models that read the history as a bag do without",
+    "history_liked": "whether each of them was liked; models that read only what was liked do without",
+    "where": "raw values by attribute of the items; of each attribute, an item must hold one of them",
+    "num_candidates": "how many of what is left are ranked, k at least",
+    "diversity": "weight of variety, 0 to 1; 0 is the order of the probabilities",
+    "item_ids": "raw item ids; `set_available` passes over unknown ones",
+    "available": "whether they may be recommended; all may at first",
+}
+_RETURNS = {
+    "recommend": "Tuple[{ids}, List[float]]: ids and scores, best first",
+    "recommend_batch": "Tuple[List[{ids}], List[List[float]]]",
+    "encode_user": "Tensor [D]",
+    "encode_users": "Tensor [B, D]",
+    "encode_item": "Tensor [D]",
+    "encode_items": "Tensor [B, D]",
+    "predict": "Tensor [B]: probability that each row is a positive",
+    "predict_heads": "Dict[str, Tensor [B]]: what each head predicts",
+    "predict_items": "Tensor [N]: probability of each item for this user",
+    "add_items": "int: how many were added",
+    "set_available": "int: how many of them the catalogue knows",
+    "observe": "None: later requests see these events in their statistics",
+    "unread_fields": "List[str]: its fields that no feature reads",
+}
+_RETURNS_OF_TWO_STAGES = {
+    "recommend": "Tuple[{ids}, List[float], List[float], List[str]]: ids, probabilities, retrieval scores "
+    "and sources: `retrieval`, `ranking` or `diversity`, the first to choose it",
+    "recommend_batch": "Tuple[List[{ids}], List[List[float]], List[List[float]], List[List[str]]]",
+}
+_RETRIEVAL_METHODS = (
+    *("recommend", "encode_user", "encode_item", "recommend_batch", "encode_users", "encode_items"),
+    *("add_items", "set_available", "unread_fields"),
+)
+_RANKING_METHODS = ("predict", "predict_heads", "predict_items", "observe", "add_items", "unread_fields")
+_TWO_STAGE_METHODS = (
+    *("recommend", "recommend_batch", "set_available", "observe", "add_items", "unread_fields"),
+)
+
+
+def _heads(labels: Sequence[AuxiliaryLabel]) -> dict[str, str]:
+    return {MAIN: "probability that the row is a positive"} | {
+        label.name: "probability" if label.kind == "binary" else f"number, as in the column `{label.column}`"
+        for label in labels
+    }

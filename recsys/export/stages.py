@@ -128,7 +128,7 @@ def build_two_stage(retrieval: Stage, ranking: Stage, options: ExportOptions) ->
 
 
 def names_for_ranker(retrieval: Stage, ranking: Stage, role: Role) -> dict[str, str]:
-    """What the ranking model calls the fields of users, contexts or items, where it is something else.
+    """Returns the ranking model's names for fields of users, contexts or items, where they are other names.
 
     In its rows a column of several tables goes by table and name; in a record of one table it does not.
     """

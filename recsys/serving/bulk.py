@@ -230,27 +230,12 @@ class _ListMaker:
 
     def lists(self, table: pa.Table, histories: JaggedColumn | None, *, first_row: int) -> pa.Table:
         """A row for each item that is recommended to these users."""
-        requests = self.bundle.requests
-        columns = {name: table[name].to_pylist() for name in table.column_names}
-        raw = columns.pop(HISTORY, None)
-        size = table.num_rows
-        users = _records(requests.users, columns, size, first_row)
-        contexts = _records(requests.contexts, columns, size, first_row)
-        if histories is None:
-            ids = [
-                requests.ids(past, f"row {first_row + at}.{HISTORY}", None)
-                for at, past in enumerate(raw or [[]] * size)
-            ]
-            rows, lengths = self.first.known.history_rows(ids)
-            histories = JaggedColumn.of_lengths(rows, lengths)
-        vectors = self.first.encode_queries(
-            users, (histories.values, histories.lengths), contexts, None, None
-        )
+        users, contexts, histories, vectors = encode(self.bundle, table, histories, first_row=first_row)
         seen = histories if self.kept_rows is None else histories.of(self.places[histories.values])
         scores_BK, rows_BK = top_k(vectors, self.candidates, self.wanted, seen=seen)
         if self.kept_rows is not None:
             rows_BK = self.kept_rows[rows_BK]
-        user_ids = table[next(name for name in self.first.known.user_fields if name in table.column_names)]
+        user_ids = ids_of(self.bundle, table)
         if self.bundle.has_two_stages:
             return self._ranked(user_ids, users, contexts, histories, (scores_BK, rows_BK))
         is_there = scores_BK > -torch.inf
@@ -306,8 +291,46 @@ class _ListMaker:
 
     @functools.cached_property
     def _item_ids(self) -> pa.Array:
-        ids = self.first.item_ids.ids
-        return pa.array(ids.numpy()) if isinstance(ids, torch.Tensor) else pa.array(ids)
+        return item_ids_of(self.bundle)
+
+
+def encode(
+    bundle: Bundle, table: pa.Table, histories: JaggedColumn | None, *, first_row: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], JaggedColumn, torch.Tensor]:
+    """Reads B users of a table: their records, contexts, histories as catalogue rows, and vectors [B, D].
+
+    Args:
+        bundle: that nothing changes meanwhile.
+        table: a row a user; see `write_lists`.
+        histories: of these users, where the table has none.
+        first_row: number of the first row, for messages.
+
+    Raises:
+        RequestError: naming the row and the field.
+    """
+    columns = {name: table[name].to_pylist() for name in table.column_names}
+    raw = columns.pop(HISTORY, None) or [None] * table.num_rows
+    users = _records(bundle.requests.users, columns, table.num_rows, first_row)
+    contexts = _records(bundle.requests.contexts, columns, table.num_rows, first_row)
+    if histories is None:
+        ids = [
+            bundle.requests.ids(past, f"row {first_row + at}.{HISTORY}", None) for at, past in enumerate(raw)
+        ]
+        histories = JaggedColumn.of_lengths(*bundle.retrieval.known.history_rows(ids))
+    past = histories.values, histories.lengths
+    vectors_BD = bundle.retrieval.encode_queries(users, past, contexts, None, None)
+    return users, contexts, histories, vectors_BD
+
+
+def ids_of(bundle: Bundle, table: pa.Table) -> pa.ChunkedArray:
+    """The column of a table that holds the ids of its users."""
+    return table[next(name for name in bundle.retrieval.known.user_fields if name in table.column_names)]
+
+
+def item_ids_of(bundle: Bundle) -> pa.Array:
+    """Raw ids by catalogue row; that of row 0 means nothing."""
+    ids = bundle.retrieval.item_ids.ids
+    return pa.array(ids.numpy()) if isinstance(ids, torch.Tensor) else pa.array(ids)
 
 
 def _records(

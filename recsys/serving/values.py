@@ -1,9 +1,9 @@
 """Raw values of requests, checked and made plain before TorchScript sees them.
 
-What is missing is decided by `recsys.schema.values`, as for tables. TorchScript refuses what it cannot convert
-with an error that names no field: whole numbers beyond 64 bits, lists of mixed types, lone surrogates, empty
-lists within a record. Each reader here returns what the file reads to the same meaning, or raises `Refused`
-with what was expected.
+What is missing is decided by `recsys.schema.values`, as for tables. What TorchScript cannot convert, it
+refuses with an error that names no field: whole numbers beyond 64 bits, lists of mixed types, lone
+surrogates, empty lists within a record. Each reader here returns what the file reads to the same meaning, or
+raises `Refused`.
 """
 
 from __future__ import annotations

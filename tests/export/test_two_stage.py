@@ -2,18 +2,13 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from recsys.export.bundle import load_bundle
 from recsys.export.program.diverse import choose, sources_of
-from recsys.retrieval.exact import top_k
-from recsys.schema.jagged import JaggedColumn
 from tests.export.conftest import (
-    HISTORY_LENGTH,
     export_both,
     matrix_factorization,
     sequence_two_tower,
@@ -27,30 +22,6 @@ from tests.export.test_statistics import wide_deep as wide_deep_on_statistics
 from tests.export.test_statistics import world
 
 USER = {"user_id": 5}
-
-
-def test_lists_are_those_of_the_trained_models_one_after_the_other(recommender):
-    dataset = recommender.retrieval.dataset
-    queries, users, histories, contexts = known_queries(recommender.retrieval)
-    batch = queries.batch(torch.arange(len(queries)))
-    model, ranker = recommender.retrieval.model, recommender.ranking.model
-    scores, rows = top_k(
-        model.encode_queries(batch), model.encode_candidates(dataset.items), 8, seen=batch.seen
-    )
-    assert len(queries) > 40
-    for q in range(0, len(queries), 3):
-        events = queries.events.select(torch.full((8,), q)).replace(item_rows=rows[q])
-        liked = queries.histories.select(torch.tensor([q]), at_most=HISTORY_LENGTH).values
-        visible = JaggedColumn.of_lists([liked.tolist()] * 8)
-        probabilities = torch.sigmoid(ranker(dataset.collator(HISTORY_LENGTH).rows(events, visible)))
-        best = probabilities.argsort(descending=True)[:4]
-        ids, found, found_scores, sources = recommender.program.recommend(
-            users[q], histories[q], 4, contexts[q]
-        )
-        assert ids == dataset.item_ids[rows[q][best]].tolist()
-        assert found == pytest.approx(probabilities[best].tolist(), abs=1e-5)
-        assert found_scores == pytest.approx(scores[q][best].tolist(), abs=1e-5)
-        assert sources == ["retrieval" if place < 4 else "ranking" for place in best.tolist()]
 
 
 def test_batched_calls_equal_single_ones(recommender):
@@ -289,40 +260,6 @@ def test_the_manifest_says_what_both_models_are(recommender, mixed):
     assert manifest["parity"]["max_difference"] <= 1e-5
     assert manifest["parity"]["requests"] >= 6 * 15
     assert manifest["licence"] == "none is known: the raw tables were the user's own"
-
-
-def test_recorded_requests_give_the_recorded_responses(mixed):
-    requests, responses = (
-        json.loads((mixed.folder / name).read_text()) for name in ("requests.json", "responses.json")
-    )
-    methods = {request["method"] for request in requests}
-    assert {"recommend", "retrieval.recommend", "retrieval.encode_item", "ranking.predict"} <= methods
-    for request, response in zip(requests, responses, strict=True):
-        if request["method"] == "recommend":
-            ids, probabilities, _, sources = mixed.program.recommend(**request["arguments"])
-            assert (ids, sources) == (response["item_ids"], response["sources"])
-            assert probabilities == pytest.approx(response["probabilities"], abs=1e-5)
-
-
-def test_the_file_answers_in_a_python_that_has_torch_alone(recommender):
-    code = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("recsys", "torchrec", "fbgemm_gpu", "tensordict", "pyarrow"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Refuse())
-import torch
-ids, probabilities, scores, sources = torch.jit.load(sys.argv[1]).recommend({"user_id": 5}, ["sku-3é"], 4)
-print(len(ids), all(0 <= p <= 1 for p in probabilities), "sku-3é" in ids)
-"""
-    done = subprocess.run(
-        [sys.executable, "-I", "-W", "ignore", "-c", code, str(recommender.folder / "recommender.pt")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == "4 True False\n", done.stderr
 
 
 @pytest.mark.slow

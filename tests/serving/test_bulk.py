@@ -1,9 +1,11 @@
 """Lists for all users of a table: the same as one request after the other, resumed part by part."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys.commands.embed import main as embed
 from recsys.commands.recommend import main
 from recsys.serving import bulk
 from recsys.serving.bulk import BulkOptions, write_lists
@@ -104,9 +106,9 @@ def test_a_value_that_is_not_what_it_must_be_is_named_with_its_row(bundle, tmp_p
         write_lists(bundle, users, tmp_path / "lists.parquet", BulkOptions(processes=1))
 
 
-def run(capsys, *arguments):
+def run(capsys, *arguments, command=main):
     with pytest.raises(SystemExit) as ended:
-        main(arguments)
+        command(arguments)
     return ended.value.code, *capsys.readouterr()
 
 
@@ -135,7 +137,27 @@ def test_a_mistake_of_the_user_ends_the_command_with_its_reason(bundle, tmp_path
     out = f"out={tmp_path / 'lists.parquet'}"
     status, _, errors = run(capsys, f"bundle={bundle.folder}", out, f"queries={tmp_path / 'users.csv'}")
     assert status == 2
-    assert "must have a column of ids, named `user_id` or `uid`" in errors
+    assert "lacks `user_id` or `uid`" in errors
     status, _, errors = run(capsys, f"bundle={bundle.folder}", out)
     assert status == 2
     assert "expected `queries=FILE`, a table of users, or `data=NAME`" in errors
+
+
+def test_the_inner_products_of_vectors_are_the_scores(bundle, tmp_path, capsys):
+    pq.write_table(USERS, tmp_path / "users.parquet")
+    out, keys = tmp_path / "vectors", (f"bundle={bundle.folder}", f"out={tmp_path / 'vectors'}")
+    for _ in range(2):  # an earlier folder is replaced
+        status, said, errors = run(capsys, *keys, f"queries={tmp_path / 'users.parquet'}", command=embed)
+        assert (status, said.strip().splitlines()[-1]) == (0, str(out)), errors
+    items, users = (pq.read_table(out / f"{name}.parquet") for name in ("items", "users"))
+    assert users["user_id"].to_pylist() == USERS["uid"].to_pylist()
+    scores = np.array(users["vector"].to_pylist()) @ np.array(items["vector"].to_pylist()).T
+    for row, user_scores in zip(USERS.to_pylist(), scores, strict=True):
+        user = {name: row[name] for name in ("uid", "plan") if row[name] is not None}
+        ids, found = bundle.retrieval.recommend(user, row["history"] or [], len(items))
+        own = dict(zip(items["item_id"].to_pylist(), user_scores, strict=True))
+        assert [own[item_id] for item_id in ids] == pytest.approx(found, abs=1e-5)
+    (out / "mine.txt").write_text("mine")
+    status, _, errors = run(capsys, *keys, command=embed)
+    assert status == 2
+    assert "must be a new folder or one of vectors" in errors

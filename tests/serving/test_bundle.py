@@ -12,7 +12,7 @@ import torch
 from recsys.data.dataset import PreparedDataset
 from recsys.data.options import Columns, DataOptions, InteractionsTable, SideTable
 from recsys.data.prepare import prepare
-from recsys.export.gate.recorded import Asked
+from recsys.export.gate.recorded import RecordedRequests
 from recsys.export.index import ship_index
 from recsys.export.options import ExportOptions
 from recsys.retrieval.ann import Index
@@ -183,7 +183,7 @@ def test_a_damaged_or_missing_file_is_named(exported, tmp_path):
 def asked_of(exported):
     """Four test requests."""
     contexts = [{} for _ in range(4)]
-    return Asked("test", USERS[:4], contexts, [], HISTORIES[:4], None, False, None, None)
+    return RecordedRequests("test", USERS[:4], contexts, [], HISTORIES[:4], None, False, None, None)
 
 
 def ship(exported, folder, **keys):

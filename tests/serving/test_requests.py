@@ -293,11 +293,12 @@ def test_readers_observers_and_adders_at_once_get_answers_as_alone(exported, bun
     bundle.clock = lambda: END / 1000
     rows = [{"user_id": 3, "item_id": f"s{n}", "timestamp": END - 10**9} for n in range(20)]
     alone = Bundle.open(exported.folder).predict(rows)
-    until = time.monotonic() + 3
+    until = time.monotonic() + 60
     failures, counts = [], dict.fromkeys(("read", "listed", "observed", "added"), 0)
 
     def repeat(name, action):
-        while time.monotonic() < until and not failures:
+        # Three seconds on a machine with nothing else to do.
+        while time.monotonic() < until and not failures and min(counts.values()) < 40:
             try:
                 action(counts[name])
             except Exception as error:
@@ -326,7 +327,7 @@ def test_readers_observers_and_adders_at_once_get_answers_as_alone(exported, bun
     for thread in threads:
         thread.join()
     assert not failures
-    assert min(counts.values()) > 5
+    assert min(counts.values()) >= 10
 
 
 def test_items_near_an_item_are_those_of_the_highest_cosine(served):

@@ -17,7 +17,7 @@ from torch import nn
 
 from recsys.export.compiled import Package, load_package
 from recsys.export.gate.differences import Comparison, Features, ParityError
-from recsys.export.gate.recorded import Asked, Record, Recorder
+from recsys.export.gate.recorded import Record, RecordedRequests, Recorder
 from recsys.export.options import ExportOptions
 from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel, embed
 from recsys.schema.feature_kinds import Role
@@ -58,7 +58,7 @@ class PackageGate:
         return self.package.module
 
     @torch.no_grad()
-    def check(self, asked: Sequence[Asked]) -> float:
+    def check(self, asked: Sequence[RecordedRequests]) -> float:
         """The largest difference of what the package answers to what the trained model does.
 
         Raises:
@@ -83,13 +83,13 @@ class PackageGate:
                     largest = max(largest, self._check_items(requests, row))
         return largest
 
-    def tensors(self, requests: Asked, rows: slice = slice(None)) -> list[torch.Tensor]:
-        """What the tokeniser makes of requests."""
+    def tensors(self, requests: RecordedRequests, rows: slice = slice(None)) -> list[torch.Tensor]:
+        """Has the file make the package's tensors of requests."""
         method, arguments = self._call(requests, rows)
         tensors: list[torch.Tensor] = getattr(self.program, method)(**arguments)
         return tensors
 
-    def expected(self, requests: Asked) -> torch.Tensor:
+    def expected(self, requests: RecordedRequests) -> torch.Tensor:
         """[B, ...] answers by the trained model."""
         batch = requests.batch
         if not self.recorder.is_ranking:
@@ -112,7 +112,7 @@ class PackageGate:
         return catalogue[torch.linspace(0, len(catalogue) - 1, min(_FEW_ITEMS, len(catalogue))).long()]
 
     def passed(
-        self, asked: Sequence[Asked], manifest: dict[str, Any], options: ExportOptions
+        self, asked: Sequence[RecordedRequests], manifest: dict[str, Any], options: ExportOptions
     ) -> list[Record]:
         """Compiles and checks the package and describes it in the manifest; requests to record for it.
 
@@ -125,7 +125,7 @@ class PackageGate:
         manifest.setdefault("packages", {})[self.package.file] = described
         return self.requests(asked, number=options.recorded_requests)
 
-    def requests(self, asked: Sequence[Asked], *, number: int) -> list[Record]:
+    def requests(self, asked: Sequence[RecordedRequests], *, number: int) -> list[Record]:
         """About `number` requests in every way of asking, recorded for the package."""
         each = -(-number // len(asked))
         calls = [self._call(requests, slice(each)) for requests in asked]
@@ -136,7 +136,7 @@ class PackageGate:
             for method, arguments in calls
         ]
 
-    def _call(self, requests: Asked, rows: slice) -> tuple[str, Record]:
+    def _call(self, requests: RecordedRequests, rows: slice) -> tuple[str, Record]:
         if self.recorder.is_ranking:
             return "inputs_of_rows", {"rows": requests.rows()[rows]}
         given: dict[str, list[Any] | None] = {
@@ -148,7 +148,7 @@ class PackageGate:
         }
         return "inputs_of_users", {name: some[rows] for name, some in given.items() if some is not None}
 
-    def _items_of(self, requests: Asked, row: int) -> Record:
+    def _items_of(self, requests: RecordedRequests, row: int) -> Record:
         ids = self.recorder.dataset.item_ids[1:]
         at = np.linspace(0, len(ids) - 1, min(_FEW_ITEMS, len(ids))).astype(int)
         return {
@@ -158,7 +158,7 @@ class PackageGate:
             "context": requests.contexts[row],
         }
 
-    def _check_items(self, requests: Asked, row: int) -> float:
+    def _check_items(self, requests: RecordedRequests, row: int) -> float:
         """Many items for one user; the TorchScript file has been checked when this is asked."""
         arguments = self._items_of(requests, row)
         expected = self.program.predict_items(**arguments)
@@ -174,7 +174,7 @@ class PackageGate:
             )
         return float(difference.max())
 
-    def _comparison(self, requests: Asked, tensors: list[torch.Tensor]) -> Comparison:
+    def _comparison(self, requests: RecordedRequests, tensors: list[torch.Tensor]) -> Comparison:
         is_ranking = self.recorder.is_ranking
         embedded = self._arithmetic.embedded
         bags = {

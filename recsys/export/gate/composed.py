@@ -21,7 +21,7 @@ from recsys.export.build import catalogue_vectors
 from recsys.export.bundle import recorder_of
 from recsys.export.gate.differences import Comparison, Features, ParityError
 from recsys.export.gate.parity import Parity, check_lists
-from recsys.export.gate.recorded import Asked, Record, unknown_id, with_unknown_ids
+from recsys.export.gate.recorded import Record, RecordedRequests, unknown_id, with_unknown_ids
 from recsys.export.gate.shared_rows import shared_rows
 from recsys.export.options import ExportOptions
 from recsys.export.stages import Stage, names_for_ranker
@@ -49,8 +49,8 @@ class AskedTwice:
         pair_fields: statistics of user and item, which a request for a list can't give.
     """
 
-    retrieval: Asked
-    ranking: Asked
+    retrieval: RecordedRequests
+    ranking: RecordedRequests
     pair_fields: frozenset[str]
 
     def queries(self) -> list[Record]:
@@ -103,7 +103,7 @@ class Request:
     name: str
     number: int
     arguments: Record
-    ranking: Asked
+    ranking: RecordedRequests
 
     @property
     def liked(self) -> list[Any]:
@@ -256,7 +256,7 @@ class Composed:
         k: int,
         diversity: float,
     ) -> str | None:
-        """What is wrong with an answer, given candidates, retrieval scores and probabilities."""
+        """Says what is wrong with an answer, given candidates, retrieval scores and probabilities."""
         ids, probabilities, scores, sources = answer
         candidates, expected_scores, expected_probabilities = expected
         places = {str(item_id): place for place, item_id in enumerate(candidates)}

@@ -23,7 +23,7 @@ class ParityError(InputError):
 
 @dataclasses.dataclass
 class Features:
-    """What the file makes of B requests.
+    """B requests as the file encodes and embeds them.
 
     Args:
         bags: values and lengths [B] of each sparse feature it reads.

@@ -15,7 +15,7 @@ import torch
 from recsys.export.build import catalogue_vectors
 from recsys.export.gate.differences import ParityError
 from recsys.export.gate.lists import first_difference
-from recsys.export.gate.recorded import Asked, Recorder
+from recsys.export.gate.recorded import RecordedRequests, Recorder
 from recsys.models.protocols import RetrievalModel, popularity_windows
 from recsys.retrieval.popularity import Popularity, answers
 
@@ -79,7 +79,12 @@ def check_evaluated_lists(
 
 
 def expected_lists(
-    model: RetrievalModel, recorder: Recorder, asked: Asked, *, k: int, popularity: Popularity | None
+    model: RetrievalModel,
+    recorder: Recorder,
+    asked: RecordedRequests,
+    *,
+    k: int,
+    popularity: Popularity | None,
 ) -> Lists:
     """Raw ids and scores by the trained model, as evaluation makes them, of B queries."""
     scores_BK, rows_BK = answers(
@@ -95,7 +100,7 @@ def expected_lists(
     return ids, [scores_K[left_K].tolist() for _, scores_K, left_K in pairs]
 
 
-def found_lists(program: Any, asked: Asked, *, k: int, popularity: Popularity | None) -> Lists:
+def found_lists(program: Any, asked: RecordedRequests, *, k: int, popularity: Popularity | None) -> Lists:
     """Raw ids and scores by the file, of B queries."""
     if popularity is None:
         return _recommend(program, asked, list(range(len(asked))), k)
@@ -114,7 +119,7 @@ def found_lists(program: Any, asked: Asked, *, k: int, popularity: Popularity | 
     return ids, scores
 
 
-def _recommend(program: Any, asked: Asked, chosen: list[int], k: int) -> Lists:
+def _recommend(program: Any, asked: RecordedRequests, chosen: list[int], k: int) -> Lists:
     parts = (asked.users, asked.histories, asked.contexts, asked.times, asked.liked)
     users, histories, contexts, times, liked = (
         None if part is None else [part[number] for number in chosen] for part in parts

@@ -14,7 +14,7 @@ from torch import nn
 
 from recsys.export.build import catalogue_vectors
 from recsys.export.gate.differences import Comparison, Features, ParityError
-from recsys.export.gate.recorded import Asked, Record, Recorder, with_unknown_ids
+from recsys.export.gate.recorded import Record, RecordedRequests, Recorder, with_unknown_ids
 from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel, embed
 from recsys.retrieval.exact import top_k
 from recsys.schema.batch import Batch
@@ -28,7 +28,7 @@ _LISTS_COMPARED = 50
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """What was compared: requests, the largest difference of a score, and what is said of whole lists."""
+    """Counts the requests that were compared, with the largest difference of a score and the lists."""
 
     num_requests: int
     max_difference: float
@@ -37,7 +37,13 @@ class Parity:
 
 @torch.no_grad()
 def check_retrieval(
-    model: RetrievalModel, program: Any, recorder: Recorder, asked: list[Asked], *, k: int, tolerance: float
+    model: RetrievalModel,
+    program: Any,
+    recorder: Recorder,
+    asked: list[RecordedRequests],
+    *,
+    k: int,
+    tolerance: float,
 ) -> Parity:
     """Compares scores of the whole catalogue, vectors of items, and lists of recommendations.
 
@@ -75,7 +81,7 @@ def check_retrieval(
 
 @torch.no_grad()
 def check_ranking(
-    model: RankingModel, program: Any, recorder: Recorder, asked: list[Asked], *, tolerance: float
+    model: RankingModel, program: Any, recorder: Recorder, asked: list[RecordedRequests], *, tolerance: float
 ) -> Parity:
     """Compares probabilities; arguments as of `check_retrieval`."""
     largest = 0.0
@@ -95,7 +101,7 @@ def check_ranking(
 
 def check_lists(
     program: Any,
-    requests: Asked,
+    requests: RecordedRequests,
     vectors: tuple[torch.Tensor, torch.Tensor],
     *,
     file: str,
@@ -141,7 +147,7 @@ def check_lists(
 
 
 def _check_items(
-    model: RetrievalModel, program: Any, recorder: Recorder, requests: Asked, *, tolerance: float
+    model: RetrievalModel, program: Any, recorder: Recorder, requests: RecordedRequests, *, tolerance: float
 ) -> tuple[int, float]:
     """Number of items whose vectors were compared, by the scores they give, and the largest difference."""
     queries = model.encode_queries(requests.batch)[:_SCORED_AT_ONCE]

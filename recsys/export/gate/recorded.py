@@ -37,7 +37,7 @@ Record = dict[str, Any]
 
 
 @dataclasses.dataclass
-class Asked:
+class RecordedRequests:
     """B requests asked in one way.
 
     Args:
@@ -114,11 +114,11 @@ class Recorder:
 
         self.sequences: Histories | None = None
 
-    def ask(self, num_rows: int) -> list[Asked]:
+    def ask(self, num_rows: int) -> list[RecordedRequests]:
         """The test rows (at most `num_rows`, evenly spaced) in every way."""
         return self.ask_rows(*self._table(num_rows))
 
-    def ask_rows(self, split: Split, table: pa.Table) -> list[Asked]:
+    def ask_rows(self, split: Split, table: pa.Table) -> list[RecordedRequests]:
         """Rows of a split in every way."""
         events = Events.from_arrow(table, self.dataset.schema)
         history = self.dataset.histories(split).before(events)
@@ -144,7 +144,7 @@ class Recorder:
             self._asked("no context", bare, history, empty, known),
         ]
 
-    def ask_queries(self, queries: Queries, positions: torch.Tensor) -> Asked:
+    def ask_queries(self, queries: Queries, positions: torch.Tensor) -> RecordedRequests:
         """Queries of the test split, as evaluation asks them: of users and items the ids alone.
 
         Args:
@@ -162,7 +162,7 @@ class Recorder:
         table = table.take(pa.array(rows))
         batch = queries.batch(positions)
         assert batch.seen is not None
-        asked = Asked(
+        asked = RecordedRequests(
             name="as evaluation asks",
             users=self._known(table)[USER_ID],
             contexts=self._contexts(table),
@@ -202,7 +202,7 @@ class Recorder:
         *,
         forget: bool = False,
         without_history: bool = False,
-    ) -> Asked:
+    ) -> RecordedRequests:
         collator: Collator = self.dataset.collator(self.history_length)
         times = liked = None
         if self.sequences is not None:
@@ -214,7 +214,7 @@ class Recorder:
             assert batch.sequences is not None
             batch.sequences.times_known &= torch.tensor([tables.TIMESTAMP in record for record in contexts])
             times, liked = self._events_of(self.sequences, history)
-        return Asked(
+        return RecordedRequests(
             name=name,
             users=records[USER_ID],
             contexts=contexts,

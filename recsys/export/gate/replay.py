@@ -13,7 +13,7 @@ import torch
 
 from recsys.export.compiled import load_package
 from recsys.export.gate.differences import ParityError
-from recsys.export.gate.recorded import Asked, Record
+from recsys.export.gate.recorded import Record, RecordedRequests
 from recsys.schema.disk import write_file
 from recsys.schema.requests import REQUESTS
 
@@ -66,7 +66,7 @@ for number, (request, response) in enumerate(pairs):
 """
 
 
-def retrieval_requests(asked: list[Asked], *, number: int, k: int) -> list[Record]:
+def retrieval_requests(asked: list[RecordedRequests], *, number: int, k: int) -> list[Record]:
     """About `number` requests of every way of asking, as method and arguments by name."""
     each = -(-number // (len(asked) + 2))
     lists = [{**query, "k": k} for requests in asked for query in requests.queries()[:each]]
@@ -77,7 +77,7 @@ def retrieval_requests(asked: list[Asked], *, number: int, k: int) -> list[Recor
     ]
 
 
-def ranking_requests(asked: list[Asked], *, number: int) -> list[Record]:
+def ranking_requests(asked: list[RecordedRequests], *, number: int) -> list[Record]:
     """About `number` rows, those of one way of asking in one request."""
     each = -(-number // len(asked))
     return [{"method": "predict", "arguments": {"rows": requests.rows()[:each]}} for requests in asked]
@@ -111,7 +111,7 @@ def record(program: Any, requests: list[Record], folder: Path) -> None:
 
 
 def answer_of(program: Any, request: Record, folder: Path) -> Any:
-    """What `program`, or a package in `folder`, answers to a request, as it is recorded."""
+    """Asks `program`, or a package in `folder`, and returns the answer as it is recorded."""
     method = functools.reduce(getattr, request["method"].split("."), program)
     answer = method(**request["arguments"])
     if "package" in request:

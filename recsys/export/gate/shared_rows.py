@@ -67,7 +67,7 @@ def _matches(first: pa.Table, second: pa.Table) -> tuple[pa.Array, pa.Array]:
 
 
 def _keyed(table: pa.Table, name: str) -> pa.Table:
-    """What tells an event, as text so that both tables have it alike, and its position under `name`."""
+    """Returns the columns that tell an event, as text in both tables, and its position under `name`."""
     keys = {key: _text(table[key]) for key in _KEYS}
     return pa.table({**keys, name: pa.array(np.arange(table.num_rows))})
 

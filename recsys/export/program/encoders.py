@@ -280,7 +280,7 @@ class HashLookup(nn.Module):
         return torch.tensor(rows, dtype=torch.int64)
 
     def text_of(self, value: Any) -> Optional[str]:
-        """What is hashed."""
+        """Returns the text that is hashed."""
         if self.is_integer:
             number = as_integer(value, self.field)
             return None if number is None else str(number)

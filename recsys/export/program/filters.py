@@ -85,7 +85,7 @@ class Attribute(nn.Module):
                 self.added_rows.append(rows[position])
 
     def keys_of(self, value: Any) -> List[str]:
-        """What is in a raw value, as text that is the same for all ways of writing it."""
+        """Returns the values in a raw value, as text that is the same for all ways of writing them."""
         pieces: List[Any] = []
         if self.is_multivalued:
             for piece in as_pieces(value, self.delimiter, self.field):

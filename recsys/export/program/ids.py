@@ -182,12 +182,12 @@ class StringIds(nn.Module):
 
 
 def id_missing(field: str, position: int, expected: str) -> str:
-    """What to say of a new item without an id."""
+    """The error of a new item without an id."""
     return f"`{field}` of item {position}: a new item needs an id, {expected}; nothing was added"
 
 
 def id_known(field: str, position: int, found: str) -> str:
-    """What to say of a new item that is none."""
+    """The error of a new item whose id is known already."""
     return (
         f"`{field}` of item {position} is `{found}`, which is known already; leave such items out, what was "
         "learnt of them stays until the next training; nothing was added"
@@ -195,7 +195,7 @@ def id_known(field: str, position: int, found: str) -> str:
 
 
 def id_repeated(field: str, position: int, found: str, first: int) -> str:
-    """What to say of a new item that is there twice."""
+    """The error of a new item that is there twice."""
     return (
         f"`{field}` of item {position} is `{found}`, as that of item {first}; give every new item once; "
         "nothing was added"

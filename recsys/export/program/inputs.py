@@ -200,7 +200,7 @@ class Network(nn.Module):
     def forward(
         self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], dense: torch.Tensor
     ) -> torch.Tensor:
-        """What the trained model makes of B examples; bags of one example stand for all of them."""
+        """Runs the trained model on B examples; bags of one example stand for all of them."""
         return self.head.forward(self.inputs.embed(bags, dense.size(0)), dense)
 
 
@@ -255,7 +255,7 @@ def restored(weight: torch.Tensor, scales: torch.Tensor, width: int, rows: torch
 
 
 def stored(weight: torch.Tensor, kind: TableType) -> Tuple[torch.Tensor, torch.Tensor]:
-    """What a file holds of a table [R, D], D even: the arguments of `restored`.
+    """Rounds a table [R, D], D even, to the arguments of `restored`.
 
     Args:
         weight: [R, D] float32.

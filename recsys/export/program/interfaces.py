@@ -158,16 +158,9 @@ class QueryNetwork(nn.Module):
     """A query tower; see `recsys.export.program.queries`."""
 
     def forward(  # type: ignore[empty-body]
-        self,
-        embedded: Dict[str, torch.Tensor],
-        dense: torch.Tensor,
-        history: Tuple[torch.Tensor, torch.Tensor],
-        times: Optional[List[List[Any]]],
-        liked: Optional[List[List[bool]]],
-        contexts: List[Dict[str, Any]],
-        candidates: torch.Tensor,
+        self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor, events: List[torch.Tensor]
     ) -> torch.Tensor:
-        """Vectors [B, D]."""
+        """Vectors [B, D]; `events` as the method of that name gives them."""
         pass
 
     def events(  # type: ignore[empty-body]
@@ -178,7 +171,7 @@ class QueryNetwork(nn.Module):
         contexts: List[Dict[str, Any]],
         candidates: torch.Tensor,
     ) -> List[torch.Tensor]:
-        """What is read of histories item by item; nothing where they are bags."""
+        """Reads histories item by item; returns nothing where they are bags."""
         pass
 
 
@@ -190,6 +183,6 @@ class TrainedHead(nn.Module):
         self.trained = trained
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:
-        """What the trained module gives."""
+        """Runs the trained module."""
         result: torch.Tensor = self.trained(embedded, dense)
         return result

@@ -26,14 +26,7 @@ class PooledQuery(nn.Module):
         self.head = cast(Head, head)
 
     def forward(
-        self,
-        embedded: Dict[str, torch.Tensor],
-        dense: torch.Tensor,
-        history: Tuple[torch.Tensor, torch.Tensor],
-        times: Optional[List[List[Any]]],
-        liked: Optional[List[List[bool]]],
-        contexts: List[Dict[str, Any]],
-        candidates: torch.Tensor,
+        self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor, events: List[torch.Tensor]
     ) -> torch.Tensor:
         """Vectors [B, D]; see `SequenceQuery`."""
         return self.head.forward(embedded, dense)
@@ -81,28 +74,15 @@ class SequenceQuery(nn.Module):
         self.per_second = per_second
 
     def forward(
-        self,
-        embedded: Dict[str, torch.Tensor],
-        dense: torch.Tensor,
-        history: Tuple[torch.Tensor, torch.Tensor],
-        times: Optional[List[List[Any]]],
-        liked: Optional[List[List[bool]]],
-        contexts: List[Dict[str, Any]],
-        candidates: torch.Tensor,
+        self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor, events: List[torch.Tensor]
     ) -> torch.Tensor:
         """Vectors [B, D].
 
         Args:
             embedded: features of the users and the contexts.
             dense: those that are numbers.
-            history: catalogue rows [V], oldest first, and lengths [B].
-            times: when each item of each history was liked; without them, or where one is missing, the times
-                of the whole history are unknown.
-            liked: whether each item of each history was liked; without them all of them were.
-            contexts: of the requests, for their times.
-            candidates: [I, D] vectors of the catalogue.
+            events: of the histories.
         """
-        events = self.events(history, times, liked, contexts, candidates)
         kept = events[4]
         states_BSD = self.head.forward(embedded, dense, events[0], events[1], events[2], events[3])
         return states_BSD[torch.arange(kept.numel()), kept]
@@ -117,7 +97,15 @@ class SequenceQuery(nn.Module):
     ) -> List[torch.Tensor]:
         """Of the items that are seen, vectors [B, L, D], whether they were liked [B, L], instants [B, S].
 
-        Then whether the instants are known [B], and how many items are seen [B]; arguments as of `forward`.
+        Then whether the instants are known [B], and how many items are seen [B].
+
+        Args:
+            history: catalogue rows [V], oldest first, and lengths [B].
+            times: when each item of each history was liked; without them, or where one is missing, the times
+                of the whole history are unknown.
+            liked: whether each item of each history was liked; without them all of them were.
+            contexts: of the requests, for their times.
+            candidates: [I, D] vectors of the catalogue.
         """
         rows, lengths = history
         kept = lengths.clamp(max=self.length)

@@ -77,7 +77,7 @@ class RankingProgram(nn.Module):
 
     @torch.jit.export
     def predict_heads(self, rows: List[Dict[str, Any]]) -> Dict[str, torch.Tensor]:
-        """What every head predicts [B]: probabilities, and numbers as they stand in the raw table.
+        """Predicts by every head [B]: probabilities, and numbers as they stand in the raw table.
 
         `main` is what `predict` gives; the others are the auxiliary labels that the model was trained with.
         """
@@ -121,7 +121,7 @@ class RankingProgram(nn.Module):
 
     @torch.jit.export
     def inputs_of_rows(self, rows: List[Dict[str, Any]]) -> List[torch.Tensor]:
-        """What a compiled package takes for `predict`."""
+        """Makes the tensors that a compiled package takes for `predict`."""
         bags, dense = self.features(rows)
         if self.package is not None:
             return self.package(bags, dense)
@@ -135,7 +135,7 @@ class RankingProgram(nn.Module):
         history: List[Any],
         context: Optional[Dict[str, Any]] = None,
     ) -> List[torch.Tensor]:
-        """What a compiled package takes for `predict_items`."""
+        """Makes the tensors that a compiled package takes for `predict_items`."""
         bags, dense = self.features_of_items(user, item_ids, history, context)
         if self.package is not None:
             return self.package(bags, dense)
@@ -322,7 +322,7 @@ class RankingProgram(nn.Module):
 
 
 def answer_of(values: torch.Tensor, kind: str, mean: float, std: float) -> torch.Tensor:
-    """What the outputs [B] of a head mean: probabilities, or numbers as they stand in the raw table."""
+    """Turns the outputs [B] of a head into probabilities, or numbers as in the raw table."""
     if kind == "binary":
         return torch.sigmoid(values)
     numbers = mean + std * values
@@ -337,5 +337,5 @@ def as_history(value: Any) -> List[Any]:
 
 
 def ambiguous_field(name: str) -> str:
-    """What to say when a row holds a column that several tables have."""
+    """The error of a row that holds a column of several tables."""
     return f"`{name}` is a column of several tables; name the table, as in `users.{name}` or `items.{name}`"

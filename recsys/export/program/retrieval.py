@@ -93,10 +93,13 @@ class RetrievalProgram(nn.Module):
             history_liked: whether each item of the history was liked, for models that read what was not, too;
                 all of them were where it is left out.
         """
-        past = self.known.history_rows([history])
-        times = [history_times] if history_times is not None else None
-        liked = [history_liked] if history_liked is not None else None
-        return self.encode_queries([user], past, [self.or_nothing(context)], times, liked)[0]
+        return self.encode_users(
+            [user],
+            [history],
+            [self.or_nothing(context)],
+            [history_times] if history_times is not None else None,
+            [history_liked] if history_liked is not None else None,
+        )[0]
 
     @torch.jit.export
     def encode_users(
@@ -122,7 +125,7 @@ class RetrievalProgram(nn.Module):
         history_times: Optional[List[List[Any]]] = None,
         history_liked: Optional[List[List[bool]]] = None,
     ) -> List[torch.Tensor]:
-        """What a compiled package takes for `encode_users`."""
+        """Makes the tensors that a compiled package takes for `encode_users`."""
         past = self.known.history_rows(histories)
         given = self.each_or_nothing(contexts, len(users))
         bags, dense = self.query_features(users, past[0], past[1], given)
@@ -166,16 +169,15 @@ class RetrievalProgram(nn.Module):
             history_liked: see `encode_user`.
             where: raw values by attribute of the items; of each attribute, an item must hold one of them.
         """
-        found, scores = self.nearest(
+        vectors, excluded = self.questions(
             [user],
             [history],
-            k,
             [self.or_nothing(context)],
             [exclude] if exclude is not None else None,
             [history_times] if history_times is not None else None,
             [history_liked] if history_liked is not None else None,
-            where,
         )
+        found, scores = self.nearest(vectors, excluded, k, where)
         listed: List[float] = scores[0].tolist()
         return self.item_ids.ids_of(found[0]), listed
 
@@ -196,9 +198,8 @@ class RetrievalProgram(nn.Module):
         `where` holds for all of them.
         """
         given = self.each_or_nothing(contexts, len(users))
-        found, scores = self.nearest(
-            users, histories, k, given, excludes, history_times, history_liked, where
-        )
+        vectors, excluded = self.questions(users, histories, given, excludes, history_times, history_liked)
+        found, scores = self.nearest(vectors, excluded, k, where)
         return self.listed(found, scores)
 
     @torch.jit.export
@@ -225,22 +226,17 @@ class RetrievalProgram(nn.Module):
 
     def nearest(
         self,
-        users: List[Dict[str, Any]],
-        histories: List[List[Any]],
+        vectors: torch.Tensor,
+        excluded: List[torch.Tensor],
         k: int,
-        contexts: List[Dict[str, Any]],
-        excludes: Optional[List[List[Any]]],
-        times: Optional[List[List[Any]]],
-        liked: Optional[List[List[bool]]],
         where: Optional[Dict[str, List[Any]]],
     ) -> Tuple[List[torch.Tensor], List[torch.Tensor]]:
-        """Catalogue rows and scores of the k best items for each user, best first."""
-        vectors, excluded = self.questions(users, histories, contexts, excludes, times, liked)
+        """Catalogue rows and scores of the k best items for each of `questions`, best first."""
         allowed = self.allowed(where)
         found: List[torch.Tensor] = []
         scores: List[torch.Tensor] = []
-        for position in range(len(users)):
-            best, best_scores = self.best(vectors[position], excluded[position], k, allowed)
+        for position, gone in enumerate(excluded):
+            best, best_scores = self.best(vectors[position], gone, k, allowed)
             found.append(best)
             scores.append(best_scores)
         return found, scores
@@ -254,7 +250,7 @@ class RetrievalProgram(nn.Module):
         times: Optional[List[List[Any]]],
         liked: Optional[List[List[bool]]],
     ) -> Tuple[torch.Tensor, List[torch.Tensor]]:
-        """What is searched for: vectors [B, D], and the catalogue rows that each list must not hold."""
+        """Returns vectors [B, D] to search with, and the catalogue rows that each list must not hold."""
         past = self.known.history_rows(histories)
         vectors = self.encode_queries(users, past, contexts, times, liked)
         excluded = list(torch.split_with_sizes(past[0], [len(history) for history in histories]))
@@ -337,7 +333,8 @@ class RetrievalProgram(nn.Module):
         """Vectors [B, D]; histories as catalogue rows and lengths."""
         bags, dense = self.query_features(users, past[0], past[1], contexts)
         embedded = self.query_inputs.embed(bags, dense.size(0))
-        return self.query.forward(embedded, dense, past, times, liked, contexts, self.candidates)
+        events = self.query.events(past, times, liked, contexts, self.candidates)
+        return self.query.forward(embedded, dense, events)
 
     def query_features(
         self,

@@ -164,7 +164,7 @@ class IdNumbers(nn.Module):
         return found
 
     def text_of(self, value: Any) -> Optional[str]:
-        """What an id is known by."""
+        """Returns the text that an id is known by."""
         if self.is_integer:
             number = as_integer(value, self.field)
             return None if number is None else str(number)
@@ -259,7 +259,7 @@ class Statistics(nn.Module):
     def sums(
         self, number: int, columns: Dict[str, List[List[int]]], row: int, time: int
     ) -> Tuple[float, float, float, int]:
-        """What a tally holds of a row, the mean over its keys; with the latest instant of any of them."""
+        """Returns the mean of a tally's sums over the keys of a row, with the latest instant of any."""
         tally: KeyTally = self.tallies[number]  # type: ignore[assignment]
         keys = keys_of(columns, self.of[number], row)
         if len(keys) == 1:

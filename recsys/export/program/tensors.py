@@ -18,7 +18,7 @@ _SHORTEST = 2
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What a package is given of one feature or cross.
+    """One feature or cross as a package is given it.
 
     Args:
         name: of the feature or the cross.
@@ -37,7 +37,7 @@ class Entry:
 
 
 class PackageTensors(nn.Module):
-    """What stands between the tokeniser and a package.
+    """Turns bags of features into the tensors of a package.
 
     The tensors are: the dense values; where rows of several requests are told apart, [B] which request each
     row belongs to; and those of every entry.
@@ -93,7 +93,7 @@ def padded(values: torch.Tensor, lengths: torch.Tensor, shortest: int = _SHORTES
 
 
 def padded_events(tensors: List[torch.Tensor], shortest: int = _SHORTEST) -> List[torch.Tensor]:
-    """What a query tower reads of histories (`export.program.queries`), each as long as a package wants it.
+    """Pads the histories that a query tower reads to the length that a package wants.
 
     Nothing before the end of a history can see what stands behind it.
     """
@@ -110,5 +110,5 @@ def padded_events(tensors: List[torch.Tensor], shortest: int = _SHORTEST) -> Lis
 
 
 def no_package() -> str:
-    """What to say when a bundle has no package."""
+    """The error of a bundle that has no package."""
     return "this bundle has no compiled package to make tensors for; export it with `export.format=aoti`"

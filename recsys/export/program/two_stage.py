@@ -149,9 +149,8 @@ class TwoStageProgram(nn.Module):
         """Catalogue rows, probabilities, retrieval scores and sources of the items to show, by user."""
         wanted = self.wanted(k, num_candidates, diversity)
         # What may not be shown is left out before the search, so that it takes no candidate's place.
-        found, scores = self.retrieval.nearest(
-            users, histories, wanted, contexts, excludes, times, liked, where
-        )
+        vectors, excluded = self.retrieval.questions(users, histories, contexts, excludes, times, liked)
+        found, scores = self.retrieval.nearest(vectors, excluded, wanted, where)
         return self.ranked(users, histories, contexts, liked, found, scores, k, diversity)
 
     def ranked(
@@ -226,7 +225,7 @@ class TwoStageProgram(nn.Module):
     def inputs_of_candidates(
         self, user: Dict[str, Any], context: Dict[str, Any], history: List[Any], rows: torch.Tensor
     ) -> List[torch.Tensor]:
-        """What the ranking model's compiled package takes for `probabilities`."""
+        """Makes the tensors that the ranking model's compiled package takes for `probabilities`."""
         bags, dense = self.ranker_features(user, context, history, rows)
         if self.ranking.package is not None:
             return self.ranking.package(bags, dense)

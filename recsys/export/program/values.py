@@ -96,7 +96,7 @@ def is_list(value: Any) -> bool:
 
 
 def elements(value: Any) -> List[Any]:
-    """What is in such a list."""
+    """Returns the elements of such a list."""
     found: List[Any] = []
     if torch.jit.isinstance(value, List[str]):
         for text in value:
@@ -113,7 +113,7 @@ def elements(value: Any) -> List[Any]:
 
 
 def elements_or_none(value: Any) -> List[Any]:
-    """What is in a list that holds None too."""
+    """Returns the elements of a list that holds None too."""
     found: List[Any] = []
     if torch.jit.isinstance(value, List[Optional[str]]):
         for text in value:
