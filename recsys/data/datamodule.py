@@ -37,14 +37,18 @@ def open_dataset(options: DataOptions, *, task: Task = "retrieval") -> PreparedD
     """Opens the prepared dataset that the options name, made when it is missing.
 
     Raises:
-        InputError: it cannot be prepared or opened, or the task needs what it lacks.
+        InputError: it cannot be prepared or opened, or the task needs what it lacks: items, and a test split
+            that a model can be judged by.
     """
     if task == "retrieval" and options.interactions.columns.item_id is None:
         raise InputError(
             "`data.interactions.columns.item_id` is null, and without items a retrieval model has "
             "nothing to recommend; name the column, or choose a ranking model, for example `model=dcn_v2`"
         )
-    return PreparedDataset.open(Path(options.prepared).expanduser() if options.prepared else prepare(options))
+    path = Path(options.prepared).expanduser() if options.prepared else prepare(options)
+    dataset = PreparedDataset.open(path)
+    dataset.check_has("positives" if task == "retrieval" else "rows", "test")
+    return dataset
 
 
 class RecDataModule(pl.LightningDataModule):
@@ -52,7 +56,7 @@ class RecDataModule(pl.LightningDataModule):
 
     A retrieval task gets train positives, and queries to validate on. A ranking task gets every labelled row,
     or, where only positives are logged, positives and `negatives_per_positive` items drawn uniformly for
-    each. A retrieval model that reads histories event by event gets windows of timelines.
+    each. A retrieval model that reads histories event by event gets windows of histories.
 
     Args:
         options: every key under `data.`.
@@ -88,7 +92,7 @@ class RecDataModule(pl.LightningDataModule):
         self.ranks = Ranks(rank, num_ranks)
         self.dataset = open_dataset(options, task=task) if dataset is None else dataset
         self.events_read = events_read
-        self._train: BatchLoader | WindowLoader | None = None
+        self._check_histories()
 
     @property
     def batch_size(self) -> int:
@@ -99,28 +103,29 @@ class RecDataModule(pl.LightningDataModule):
         count, steps = counts["train"], 64
         if self.events_read:
             # So many windows at least, each of several examples.
-            count = max(count // max(self.options.history_length, 1), len(self._train_timelines))
+            count = max(count // max(self.options.history_length, 1), len(self._train_histories))
             steps = 128
         return int(min(max(2 ** round(math.log2(max(count, 1) / steps)), 32), 1024))
 
     def train_dataloader(self) -> BatchLoader | WindowLoader:
         """Shuffled training batches; always the same loader, so that its position can be saved."""
-        if self._train is None:
-            self._check_histories()
-            self._train = self._windows() if self.events_read else self.loader("train", shuffle=True)
-            if not len(self._train):
-                raise InputError(
-                    f"`data.train_from={self.options.train_from}` leaves nothing to learn from in "
-                    f"`{self.dataset.path}`; give an earlier instant"
-                )
         return self._train
+
+    @functools.cached_property
+    def _train(self) -> BatchLoader | WindowLoader:
+        loader = self._windows() if self.events_read else self.loader("train", shuffle=True)
+        if not len(loader):
+            raise InputError(
+                f"`data.train_from={self.options.train_from}` leaves nothing to learn from in "
+                f"`{self.dataset.path}`; give an earlier instant"
+            )
+        return loader
 
     def state_dict(self) -> dict[str, Any]:
         """Position in the training data, for checkpoints.
 
         NOTE: Lightning saves a loader's state too, but does not load it when the number of steps was asked
-            for
-        before (as learning-rate schedules do): its fit loop sets up the loaders only once.
+        for before (as learning-rate schedules do): its fit loop sets up the loaders only once.
         """
         return self.train_dataloader().state_dict()
 
@@ -179,7 +184,7 @@ class RecDataModule(pl.LightningDataModule):
 
     def _windows(self) -> WindowLoader:
         return WindowLoader(
-            self._train_timelines,
+            self._train_histories,
             self.dataset.collator(self.options.history_length),
             length=self.options.history_length,
             batch_size=self.batch_size,
@@ -189,7 +194,7 @@ class RecDataModule(pl.LightningDataModule):
         )
 
     @functools.cached_property
-    def _train_timelines(self) -> Histories:
+    def _train_histories(self) -> Histories:
         assert self.events_read is not None
         return self.dataset.histories("train", events=self.events_read, with_timestamps=True)
 

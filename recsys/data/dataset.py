@@ -22,6 +22,7 @@ from recsys.data.queries import Known, Queries, QueryMode, event_queries, user_q
 from recsys.retrieval.popularity import Popularity
 from recsys.schema import tables
 from recsys.schema.batch import Batch, HistoryEvents
+from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import HistoryFeature, Role
 from recsys.schema.features import FeatureSchema
 from recsys.schema.manifest import read_station
@@ -55,6 +56,15 @@ class PreparedDataset:
         manifest = read_station(folder, "prepared")
         plain = json.loads((folder / "schema.json").read_text())
         return PreparedDataset(path=folder, manifest=manifest, schema=FeatureSchema.from_dict(plain))
+
+    def check_has(self, what: Literal["rows", "positives"], split: Split) -> None:
+        """Raises ValueError where a split has no rows, or no positives among them."""
+        if self.manifest["counts"][what][split]:
+            return
+        keys = "`data.split_fractions`"
+        if what == "positives":
+            keys = f"`data.label.positive_at_least` and {keys}"
+        raise InputError(f"expected {what} in the {split} split of `{self.path}`, found none; check {keys}")
 
     @cached_property
     def users(self) -> Batch:

@@ -96,6 +96,7 @@ class BatchLoader:
         """This rank's events of each global batch, without the first `skip` rows."""
         waiting: Events | None = None
         for events, order, following in self._ordered(draws, skip):
+            # What a block leaves over begins the next batch, so that only an epoch's last batch is smaller.
             if waiting is not None:
                 head = self.batch_size - len(waiting)
                 waiting = waiting.join(events.select(order[:head]))
@@ -106,6 +107,8 @@ class BatchLoader:
                 waiting = None
             for begin in range(0, len(order), self.batch_size):
                 if following is not None:
+                    # As large a part of the next block as is used up of this one: reading costs each batch
+                    # alike, and no more than two blocks are ever held.
                     following.read_ahead(begin / len(order))
                 chosen = order[begin : begin + self.batch_size]
                 if len(chosen) < self.batch_size:
@@ -124,6 +127,8 @@ class BatchLoader:
         blocks_left: deque[tuple[int, Block]] = deque()
         for number, groups in enumerate(self._drawn(draws)):
             block = self.rows.open(groups)
+            # A block that was used up before the interruption is not read again; of the first that was not,
+            # the rows used up are skipped in its shuffled order.
             if skip >= block.num_rows and not blocks_left:
                 skip -= block.num_rows
             else:
@@ -185,6 +190,7 @@ class Draws:
 
     def __call__(self, purpose: str, number: int) -> torch.Generator:
         """The generator of the `number`-th draw for this purpose."""
+        # By 2^64 over the golden ratio neighbouring seeds, epochs and numbers become ones far apart.
         mixed = 0
         for part in (self.seed, self.epoch, number, sum(purpose.encode())):
             mixed = (mixed * 0x9E3779B97F4A7C15 + part + 1) % 2**63

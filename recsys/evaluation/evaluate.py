@@ -402,6 +402,7 @@ def _queries(
     model: nn.Module, dataset: PreparedDataset, options: EvaluationOptions, history_length: int
 ) -> tuple[Queries, int]:
     """The queries that are asked, and how many the test split has."""
+    dataset.check_has("positives", "test")
     queries = dataset.queries(
         "test",
         mode=options.queries,
@@ -409,11 +410,6 @@ def _queries(
         events_read=events_read(model),
         known=options.known,
     )
-    if not len(queries):
-        raise InputError(
-            f"expected positives in the test split of `{dataset.path}`, found none; "
-            "check `data.label.positive_at_least` and `data.split_fractions`"
-        )
     return ask(queries, dataset, options)
 
 
@@ -450,11 +446,8 @@ def _drawn_warning(number: int, num_all: int) -> str:
 
 
 def _events(dataset: PreparedDataset, options: EvaluationOptions, num_negatives: int) -> Events:
+    dataset.check_has("rows", "test")
     events = dataset.events("test")
-    if not len(events):
-        raise InputError(
-            f"expected rows in the test split of `{dataset.path}`, found none; check `data.split_fractions`"
-        )
     if num_negatives:
         return with_negatives(events, num_negatives, num_items=dataset.num_items, seed=options.seed)
     return events

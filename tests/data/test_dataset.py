@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from recsys.data.datamodule import RecDataModule
+from recsys.data.datamodule import RecDataModule, open_dataset
 from recsys.data.dataset import PreparedDataset
 from recsys.data.options import DataOptions, InteractionsTable, Label, SideTable
 from recsys.data.prepare import prepare
@@ -258,11 +258,16 @@ def test_histories_without_an_order_reach_the_training_batches(options):
     [("ranking", None, "a ranking model"), ("retrieval", "all", "event by event")],
 )
 def test_histories_without_an_order_are_for_bags_alone(options, task, events, reader):
-    data = RecDataModule(
-        dataclasses.replace(options, train_histories="others"), task=task, events_read=events
-    )
+    changed = dataclasses.replace(options, train_histories="others")
     with pytest.raises(ValueError, match=f"`data.train_histories=others` is for .* bags.*{reader}"):
-        data.train_dataloader()
+        RecDataModule(changed, task=task, events_read=events)
+
+
+@pytest.mark.parametrize(("task", "missing"), [("retrieval", "positives"), ("ranking", "rows")])
+def test_a_dataset_by_which_no_model_can_be_judged_is_refused_before_training(options, task, missing):
+    changed = dataclasses.replace(options, split="random", split_fractions=(0.5, 0.5, 0.0))
+    with pytest.raises(ValueError, match=f"expected {missing} in the test split .*none; check `data"):
+        open_dataset(changed, task=task)
 
 
 def test_missing_station_is_refused(tmp_path):
