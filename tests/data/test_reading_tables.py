@@ -138,6 +138,7 @@ def test_backslashes_escape_quotation_marks_where_that_makes_rows_whole(tmp_path
         ("base.csv.xz", lzma.compress(text_of(ROWS).encode())),
         ("base.csv.zst", bytes(pa.compress(text_of(ROWS).encode(), codec="zstd", asbytes=True))),
         ("named.csv", gzip.compress(text_of(ROWS).encode())),
+        ("blank.csv", ("\n \n" + text_of(ROWS)).encode()),
         ("comment.csv", ("# made by hand\n" + text_of(ROWS)).encode()),
         ("excel.csv", ("sep=;\n" + text_of(ROWS, delimiter=";")).encode()),
         ("trailing.csv", text_of([(*row, "") for row in ROWS]).encode()),
@@ -552,3 +553,18 @@ def test_the_ends_of_integers_are_ids_and_features(tmp_path, base, number):
     station = station_of(tmp_path, path, items=tmp_path / "items.parquet", item_features=features)
     assert by_item(station, "raw.code")[number] == number
     assert number in vocabulary(station, "code")
+
+
+def test_objects_in_text_are_no_feature(tmp_path, base, caplog):
+    lines = [f'p{n}\t[{{"id": {n % 5}, "name": "x"}}]' for n in range(40)]
+    items = written(tmp_path, "item_id\tgenres\n" + "\n".join(lines) + "\n", "items.tsv")
+    with caplog.at_level(logging.INFO):
+        station = station_of(tmp_path, base, items=items)
+    assert features_of(station) == {}
+    assert "column `genres` is left out, objects written as text are no feature" in caplog.text
+
+
+def test_rows_with_a_european_label_are_read(tmp_path):
+    rows = [(user, item, when, f"{stars},5") for user, item, when, stars in ROWS]
+    station = station_of(tmp_path, written(tmp_path, text_of(rows, delimiter=";")), label=Label("rating", 4))
+    assert sum(manifest_of(station)["counts"]["positives"].values()) == 1219

@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 
 from recsys.data.preparing.values import numbers, pieces
 from recsys.schema.feature_kinds import Feature, MultiIdFeature, Role, feature_of
+from recsys.schema.values import OBJECTS
 
 # Below it a table is too small for the differences between its values to mean something.
 MIN_ROWS = 20
@@ -161,6 +162,8 @@ def _middle(values: Any) -> float:
 def _text(name: str, known: pa.Array) -> dict[str, Any] | str:
     if _share(pc.match_substring_regex(known, _ISO_DATE)) > 0.9:
         return {"kind": "id", "prefix": 4}
+    if _share(pc.match_substring_regex(known, OBJECTS)) > 0.9:
+        return "objects written as text are no feature; write what is meant as a list"
     delimiter = _delimiter(known)
     if delimiter:
         return {"kind": "multi_id", "delimiter": delimiter}

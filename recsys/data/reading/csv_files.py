@@ -58,7 +58,7 @@ class Header:
 def read_header(path: Path, *, required: Sequence[str], delimiter: str | None = None) -> Header:
     """Reads the header of a CSV file.
 
-    Comments (`#`) and the line `sep=;` before it are passed over.
+    Empty lines, comments (`#`) and the line `sep=;` before it are passed over.
 
     Args:
         path: the file, perhaps packed.
@@ -73,8 +73,10 @@ def read_header(path: Path, *, required: Sequence[str], delimiter: str | None = 
     if not lines:
         raise InputError(f"`{path}`: expected column names in its first line, found nothing")
     before = 0
-    if lines[0].lower().startswith(b"sep=") and len(lines[0]) > 4:
-        delimiter, before = delimiter or lines[0][4:].decode(), 1
+    while before < len(lines) - 1 and not lines[before].strip():
+        before += 1
+    if lines[before].lower().startswith(b"sep=") and len(lines[before]) > 4:
+        delimiter, before = delimiter or lines[before][4:].decode(), before + 1
     tried = [delimiter] if delimiter else list(DELIMITERS)
     while (
         before < len(lines) - 1
