@@ -15,6 +15,7 @@ NAMES = (
         "peak",
         "peers",
         "two_tower",
+        "sequences",
         "top_k",
         "data",
         "memory",
