@@ -51,7 +51,7 @@ print(json.dumps({"torchrec": torchrec.__version__}), flush=True)
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """Reports one check.
 
     Args:
         what: the thing checked.
@@ -106,7 +106,7 @@ def importing() -> Iterator[None]:
 
 
 def installation_problems() -> list[str]:
-    """What is wrong with the installation and mends it, where nothing works without that."""
+    """Lists the problems without whose mending nothing works, with the commands that mend them."""
     return [finding.advice for finding in examine() if finding.is_problem]
 
 
@@ -171,7 +171,7 @@ def check_packages() -> list[Finding]:
 
 
 def check_machine() -> list[Finding]:
-    """What the processor can do and how much memory there is."""
+    """Reports the abilities of the processor and the size of the memory."""
     flags = cpu_flags()
     abilities = {"AVX2": "avx2", "AVX-512": "avx512f", "bf16": "avx512_bf16", "AMX": "amx_bf16"}
     able = (

@@ -133,7 +133,7 @@ def _settings(path: Path, given: Sequence[str]) -> list[str]:
 
 
 class _NoCallbacks:
-    """What Hydra's launchers call before and after each run; nothing is configured to be called."""
+    """Stands for the callbacks that Hydra's launchers call around each run; none are configured."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         if not name.startswith("on_"):

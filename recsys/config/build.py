@@ -282,7 +282,7 @@ def _refuse(value: Any, hint: Any, key: str, problems: list[Problem], hinted: st
 
 
 def type_name(hint: Any) -> str:
-    """How a type is called in a message."""
+    """Names a type in a message."""
     origin, inner = get_origin(hint), get_args(hint)
     if is_union(hint):
         return " or ".join(type_name(arm) for arm in inner)

@@ -79,7 +79,7 @@ class Command(Generic[C]):
 
 @dataclasses.dataclass(frozen=True)
 class Composition:
-    """What Hydra composed.
+    """Holds a configuration that Hydra has composed.
 
     Args:
         plain: the configuration, without Hydra's own part.
@@ -214,7 +214,7 @@ def _implied(command: Command[C], overrides: Sequence[Override], texts: Sequence
 
 
 def _tried(command: Command[C], overrides: Sequence[str], lines: list[str]) -> Composition | None:
-    """What overrides compose, None where nothing; `lines` gets what is wrong with it."""
+    """Composes overrides and checks the result, None where nothing comes of them; `lines` gets mistakes."""
     composed = None
     try:
         composed = compose(command.name, overrides)
@@ -257,7 +257,7 @@ def _search_mistakes(
 def _daily_mistakes(
     command: Command[C], first: Composition, overrides: Sequence[str], repeated: bool
 ) -> list[str]:
-    """What is wrong with the day-by-day loop: keys that its continued runs change, or runs beside it."""
+    """Checks the day-by-day loop: the keys that its continued runs change, and runs beside it."""
     lines = []
     if repeated:
         lines.append("`daily` goes through its steps by itself; leave out `-m` and `sweep=`")
@@ -371,7 +371,7 @@ def defaults_of(command: Command[C]) -> dict[str, str | None]:
 
 
 def compose(name: str, overrides: Sequence[str]) -> Composition:
-    """What Hydra composes of a root file and overrides; see `composing`."""
+    """Composes a root file and overrides; see `composing`."""
     config = hydra.compose(name, overrides=list(overrides), return_hydra_config=True)
     choices = dict(config.hydra.runtime.choices)
     task = list(config.hydra.overrides.task)

@@ -23,7 +23,7 @@ _WIDTH = 110
 
 @dataclasses.dataclass(frozen=True)
 class HelpTexts:
-    """How `--help` presents a command.
+    """Presents a command in `--help`.
 
     Args:
         usage: how it is called.

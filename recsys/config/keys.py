@@ -1,4 +1,4 @@
-"""Which dotted keys a configuration may have, and which one a mistyped key meant."""
+"""Lists the dotted keys that a configuration may have, and finds the one that a mistyped key meant."""
 
 from __future__ import annotations
 

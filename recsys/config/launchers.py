@@ -1,4 +1,4 @@
-"""Where the runs of a sweep go: whether the launcher that is asked for can be had here."""
+"""Checks that the launcher of a sweep, which says where its runs go, is installed here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a key of a composed configuration came from: the command line, the continued run, or a file."""
+"""Finds where a key of a composed configuration was set: command line, continued run, or file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _overlap(key: str, overridden: str) -> bool:
 
 
 def _content(path: Path) -> Any:
-    """What a file contributes, below the package that it stands in."""
+    """Reads a file of configuration, its content below the package that it stands in."""
     content: Any = OmegaConf.to_container(OmegaConf.load(path))
     package = path.parent.name
     for line in path.read_text().splitlines():

@@ -50,7 +50,7 @@ def parse(texts: Sequence[str], loader: ConfigLoader, problems: list[Problem]) -
 
 
 def _advice(text: str, parser: OverridesParser, error: HydraException) -> str:
-    """How to write what cannot be read: in quotation marks, where the value has signs of Hydra's grammar."""
+    """Advises on an override that cannot be read; signs of Hydra's grammar want quotation marks."""
     key, equals, value = text.partition("=")
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     quotes = f'{key}="{escaped}"'

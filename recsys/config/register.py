@@ -1,4 +1,4 @@
-"""Which classes a configuration may name, by the key where it names them.
+"""Looks up the classes that a configuration names, each in the place of its key.
 
 A configuration may come from a stranger: a run's folder is enough. So a name is looked up in the sources of
 this package before anything is imported, and only a public class (or function) of the place's own module or

@@ -51,7 +51,7 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """What a class (or function) takes.
+    """Describes the arguments of a class or function.
 
     Args:
         name: dotted name.
@@ -110,7 +110,9 @@ def declared(name: str) -> Signature | str:
 
 
 def attribute_of(name: str, attribute: str) -> Any:
-    """What a class of ours names by `attribute = module.NAME`, by importing that module; None without it.
+    """Returns what a class of ours names by `attribute = module.NAME`; None without such an attribute.
+
+    Only `module` is imported, not the class.
 
     Raises:
         LookupError: the class is not ours, or the attribute is written in another way.
@@ -221,7 +223,7 @@ def _ancestry(node: ast.ClassDef, module: _Module) -> list[tuple[ast.ClassDef, _
 def _definition(
     node: ast.expr, module: _Module
 ) -> tuple[ast.ClassDef | ast.FunctionDef | ast.expr, _Module] | None:
-    """Where a name of ours is defined."""
+    """Finds the definition of a name of ours, and its module."""
     if not isinstance(node, ast.Name):
         return None
     if node.id in module.definitions:

@@ -61,7 +61,7 @@ def arms(hint: Any) -> tuple[Any, ...]:
 
 
 def fields(hint: Any, value: Any, key: str) -> Mapping[str, Parameter]:
-    """What may stand in a node of this hint at `key`, without what code supplies."""
+    """Returns the keys that a node of this hint may have at `key`, without what code supplies."""
     if is_class(hint) and names_target(value):
         signature = lookup(value[TARGET], key)
         return {} if isinstance(signature, str) else configurable(signature, key)

@@ -21,7 +21,7 @@ def cpu_name() -> str:
 
 
 def cpu_flags() -> set[str] | None:
-    """What the processor can do, in the kernel's words; None where the system does not tell."""
+    """Returns the processor's abilities in the kernel's words; None where the system does not tell."""
     for line in _lines(Path("/proc/cpuinfo")):
         if line.startswith(("flags", "Features")):
             return set(line.partition(":")[2].split())

@@ -1,4 +1,4 @@
-"""What torchrun says about the processes that it has started."""
+"""Reads from the environment which processes torchrun has started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 
 @dataclasses.dataclass(frozen=True)
 class Processes:
-    """Who this process is among those that train together.
+    """Numbers this process among those that train together.
 
     Args:
         rank: number of this process, from 0.
@@ -41,7 +41,7 @@ def is_launched() -> bool:
 
 
 def launched() -> Processes:
-    """What torchrun says in the environment; one process where it says nothing."""
+    """Returns the processes that torchrun names in the environment; one where it names none."""
     if not is_launched():
         return ALONE
     return Processes(
