@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
-from recsys.commands.daily import CONTINUED, DailyOptions, Step
+from recsys.commands.daily_options import CONTINUED, DailyOptions, Step
 from recsys.commands.evaluation import options_of
 from recsys.commands.results import console
 from recsys.evaluation.evaluate import query_values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from recsys.commands.daily import DailyOptions
+from recsys.commands.daily_options import DailyOptions
 from recsys.commands.sweeps.options import SweepOptions
 from recsys.config.targets import Factory
 from recsys.data.options import DataOptions

@@ -15,7 +15,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from recsys.commands.daily import LOOP, STATE
-from recsys.commands.entry import (
+from recsys.commands.process import (
     DONE,
     FAULT,
     Function,

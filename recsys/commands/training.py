@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from recsys.commands.auto_sizes import fitted
-from recsys.commands.entry import quiet_libraries
 from recsys.commands.options import TrainConfig
+from recsys.commands.process import quiet_libraries
 from recsys.commands.results import print_figures
 from recsys.commands.sweeps.reports import trial_report
 from recsys.config.keys import flattened

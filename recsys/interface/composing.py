@@ -14,9 +14,9 @@ from typing import Any, TypedDict
 # Before torch is imported; see recsys.commands.installation.importing.
 os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
-from recsys.commands.entry import quiet_libraries
 from recsys.commands.options import EvaluateConfig, ExportConfig, TrainConfig
 from recsys.commands.prepare import PrepareConfig
+from recsys.commands.process import quiet_libraries
 from recsys.config.compose import Command, review, settle
 from recsys.config.overrides import forced
 from recsys.data.options import DataOptions

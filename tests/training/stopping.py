@@ -2,7 +2,7 @@
 
 import pytest
 
-from recsys.commands.entry import is_users_mistake
+from recsys.commands.process import is_users_mistake
 from tests.training.runs import AtStep, checkpoint, differences, run
 
 

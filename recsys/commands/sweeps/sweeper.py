@@ -23,7 +23,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from recsys.commands.entry import signals_as_interrupts
+from recsys.commands.process import signals_as_interrupts
 from recsys.commands.sweeps.locks import exclusive
 from recsys.commands.sweeps.options import SweepOptions
 from recsys.commands.sweeps.queue import Claimed, Queue

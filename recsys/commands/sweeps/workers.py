@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from recsys.commands.entry import signals_as_interrupts
+from recsys.commands.process import signals_as_interrupts
 from recsys.commands.sweeps.study import STUDY
 from recsys.runs.environment import available_cores
 

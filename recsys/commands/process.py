@@ -1,0 +1,147 @@
+"""Says how a command's process speaks and ends: its log, its signals, its exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import logging
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from recsys.commands.installation import installation_problems
+from recsys.config.compose import Command, Composition, settle
+from recsys.runs.folders import LOG_FORMAT, is_worth_a_line
+from recsys.runs.launch import launched
+from recsys.schema.errors import InputError
+
+C = TypeVar("C")
+Function = Callable[[C, dict[str, Any]], Path]
+
+# What libraries say about themselves at every start.
+_NOISY = {
+    "hydra": logging.WARNING,
+    "pytorch_lightning": logging.WARNING,
+    "lightning.pytorch": logging.WARNING,
+    "torch.fx._symbolic_trace": logging.ERROR,
+    "torchrec": logging.WARNING,
+    "torchrec.distributed.planner": logging.ERROR,
+}
+_NOISY_WARNINGS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    "distutils Version classes are deprecated",
+    "Please use DTensor instead and we are deprecating ShardedTensor",
+    "HeuristicalStorageReservation is known to cause issues",
+)
+
+_REFUSED_BY_THE_DISK = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
+)
+
+DONE, FAULT, USERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A command line, its flags apart from its overrides.
+
+    Args:
+        overrides: keys and groups with their values.
+        trusted: packages whose classes may be named.
+        topics: what `--help` is asked about; None without it.
+        multirun: `-m`.
+        shows: `--cfg job`.
+        config_dir: a further folder of configuration files.
+        config_name: another root file.
+    """
+
+    overrides: list[str]
+    trusted: list[str]
+    topics: list[str] | None = None
+    multirun: bool = False
+    shows: bool = False
+    config_dir: str | None = None
+    config_name: str | None = None
+
+
+def report(error: Exception) -> int:
+    """Prints what went wrong, as the contract says, and returns the exit status."""
+    if isinstance(error, OSError) and error.errno in _REFUSED_BY_THE_DISK:
+        place = f" `{error.filename}`" if error.filename else ""
+        said = f"cannot read or write{place}: {error.strerror or error}"
+        print(f"error: {said}; name another place, or make room there", file=sys.stderr)
+        return USERS_MISTAKE
+    if not isinstance(error, InputError):
+        advice = installation_problems() if _is_failed_import(error) else []
+        for line in advice:
+            print(f"error: {line}", file=sys.stderr)
+        if advice:
+            return USERS_MISTAKE
+        traceback.print_exception(error)
+        return FAULT
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return USERS_MISTAKE
+
+
+def _is_failed_import(error: Exception) -> bool:
+    """True for what came out of an `import`: commands import torch after their arguments are checked."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.filename.startswith("<frozen importlib") for frame in frames)
+
+
+def is_users_mistake(error: BaseException) -> bool:
+    """Tells a user's mistake, and a disk that refuses, from a fault of ours."""
+    if isinstance(error, OSError) and error.errno in _REFUSED_BY_THE_DISK:
+        return True
+    return isinstance(error, InputError)
+
+
+@contextlib.contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """While inside, SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def outcome_of(command: Command[C], function: Function[C], composition: Composition) -> Path:
+    """Runs the command's function on what was composed, and returns the station's path."""
+    options, plain = settle(command, composition)
+    with contextlib.redirect_stdout(sys.stderr):
+        return function(options, plain)
+
+
+def log_to_stderr() -> None:
+    """Sends the log to stderr, a line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LOG_FORMAT)
+    handler.addFilter(is_worth_a_line)
+    logging.basicConfig(
+        level=logging.INFO if launched().is_main else logging.WARNING, handlers=[handler], force=True
+    )
+    quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Silences what libraries say about themselves at every start."""
+    for name, level in _NOISY.items():
+        logging.getLogger(name).setLevel(level)
+    for message in _NOISY_WARNINGS:
+        warnings.filterwarnings("ignore", message)
