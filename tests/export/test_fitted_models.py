@@ -1,11 +1,15 @@
 """Models that are computed from all positives leave in the same bundle as every other."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from recsys.models.ease import EASE
+from recsys.models.ease_factorization import EaseFactorization
 from recsys.models.ials import IALS
 from recsys.models.item_knn import ItemKNN
+from recsys.models.light_gcn import LightGCN
 from recsys.models.popularity import MostPopular
 from recsys.retrieval.exact import top_k
 from recsys.training.fitted import positives_of
@@ -36,6 +40,16 @@ def test_bundle_recommends_what_the_model_ranks_highest(shop, tmp_path, name):
         user = {"user_id": queries.user_ids[query].item()}
         found, _ = exported.program.recommend(user, ids, 5)
         assert found == [shop.item_ids[row] for row in rows[query].tolist() if row]
+
+
+@pytest.mark.parametrize("build", [LightGCN, partial(EaseFactorization, ease_dim=40)])
+def test_models_that_read_all_positives_pass_the_gate(shop, tmp_path, build):
+    model = build(shop.schema, embedding_dim=8)
+    model.show_positives(positives_of(shop))
+    exported = export(model.eval(), shop, tmp_path / "bundle")
+    found, _ = exported.program.recommend({"user_id": shop.user_ids[1]}, [shop.item_ids[1]], 5)
+    assert len(set(found)) == 5
+    assert shop.item_ids[1] not in found
 
 
 def test_new_item_can_be_added_and_is_recommended_last(shop, tmp_path):
