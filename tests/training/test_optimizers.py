@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 
 from recsys.models.wide_deep import WideDeep
-from recsys.training.optimizers import Optimizers, fused_collections, parameter_groups
-from recsys.training.tables import optimizer_of
+from recsys.training.optimizers import Optimizers, parameter_groups
+from recsys.training.tables import fused_collections, optimizer_of
 from tests.training.runs import Case, run
 from tests.worlds import SCHEMA, checkerboard, pairs
 
