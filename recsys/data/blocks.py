@@ -47,7 +47,7 @@ class Wanted:
 
     @property
     def columns(self) -> list[str]:
-        """What has to be read to tell; empty when every row is wanted."""
+        """Columns that tell which rows are wanted; empty when every row is."""
         by_time = [] if self.since is None else [tables.TIMESTAMP]
         return [*([tables.POSITIVE] if self.only_positives else []), *by_time]
 

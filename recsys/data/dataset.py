@@ -98,7 +98,7 @@ class PreparedDataset:
 
     @cached_property
     def item_titles(self) -> list[str]:
-        """What to call each item in front of people: its title where there is one, else its id."""
+        """Names each item for people: by its title where there is one, else by its id."""
         column = self.manifest.get("title_column")
         titles = self._items[tables.RAW_PREFIX + column].to_pylist() if column else [None] * self.num_items
         named = [str(title or item_id) for title, item_id in zip(titles, self.item_ids, strict=True)]
@@ -133,7 +133,7 @@ class PreparedDataset:
     def histories(
         self, split: Split, *, events: HistoryEvents = "positives", with_timestamps: bool = False
     ) -> Histories:
-        """What each user of the split did, in it and before.
+        """Reads what each user of the split did, in it and before.
 
         Args:
             split: whose users.
@@ -194,7 +194,7 @@ class PreparedDataset:
         events_read: HistoryEvents | None = None,
         known: Known = "all",
     ) -> Queries:
-        """What is asked of a retrieval model on `split`.
+        """Builds the queries that a retrieval model is asked on `split`.
 
         Args:
             split: validation or test.
@@ -225,7 +225,7 @@ class PreparedDataset:
         )
 
     def _positives(self, split: Split) -> pa.Table:
-        """What queries are made of: a row for each positive of validation or test."""
+        """Reads a row for each positive of validation or test, of which queries are made."""
         raw = [
             tables.USER_ID,
             tables.ITEM_ID,

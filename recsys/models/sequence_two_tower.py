@@ -261,7 +261,7 @@ class SequenceTower(nn.Module):
             )
 
     def events(self, items_VD: torch.Tensor, gaps_V: torch.Tensor, positives_V: torch.Tensor) -> torch.Tensor:
-        """What is known of each event [V, D], or [B, L, D] of such."""
+        """Adds up what is known of each event: [V, D], or [B, L, D] of padded ones."""
         events_VD: torch.Tensor = items_VD + self.gaps(gaps_V) + self.kinds(positives_V.long())
         return events_VD
 

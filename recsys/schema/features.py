@@ -74,7 +74,7 @@ class FeatureSchema:
         return [f for role in ALL_ROLES if role in wanted for f in self.features if f.role == role]
 
     def differences(self, other: FeatureSchema) -> list[str]:
-        """What a model that was made for `other` would misread here, in words; fitted values do not count."""
+        """Says in words what a model made for `other` would misread here; fitted values do not count."""
         own, others = ({f.name: f for f in schema.features} for schema in (self, other))
         found = [f"`{name}` is missing" for name in others if name not in own]
         found += [f"`{name}` is new" for name in own if name not in others]
