@@ -1,4 +1,4 @@
-"""What every benchmark shares: sides taken in turn, ratios with their spread, a table, a JSON file.
+"""Measures sides in turn and keeps the ratios with their spread, as a table and a JSON file.
 
 Speeds vary with the machine's load from minute to minute. A ratio of two sides measured one right after the
 other does so far less: only ratios are kept, one a round, with their median, smallest and largest.
@@ -39,7 +39,7 @@ _ABILITIES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the command line decides for all benchmarks.
+    """Holds the options of the command line that all benchmarks read.
 
     Args:
         repeats: rounds, in each of which every side is measured once.
@@ -58,7 +58,7 @@ class Settings:
 
     @property
     def label(self) -> str:
-        """What sets sizes of one's own apart from those of a benchmark, in the name of its results."""
+        """Returns the part of a result's file name that tells chosen sizes from the usual ones."""
         chosen = self.precisions if self.precisions != PRECISIONS else ()
         return "".join(f"-{part}" for part in (*self.rows, *chosen))
 
@@ -214,7 +214,7 @@ def report(name: str, figures: Sequence[Figure], settings: Settings) -> Path:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on and a reader cannot see."""
+    """Describes the processor, its load, the libraries and the commit that the figures depend on."""
     flags = cpu_flags() or set()
     return {
         "cpu": cpu_name(),

@@ -1,4 +1,4 @@
-"""What the arithmetic itself uses of the machine: the MLP of the matrix rate, look-ups of the memory's.
+"""Measures the MLP against the machine's matrix rate, and look-ups against its memory's rate.
 
 The bound says what the framework costs; this says what the bound leaves unused.
 

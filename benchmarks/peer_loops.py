@@ -1,4 +1,4 @@
-"""How others train the same model: plain PyTorch three ways, TorchRec's DMP, DeepCTR-Torch, torch-rechub.
+"""Trains the same model with plain PyTorch (three ways), TorchRec's DMP, DeepCTR-Torch and torch-rechub.
 
 Each function trains on what a workload's batches hold and returns examples a second. Plain loops and DMP get
 batches from memory; the two libraries run their own `fit` with their own loader over arrays in memory, as

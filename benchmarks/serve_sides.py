@@ -270,7 +270,7 @@ def measured(served: Served, asked: argparse.Namespace, made: list[Request]) -> 
 
 
 def _processor_milliseconds(served: Served, request: Request) -> float:
-    """What a request takes of the processor, whoever else wants it."""
+    """Returns the processor time of a request, which other processes do not lengthen."""
     started = time.process_time()
     served.recommend(request)
     return 1000 * (time.process_time() - started)

@@ -29,7 +29,7 @@ def largest_rows() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What one measurement trains on.
+    """Generates the batches that one measurement trains on.
 
     Args:
         rows: of every table.

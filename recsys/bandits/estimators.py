@@ -48,7 +48,7 @@ def importance_weights(feedback: LoggedFeedback, probabilities_N: Floats) -> Flo
 
 
 def effective_sample_size(weights_N: Floats) -> float:
-    """How many equally weighted rows would tell as much: (sum of w)^2 / sum of w^2; 0 where all are zero.
+    """Counts the equally weighted rows that tell as much: (sum of w)^2 / sum of w^2; 0 where all are zero.
 
     Reference:
         Kish, "Survey sampling", 1965, section 11.7.
@@ -93,7 +93,7 @@ def check_overlap(feedback: LoggedFeedback, weights_N: Floats, *, max_unsupporte
 
 
 def on_policy(feedback: LoggedFeedback) -> Estimate:
-    """What the log's own policy earned a request: sum of rewards / number of requests."""
+    """Estimates what the log's own policy earned a request: sum of rewards / number of requests."""
     return ratio_estimate(feedback.by_cluster(feedback.rewards_N), feedback.requests_by_cluster)
 
 

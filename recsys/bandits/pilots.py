@@ -22,7 +22,7 @@ from recsys.schema.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class PilotPlan:
-    """What a log's days say about a pilot of so many days.
+    """Says how large and how sure a pilot of each number of days would be, by a log.
 
     Args:
         days: D, 1, 2, ...
@@ -48,7 +48,7 @@ class PilotPlan:
 
 @dataclasses.dataclass(frozen=True)
 class PilotAim:
-    """What a pilot is to show.
+    """States the lift that a pilot is to show, and how surely.
 
     Args:
         lift: relative change of the reward a request, 0.02 for two percent.
@@ -71,7 +71,7 @@ class PilotAim:
 
 
 def plan_pilot(rewards_N: Floats, users_N: Codes, days_N: Codes, *, aim: PilotAim) -> PilotPlan:
-    """How long a pilot must run, from the events of a log before it.
+    """Computes how long a pilot must run, from the events of a log before it.
 
     Formula: each arm needs 2 (z_{confidence} + z_{power})^2 s^2 / (lift * R)^2 users, with R the reward a
     request and s^2 the variance between users of (rewards_u - R requests_u) / mean requests. Both grow with

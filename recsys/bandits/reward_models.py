@@ -1,4 +1,4 @@
-"""What an item earns in a position, learnt from the log itself: the model of direct and robust estimates.
+"""Learns from the log what an item earns in a position: the model of direct and robust estimates.
 
     q(item, position) = mean of the position + shrunken mean of what the item earned above that
     q(item, position) = examination of the position * (mean a look + shrunken mean of the item above that)

@@ -208,7 +208,7 @@ def _plain(
 
 
 def _judgements(trials: Sequence[_Trial]) -> tuple[list[FoldScores], list[dict[str, Any]]]:
-    """What came out of each training, and which ones failed by what."""
+    """Trains and evaluates every trial; returns the scores of each, and the errors of those that failed."""
     scores, failed = [], []
     for trial in trials:
         named = f"fold {trial.fold.number} (cut at {iso(trial.fold.cut)}, seed {trial.seed})"
@@ -248,7 +248,7 @@ def _train(trial: _Trial, named: str) -> None:
 
 
 def _as_trained(plain: Mapping[str, Any]) -> str:
-    """What of a configuration decides what is trained, in a form that can be compared."""
+    """Returns the part of a configuration that decides what is trained, as text that can be compared."""
     evaluation = {key: plain["evaluation"].get(key) for key in _READ_IN_TRAINING}
     return json.dumps({**plain, "evaluation": evaluation}, sort_keys=True, default=str)
 

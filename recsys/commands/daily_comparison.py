@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass
 class Compared:
-    """What the models of a loop made of each step.
+    """Collects the metrics of a loop's models, step by step.
 
     Args:
         folder: of the loop.

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class _Other:
-    """What is compared with: a name as it was given, and the folder of a run or of an evaluation's run."""
+    """Names a system to compare with, as it was given, and the folder of a run or of an evaluation's run."""
 
     name: str
     folder: Path
@@ -205,7 +205,7 @@ def trials_of(folder: Path, *, further: int = 0) -> list[_Other]:
 
 
 def _others(texts: Sequence[str]) -> list[_Other]:
-    """What `against` names: folders under a name that tells them apart, baselines under their own."""
+    """Resolves the names in `against`: folders get names that tell them apart, baselines keep their own."""
     folders = [text for text in texts if Path(text).expanduser().is_dir()]
     paths = [Path(text).expanduser() for text in folders]
     own = [path.parent if path.name == FOLDER and not _is_run(path) else path for path in paths]
@@ -238,7 +238,7 @@ def _compared(
 
 
 def _answers(other: _Other, first: ReadEvaluation) -> Answers:
-    """What another system made of the questions of `first`.
+    """Returns another system's answers to the queries of `first`.
 
     Raises:
         ValueError: it is neither a folder nor a baseline that was judged, or its protocol differs.

@@ -217,7 +217,7 @@ def _events(answer: Recommendation, user_id: Any, clicked: Any, said: Any) -> li
 
 
 def figures_of(table: pa.Table, config: SimulateConfig) -> Mapping[str, Any]:
-    """What happened, in a few figures; the second half shows what was learnt."""
+    """Summarises a simulation in a few figures; the second half shows what was learnt."""
     reward, regret = table["reward"].to_numpy(), table["regret"].to_numpy()
     half = len(reward) // 2
     asked = table["request_milliseconds"].to_numpy()

@@ -149,7 +149,7 @@ class PreparedDataset:
         )
 
     def popularity(self, split: Split, windows: Sequence[int | None]) -> Popularity | None:
-        """How popular items were of late, by the positives of `split` and the earlier ones.
+        """Counts the recent popularity of items, by the positives of `split` and the earlier ones.
 
         Args:
             split: whose models or queries are to know it.

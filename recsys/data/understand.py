@@ -18,7 +18,7 @@ from recsys.data.reading.engine import DuckDBEngine
 
 @dataclasses.dataclass(frozen=True)
 class Understanding:
-    """What was understood of raw tables.
+    """Holds the description of raw tables, for programs and for people.
 
     Args:
         facts: files, columns, joins, instants, rejected rows, as the manifest of a prepared dataset has them.

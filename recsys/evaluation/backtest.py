@@ -108,7 +108,7 @@ def _verdict(
     best: str | None,
     confidence: float,
 ) -> str:
-    """How much the model loses as it ages, and until when it is better than the best baseline."""
+    """Says how much the model loses as it ages, and until when it is better than the best baseline."""
     sentences = [_decay_in_words(metric, ages, slope, confidence=confidence)]
     if best is not None and ages:
         sentences.append(_lead_in_words(metric, ages, best=best))

@@ -109,7 +109,7 @@ def _refusal(key: str, text: str, reason: str) -> InputError:
 
 
 def _depth(tree: ast.expr) -> int:
-    """How deep an expression is nested; without recursion, for it may be deeper than Python's stack."""
+    """Measures how deep an expression is nested; without recursion, for it may exceed Python's stack."""
     deepest, open_nodes = 0, [(tree, 1)]
     while open_nodes:
         node, depth = open_nodes.pop()

@@ -1,4 +1,4 @@
-"""How long one request takes in the eager model.
+"""Measures how long one request takes in the eager model.
 
 What a server adds (reading the request, looking up its features, the network) is not in it; what it saves by
 compiling the model is not either.

@@ -1,4 +1,4 @@
-"""How training went, epoch by epoch, read from a run's `tensorboard/`."""
+"""Reads the losses and metrics of each epoch from a run's `tensorboard/`."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ def _about(item_id: Any, task: str) -> Record:
 
 
 def _counts(manifest: Mapping[str, Any], program: Any) -> dict[str, Any]:
-    """What a manifest says of the catalogue of each model, as it is now."""
+    """Returns the manifest's entries on the catalogue of each model, as it is now."""
     parts = _parts(program)
     if "stages" not in manifest:
         return {"catalogue": {**manifest["catalogue"], "items": _num_items(program)}}

@@ -86,7 +86,7 @@ class Log:
         return np.asarray(self.table[tables.LABEL], dtype=np.float64)
 
     def size_before(self, instant: int | None) -> int:
-        """How many events are earlier; all for None."""
+        """Counts the events before an instant; all for None."""
         return len(self.times) if instant is None else int(np.searchsorted(self.times, instant, side="left"))
 
     def latest_rows(self, num_rows: int) -> tuple[list[int], pa.Table]:

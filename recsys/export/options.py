@@ -13,7 +13,7 @@ IndexChoice = Literal["auto", "exact", "hnsw", "ivf_sq8"]
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions:
-    """How a bundle is checked and recorded, and how its two stages work where it has two.
+    """Sets how a bundle is checked and recorded, and how its two stages work where it has two.
 
     Args:
         parity_rows: test rows, evenly spaced, on which the file must answer like the model, each asked in

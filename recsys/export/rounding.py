@@ -46,7 +46,7 @@ def with_rounded_tables(model: nn.Module, kind: TableType) -> nn.Module:
 def describe_rounding(
     model: nn.Module, rounded: nn.Module, dataset: PreparedDataset, kind: TableType, *, history_length: int
 ) -> dict[str, Any]:
-    """What a manifest says of the tables: bytes, and metrics on the test split before and after rounding."""
+    """Returns the manifest's entry on tables: bytes, and test metrics before and after rounding."""
     sizes = {"float32": 0, kind: 0}
     for tables in _tables(model):
         state = tables.state_dict()

@@ -43,7 +43,7 @@ class Stage:
     run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def fields(self, *, flat: bool) -> Fields:
-        """How requests call things; see `fields_of`."""
+        """Names the fields of requests; see `fields_of`."""
         return fields_of(self.dataset.schema, self.dataset.manifest["config"], flat=flat)
 
     @property

@@ -1,4 +1,4 @@
-"""What a retrieval loss is given, and what the task must know of it.
+"""Defines what a retrieval loss is given, and what the task must know of it.
 
 A loss is a class with flat arguments that configurations name (`task.loss`). Either it compares each positive
 with candidates, the batch's items and drawn ones, or with the whole catalogue.

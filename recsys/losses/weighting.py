@@ -1,4 +1,4 @@
-"""How losses are averaged: over examples by their weights, in float32 at least.
+"""Averages losses over examples by their weights, in float32 at least.
 
 Every loss is a weighted mean over examples: the sum of `weights_B * loss_B` over the sum of `weights_B`, and
 0 when all weights are 0. Scores are plain dot products or logits; a temperature is the model's affair.

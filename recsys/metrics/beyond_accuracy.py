@@ -120,7 +120,7 @@ def mean_of_listed(item_rows_QK: Rows, *, values_I: NDArray[Any], k: int) -> Val
 
 @metric(better=None, meaning="0: as popular as the history")
 def popularity_lift(popularity_Q: Values, history_popularity_Q: Values) -> Values:
-    """How many times as popular as the user's own history the list is, as a power of two.
+    """Compares the popularity of the list with that of the user's own history, as a power of two.
 
     Formula: log2((1 + a) / (1 + b)), a and b the mean train positives of the items listed and of those in the
     history. 0 is as popular as what the user chose, 1 twice as popular, -1 half; the nearer to 0, the less
@@ -226,7 +226,7 @@ def unit_rows(vectors_ID: Any) -> Any:
 
 @metric(better=None)
 def miscalibration(item_rows_QK: Rows, *, history_QG: Any, shares_IG: Any, k: int) -> Values:
-    """How far the content of the first k items is from that of the user's history, in nats.
+    """Measures how far the content of the first k items is from that of the user's history, in nats.
 
     Formula: KL(p, q') = sum_g p_g log(p_g / q'_g) with q' = 0.99 q + 0.01 p; p and q are the mean
     distributions over content (genres) of the items in the history and in the list, items weighted alike.

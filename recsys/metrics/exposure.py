@@ -1,4 +1,4 @@
-"""How exposure is shared out: over the items of the catalogue, and between the users.
+"""Measures how exposure is shared out over the items of the catalogue, and how lists differ between users.
 
 These belong to the set of queries as a whole; they have no value per query and no bootstrap interval (a
 resample holds the same lists several times, which makes every one of them look more concentrated).
@@ -23,7 +23,7 @@ _LORENZ_STEPS = 50
 
 
 def exposure(item_rows_QK: Rows, *, num_items: int, k: int) -> NDArray[np.int64]:
-    """How many lists hold each item among their first k; [I], 0 for the unknown item."""
+    """Counts the lists that hold each item among their first k; [I], 0 for the unknown item."""
     counts_I = np.bincount(item_rows_QK[:, :k].ravel(), minlength=num_items)
     counts_I[0] = 0
     return counts_I.astype(np.int64)
@@ -105,7 +105,7 @@ def lorenz(exposure_I: NDArray[Any]) -> list[list[float]]:
 
 @metric(better=None, meaning="0: all get the same")
 def personalisation(item_rows_QK: Rows, *, users_Q: Rows, num_items: int, k: int) -> float:
-    """How little the lists of two different users have in common; more is more personal.
+    """Measures how little the lists of two different users have in common; more is more personal.
 
     Formula: 1 - mean of |A & B| / k over all pairs of lists A, B of different users, computed exactly from
     how often each item is listed: the pairs sharing item i are n_i^2 less the sum over users of n_ui^2.

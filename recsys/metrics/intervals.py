@@ -32,7 +32,7 @@ _DENSE_SHARE = 0.05
 
 
 def resample_counts(num_users: int, *, num_resamples: int, seed: int) -> Counts:
-    """How often each user is drawn in each resample of as many users, drawn with replacement.
+    """Counts how often each user is drawn in each resample of as many users, drawn with replacement.
 
     Takes R * U bytes.
 
@@ -184,7 +184,7 @@ def _quantile(ordered_RM: Samples, last_M: NDArray[Any], share: float) -> Sample
 
 
 def _tally(rows: NDArray[Any], columns: NDArray[Any], *, shape: tuple[int, int]) -> Any:
-    """How often each pair of row and column occurs; dense where that multiplies faster than sparse."""
+    """Counts how often each pair of row and column occurs; dense where that multiplies faster than sparse."""
     tally = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape)
     return tally.toarray() if tally.nnz > _DENSE_SHARE * shape[0] * shape[1] else tally
 

@@ -1,4 +1,4 @@
-"""How surely two systems differ: a paired test over users, and the correction for making many of them.
+"""Tests whether two systems differ: a paired test over users, and the correction for making many of them.
 
 Legend: U users, M comparisons, P permutations, R resamples.
 """
@@ -124,5 +124,5 @@ def _every_sign(num_users: int) -> NDArray[np.float64]:
 def _extremes(
     signs_PU: NDArray[Any], differences_UM: NDArray[np.float64], least_M: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """How many of the sums lie as far from zero as `least_M`."""
+    """Counts the sums that lie as far from zero as `least_M`."""
     return np.asarray((np.abs(signs_PU @ differences_UM) >= least_M).sum(axis=0), dtype=np.float64)

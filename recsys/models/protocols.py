@@ -1,4 +1,4 @@
-"""What a task, the evaluation and the export may ask of a model.
+"""Defines what a task, the evaluation and the export may ask of a model.
 
 A model is embedding tables (`recsys.nn.embeddings.FeatureTables`, any number, as direct children) followed by
 plain scriptable modules that take the embedded features and the dense values. The split is what lets tables

@@ -1,4 +1,4 @@
-"""How large a model is made where its configuration says `auto`: rules from facts of the train split.
+"""Chooses sizes of a model where its configuration says `auto`, by rules from facts of the train split.
 
 A model class names its rules in `auto_sizes`, by the dotted keys that may be left at `auto`. Every rule is a
 step function of one or two facts, monotone and bounded, so that a little more data changes nothing and much

@@ -115,7 +115,7 @@ class FeatureTables(nn.Module):
         return tables
 
     def weight_name(self, table: str) -> str:
-        """What the weights of a table, named without the prefix, are called in this module's state."""
+        """Returns the key in this module's state of the weights of a table, named without the prefix."""
         return f"collection.embedding_bags.{self.prefix}{table}.weight"
 
     def forward(self, ids: KeyedJaggedTensor) -> dict[str, torch.Tensor]:

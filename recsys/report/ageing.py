@@ -1,4 +1,4 @@
-"""How fast a model ages: a line through the slices of time since the end of train.
+"""Fits how fast a model ages: a line through the slices of time since the end of train.
 
 Legend: P periods.
 """

@@ -1,4 +1,4 @@
-"""How charts are drawn: scales, marks, legends and the frame around them.
+"""Draws the scales, marks, legends and frame of a chart.
 
 A chart is inline SVG: it needs no script and no network, and takes its colours from the page's style. What a
 colour says, marks and dashes say too, for grey print and for those who see colours alike.

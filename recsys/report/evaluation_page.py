@@ -86,7 +86,7 @@ def _headlines(results: dict[str, Any]) -> Table:
 
 
 def _notes(results: dict[str, Any]) -> list[str]:
-    """How the intervals were made, which keys the baselines chose, and which baselines are left out."""
+    """Says how intervals were made, which keys the baselines chose, and which baselines are left out."""
     confidence, resamples = 100 * results["options"]["confidence"], results["options"]["resamples"]
     notes = []
     if resamples:

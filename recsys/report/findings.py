@@ -56,7 +56,7 @@ def of_baseline(results: Results, name: str, key: str) -> float | None:
 
 
 def worth(key: str, value: float) -> float:
-    """How far a metric, of which more is better, is above chance: an AUC of 0.5 is worth nothing."""
+    """Measures how far a metric, of which more is better, is above chance: an AUC of 0.5 is worth nothing."""
     return value - metric_of(key).chance
 
 

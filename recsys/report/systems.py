@@ -40,7 +40,7 @@ def systems(results: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def name_of(system: str) -> str:
-    """How a system is called in front of people."""
+    """Returns the name of a system that people read."""
     return _NAMES.get(system, system.replace("_", " "))
 
 
@@ -79,7 +79,7 @@ def axis_of(results: dict[str, Any], group: str, otherwise: str) -> str:
 
 
 def counted(results: Mapping[str, Any]) -> str:
-    """How much was asked of how many, of `metrics.json` or of `comparison.json`."""
+    """Says how many rows or queries of how many users `metrics.json` or `comparison.json` rests on."""
     counts = results["counts"]
     if results["task"] == "ranking":
         return (

@@ -17,7 +17,7 @@ _NAMED = 3
 
 
 def of_systems(results: dict[str, Any]) -> str:
-    """How far the model is from the best baseline."""
+    """Says how far the model is from the best baseline."""
     best = results["verdict"]["against"]
     compared = comparison(results, best)
     if compared is None:
@@ -81,7 +81,7 @@ def of_slices(results: dict[str, Any], pieces: Sequence[dict[str, Any]]) -> str:
 
 
 def of_decay(results: dict[str, Any]) -> str:
-    """How fast the model ages."""
+    """Says how fast the model ages."""
     line = decay_of(results)
     if line is None:
         return "Too few periods with enough users to say how it ages."
@@ -121,7 +121,7 @@ def of_segments(pieces: Sequence[dict[str, Any]]) -> str:
 
 
 def of_exposure(exposure: dict[str, Any], best: str | None) -> str:
-    """How much of what is shown goes to a tenth of the catalogue."""
+    """Says how much of what is shown goes to a tenth of the catalogue."""
     said = f"A tenth of the items gets {top_share(exposure['model']['lorenz'], 0.1):.0%} of the places"
     if best in exposure:
         said += f" ({name_of(str(best))}: {top_share(exposure[best]['lorenz'], 0.1):.0%})"
@@ -140,7 +140,7 @@ def top_share(lorenz: Sequence[Sequence[float]], share: float) -> float:
 
 
 def of_loss(training: dict[str, Any]) -> str:
-    """How the loss went, and what validation says of it."""
+    """Says how the loss went, and after which epoch validation was best."""
     losses = [value for value in training["train_loss"] if value is not None]
     said = f"On train it went from {losses[0]:.3f} to {losses[-1]:.3f}"
     held_out = training["validation"].get("log_loss")

@@ -258,7 +258,7 @@ def _hits(
     excluded: Sequence[torch.Tensor],
     best_BK: torch.Tensor,
 ) -> tuple[_Counts, _Counts]:
-    """How many of the best items of each query are found, and how many there are, [B] each."""
+    """Counts the best items of each query that the index finds, and all of them, [B] each."""
     hits_B, totals_B = np.zeros(len(best_BK)), np.zeros(len(best_BK))
     for query, (query_D, gone, best_K) in enumerate(zip(queries_BD, excluded, best_BK, strict=True)):
         expected = best_K[best_K > -math.inf]

@@ -37,7 +37,7 @@ def is_worth_a_line(record: logging.LogRecord) -> bool:
 
 
 def progress(folder: Path) -> Literal["done", "begun", "nothing"]:
-    """How far the run in `folder` has come; one that fell before its first checkpoint is removed."""
+    """Tells how far the run in `folder` has come; one that failed before its first checkpoint is removed."""
     if (folder / MANIFEST).is_file():
         return "done"
     if (folder / LAST).is_file():
@@ -48,7 +48,7 @@ def progress(folder: Path) -> Literal["done", "begun", "nothing"]:
 
 @dataclasses.dataclass
 class Ending:
-    """What a run comes to; filled in while it trains.
+    """Collects the results of a run while it trains.
 
     Args:
         metrics: for metrics.json; None as long as training has not ended.

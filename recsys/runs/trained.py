@@ -213,7 +213,7 @@ class TrainedRun:
 
 
 def _unfinished(path: Path, checkpoint: CheckpointName) -> dict[str, Any]:
-    """What a manifest would say of a run whose training has not ended.
+    """Returns the manifest entries of a run whose training has not ended.
 
     Raises:
         InputError: it has no such checkpoint yet, or does not say which dataset it is trained on.

@@ -1,4 +1,4 @@
-"""What a bundle says of requests: kinds of fields, how much a request may hold, and recorded requests."""
+"""Describes requests to a bundle: kinds of fields, how much a request may hold, and recorded requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FieldKind = Literal["id", "list", "number", "time", "text"]
 
 @dataclasses.dataclass(frozen=True)
 class RequestLimits:
-    """How much one request to a bundle may hold; more is refused before anything is computed.
+    """Limits how much one request to a bundle may hold; more is refused before anything is computed.
 
     Args:
         fields: of a record; fields that no feature reads count too.

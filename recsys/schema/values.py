@@ -1,4 +1,4 @@
-"""How raw values are written: ids, numbers, truth values, lists and what is missing, in tables and requests.
+"""Reads raw values of tables and requests: ids, numbers, truth values, lists and what is missing.
 
 Everything that reads a value keeps to these rules: reading of tables (in DuckDB, whose regular expressions
 are those here) and requests to a bundle (in TorchScript, tested against the functions here).
@@ -131,7 +131,7 @@ def elements_of(text: str) -> list[str] | None:
 
 @dataclasses.dataclass(frozen=True)
 class TextCounts:
-    """How many values of a column of text there are, and how many of them are written in each way.
+    """Counts the values of a column of text, and those of them that are written in each way.
 
     Args:
         values: that are not missing.
@@ -164,7 +164,7 @@ NUMBER_SHARE = 0.9
 
 @dataclasses.dataclass(frozen=True)
 class TextKind:
-    """What a column of text is taken for, and why, in words.
+    """Says what a column of text is taken for, and why, in words.
 
     Args:
         kind: integers, numbers, truth values, lists, text ...

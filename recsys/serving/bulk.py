@@ -40,7 +40,7 @@ _QUERIES, _ROWS, _OFFSETS, _PLAN = "queries.parquet", "history_rows.npy", "histo
 
 @dataclasses.dataclass(frozen=True)
 class BulkOptions:
-    """What lists for all users of a table are like, and how they are made.
+    """Sets the lists that are made for all users of a table, and how the work is divided.
 
     Args:
         k: length of a list.

@@ -202,7 +202,7 @@ class Follower:
 
 
 def catalogue_changes(journal: Journal) -> list[Record]:
-    """What changed the catalogue or the bundle, from the beginning of the log on."""
+    """Returns the records that changed the catalogue or the bundle, from the beginning of the log on."""
     [content] = journal.store.get([CATALOGUE])
     if content is None:
         return []

@@ -126,7 +126,7 @@ class Client:
         return self._post("/items/availability", request, AvailabilityAnswer).known
 
     def user(self, user_id: Id) -> UserAnswer:
-        """What is known of a user."""
+        """Gets what the server knows of a user."""
         return msgspec.json.decode(self._ask("GET", _user_path(user_id)), type=UserAnswer)
 
     def forget(self, user_id: Id) -> bool:

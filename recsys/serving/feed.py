@@ -111,7 +111,7 @@ class Feed:
         ), records
 
     def _user_state(self, user_id: Id | None) -> tuple[UserState | None, bool]:
-        """What is known of a user, and whether the state is away."""
+        """Reads the state of a user, None without one, and whether the store is away."""
         if user_id is None:
             return None, False
         try:

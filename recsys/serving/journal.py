@@ -33,7 +33,7 @@ _UPKEEP_SECONDS = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of the events among some records.
+    """Counts the events among some records: those accepted, and those that repeat earlier ones.
 
     Args:
         accepted: were counted.
@@ -94,7 +94,7 @@ class Journal:
 
     @property
     def waiting(self) -> int:
-        """How many submissions are not durable yet."""
+        """Counts the submissions that are not durable yet."""
         return len(self._waiting)
 
     def close(self) -> None:

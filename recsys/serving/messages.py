@@ -97,7 +97,7 @@ class Recommendation(msgspec.Struct, omit_defaults=True):
 
 
 class FeedbackEvent(msgspec.Struct, forbid_unknown_fields=True):
-    """What a person did.
+    """Reports an action of a user.
 
     Args:
         item_id: about which item.
@@ -125,7 +125,7 @@ class FeedbackRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class FeedbackAnswer(msgspec.Struct):
-    """How many events are counted now, and how many had been before."""
+    """Says how many events are counted now, and how many had been before."""
 
     accepted: int
     repeated: int
@@ -138,7 +138,7 @@ class ItemsRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ItemsAnswer(msgspec.Struct):
-    """How many items joined the catalogue."""
+    """Says how many items joined the catalogue."""
 
     added: int
 
@@ -151,7 +151,7 @@ class AvailabilityRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AvailabilityAnswer(msgspec.Struct):
-    """How many of the items the catalogue knows."""
+    """Says how many of the items the catalogue knows."""
 
     known: int
 
@@ -167,7 +167,7 @@ class HistoryEvent(msgspec.Struct):
 
 
 class UserAnswer(msgspec.Struct):
-    """What is known of a user, oldest event first, and lists that events may still refer to."""
+    """Shows a user's events, the oldest first, and the lists that events may still refer to."""
 
     user_id: Id
     history: list[HistoryEvent]

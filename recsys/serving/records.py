@@ -64,7 +64,7 @@ class Request(msgspec.Struct, tag="request", frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, tag="event", frozen=True, kw_only=True):
-    """What a person did about an item, shown (`request_id`) or not."""
+    """Records an action of a user on an item, shown (`request_id`) or not."""
 
     event_id: str
     request_id: str | None

@@ -32,7 +32,7 @@ _SEQUENCES = (list, tuple, np.ndarray)
 
 
 class QueryOptions(TypedDict, total=False):
-    """What a request may say beside user, history, k, context and exclude.
+    """Types what a request may say beside user, history, k, context and exclude.
 
     Of a batch, `history_times` and `history_liked` are lists of one for each user; the others hold for all.
 

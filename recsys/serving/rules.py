@@ -27,7 +27,7 @@ NEGATIVE = ("skip", "dislike")
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """How events are counted.
+    """Sets how events are counted.
 
     Args:
         weights: reward by kind of event, 0 to 1; kinds that are left out keep their own.
@@ -68,7 +68,7 @@ class Rules:
                 raise InputError(f"`rules.{name}` must be above 0, got {getattr(self, name)}")
 
     def reward(self, kind: str, value: float | None) -> float:
-        """What an event is worth, 0 to 1.
+        """Returns the reward of an event, 0 to 1.
 
         Example:
             >>> Rules().reward("click", None), Rules().reward("dwell", 15.0)

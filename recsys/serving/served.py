@@ -86,7 +86,7 @@ class ServedBundle:
 
     @property
     def statistics(self) -> Any:
-        """What it counts of events for its ranking model; None where it counts nothing."""
+        """Returns the counts of events that its ranking model reads; None where it reads none."""
         if self.task == "retrieval":
             return None
         ranking = self.bundle.program.ranking if self.task == "two_stage" else self.bundle.program

@@ -234,7 +234,7 @@ class Service:
         return AvailabilityAnswer(known)
 
     def user(self, user_id: Id) -> UserAnswer:
-        """What is known of a user; nothing of one who was never heard of."""
+        """Returns what is known of a user; no events for an unknown one."""
         [content] = self.journal.store.get([user_key(user_id)])
         if content is None:
             return UserAnswer(user_id, [], [])
@@ -278,7 +278,7 @@ class Service:
         return BundleAnswer(new.fingerprint)
 
     def gauges(self) -> dict[str, float]:
-        """What is measured now."""
+        """Measures how far the state lags behind the log, and the size of both."""
         return {
             "recsys_log_lag": float(max(self.journal.lag(), 0)),
             "recsys_log_bytes": float(self.journal.log.size_bytes()),

@@ -47,7 +47,7 @@ class UserEvent(msgspec.Struct, array_like=True, frozen=True):
 
 
 class UserState(msgspec.Struct):
-    """What is known of a user: events by time, oldest first, and lists that events may refer to."""
+    """Holds the events of a user by time, the oldest first, and the lists that events may refer to."""
 
     user_id: Id
     events: list[UserEvent] = []
@@ -55,7 +55,7 @@ class UserState(msgspec.Struct):
 
 
 class ItemState(msgspec.Struct):
-    """What is known of an item.
+    """Holds the counts of an item: how often it was shown, and its reward.
 
     Args:
         since: instant that the sums are brought to.
@@ -187,15 +187,15 @@ class Working:
             self._transaction.put(key, content, expires=self._expires.get(key))
 
 
-class Counted(msgspec.Struct, array_like=True):
-    """Where an event was first counted."""
+class EventPosition(msgspec.Struct, array_like=True):
+    """Holds the position of the log at which an event was first counted."""
 
     position: int
 
 
 def counted_at(working: Working, event_id: str) -> int | None:
     """Position of the log at which an event was first counted; None if it never was."""
-    counted = working.get(event_key(event_id), Counted)
+    counted = working.get(event_key(event_id), EventPosition)
     return None if counted is None else counted.position
 
 
@@ -207,7 +207,7 @@ def apply(working: Working, record: Record, *, position: int, rules: Rules) -> N
     elif isinstance(record, Event):
         if counted_at(working, record.event_id) is None:
             expires = max(record.time, record.received) + int(rules.max_late_days * DAY)
-            working.put(event_key(record.event_id), Counted(position), expires=expires)
+            working.put(event_key(record.event_id), EventPosition(position), expires=expires)
             _apply_event(working, record, rules)
     elif isinstance(record, Forget):
         _forget(working, record)

@@ -57,7 +57,7 @@ class RequestError(InputError):
 
 
 def readers_of(limits: RequestLimits) -> dict[FieldKind, Reader]:
-    """What reads a field of each kind."""
+    """Returns the reader of each kind of field."""
     return {
         "id": functools.partial(_one_value, most_characters=limits.category_characters),
         "text": functools.partial(_one_value, most_characters=limits.text_characters),

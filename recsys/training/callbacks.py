@@ -1,4 +1,4 @@
-"""What is watched while training: progress, rate, interruptions, item embeddings."""
+"""Watches training: progress, rate, interruptions, item embeddings."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class LossCurve(pl.Callback):
         self._sum, self._num_examples = 0.0, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What the main process has added up."""
+        """Returns the sums of the main process."""
         return {"sum": self._sum, "num_examples": self._num_examples}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

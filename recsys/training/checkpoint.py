@@ -77,7 +77,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with the file of a checkpoint, every byte of which is read; None when it is whole.
+    """Says what is wrong with the file of a checkpoint, reading every byte; None when it is whole.
 
     NOTE: torch.load does not look at the checksums that torch.save writes.
     """

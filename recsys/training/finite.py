@@ -26,7 +26,7 @@ _CHUNK = 2**24
 
 
 def not_finite(model: nn.Module, batch: Batch, *, step: int, what: str) -> str:
-    """What to tell the user: where the numbers that are none are to be seen, and what to do.
+    """Returns the message that says where numbers are not finite, and what to do.
 
     NOTE: it may be one process of several that comes here, so that nothing may wait for the others.
 

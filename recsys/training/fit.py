@@ -53,7 +53,7 @@ Task = RetrievalTask | RankingTask | FittedTask
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """What training came to.
+    """Holds the results of a training.
 
     Args:
         interrupted: stopped from outside; the run can be resumed.

@@ -8,7 +8,7 @@ from recsys.schema.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class TrainerOptions:
-    """How long, on what and how carefully to train.
+    """Sets how long, on what and how carefully to train.
 
     Args:
         max_epochs: at most so many passes over the train split.

@@ -105,7 +105,7 @@ def agree(value: T) -> T:
 
 
 def num_ranks() -> int:
-    """How many processes train together."""
+    """Returns how many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 

@@ -93,7 +93,7 @@ def _fused_params(optimizers: Optimizers) -> dict[str, Any]:
 
 
 def _constraints(model: nn.Module, device: torch.device) -> dict[str, ParameterConstraints]:
-    """What the planner may choose from.
+    """Limits the planner's choice of sharding and kernel for every table.
 
     NOTE: left free, the planner replicates small tables with a dense kernel, and the fused optimizer that
         they were to have is dropped without a word. Splitting rows needs CUDA; splitting columns would give

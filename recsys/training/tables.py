@@ -143,7 +143,7 @@ def load_whole_fused_state(model: nn.Module, state: Mapping[str, torch.Tensor]) 
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """What this process holds of a tensor.
+    """Describes the part of a tensor that this process holds.
 
     Args:
         name: of the whole tensor.

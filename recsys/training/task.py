@@ -1,4 +1,4 @@
-"""What both tasks share: who is optimized how, what stops training, what checkpoints hold beside weights."""
+"""Shares between both tasks their optimizers, the check of the loss, and what checkpoints hold."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recsys.training.tables import load_whole_fused_state, whole_fused_state
 
 
 class Task(Protocol):
-    """What training asks of a task, beside that it is a LightningModule."""
+    """Declares what training asks of a task, beside that it is a LightningModule."""
 
     model: nn.Module
     optimizers_of: Optimizers

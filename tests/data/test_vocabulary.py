@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.data.preparing.vocabulary import Counted, fit
+from recsys.data.preparing.vocabulary import ValueCounts, fit
 from recsys.schema.feature_kinds import (
     HistoryFeature,
     IdFeature,
@@ -17,7 +17,7 @@ from recsys.schema.feature_kinds import (
 
 def counted(values, counts):
     column = values if isinstance(values, pa.Array) else pa.array(values)
-    return Counted(column, np.array(counts, dtype=np.int64))
+    return ValueCounts(column, np.array(counts, dtype=np.int64))
 
 
 def fit_one(settings, values, counts):

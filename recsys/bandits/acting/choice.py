@@ -19,7 +19,7 @@ from recsys.bandits.estimates import Floats
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidates:
-    """What may be shown.
+    """Holds the scores of the items that may be shown, and what is believed of their utilities.
 
     Args:
         scores_N: [N] of the model, best highest.
@@ -64,7 +64,7 @@ class Policy(Protocol):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What the log says of it beside its name."""
+        """Returns the settings that the log records beside the policy's name."""
         ...
 
     @property

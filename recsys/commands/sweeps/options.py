@@ -33,7 +33,7 @@ class PruneOptions:
 
 @dataclasses.dataclass(frozen=True)
 class RerankOptions:
-    """How the winner is found among the best trials.
+    """Sets how the winner is found among the best trials.
 
     Args:
         top: so many of the best trials are run again, with each of the seeds, and the best mean wins; 0 takes
@@ -55,7 +55,7 @@ class RerankOptions:
 
 @dataclasses.dataclass(frozen=True)
 class SweepOptions:
-    """What a sweep searches, and how.
+    """Sets what a sweep searches, and how.
 
     Args:
         space: values of each key, as on the command line with `-m`: `choice(32,64)`, `range(1,5)`,

@@ -84,7 +84,7 @@ class Queue:
         return self.max_failures is not None and self.num_failures() > self.max_failures
 
     def num_failures(self) -> int:
-        """How many trials failed."""
+        """Counts the trials that failed."""
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,)))
 
     def settle(self, claimed: Claimed, *, error: str | None = None) -> TrialState | None:
@@ -180,7 +180,7 @@ class Queue:
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
-    """What became of a trial."""
+    """Records how a trial ended."""
 
     state: TrialState
     value: float | None = None
@@ -196,7 +196,7 @@ def write_ending(
 
 
 def ending_of(folder: Path, metric: str) -> Ending | None:
-    """What a trial's folder says became of it; None while it has not ended.
+    """Reads from a trial's folder how it ended; None while it has not.
 
     Raises:
         ValueError: it knows no such metric.

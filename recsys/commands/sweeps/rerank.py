@@ -164,7 +164,7 @@ def _seconds(paths: Iterable[Path]) -> float:
 
 
 def lines_of(winner: dict[str, Any]) -> Sequence[str]:
-    """What a terminal shows of `winner.json`."""
+    """Formats `winner.json` as lines for a terminal."""
     several = winner["candidates"] if len(winner["candidates"]) > 1 else []
     lines = [f"trial {one['trial']}: {_written(one, winner['metric'])}" for one in several]
     best = winner["winner"]

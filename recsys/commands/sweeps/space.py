@@ -1,4 +1,4 @@
-"""What is searched: overrides with several values, and how one value of each is drawn."""
+"""Lists or draws the values of a search space: the overrides that have several values."""
 
 from __future__ import annotations
 

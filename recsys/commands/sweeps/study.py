@@ -30,7 +30,7 @@ _FIXED = ("space", "metric", "direction", "sampler", "seed", "prune", "config")
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a sweep searches, as `sweep.json` keeps it beside the result.
+    """Records what a sweep searches, as `sweep.json` keeps it beside the result.
 
     Args:
         name: of the study.
@@ -84,7 +84,7 @@ class Record:
         write_json(folder / RECORD, dataclasses.asdict(self))
 
     def changed(self, other: Record) -> list[str]:
-        """What another record searches differently."""
+        """Lists the settings in which another record searches differently."""
         mine, others = (json.loads(json.dumps(dataclasses.asdict(one), default=str)) for one in (self, other))
         found = [key for key in _FIXED if mine[key] != others[key]]
         return [name for key in found for name in _differing(key, mine[key], others[key])]

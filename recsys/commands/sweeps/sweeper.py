@@ -110,7 +110,7 @@ class OptunaSweeper(Sweeper):
         write_winner(folder, record, self.options.rerank, study)
 
     def _space(self, arguments: Sequence[str]) -> Space:
-        """What is searched; what is given to all trials is kept in `fixed`."""
+        """Returns the search space; overrides that all trials share are kept in `fixed`."""
         asked = [f"++{key}={values}" for key, values in self.options.space.items()]
         given = [
             one

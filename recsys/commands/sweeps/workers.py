@@ -89,7 +89,7 @@ def follow_supervisor() -> None:
 
 
 def goes_on(folder: Path) -> str:
-    """What an interrupted sweep says."""
+    """Tells how to go on with an interrupted sweep."""
     return f"the same command with `run_dir={folder}` goes on with the sweep"
 
 

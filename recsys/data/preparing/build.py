@@ -32,14 +32,14 @@ from recsys.data.preparing.extend import read_fitted
 from recsys.data.preparing.follow_users import follow_users
 from recsys.data.preparing.interactions import Interactions, look_at, read_interactions
 from recsys.data.preparing.joins import check_joins
-from recsys.data.preparing.leakage import Written, check_leakage
+from recsys.data.preparing.leakage import PreparedFiles, check_leakage
 from recsys.data.preparing.neighbours import NEIGHBOURS, with_neighbours
 from recsys.data.preparing.raw_data import RawData, open_raw
 from recsys.data.preparing.reject import Rejected, write_rejected
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
-from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors, with_statistics
+from recsys.data.preparing.statistics import EventKeys, fit_statistics, with_priors, with_statistics
 from recsys.data.preparing.understood import as_text, describe_raw
-from recsys.data.preparing.vocabulary import Counted, Fitted, fit
+from recsys.data.preparing.vocabulary import Fitted, ValueCounts, fit
 from recsys.data.preparing.write import write_split
 from recsys.data.reading.columns import read_typed, text_kinds
 from recsys.data.reading.engine import DuckDBEngine
@@ -103,7 +103,7 @@ def build(
         fitted = fitted.and_more(fit_statistics(engine, events, statistics, earlier))
     _write_features(folder, fitted, labels, derived=[NEIGHBOURS] if options.neighbours else [])
     _write_events(engine, encoded, fitted, options, folder=folder, scratch=scratch)
-    written = Written(
+    written = PreparedFiles(
         folder=folder,
         split=options.split,
         has_time=interactions.time is not None,
@@ -159,7 +159,7 @@ def _read(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, scra
 
 
 def _understood(engine: DuckDBEngine, options: DataOptions, read: _Tables) -> dict[str, Any]:
-    """What was understood; raises InputError where a side table is of other users or items."""
+    """Describes how the tables were read; raises InputError where a side table has other users or items."""
     understood = describe_raw(
         engine,
         options,
@@ -246,18 +246,18 @@ def _count_events(engine: DuckDBEngine, events: ibis.Table) -> dict[str, Any]:
 
 def _count(
     engine: DuckDBEngine, events: ibis.Table, features: Sequence[Feature], *, users: Entities, items: Entities
-) -> dict[str, Counted]:
+) -> dict[str, ValueCounts]:
     context = _of_events(features)
     return {**users.counted(features), **items.counted(features), **count_context(engine, events, context)}
 
 
-def _write_entities(folder: Path, fitted: Fitted, users: Entities, items: Entities) -> Keyed:
+def _write_entities(folder: Path, fitted: Fitted, users: Entities, items: Entities) -> EventKeys:
     columns: dict[str, pa.Array] = {}
     for entities, file in ((users, "users.parquet"), (items, "items.parquet")):
         encoded = entities.encode(fitted)
         write_entities(entities, encoded, folder / file)
         columns |= encoded
-    return Keyed({feature.name: feature for feature in fitted.features}, columns)
+    return EventKeys({feature.name: feature for feature in fitted.features}, columns)
 
 
 def _write_features(

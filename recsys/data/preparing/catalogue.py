@@ -15,7 +15,7 @@ from ibis import _
 
 from recsys.data.preparing.encode import encode
 from recsys.data.preparing.splits import SPLIT, TRAIN
-from recsys.data.preparing.vocabulary import Counted, Fitted
+from recsys.data.preparing.vocabulary import Fitted, ValueCounts
 from recsys.data.reading.columns import ValueType, known_text, read_id, read_typed, text_kinds
 from recsys.data.reading.engine import ROW_GROUP_ROWS, DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE, RawTable
@@ -106,10 +106,10 @@ class Entities:
     role: Role
     table: pa.Table
 
-    def counted(self, features: Sequence[Feature]) -> dict[str, Counted]:
+    def counted(self, features: Sequence[Feature]) -> dict[str, ValueCounts]:
         """Values of these entities' features, and the train interactions of each user or item."""
         counts = self.table[NUM_INTERACTIONS].to_numpy()
-        return {f.name: Counted(self._column(f), counts) for f in self._own(features)}
+        return {f.name: ValueCounts(self._column(f), counts) for f in self._own(features)}
 
     def encode(self, fitted: Fitted) -> dict[str, pa.Array]:
         """Encoded columns of these entities' features, in schema order."""

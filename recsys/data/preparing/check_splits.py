@@ -59,7 +59,7 @@ def check_shares(
 
 
 def count_repeats(engine: DuckDBEngine, events: ibis.Table, options: DataOptions) -> dict[str, int]:
-    """How many positives there are in test, and of how many the user had liked the item before.
+    """Counts the positives in test, and those among them whose item the user had liked before.
 
     What a user liked is not recommended again, so that these queries cannot be hit; the log says so.
     """

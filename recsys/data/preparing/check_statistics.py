@@ -10,7 +10,7 @@ import numpy as np
 from ibis import _
 
 from recsys.data.preparing.splits import SPLIT
-from recsys.data.preparing.statistics import DAY_MICROSECONDS, KEYS, Keyed, value_of, with_key
+from recsys.data.preparing.statistics import DAY_MICROSECONDS, KEYS, EventKeys, value_of, with_key
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE
 from recsys.schema.feature_kinds import StatisticFeature
@@ -24,7 +24,7 @@ _TOLERANCE = 1e-9
 
 
 def check_statistics_before(
-    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[StatisticFeature], keyed: Keyed
+    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[StatisticFeature], keyed: EventKeys
 ) -> dict[str, Any]:
     """Whether statistics count what was strictly before an event, in no later split, and nothing else.
 
@@ -60,7 +60,7 @@ def _counted_again(
     sample: ibis.Table,
     events: ibis.Table,
     statistics: Sequence[StatisticFeature],
-    keyed: Keyed,
+    keyed: EventKeys,
 ) -> ibis.Table:
     """Statistics of one key and window, as found and as counted."""
     feature = statistics[0]

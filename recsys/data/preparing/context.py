@@ -10,7 +10,7 @@ from ibis import _
 
 from recsys.data.preparing.encode import encode
 from recsys.data.preparing.splits import SPLIT, TRAIN
-from recsys.data.preparing.vocabulary import Counted
+from recsys.data.preparing.vocabulary import ValueCounts
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.schema.feature_kinds import Feature, NumberFeature, TimeFeature
 from recsys.schema.features import OUT_OF_VOCABULARY
@@ -19,17 +19,17 @@ from recsys.schema.tables import RAW_PREFIX
 
 def count_context(
     engine: DuckDBEngine, events: ibis.Table, features: Sequence[Feature]
-) -> dict[str, Counted]:
+) -> dict[str, ValueCounts]:
     """The values of each context feature in train and how often each occurs."""
     return {f.name: counted_values(engine, events, f) for f in features if not isinstance(f, TimeFeature)}
 
 
-def counted_values(engine: DuckDBEngine, events: ibis.Table, feature: Feature) -> Counted:
+def counted_values(engine: DuckDBEngine, events: ibis.Table, feature: Feature) -> ValueCounts:
     """The values of a feature of the events in train and how often each occurs."""
     column = RAW_PREFIX + feature.column
     train = events.filter(_[SPLIT] == TRAIN)
     counts = engine.collect(train.group_by(column).aggregate(_count=_.count()))
-    return Counted(counts[column].combine_chunks(), counts["_count"].to_numpy())
+    return ValueCounts(counts[column].combine_chunks(), counts["_count"].to_numpy())
 
 
 def encode_context(

@@ -9,7 +9,7 @@ from recsys.data.options import DataOptions
 from recsys.data.preparing.interactions import Interactions
 from recsys.data.preparing.leakage import Checks
 from recsys.data.preparing.raw_data import RawData
-from recsys.data.preparing.splits import Divided
+from recsys.data.preparing.splits import SplitEvents
 from recsys.data.reading.instants import iso
 
 
@@ -18,7 +18,7 @@ def describe(
     raw: RawData,
     interactions: Interactions,
     *,
-    divided: Divided,
+    divided: SplitEvents,
     counts: Mapping[str, Any],
     leakage: Checks,
 ) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def describe(
 
 
 def _split(
-    options: DataOptions, interactions: Interactions, divided: Divided, leakage: Checks
+    options: DataOptions, interactions: Interactions, divided: SplitEvents, leakage: Checks
 ) -> dict[str, Any]:
     kind = options.split
     own_future = not leakage["train_before_test"]["passed"]

@@ -40,7 +40,7 @@ def with_earlier_features(options: DataOptions, tables: RawTables) -> DataOption
 
 
 def read_fitted(path: Path, features: Sequence[Feature]) -> Fitted:
-    """What the prepared dataset at `path` fitted.
+    """Reads the fitted features and vocabularies of the prepared dataset at `path`.
 
     Args:
         path: of the dataset that is extended.

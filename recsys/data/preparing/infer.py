@@ -59,7 +59,7 @@ class LeftOut:
 
 
 def infer(name: str, column: pa.Array, *, role: Role, raw_name: str) -> Feature | LeftOut:
-    """What one column is.
+    """Infers the feature that one column becomes, or the reason why it is left out.
 
     Args:
         name: of the feature it may become.
@@ -180,7 +180,7 @@ def _text(name: str, known: pa.Array) -> dict[str, Any] | str:
 
 
 def _delimiter(known: pa.Array) -> str | None:
-    """What separates the pieces of most values, when the pieces repeat and are short; never of addresses."""
+    """Finds the delimiter of most values, when the pieces repeat and are short; never in addresses."""
     if _share(pc.match_substring(known, "://")) > _LEAST_ADDRESSES:
         return None
     for delimiter, (share, repeats) in _DELIMITERS.items():

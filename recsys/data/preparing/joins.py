@@ -1,4 +1,4 @@
-"""How many users and items of the interactions their own tables know: what two tables call alike."""
+"""Counts the users and items of the interactions that are also in the tables of users and items."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _joined(engine: DuckDBEngine, ids: ibis.Table, rows: ibis.Table, name: str) 
 
 
 def _hint(engine: DuckDBEngine, events: ibis.Table, side: Side, name: str) -> str:
-    """How the ids would match if something of how they are written meant nothing."""
+    """Names a difference in writing (capitals, leading zeros ...) without which more ids would match."""
     missing = events.select(name).distinct().anti_join(side.rows, name)
     for what, plain in (
         ("capitals", lambda text: text.lower()),

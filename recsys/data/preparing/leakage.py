@@ -20,7 +20,7 @@ from recsys.data.preparing.catalogue import NUM_INTERACTIONS, NUM_POSITIVES, Ent
 from recsys.data.preparing.check_statistics import check_statistics_before
 from recsys.data.preparing.context import count_context
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, TRAIN
-from recsys.data.preparing.statistics import Keyed, fit_statistics, with_priors
+from recsys.data.preparing.statistics import EventKeys, fit_statistics, with_priors
 from recsys.data.preparing.vocabulary import Fitted, fit
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.schema.feature_kinds import Feature, StatisticFeature
@@ -44,7 +44,7 @@ _BY_TIME: tuple[SplitKind, ...] = ("global_time", "leave_last_out")
 
 
 @dataclasses.dataclass(frozen=True)
-class Written:
+class PreparedFiles:
     """A prepared folder, complete but for its manifest, and what it was made from.
 
     Args:
@@ -67,10 +67,10 @@ class Written:
     fitted: Fitted
     earlier: Fitted | None
     entities: tuple[Entities, Entities]
-    keyed: Keyed
+    keyed: EventKeys
 
 
-def check_leakage(engine: DuckDBEngine, written: Written) -> Checks:
+def check_leakage(engine: DuckDBEngine, written: PreparedFiles) -> Checks:
     """Checks the files of a prepared dataset.
 
     Returns:
@@ -99,7 +99,7 @@ def check_leakage(engine: DuckDBEngine, written: Written) -> Checks:
     return checks
 
 
-def _events_on_disk(engine: DuckDBEngine, written: Written, split: int) -> ibis.Table:
+def _events_on_disk(engine: DuckDBEngine, written: PreparedFiles, split: int) -> ibis.Table:
     """user_id, item_id and timestamp of the rows in a split's files."""
     rows = engine.read_parquet(sorted((written.folder / SPLIT_NAMES[split]).glob("*.parquet")))
     if split != TRAIN:
@@ -120,7 +120,9 @@ def _no_event_twice(engine: DuckDBEngine, parts: Sequence[ibis.Table]) -> dict[s
     return _result(shared == 0, f"{shared} events (user, item, instant) stand in more than one split")
 
 
-def _train_before_test(engine: DuckDBEngine, written: Written, parts: Sequence[ibis.Table]) -> dict[str, Any]:
+def _train_before_test(
+    engine: DuckDBEngine, written: PreparedFiles, parts: Sequence[ibis.Table]
+) -> dict[str, Any]:
     train, _validation, test = parts
     if not written.has_time:
         return _result(
@@ -151,7 +153,7 @@ _MEANING: dict[SplitKind, str] = {
 }
 
 
-def _histories_before(written: Written) -> dict[str, Any]:
+def _histories_before(written: PreparedFiles) -> dict[str, Any]:
     num_rows = num_wrong = 0
     for split, name in enumerate(SPLIT_NAMES):
         histories = _Histories.read(written.folder / "histories" / f"{name}.parquet")
@@ -206,7 +208,7 @@ class _Histories:
         return int((~right).sum())
 
 
-def _fitted_on_train(engine: DuckDBEngine, written: Written, train: ibis.Table) -> Checks:
+def _fitted_on_train(engine: DuckDBEngine, written: PreparedFiles, train: ibis.Table) -> Checks:
     """Fits once more, on what the train files hold, and compares."""
     counted = {}
     differing = []
@@ -238,7 +240,9 @@ def _fitted_on_train(engine: DuckDBEngine, written: Written, train: ibis.Table) 
     }
 
 
-def _statistics_again(engine: DuckDBEngine, train: ibis.Table, written: Written) -> list[StatisticFeature]:
+def _statistics_again(
+    engine: DuckDBEngine, train: ibis.Table, written: PreparedFiles
+) -> list[StatisticFeature]:
     statistics = [feature for feature in written.features if isinstance(feature, StatisticFeature)]
     if not statistics:
         return []

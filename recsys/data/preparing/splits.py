@@ -35,7 +35,7 @@ _NUMBER_OF_NAME = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Divided:
+class SplitEvents:
     """Events with the column `split` (0 train, 1 validation, 2 test).
 
     Args:
@@ -49,7 +49,7 @@ class Divided:
 
 def split_events(
     engine: DuckDBEngine, events: ibis.Table, options: DataOptions, *, time: TimeReading | None
-) -> Divided:
+) -> SplitEvents:
     """Divides events as `data.split` says; see docs of the contract for what each means.
 
     Args:
@@ -67,25 +67,25 @@ def split_events(
         )
         return _at_instants(events, instants)
     if kind == "leave_last_out":
-        return Divided(_leave_last_out(engine, events))
+        return SplitEvents(_leave_last_out(engine, events))
     if kind == "predefined":
         given = _predefined(engine, events, str(options.interactions.columns.split))
-        return Divided(_with_validation(engine, given, options, key=_row_key(time)))
+        return SplitEvents(_with_validation(engine, given, options, key=_row_key(time)))
     if kind == "random":
-        return Divided(_drawn(engine, events, _row_key(time), options))
-    return Divided(_drawn(engine, events, [ITEM_ID if kind == "cold_item" else USER_ID], options))
+        return SplitEvents(_drawn(engine, events, _row_key(time), options))
+    return SplitEvents(_drawn(engine, events, [ITEM_ID if kind == "cold_item" else USER_ID], options))
 
 
 def _row_key(time: TimeReading | None) -> list[str]:
-    """What a row is drawn by: where its number stands in for time, that must not decide."""
+    """Returns the columns that a row is drawn by; a row number that stands in for time must not decide."""
     return [USER_ID, ITEM_ID, TIMESTAMP] if time else [USER_ID, ITEM_ID]
 
 
-def _at_instants(events: ibis.Table, instants: tuple[int, int]) -> Divided:
+def _at_instants(events: ibis.Table, instants: tuple[int, int]) -> SplitEvents:
     """An event at an instant belongs to the later part."""
     instant = events[TIMESTAMP]
     split = ibis.cases((instant < instants[0], TRAIN), (instant < instants[1], VALIDATION), else_=TEST)
-    return Divided(events.mutate(**{SPLIT: split.cast("int8")}), instants=instants)
+    return SplitEvents(events.mutate(**{SPLIT: split.cast("int8")}), instants=instants)
 
 
 def _quantiles(

@@ -47,8 +47,8 @@ KEYS = ("_key_0", "_key_1")
 
 
 @dataclasses.dataclass(frozen=True)
-class Keyed:
-    """What tells the keys of events.
+class EventKeys:
+    """Holds the features and encoded columns that give each event its keys.
 
     Args:
         features: all, fitted but for the statistics.
@@ -64,7 +64,7 @@ def with_statistics(
     events: ibis.Table,
     statistics: Sequence[StatisticFeature],
     *,
-    keyed: Keyed,
+    keyed: EventKeys,
     split: SplitKind,
 ) -> ibis.Table:
     """The events with a column `raw.<name>` for each statistic: float64, null where there is nothing to tell.
@@ -95,7 +95,7 @@ def _of_key(
     events: ibis.Table,
     of: tuple[str, ...],
     statistics: Sequence[StatisticFeature],
-    keyed: Keyed,
+    keyed: EventKeys,
 ) -> ibis.Table:
     """The events with the statistics of one key, among these events alone."""
     windows: dict[tuple[int, int], list[StatisticFeature]] = {}
@@ -125,7 +125,7 @@ def _of_key(
 
 
 def with_key(
-    engine: DuckDBEngine, events: ibis.Table, feature: Feature, keyed: Keyed, *, key: str
+    engine: DuckDBEngine, events: ibis.Table, feature: Feature, keyed: EventKeys, *, key: str
 ) -> ibis.Table:
     """The events with the values of a feature as `key`: an event a value, none for an event without any."""
     if is_id(feature.name):

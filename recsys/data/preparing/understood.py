@@ -1,4 +1,4 @@
-"""What was understood of raw tables, column by column, for people and for the manifest."""
+"""Describes how raw tables were read, column by column, for people and for the manifest."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def as_text(understood: Mapping[str, Any]) -> str:
 
 
 def _uses(options: DataOptions, raw: RawData, table: str) -> dict[str, str]:
-    """What the columns are for that are no features."""
+    """Maps the columns that are no features to their uses."""
     if table != "interactions":
         name = USER_ID if table == "users" else ITEM_ID
         return {raw.id_columns[name]: f"{name} ({raw.id_types[name]})"}

@@ -31,7 +31,7 @@ _TIME_ROWS = {"hour": 25, "weekday": 8}
 
 
 @dataclasses.dataclass(frozen=True)
-class Counted:
+class ValueCounts:
     """Raw values of a column and the train interactions that each occurs in; values may repeat."""
 
     values: pa.Array
@@ -59,7 +59,9 @@ class Fitted:
         return dataclasses.replace(self, features=(*self.features, *features))
 
 
-def fit(features: Sequence[Feature], counted: Mapping[str, Counted], earlier: Fitted | None = None) -> Fitted:
+def fit(
+    features: Sequence[Feature], counted: Mapping[str, ValueCounts], earlier: Fitted | None = None
+) -> Fitted:
     """Fits features on train.
 
     Args:
@@ -122,7 +124,7 @@ def _check_alike(table: str, sharing: Sequence[Feature]) -> None:
 
 
 def _fit_table(
-    sharing: Sequence[Feature], counted: Mapping[str, Counted], earlier: Fitted | None
+    sharing: Sequence[Feature], counted: Mapping[str, ValueCounts], earlier: Fitted | None
 ) -> tuple[list[Feature], pa.Table | None]:
     looked_up = [feature for feature in sharing if isinstance(feature, LookupFeature)]
     if not looked_up:
@@ -146,7 +148,7 @@ def _fit_table(
     return [dataclasses.replace(f, num_rows=num_rows, value_type=value_type) for f in looked_up], vocabulary
 
 
-def _fit_alone(feature: Feature, counted: Mapping[str, Counted]) -> Feature:
+def _fit_alone(feature: Feature, counted: Mapping[str, ValueCounts]) -> Feature:
     """A sparse feature whose rows no vocabulary gives."""
     match feature:
         case TimeFeature():
@@ -158,7 +160,7 @@ def _fit_alone(feature: Feature, counted: Mapping[str, Counted]) -> Feature:
     raise AssertionError(feature.kind)
 
 
-def _occurrences(feature: LookupFeature, counted: Counted) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+def _occurrences(feature: LookupFeature, counted: ValueCounts) -> tuple[pa.Array, npt.NDArray[np.int64]]:
     if not isinstance(feature, MultiIdFeature):
         return single_values(feature, counted.values), counted.counts
     values, parents = pieces(feature, counted.values)
@@ -187,12 +189,12 @@ def _is_in(values: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def transformed(feature: NumberFeature, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """What a number standardises: the value, or log(1 + max(x, 0))."""
+    """Returns the values that are standardised: the numbers themselves, or log(1 + max(x, 0))."""
     wide = values.astype(np.float64)
     return np.log1p(np.maximum(wide, 0.0)) if feature.transform == "log" else wide
 
 
-def _known_numbers(counted: Counted) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def _known_numbers(counted: ValueCounts) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Ascending values, so that sums do not depend on the order of rows, and their counts in train."""
     values = numbers(counted.values)
     kept = np.isfinite(values) & (counted.counts > 0)
@@ -200,7 +202,7 @@ def _known_numbers(counted: Counted) -> tuple[npt.NDArray[np.float32], npt.NDArr
     return values[kept][order], counted.counts[kept][order]
 
 
-def _fit_dense(feature: NumberFeature, counted: Counted) -> NumberFeature:
+def _fit_dense(feature: NumberFeature, counted: ValueCounts) -> NumberFeature:
     values, counts = _known_numbers(counted)
     if not len(values):
         return dataclasses.replace(feature, mean=0.0, std=1.0)
@@ -210,7 +212,7 @@ def _fit_dense(feature: NumberFeature, counted: Counted) -> NumberFeature:
     return dataclasses.replace(feature, mean=mean, std=variance**0.5 if variance > 0 else 1.0)
 
 
-def _fit_buckets(feature: NumberFeature, counted: Counted) -> NumberFeature:
+def _fit_buckets(feature: NumberFeature, counted: ValueCounts) -> NumberFeature:
     """Inner edges at the quantiles i / num_buckets; each is a value that occurs, equal edges become one."""
     values, counts = _known_numbers(counted)
     edges: list[float] = []

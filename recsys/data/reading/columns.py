@@ -46,7 +46,7 @@ _OTHERS = {"lists": LIST, "objects": OBJECTS, "money": HAS_CURRENCY}
 
 
 def text_kinds(engine: DuckDBEngine, raw: RawTable, columns: Iterable[str]) -> dict[str, TextKind]:
-    """What those of the columns hold that are text; every value is looked at."""
+    """Finds what the columns of text hold; every value is looked at."""
     chosen = [name for name in dict.fromkeys(columns) if raw.column(name).type().is_string()]
     counts = _counted(engine, raw, chosen, patterns=_PLAIN)
     kinds = {name: kind_of_text(found) for name, found in counts.items()}

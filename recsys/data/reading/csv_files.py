@@ -36,7 +36,7 @@ class MalformedRow(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """How a CSV file begins and is written.
+    """Describes the header of a CSV file, and how the file is written.
 
     Args:
         columns: names without blanks around them, in order; one without a name is empty.

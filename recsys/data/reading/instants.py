@@ -42,7 +42,7 @@ def last_year() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class TimeReading:
-    """How a column of timestamps is typed.
+    """Reads a column of timestamps by its type and unit.
 
     Args:
         kind: `integer`, `float` (with parts of a unit), `text` or `datetime`, as prepared data holds it.
@@ -90,20 +90,20 @@ class TimeReading:
         return _within(whole, _PER_UNIT[self.unit]) * _PER_UNIT[self.unit]
 
     def fault(self, column: str) -> str:
-        """What is said of a value that cannot be read."""
+        """Returns the message for values that cannot be read."""
         if self.form not in (None, "days", "yyyymmdd"):
             return f"unreadable timestamp in `{column}`, not of the form {self.form}"
         return f"unreadable timestamp in `{column}`"
 
     def limit(self, column: str) -> str:
-        """What is said of an instant outside the years allowed."""
+        """Returns the message for instants outside the years allowed."""
         unit = self.form if self.form in _UNIT_WORDS else self.unit
         read_as = f", read as {_UNIT_WORDS[unit]}" if unit in _UNIT_WORDS else ""
         return f"{OUTSIDE} {FIRST_YEAR} to {last_year()} in `{column}`{read_as}"
 
     @property
     def advice(self) -> str:
-        """What to do where most timestamps cannot be used."""
+        """Returns the advice for a column most of whose timestamps cannot be used."""
         unit = self.form if self.form in _UNIT_WORDS else self.unit
         if self.kind == "text" and self.form is None:
             return (

@@ -32,7 +32,7 @@ class _Record:
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-    """How the values of a CSV file are separated and quoted.
+    """Splits records of a CSV file by its delimiter and quotes.
 
     Args:
         delimiter: one character or several.

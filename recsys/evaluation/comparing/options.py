@@ -7,7 +7,7 @@ from recsys.schema.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonOptions:
-    """How surely a comparison speaks; resamples, confidence and seed are those of the evaluations.
+    """Sets how a comparison is tested; resamples, confidence and seed are those of the evaluations.
 
     Args:
         permutations: random vectors of signs behind every p value of the paired test; the smallest p value is

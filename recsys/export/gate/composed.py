@@ -115,7 +115,7 @@ class Request:
 
 
 @dataclasses.dataclass
-class Composed:
+class TrainedStages:
     """Both trained models beside the file.
 
     Args:
@@ -315,7 +315,7 @@ def check_two_stage(
     Raises:
         ParityError: at the first difference.
     """
-    composed = Composed(retrieval, ranking, program, options)
+    composed = TrainedStages(retrieval, ranking, program, options)
     model = cast(RetrievalModel, retrieval.model)
     for both in asked:
         vectors = model.encode_queries(both.retrieval.batch), composed.catalogue
@@ -337,7 +337,7 @@ def check_two_stage(
     return Parity(composed.num_requests, composed.largest)
 
 
-def _check_ends(composed: Composed, request: Request) -> None:
+def _check_ends(composed: TrainedStages, request: Request) -> None:
     """Everything is excluded; and more is asked for than the catalogue has."""
     ids = composed.retrieval.dataset.item_ids[1:].tolist()
     few = ids[:_FEW_ITEMS]

@@ -192,7 +192,7 @@ class TwoStageProgram(nn.Module):
         return rows, probabilities, scores, sources
 
     def wanted(self, k: int, num_candidates: Optional[int], diversity: Optional[float]) -> int:
-        """How many candidates a request for `k` items takes, when what it asks for makes sense."""
+        """Returns how many candidates a request for `k` items takes; refuses numbers outside the limits."""
         number = self.num_candidates if num_candidates is None else num_candidates
         check_limits(k, number, self.diversity if diversity is None else diversity)
         return max(k, number)

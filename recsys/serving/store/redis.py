@@ -67,7 +67,7 @@ class RedisStore:
         self._expiry_key = self._prefix + b":expiry"
 
     def key(self, key: bytes) -> bytes:
-        """How a key is called in the server."""
+        """Returns the name of a key in the server."""
         return self._prefix + b":state:" + key
 
     def position(self) -> int:
