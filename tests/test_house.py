@@ -68,6 +68,61 @@ def test_names_say_what_a_file_is_about():
     assert [path for path in SOURCES if vague & set(Path(path).stem.split("_"))] == []
 
 
+def first_lines(tree: ast.AST) -> list[str]:
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    texts = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, documented)]
+    return [text.splitlines()[0] for text in texts if text]
+
+
+def long_functions(tree: ast.AST, *, most: int) -> dict[str, int]:
+    """Lines of every function that has more than `most` after its docstring."""
+    lengths = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            if body:
+                lengths[node.name] = body[-1].end_lineno - body[0].lineno + 1
+    return {name: length for name, length in lengths.items() if length > most}
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("def f():\n    'Said.'\n    a = 1\n\n    return a", 3),
+        ("async def f():\n    return (\n        1\n    )", 3),
+    ],
+)
+def test_length_of_a_function_is_counted_after_its_docstring(source, lines):
+    assert long_functions(ast.parse(source), most=2) == {"f": lines}
+    assert long_functions(ast.parse(source), most=3) == {}
+
+
+def test_functions_keep_to_the_length_that_a_reader_bears():
+    long = {str(path): long_functions(ast.parse(path.read_text()), most=60) for path in SOURCES}
+    assert {path: functions for path, functions in long.items() if functions} == {}
+
+
+def test_docstrings_say_what_a_thing_does_in_a_sentence():
+    asking = {
+        str(path): [
+            line for line in first_lines(ast.parse(path.read_text())) if re.match("(What|How) ", line)
+        ]
+        for path in [*SOURCES, *sorted((PROJECT / "benchmarks").rglob("*.py"))]
+    }
+    assert {path: lines for path, lines in asking.items() if lines} == {}
+
+
+def test_classes_are_named_for_what_they_hold():
+    participles = {"Asked", "Keyed", "Divided", "Written", "Counted", "Judged", "Composed"}
+    classes = {
+        (str(path), node.name)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+    assert {(path, name) for path, name in classes if name.lstrip("_") in participles} == set()
+
+
 # Who may write files, and why no reader can meet a half of one.
 WRITERS = {
     "schema/disk.py": "puts files and folders in place in one step",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import Callback
 
 from recsys.commands.auto_sizes import fitted
 from recsys.commands.options import TrainConfig
@@ -18,16 +19,20 @@ from recsys.commands.sweeps.reports import trial_report
 from recsys.config.keys import flattened
 from recsys.config.register import TARGET, import_functions
 from recsys.data.datamodule import RecDataModule, Task, open_dataset
+from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.evaluate import fitting, quick_metrics
 from recsys.metrics.register import metric_of
 from recsys.models.protocols import events_read
 from recsys.nn.embeddings import deferred_tables
 from recsys.runs.folders import run_folder
 from recsys.runs.initial import initialised_from, start_from
+from recsys.runs.launch import Processes
 from recsys.runs.trained import BUNDLE, EVALUATION, TrainedRun
+from recsys.schema.batch import HistoryEvents
 from recsys.schema.errors import InputError
 from recsys.training.callbacks import ValidationReports
 from recsys.training.finished import why_finished
+from recsys.training.fit import Task as TrainingTask
 from recsys.training.fit import best_model, fit, seed_everything, show_items
 from recsys.training.processes import agree, joined, one_machine_rank_first
 from recsys.training.ranking import RankingTask
@@ -56,9 +61,7 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
     quiet_libraries()  # Lightning sets its own level when it is imported, which is only now
     initial = _open_initial(config.init_from, composed) if config.init_from else None
     if initial and config.data.prepared is None and config.data.extends is None:
-        extends = str(initial.dataset.path)
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, extends=extends))
-        composed = {**composed, "data": {**composed["data"], "extends": extends}}
+        config, composed = _extending(config, composed, str(initial.dataset.path))
     import_functions(config.evaluation.metrics, "evaluation.metrics")
     kind: Task = "ranking" if config.task.target is RankingTask else "retrieval"
     _check_trainer(config, kind)
@@ -70,21 +73,8 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
             fitting(config.evaluation, dataset)  # refused before the training, not after it
         earlier = initial.config if initial else None
         config, composed = fitted(config, composed, dataset, earlier=earlier)
-        with deferred_tables(config.optimizer.is_fused and initial is None):
-            task = config.task(model=config.model(schema=dataset.schema), optimizers=config.optimizer)
-        if initial:
-            start_from(initial, task.model, dataset, wanted=composed["model"])
-        data = RecDataModule(
-            config.data,
-            dataset=dataset,
-            events_read=events_read(task.model),
-            task=kind,
-            queries=config.evaluation.queries,
-            validation_queries=config.evaluation.validation_queries,
-            seed=config.seed,
-            rank=processes.rank,
-            num_ranks=processes.num_ranks,
-        )
+        task = _build_task(config, dataset, initial, model=composed["model"])
+        data = _data_module(config, dataset, events_read(task.model), kind=kind, processes=processes)
         folder = run_folder(
             composed,
             run_dir=config.run_dir,
@@ -107,10 +97,7 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
                 resume=ending.is_resumed,
                 processes=processes,
                 hyperparameters=flattened(composed),
-                watchers=[
-                    *([ValidationReports(report)] if (report := trial_report(run_dir)) else []),
-                    *(callback() for callback in config.callbacks),
-                ],
+                watchers=_callbacks(config, run_dir),
                 curves=config.logger() if config.logger else None,
             )
             learned = dataclasses.asdict(result)
@@ -118,17 +105,7 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
                 raise KeyboardInterrupt(f"continue with `python train.py resume={run_dir}`")
             if not processes.is_main:
                 return run_dir
-            model = best_model(task, run_dir, build=lambda: config.model(schema=dataset.schema))
-            show_items(model, data, run_dir=run_dir, num_items=config.trainer.projector_items)
-            figures = quick_metrics(
-                model,
-                dataset,
-                config.evaluation,
-                task=kind,
-                history_length=config.data.history_length,
-                keep_in=run_dir,
-                negatives_per_positive=config.data.negatives_per_positive,
-            )
+            figures = _judge_best(config, task, data, kind=kind, run_dir=run_dir)
             ending.source = dataset.manifest["fingerprint"]
             ending.extra = {"prepared": str(dataset.path.absolute()), "task": kind, **started}
             ending.metrics = {**learned, "test": figures["model"], "seed": config.seed}
@@ -171,3 +148,70 @@ def _open_initial(folder: str, composed: Mapping[str, Any]) -> TrainedRun:
             f"`init_from={run.path}` holds a `{had}`, and the new model is a `{has}`; choose the same"
         )
     return run
+
+
+def _extending(
+    config: TrainConfig, composed: dict[str, Any], dataset: str
+) -> tuple[TrainConfig, dict[str, Any]]:
+    """Returns the configuration, typed and plain, with `data.extends` set to a prepared dataset."""
+    changed = dataclasses.replace(config, data=dataclasses.replace(config.data, extends=dataset))
+    return changed, {**composed, "data": {**composed["data"], "extends": dataset}}
+
+
+def _build_task(
+    config: TrainConfig, dataset: PreparedDataset, initial: TrainedRun | None, *, model: Mapping[str, Any]
+) -> TrainingTask:
+    """Builds the task and its model, whose weights are those of the run to start from, if there is one."""
+    # Fused tables get their memory in training; weights to start from need it now.
+    with deferred_tables(config.optimizer.is_fused and initial is None):
+        task: TrainingTask = config.task(
+            model=config.model(schema=dataset.schema), optimizers=config.optimizer
+        )
+    if initial:
+        start_from(initial, task.model, dataset, wanted=model)
+    return task
+
+
+def _data_module(
+    config: TrainConfig,
+    dataset: PreparedDataset,
+    events: HistoryEvents | None,
+    *,
+    kind: Task,
+    processes: Processes,
+) -> RecDataModule:
+    """Builds the data module of this process."""
+    return RecDataModule(
+        config.data,
+        dataset=dataset,
+        events_read=events,
+        task=kind,
+        queries=config.evaluation.queries,
+        validation_queries=config.evaluation.validation_queries,
+        seed=config.seed,
+        rank=processes.rank,
+        num_ranks=processes.num_ranks,
+    )
+
+
+def _callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
+    """Returns the callbacks of the configuration, behind the reports of a trial where the run is one."""
+    report = trial_report(run_dir)
+    return [*([ValidationReports(report)] if report else []), *(callback() for callback in config.callbacks)]
+
+
+def _judge_best(
+    config: TrainConfig, task: TrainingTask, data: RecDataModule, *, kind: Task, run_dir: Path
+) -> dict[str, dict[str, float]]:
+    """Evaluates the best weights on the test split; shows the item embeddings in TensorBoard before."""
+    model = best_model(task, run_dir, build=lambda: config.model(schema=data.dataset.schema))
+    show_items(model, data, run_dir=run_dir, num_items=config.trainer.projector_items)
+    return quick_metrics(
+        model,
+        data.dataset,
+        config.evaluation,
+        task=kind,
+        history_length=config.data.history_length,
+        keep_in=run_dir,
+        negatives_per_positive=config.data.negatives_per_positive,
+    )
