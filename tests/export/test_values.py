@@ -85,7 +85,7 @@ def test_numbers_are_read_however_they_are_written(readers, value, expected):
         (1234.0625, "1234.0625"),
         (1e300, None),
         (math.nan, None),
-        (True, "true"),
+        (True, "True"),  # as a CSV file has it
         (None, None),
     ],
 )
