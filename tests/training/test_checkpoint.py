@@ -170,7 +170,8 @@ def test_command_on_a_disk_that_refuses_is_one_error_without_a_traceback(tmp_pat
     assert f"`{folder}/run/checkpoints/last`, but the disk is full; there is none yet" in full
     remounted(folder, "ro")
     assert "Read-only file system" in ended(*command, f"run_dir={folder / 'other'}")
-    assert "Read-only file system" in ended(*COMMAND[:2], f"resume={folder / 'run'}")
+    resumed = ended(*COMMAND[:2], f"resume={folder / 'run'}")
+    assert f"expected to write `{folder}/run/config.yaml`, but the file system is read-only" in resumed
 
 
 def ended(*command: str) -> str:
