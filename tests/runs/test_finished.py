@@ -70,7 +70,13 @@ def test_run_at_its_last_epoch_says_so_and_goes_on_with_more(tmp_path, caplog):
     assert content(run.path) != before
 
 
-def test_evaluation_and_bundle_of_another_checkpoint_are_named(tmp_path, capsys):
+def test_evaluation_and_bundle_of_another_checkpoint_are_named(tmp_path, capsys, monkeypatch):
+    for logger in (
+        logging.getLogger(),
+        logging.getLogger("recsys"),
+    ):  # as in a process that ran nothing before
+        monkeypatch.setattr(logger, "handlers", [])
+        logger.setLevel(logging.WARNING if logger is logging.root else logging.NOTSET)
     run = trained(tmp_path / "run", trainer__max_epochs=1, trainer__patience=None)
     run.evaluate()
     bundle = run.export(overrides={"export.parity_rows": 4, "export.recorded_requests": 1})
