@@ -74,7 +74,7 @@ def test_evaluation_and_bundle_of_another_checkpoint_are_named(tmp_path, capsys,
     for logger in (
         logging.getLogger(),
         logging.getLogger("recsys"),
-    ):  # as in a process that ran nothing before
+    ):  # as nobody set them up
         monkeypatch.setattr(logger, "handlers", [])
         logger.setLevel(logging.WARNING if logger is logging.root else logging.NOTSET)
     run = trained(tmp_path / "run", trainer__max_epochs=1, trainer__patience=None)
