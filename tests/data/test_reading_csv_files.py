@@ -1,6 +1,7 @@
 """CSV as people have it: delimiters, quotes, blanks, encodings, bad lines."""
 
 import gzip
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -62,7 +63,7 @@ def test_malformed_rows_are_set_aside_with_their_numbers(tmp_path):
 
 
 def test_row_numbers_are_right_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.data.reading.csv_files.BLOCK_BYTES", 64)
+    monkeypatch.setattr(sys.modules["recsys.data.reading.csv_files"], "BLOCK_BYTES", 64)
     lines = [f"{n},x" if n % 7 else f"{n}" for n in range(1, 101)]
     count, bad, rows = staged(tmp_path, "user,item\n" + "\n".join(lines) + "\n")
     assert count == 100
@@ -71,7 +72,7 @@ def test_row_numbers_are_right_across_blocks(tmp_path, monkeypatch):
 
 
 def test_a_delimiter_cut_by_a_block_is_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.data.reading.csv_files.BLOCK_BYTES", 16)
+    monkeypatch.setattr(sys.modules["recsys.data.reading.csv_files"], "BLOCK_BYTES", 16)
     lines = [f"{'u' * (n % 5)}{n}::i:{n}" for n in range(50)]
     _, bad, rows = staged(tmp_path, "user::item\n" + "\n".join(lines) + "\n")
     assert not bad

@@ -6,6 +6,7 @@ import json
 import logging
 import lzma
 import random
+import sys
 import zipfile
 from decimal import Decimal
 
@@ -519,7 +520,7 @@ def test_a_damaged_file_is_named(tmp_path):
 
 
 def test_memory_that_runs_out_is_said(tmp_path, base, monkeypatch):
-    monkeypatch.setattr("recsys.data.reading.engine.MEMORY_LIMIT", "1MB")
+    monkeypatch.setattr(sys.modules["recsys.data.reading.engine"], "MEMORY_LIMIT", "1MB")
     with pytest.raises(InputError, match=r"memory ran out while tables were read .*; free memory"):
         station_of(tmp_path, base)
 

@@ -1,5 +1,7 @@
 """Bootstrap over users against resampling by hand, numpy's quantiles and known sampling distributions."""
 
+import sys
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
@@ -28,7 +30,7 @@ def test_seed_fixes_the_draws():
 
 
 def test_ratio_samples_equal_repeating_the_drawn_users_queries(monkeypatch):
-    monkeypatch.setattr("recsys.metrics.intervals._BLOCK", 30)
+    monkeypatch.setattr(sys.modules["recsys.metrics.intervals"], "_BLOCK", 30)
     rng = np.random.default_rng(0)
     users = rng.integers(0, 10, 60)
     values = rng.random((60, 2))
@@ -86,8 +88,8 @@ def test_interval_equals_numpy_quantiles(confidence):
 @pytest.mark.parametrize("dense_share", [0.0, 2.0])
 @pytest.mark.parametrize("decimals", [1, 6])
 def test_auc_samples_equal_the_auc_of_the_drawn_rows(monkeypatch, decimals, dense_share):
-    monkeypatch.setattr("recsys.metrics.intervals._BLOCK", 200)
-    monkeypatch.setattr("recsys.metrics.intervals._DENSE_SHARE", dense_share)
+    monkeypatch.setattr(sys.modules["recsys.metrics.intervals"], "_BLOCK", 200)
+    monkeypatch.setattr(sys.modules["recsys.metrics.intervals"], "_DENSE_SHARE", dense_share)
     rng = np.random.default_rng(0)
     users, labels = rng.integers(0, 8, 60), rng.integers(0, 2, 60)
     scores = np.round(rng.random(60) + 0.3 * labels, decimals)
@@ -105,7 +107,7 @@ def test_grouping_many_different_scores_hardly_moves_the_auc_samples(monkeypatch
     scores = rng.random(20_000) + 0.3 * labels
     counts = resample_counts(50, num_resamples=10, seed=0)
     grouped, grouped_pr = auc_samples(counts, labels, scores_N=scores, users_N=users)
-    monkeypatch.setattr("recsys.metrics.intervals._MAX_SCORE_GROUPS", 20_000)
+    monkeypatch.setattr(sys.modules["recsys.metrics.intervals"], "_MAX_SCORE_GROUPS", 20_000)
     exact, exact_pr = auc_samples(counts, labels, scores_N=scores, users_N=users)
     assert exact[0] == pytest.approx(
         auc(np.repeat(labels, counts[0, users]), np.repeat(scores, counts[0, users]))

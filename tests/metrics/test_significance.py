@@ -1,6 +1,7 @@
 """PairedComparison tests and their correction against enumeration by hand, SciPy and known distributions."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_many_users_agree_with_the_t_test_in_blocks_too(monkeypatch):
     differences = np.random.default_rng(2).normal(0.1, 1, (500, 2))
     whole = sign_flip_test(differences, num_permutations=4000, seed=0)
     assert whole == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.02)
-    monkeypatch.setattr("recsys.metrics.significance._BLOCK", 500 * 300)
+    monkeypatch.setattr(sys.modules["recsys.metrics.significance"], "_BLOCK", 500 * 300)
     assert sign_flip_test(differences, num_permutations=4000, seed=0) == pytest.approx(whole, abs=0.03)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -202,15 +203,17 @@ def test_a_small_catalogue_is_searched_exactly_and_the_manifest_says_why(exporte
 
 def test_an_index_that_finds_too_little_is_refused_with_what_it_found(exported, tmp_path, monkeypatch):
     # No search reads more than one list.
-    monkeypatch.setattr("recsys.retrieval.ann._settings", lambda index: [{"num_probes": 1}], raising=True)
+    monkeypatch.setattr(
+        sys.modules["recsys.retrieval.ann"], "_settings", lambda index: [{"num_probes": 1}], raising=True
+    )
     with pytest.raises(
         ValueError,
         match=r"`export.index=ivf_sq8` must find 0.99 of the 50 .*'num_probes': 1.* it finds 0\.\d+ on 4",
     ):
         ship(exported, tmp_path, index="ivf_sq8")
     # The choice is open: exact search is shipped.
-    monkeypatch.setattr("recsys.export.index._MEASURED_FROM", 0)
-    monkeypatch.setattr("recsys.export.index._KINDS", ("ivf_sq8",))
+    monkeypatch.setattr(sys.modules["recsys.export.index"], "_MEASURED_FROM", 0)
+    monkeypatch.setattr(sys.modules["recsys.export.index"], "_KINDS", ("ivf_sq8",))
     entry = ship(exported, tmp_path)
     assert entry["kind"] == "exact"
     assert entry["why"].startswith("`ivf_sq8` finds 0.")
@@ -219,17 +222,17 @@ def test_an_index_that_finds_too_little_is_refused_with_what_it_found(exported, 
 
 
 def test_an_index_that_is_quick_enough_is_shipped_without_building_another(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.export.index._MEASURED_FROM", 0)
+    monkeypatch.setattr(sys.modules["recsys.export.index"], "_MEASURED_FROM", 0)
     times = iter([(0.2, 1.0)])
-    monkeypatch.setattr("recsys.export.index._milliseconds", lambda *_: next(times))
+    monkeypatch.setattr(sys.modules["recsys.export.index"], "_milliseconds", lambda *_: next(times))
     entry = ship(exported, tmp_path)
     assert (entry["kind"], entry["ms_a_query"]) == ("ivf_sq8", 0.2)
 
 
 def test_the_quickest_index_that_finds_enough_is_shipped_if_it_is_quicker(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.export.index._MEASURED_FROM", 0)
+    monkeypatch.setattr(sys.modules["recsys.export.index"], "_MEASURED_FROM", 0)
     times = iter([(0.5, 1.0), (0.4, 1.0), (3.0, 1.0), (2.0, 1.0)])
-    monkeypatch.setattr("recsys.export.index._milliseconds", lambda *_: next(times))
+    monkeypatch.setattr(sys.modules["recsys.export.index"], "_milliseconds", lambda *_: next(times))
     entry = ship(exported, tmp_path)
     assert (entry["kind"], entry["ms_a_query"]) == ("hnsw", 0.4)
     (tmp_path / "index.faiss").unlink()
