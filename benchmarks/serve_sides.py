@@ -38,7 +38,7 @@ class Eager:
     """
 
     def __init__(self, run: Path) -> None:
-        from recsys.export.build import catalogue_vectors
+        from recsys.exporting.build import catalogue_vectors
 
         first, second = stages(run)
         dataset = first.dataset
@@ -130,8 +130,8 @@ class Rankers:
     """The ranking model's arithmetic for the candidates of one request, by everything that can run it."""
 
     def __init__(self, served: Served, folder: Path, run: Path) -> None:
-        from recsys.export.build import build_program
-        from recsys.export.compiled import load_package, package_of
+        from recsys.exporting.build import build_program
+        from recsys.exporting.compiled import load_package, package_of
 
         second = stages(run)[1]
         program = build_program(second.model, second.dataset, history_length=HISTORY)
@@ -203,7 +203,7 @@ def onnx_session(package: Any, file: Path) -> Any:
         return None
     import onnxruntime
 
-    from recsys.export.compiled import examples
+    from recsys.exporting.compiled import examples
 
     tensors = examples(package.inputs)
     parts = package.module.embedded

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recsys.interface.functions import evaluate as evaluate
+    from recsys.interface.functions import export as export
     from recsys.interface.functions import open_run as open_run
     from recsys.interface.functions import prepare as prepare
     from recsys.interface.functions import train as train
@@ -33,6 +34,7 @@ _MODULES = {
     "prepare": "recsys.interface.functions",
     "train": "recsys.interface.functions",
     "evaluate": "recsys.interface.functions",
+    "export": "recsys.interface.functions",
     "open_run": "recsys.interface.functions",
     "Run": "recsys.interface.objects",
     "Evaluation": "recsys.interface.objects",

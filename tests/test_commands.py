@@ -19,7 +19,7 @@ import export
 import train
 from recsys.commands import prepare
 from recsys.commands.entry import command
-from recsys.export.bundle import load_bundle
+from recsys.exporting.bundle import load_bundle
 from recsys.runs.environment import PROJECT
 from recsys.runs.folders import unique_folder
 from recsys.runs.trained import TrainedRun

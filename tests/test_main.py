@@ -43,7 +43,6 @@ def test_every_command_can_be_reached(name):
         ("recsys.evaluation.off_policy", "recsys off-policy"),
         ("recsys.evaluation.pilot", "recsys pilot plan|read"),
         ("recsys.evaluation.position_bias", "recsys position-bias"),
-        ("recsys.export.add_items", "recsys add-items"),
     ],
 )
 def test_older_form_ends_with_the_name_of_the_new_one(module, command, capsys, monkeypatch):

@@ -20,7 +20,7 @@ OPTIONS = [
     "recsys.data.options.DataOptions",
     "recsys.evaluation.options.EvaluationOptions",
     "recsys.evaluation.folds.BacktestOptions",
-    "recsys.export.additions.AddItemsConfig",
+    "recsys.exporting.additions.AddItemsConfig",
     "recsys.experiments.off_policy.OffPolicyConfig",
     "recsys.training.options.TrainerOptions",
     "recsys.training.optimizers.Optimizers",

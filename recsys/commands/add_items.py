@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from recsys.commands.entry import command
 
 if TYPE_CHECKING:
-    from recsys.export.additions import AddItemsConfig
+    from recsys.exporting.additions import AddItemsConfig
 
 
-@command("add_items", "recsys.export.additions.AddItemsConfig")
+@command("add_items", "recsys.exporting.additions.AddItemsConfig")
 def main(config: AddItemsConfig, plain: dict[str, Any]) -> Path:
     """Writes a new bundle that recommends the new items too."""
-    from recsys.export.additions import extend_bundle
+    from recsys.exporting.additions import extend_bundle
 
     return extend_bundle(config)

@@ -28,9 +28,9 @@ def main(config: ExportConfig, composed: dict[str, Any]) -> Path:
 
 def export_bundle(config: ExportConfig, composed: dict[str, Any]) -> Path:
     """Exports the run that `config` names, alone or in two stages with a ranking model."""
-    from recsys.export.bundle import export_run
-    from recsys.export.recommender import export_two_stage
-    from recsys.export.stages import Stage
+    from recsys.exporting.bundle import export_run
+    from recsys.exporting.recommender import export_two_stage
+    from recsys.exporting.stages import Stage
 
     run = TrainedRun.open(config.run, config=composed, checkpoint=config.checkpoint)
     folder, source = run.path / "bundle", run.fingerprint

@@ -10,7 +10,7 @@ from recsys.config.targets import Factory
 from recsys.data.options import DataOptions
 from recsys.evaluation.comparing.options import ComparisonOptions
 from recsys.evaluation.options import EvaluationOptions
-from recsys.export.options import ExportOptions
+from recsys.exporting.options import ExportOptions
 from recsys.runs.trained import CheckpointName
 from recsys.schema.errors import InputError
 from recsys.training.optimizers import Optimizers

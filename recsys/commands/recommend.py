@@ -15,7 +15,7 @@ from recsys.commands.entry import command
 from recsys.data.dataset import SPLITS, PreparedDataset
 from recsys.data.options import DataOptions
 from recsys.data.prepare import prepare
-from recsys.export.records import read_records
+from recsys.exporting.records import read_records
 from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, USER_ID
 from recsys.schema.jagged import JaggedColumn

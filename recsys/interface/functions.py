@@ -1,4 +1,4 @@
-"""prepare, train, evaluate and open_run: the commands of the same names, for notebooks and scripts."""
+"""prepare, train, evaluate, export and open_run: the commands, for notebooks and scripts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from recsys.interface.composing import Tables, cache_of, configured, keys_of, lo
 from recsys.interface.frames import Table, path_of
 from recsys.interface.objects import Evaluation, Run
 from recsys.runs.trained import CheckpointName, TrainedRun
+from recsys.schema.errors import InputError
+from recsys.serving.bundle import Bundle
 
 Overrides = Mapping[str, Any]
 
@@ -86,17 +88,20 @@ def train(
 
 
 def evaluate(
+    run: Run | str | Path | None = None,
     *,
-    recommendations: Table,
+    recommendations: Table | None = None,
     run_dir: str | Path | None = None,
     overrides: Overrides | None = None,
     **tables: Unpack[Tables],
 ) -> Evaluation:
-    """Evaluates recommendations made by anyone on the test split, as a run's are.
+    """Evaluates a run, or recommendations made by anyone, on the test split.
 
     Args:
-        recommendations: `user_id`, `rank`, `item_id`, perhaps `timestamp` and `score`, a row per item.
-        run_dir: folder that gets the evaluation; a new one in runs/ by default.
+        run: the run, or its folder; the same as `run.evaluate()`.
+        recommendations: in place of a run: `user_id`, `rank`, `item_id`, perhaps `timestamp` and `score`, a
+            row per item.
+        run_dir: folder that gets the evaluation of recommendations; a new one in runs/ by default.
         overrides: keys of `recsys evaluate`, as `{"data.split": "leave_last_out"}`; those that prepared the
             data must be the same.
         **tables: `interactions`, `users`, `items` and the names of columns, see `Tables`.
@@ -108,6 +113,14 @@ def evaluate(
         InputError: a table, a column or a key is not what it should be.
     """
     overrides = overrides or {}
+    if recommendations is None:
+        if run is None:
+            raise InputError("expected `run` or `recommendations`, received neither")
+        if tables or run_dir is not None:
+            raise InputError("a run has its own tables and folder: expected neither tables nor `run_dir`")
+        return _opened(run).evaluate(overrides=overrides)
+    if run is not None:
+        raise InputError("expected either `run` or `recommendations`, received both")
     with logging_shown():
         keys = keys_of(tables, overrides)
         path = path_of(recommendations, name="recommendations", cache=cache_of(overrides))
@@ -115,6 +128,19 @@ def evaluate(
         if run_dir is not None:
             keys["run_dir"] = str(run_dir)
         return Evaluation(evaluate_recommendations(*configured("evaluate", {**keys, **overrides})))
+
+
+def export(
+    run: Run | str | Path, *, ranker: Run | str | Path | None = None, overrides: Overrides | None = None
+) -> Bundle:
+    """Writes the run's bundle and opens it, the same as `run.export()`.
+
+    Args:
+        run: the run, or its folder.
+        ranker: the run of a ranking model, to recommend in two stages.
+        overrides: keys below `export.`, as `{"export.quantize": "int8"}`.
+    """
+    return _opened(run).export(ranker=ranker, overrides=overrides)
 
 
 def open_run(folder: str | Path, *, checkpoint: CheckpointName | None = None) -> Run:
@@ -129,3 +155,7 @@ def open_run(folder: str | Path, *, checkpoint: CheckpointName | None = None) ->
         InputError: there is no run, it is damaged, or its training has not ended.
     """
     return Run(TrainedRun.open(folder, checkpoint=checkpoint))
+
+
+def _opened(run: Run | str | Path) -> Run:
+    return run if isinstance(run, Run) else open_run(run)

@@ -14,8 +14,8 @@ import pyarrow.dataset as ds
 import torch
 
 from recsys.data.dataset import SPLITS, Split
-from recsys.export.build import build_program
-from recsys.export.gate.recorded import raw_times
+from recsys.exporting.build import build_program
+from recsys.exporting.gate.recorded import raw_times
 from recsys.models.protocols import events_read
 from recsys.runs.trained import TrainedRun
 from recsys.schema import tables

@@ -5,8 +5,8 @@
     bundle = Bundle.open("runs/two_tower/bundle", threads=1)
     item_ids, scores = bundle.recommend({"user_id": 196}, [242, 257], 10, where={"genres": ["Drama"]})
 
-Everything is answered by the file, as `recsys.export.bundle` says; where the bundle has an index, candidates
-are found by it, and the lists made of them by the same code as without.
+Everything is answered by the file, as `recsys.exporting.bundle` says; where the bundle has an index,
+candidates are found by it, and the lists made of them by the same code as without.
 
 Legend: B users, K cut-off, I catalogue rows, D dimension of their vectors.
 """

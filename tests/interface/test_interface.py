@@ -139,7 +139,7 @@ def test_recommendations_are_new_to_the_user_and_ordered(run):
 
 
 def test_recommendations_are_those_of_the_bundle_for_the_same_history(run):
-    bundle = run.export(overrides={"export.parity_rows": 4, "export.recorded_requests": 1})
+    bundle = recsys.export(run, overrides={"export.parity_rows": 4, "export.recorded_requests": 1})
     data = events()
     for reader in ("reader3", "reader11"):
         history = data[data["user_id"] == reader].sort_values("timestamp")
@@ -178,7 +178,7 @@ def test_evaluation_shows_its_table_and_report(run):
 
 
 def test_recommendations_of_a_frame_get_the_figures_of_the_run_that_made_them(run, tmp_path):
-    evaluation = run.evaluate(overrides={"evaluation.baselines": ["popularity"]})
+    evaluation = recsys.evaluate(run, overrides={"evaluation.baselines": ["popularity"]})
     lists = pq.read_table(evaluation.path / "recommendations.parquet").to_pandas()
     other = recsys.evaluate(
         recommendations=lists,
@@ -188,6 +188,19 @@ def test_recommendations_of_a_frame_get_the_figures_of_the_run_that_made_them(ru
         overrides={"data.split": "leave_last_out", "data.interactions.features": {}, "evaluation": "fast"},
     )
     assert other.metrics["ndcg@10"] == pytest.approx(evaluation.metrics["ndcg@10"], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "expected `run` or `recommendations`, received neither"),
+        ({"run": "runs/x", "recommendations": "lists.parquet"}, "either `run` or `recommendations`"),
+        ({"run": "runs/x", "run_dir": "runs/y"}, "a run has its own tables and folder"),
+    ],
+)
+def test_evaluation_of_both_or_neither_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        recsys.evaluate(**arguments)
 
 
 def test_ranking_model_says_how_it_recommends(tmp_path):

@@ -8,7 +8,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.options import Columns, DataOptions, InteractionsTable, Label, SideTable
 from recsys.data.prepare import prepare
 from recsys.data.sources.synthetic import Synthetic
-from tests.export.conftest import export, export_both, stage, two_tower, wide_deep
+from tests.exporting.conftest import export, export_both, stage, two_tower, wide_deep
 
 NUM_ITEMS = 60
 SHELVES = ["a", "b", "c"]

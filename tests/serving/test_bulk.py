@@ -11,8 +11,8 @@ from recsys.serving import bulk
 from recsys.serving.bulk import BulkOptions, write_lists
 from recsys.serving.bundle import Bundle
 from recsys.serving.values import RequestError
-from tests.export.conftest import export, export_both, stage, two_tower
-from tests.export.test_statistics import wide_deep, world
+from tests.exporting.conftest import export, export_both, stage, two_tower
+from tests.exporting.test_statistics import wide_deep, world
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ import torch
 from recsys.data.dataset import PreparedDataset
 from recsys.data.options import Columns, DataOptions, InteractionsTable, SideTable
 from recsys.data.prepare import prepare
-from recsys.export.gate.recorded import RecordedRequests
-from recsys.export.index import ship_index
-from recsys.export.options import ExportOptions
+from recsys.exporting.gate.recorded import RecordedRequests
+from recsys.exporting.index import ship_index
+from recsys.exporting.options import ExportOptions
 from recsys.retrieval.ann import Index
 from recsys.serving.bundle import Bundle
 from recsys.serving.index import open_index
-from tests.export.conftest import export_both, stage, two_tower, wide_deep
+from tests.exporting.conftest import export_both, stage, two_tower, wide_deep
 
 NUM_ITEMS = 5000
 RARE = {"p17", "p1717", "p4711"}
@@ -212,8 +212,8 @@ def test_an_index_that_finds_too_little_is_refused_with_what_it_found(exported, 
     ):
         ship(exported, tmp_path, index="ivf_sq8")
     # The choice is open: exact search is shipped.
-    monkeypatch.setattr(sys.modules["recsys.export.index"], "_MEASURED_FROM", 0)
-    monkeypatch.setattr(sys.modules["recsys.export.index"], "_KINDS", ("ivf_sq8",))
+    monkeypatch.setattr(sys.modules["recsys.exporting.index"], "_MEASURED_FROM", 0)
+    monkeypatch.setattr(sys.modules["recsys.exporting.index"], "_KINDS", ("ivf_sq8",))
     entry = ship(exported, tmp_path)
     assert entry["kind"] == "exact"
     assert entry["why"].startswith("`ivf_sq8` finds 0.")
@@ -222,17 +222,17 @@ def test_an_index_that_finds_too_little_is_refused_with_what_it_found(exported, 
 
 
 def test_an_index_that_is_quick_enough_is_shipped_without_building_another(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["recsys.export.index"], "_MEASURED_FROM", 0)
+    monkeypatch.setattr(sys.modules["recsys.exporting.index"], "_MEASURED_FROM", 0)
     times = iter([(0.2, 1.0)])
-    monkeypatch.setattr(sys.modules["recsys.export.index"], "_milliseconds", lambda *_: next(times))
+    monkeypatch.setattr(sys.modules["recsys.exporting.index"], "_milliseconds", lambda *_: next(times))
     entry = ship(exported, tmp_path)
     assert (entry["kind"], entry["ms_a_query"]) == ("ivf_sq8", 0.2)
 
 
 def test_the_quickest_index_that_finds_enough_is_shipped_if_it_is_quicker(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["recsys.export.index"], "_MEASURED_FROM", 0)
+    monkeypatch.setattr(sys.modules["recsys.exporting.index"], "_MEASURED_FROM", 0)
     times = iter([(0.5, 1.0), (0.4, 1.0), (3.0, 1.0), (2.0, 1.0)])
-    monkeypatch.setattr(sys.modules["recsys.export.index"], "_milliseconds", lambda *_: next(times))
+    monkeypatch.setattr(sys.modules["recsys.exporting.index"], "_milliseconds", lambda *_: next(times))
     entry = ship(exported, tmp_path)
     assert (entry["kind"], entry["ms_a_query"]) == ("hnsw", 0.4)
     (tmp_path / "index.faiss").unlink()

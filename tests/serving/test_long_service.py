@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from recsys.serving.bundle import Bundle
-from tests.export.conftest import export_both, stage, two_tower
-from tests.export.test_statistics import wide_deep, world
+from tests.exporting.conftest import export_both, stage, two_tower
+from tests.exporting.test_statistics import wide_deep, world
 
 NUM_REQUESTS, NUM_THREADS = 200_000, 8
 

@@ -14,8 +14,8 @@ import torch
 
 from recsys.serving.bundle import Bundle
 from recsys.serving.values import RequestError
-from tests.export.conftest import export_both, stage, two_tower
-from tests.export.test_statistics import wide_deep, world
+from tests.exporting.conftest import export_both, stage, two_tower
+from tests.exporting.test_statistics import wide_deep, world
 
 END = 1_603_240_000_000  # beyond the data, in its milliseconds
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from recsys.serving.bundle import Bundle
-from tests.export import test_statistics
-from tests.export.conftest import export
+from tests.exporting import test_statistics
+from tests.exporting.conftest import export
 
 
 @pytest.fixture(scope="module")

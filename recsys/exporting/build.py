@@ -1,0 +1,280 @@
+"""build_program: a trained model and its prepared dataset -> the module that is scripted and saved."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable
+from typing import Any, cast
+
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from recsys.data.dataset import PreparedDataset
+from recsys.exporting.attributes import filters_of
+from recsys.exporting.fields import PER_SECOND, Fields, fields_of
+from recsys.exporting.observed import Log, build_statistics, statistics_of
+from recsys.exporting.options import TableType
+from recsys.exporting.program.columns import AlwaysStored, DenseColumn, GivenOrStored, StoredBags
+from recsys.exporting.program.encoders import bag_encoder, number_encoder
+from recsys.exporting.program.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
+from recsys.exporting.program.inputs import CrossLookup, EachLookup, Inputs, Lookup, Network, stored
+from recsys.exporting.program.interfaces import TrainedHead
+from recsys.exporting.program.known import Histories, Known
+from recsys.exporting.program.queries import PooledQuery, SequenceQuery
+from recsys.exporting.program.ranking import RankingProgram
+from recsys.exporting.program.retrieval import RetrievalProgram
+from recsys.exporting.program.statistics import Statistics
+from recsys.models.encoding import encode_catalogue
+from recsys.models.protocols import (
+    MultiTaskModel,
+    RankingModel,
+    RetrievalModel,
+    events_read,
+    popularity_windows,
+)
+from recsys.nn.embeddings import FeatureTables
+from recsys.schema.batch import Batch
+from recsys.schema.errors import InputTypeError
+from recsys.schema.feature_kinds import Feature, HistoryFeature, NumberFeature, Role
+from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
+
+
+def build_program(
+    model: nn.Module, dataset: PreparedDataset, *, history_length: int, tables: TableType = "float32"
+) -> nn.Module:
+    """The module of raw values in, answers out, that holds the model's weights and the dataset's encodings.
+
+    Args:
+        model: trained, on the CPU; it is not changed.
+        dataset: what it was trained on.
+        history_length: latest items of a history that the model sees.
+        tables: how embedding tables are stored.
+
+    Raises:
+        TypeError: `model` is neither a retrieval nor a ranking model.
+    """
+    if isinstance(model, RetrievalModel):
+        return _retrieval_program(model, dataset, history_length=history_length, tables=tables)
+    if isinstance(model, RankingModel):
+        return _ranking_program(model, dataset, history_length=history_length, tables=tables)
+    raise InputTypeError(
+        "expected a model with `query_tower` and `candidate_tower`, or `head` (recsys.models.protocols); "
+        f"got {type(model).__name__}"
+    )
+
+
+def _retrieval_program(
+    model: RetrievalModel, dataset: PreparedDataset, *, history_length: int, tables: TableType
+) -> nn.Module:
+    assert isinstance(model, nn.Module)
+    fields = fields_of(dataset.schema, dataset.manifest["config"], flat=False)
+    builder = _Builder(model, dataset, fields, tables=tables)
+    query = (
+        PooledQuery(_trained(model.query_tower))
+        if events_read(model) is None
+        else SequenceQuery(
+            # NOTE: scripting a module for an interface wants a forward of all its parts, which lists lack.
+            scripted(frozen(model.query_tower)),
+            length=history_length,
+            width=cast(Any, model.query_tower).width,
+            time_fields=fields.timestamp,
+            per_second=builder.per_second,
+        )
+    )
+    return RetrievalProgram(
+        _known(dataset, fields, history_length),
+        item_ids=_item_ids(dataset),
+        query_inputs=builder.inputs(QUERY_ROLES),
+        query=query,
+        candidate=Network(builder.inputs(CANDIDATE_ROLES), _trained(model.candidate_tower)),
+        candidates=catalogue_vectors(model, dataset),
+        filters=filters_of(dataset, fields),
+        read_fields=fields.read(dataset.schema),
+        popularity_windows=len(popularity_windows(model)),
+    )
+
+
+def _ranking_program(
+    model: RankingModel, dataset: PreparedDataset, *, history_length: int, tables: TableType
+) -> nn.Module:
+    assert isinstance(model, nn.Module)
+    fields = fields_of(dataset.schema, dataset.manifest["config"], flat=True)
+    builder = _Builder(model, dataset, fields, tables=tables)
+    return RankingProgram(
+        _known(dataset, fields, history_length),
+        network=Network(builder.inputs(ALL_ROLES), _trained(model.head)),
+        statistics=builder.statistics(Log.read(dataset) if statistics_of(dataset) else None),
+        read_fields=[*fields.read(dataset.schema), HISTORY],
+        ambiguous=fields.ambiguous,
+        labels=model.labels if isinstance(model, MultiTaskModel) else (),
+    )
+
+
+def statistics_before(model: nn.Module, log: Log, instant: int) -> Statistics:
+    """The statistics of a ranking program as they stood strictly before an instant."""
+    fields = fields_of(log.dataset.schema, log.dataset.manifest["config"], flat=True)
+    return _Builder(model, log.dataset, fields).statistics(log, until=instant)
+
+
+@torch.no_grad()
+def catalogue_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.Tensor:
+    """[I, D] vectors of the whole catalogue by the trained model, row 0 included, at the end of the data.
+
+    How popular row 0 was of late is what it is for an item that nobody has liked.
+    """
+    vectors_ID = encode_catalogue(model, dataset.items)
+    windows = popularity_windows(model)
+    popularity = dataset.popularity("test", windows)
+    if popularity is not None:
+        vectors_ID[:, -len(windows) :] = popularity.latest
+        vectors_ID[0, -len(windows) :] = popularity.latest_of_unseen
+    return vectors_ID
+
+
+class _Builder:
+    """Makes the inputs of one model."""
+
+    def __init__(
+        self, model: nn.Module, dataset: PreparedDataset, fields: Fields, *, tables: TableType = "float32"
+    ) -> None:
+        self.tables = [child for child in model.children() if isinstance(child, FeatureTables)]
+        self.dataset = dataset
+        self.fields = fields
+        self.table_type = tables
+        # Every table once, whoever reads it.
+        self.weights: dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor, int]] = {}
+        self.per_second = PER_SECOND[dataset.manifest["timestamp"]["unit"] or "s"]
+
+    def inputs(self, roles: Iterable[Role]) -> Inputs:
+        """Inputs of a tower or head that reads features of these roles."""
+        present = {feature.name: feature for feature in self.dataset.schema.sparse(roles)}
+        lookups = [lookup for tables in self.tables for lookup in self._lookups(tables, present)]
+        read = {part for _, lookup in lookups for part in _parts(lookup)}
+        columns = [f for name, f in present.items() if name in read and not isinstance(f, HistoryFeature)]
+        return Inputs(
+            sparse=[(f.name, f.role, self._sparse(f)) for f in columns],
+            dense=[(f.role, self._dense(f, at)) for at, f in self._dense_features(roles)],
+            lookups=lookups,
+        )
+
+    def statistics(self, log: Log | None, *, until: int | None = None) -> Statistics:
+        """Statistics as of an instant; see `build_statistics`."""
+        of = {name for feature in statistics_of(self.dataset) for name in feature.of} - {USER_ID, ITEM_ID}
+        keys = [self.dataset.schema[name] for name in sorted(of)]
+        return build_statistics(
+            log,
+            self.dataset,
+            fields=self.fields,
+            attributes=Inputs(sparse=[(f.name, f.role, self._sparse(f)) for f in keys], dense=[], lookups=[]),
+            per_second=self.per_second,
+            until=until,
+        )
+
+    def _sparse(self, feature: Feature) -> nn.Module:
+        stored = _stored_bags(self._store(feature.role), feature)
+        if feature.name in (USER_ID, ITEM_ID):
+            return AlwaysStored(stored)
+        encoder = bag_encoder(feature, vocabulary=self._vocabulary(feature), per_second=self.per_second)
+        return GivenOrStored(fields=self.fields.of(feature), encoder=encoder, stored=stored)
+
+    def _dense(self, feature: NumberFeature, position: int) -> nn.Module:
+        store = self._store(feature.role)
+        # Nothing is stored of a context; what it lacks is the train mean.
+        stored = store.dense[:, position] if store is not None else torch.zeros(1)
+        encoder = number_encoder(feature)
+        return DenseColumn(fields=self.fields.of(feature), encoder=encoder, stored=stored)
+
+    def _dense_features(self, roles: Iterable[Role]) -> list[tuple[int, NumberFeature]]:
+        """Dense features in the order of `Batch.dense`, each with its position among those of its role."""
+        schema = self.dataset.schema
+        return [(schema.dense([f.role]).index(f), f) for f in schema.dense(roles)]
+
+    def _store(self, role: Role) -> Batch | None:
+        return {"user": self.dataset.users, "item": self.dataset.items}.get(role)
+
+    def _vocabulary(self, feature: Feature) -> list[int] | list[str]:
+        if not feature.has_vocabulary:
+            return []
+        table = pq.read_table(
+            self.dataset.path / "vocabularies" / f"{feature.table}.parquet", columns=["value"]
+        )
+        values: list[int] | list[str] = table["value"].to_pylist()
+        return values
+
+    def _lookups(self, tables: FeatureTables, present: dict[str, Feature]) -> list[tuple[str, nn.Module]]:
+        """Makes the look-ups that give what `FeatureTables.forward` does, of the features `present`."""
+        # Fused and plain collections name their weights alike; only the plain one has them as modules.
+        weights = tables.state_dict()
+        parts = {cross.name: cross.parts for cross in tables.crosses}
+        found: list[tuple[str, nn.Module]] = []
+        for table, (_, names) in tables.tables().items():
+            key = id(tables), table
+            if key not in self.weights:
+                weight = weights[tables.weight_name(table)].detach().float().cpu()
+                self.weights[key] = (*stored(weight, self.table_type), weight.size(1))
+            held = self.weights[key]
+            for name in names:
+                if name in parts and all(part in present for part in parts[name]):
+                    found.append((tables.prefix + name, CrossLookup(parts[name], *held)))
+                elif name not in parts and name in present:
+                    lookup = EachLookup if name in tables.one_by_one else Lookup
+                    found.append((tables.prefix + name, lookup(name, *held)))
+        return found
+
+
+def _parts(lookup: nn.Module) -> tuple[str, ...]:
+    return tuple(lookup.parts) if isinstance(lookup, CrossLookup) else (str(lookup.feature),)
+
+
+def _stored_bags(store: Batch | None, feature: Feature) -> StoredBags:
+    if store is not None:
+        column = store.ids[feature.name]
+        return StoredBags(column.values(), column.lengths())
+    # Nothing is stored of a context; what it lacks is unknown.
+    return StoredBags(
+        torch.zeros(0 if feature.is_multivalued else 1), torch.tensor([int(not feature.is_multivalued)])
+    )
+
+
+def _known(dataset: PreparedDataset, fields: Fields, history_length: int) -> Known:
+    types = dataset.manifest["id_types"]
+    of_users, of_items = (
+        IntegerIndex if types[name] == "integer" else StringIndex for name in (USER_ID, ITEM_ID)
+    )
+    assert dataset.schema[HISTORY].table == dataset.schema[ITEM_ID].table
+    return Known(
+        of_users(dataset.user_ids.tolist(), field=USER_ID),
+        of_items(dataset.item_ids.tolist(), field=ITEM_ID),
+        user_fields=fields.user_id,
+        item_fields=fields.item_id,
+        histories=Histories(dataset.items.ids[ITEM_ID].values(), length=history_length),
+    )
+
+
+def _item_ids(dataset: PreparedDataset) -> nn.Module:
+    ids = dataset.item_ids.tolist()
+    return IntegerIds(ids) if dataset.manifest["id_types"][ITEM_ID] == "integer" else StringIds(ids)
+
+
+def _trained(module: nn.Module) -> TrainedHead:
+    """A copy of a tower or head, scripted.
+
+    NOTE: scripted by itself, because behind an interface torch 2.13 compiles `forward` of every module below,
+    and a ModuleList has none (`torch.jit._recursive`, `infer_interface_methods_to_compile`).
+    """
+    return TrainedHead(scripted(frozen(module)))
+
+
+def scripted(module: nn.Module) -> nn.Module:
+    """`module` as TorchScript."""
+    with warnings.catch_warnings():
+        # TorchScript is in maintenance upstream; its successors can't take strings.
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        return cast(nn.Module, torch.jit.script(module))
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """A copy of a tower or head in float32 that learns no more."""
+    return copy.deepcopy(module).cpu().float().eval().requires_grad_(False)

@@ -1,0 +1,371 @@
+"""Package: a model's arithmetic compiled ahead of time, `export.format=aoti`, a `.pt2` file of the bundle.
+
+The TorchScript file keeps what strings and dictionaries need: it makes the tensors that a package takes, raw
+values read and looked up. A newcomer's whole program, in a Python that has torch and nothing else:
+
+    import torch
+    import torch._inductor
+
+    model = torch.jit.load("bundle/ranking.pt")
+    package = torch._inductor.aoti_load_package("bundle/ranking.pt2")
+    rows = [{"user_id": 196, "item_id": 242}, {"user_id": 196, "item_id": 257}]
+    print(package(model.inputs_of_rows(rows)))  # probabilities [B]
+    print(package(model.inputs_of_items({"user_id": 196}, [242, 257], [111])))  # of many items for one user
+
+and for a retrieval model, whose package encodes users:
+
+    vectors = package(model.inputs_of_users([{"user_id": 196}], [[242, 257, 111]]))  # [B, D]
+
+In C++, with libtorch and `torch/csrc/inductor/aoti_package/model_package_loader.h`, `tensors` being what the
+TorchScript file's method gives:
+
+    torch::inductor::AOTIModelPackageLoader package("bundle/ranking.pt2");
+    std::vector<at::Tensor> answers = package.run(tensors);
+
+`manifest.json` has names, order, types and shapes of the tensors under `packages`. A package runs where it
+was compiled: on the same kind of processor, under the same version of torch. The TorchScript file runs
+anywhere, and holds all that a package holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import platform
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch._inductor
+from torch import nn
+from torch._inductor.utils import fresh_cache
+
+from recsys.exporting.build import frozen
+from recsys.exporting.program.inputs import CrossLookup, EachLookup, Inputs, Lookup, mean_of_bags, restored
+from recsys.exporting.program.queries import SequenceQuery
+from recsys.exporting.program.ranking import RankingProgram, answer_of
+from recsys.exporting.program.retrieval import RetrievalProgram
+from recsys.exporting.program.tensors import Entry, PackageTensors
+from recsys.models.protocols import RankingModel, RetrievalModel
+from recsys.nn.cross import Cross
+from recsys.schema.disk import write_file
+from recsys.schema.features import QUERY_ROLES, FeatureSchema
+
+# Three events make four states; every other size is odd and above.
+_EVENTS, _FIRST_SIZE = 3, 5
+_STATES = "events + 1"
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorOf:
+    """One tensor of a package.
+
+    Args:
+        name: what it is of.
+        kind: `float32`, `int64` or `bool`.
+        shape: sizes, those that differ from call to call by name.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[str | int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """One model as compiled arithmetic, with the tensors that it takes.
+
+    Args:
+        file: name of the file.
+        module: tensors in, answers out, in plain Python.
+        inputs: the tensors, in order.
+        output: what it answers.
+        made_by: methods of the TorchScript program that give the tensors.
+    """
+
+    file: str
+    module: nn.Module
+    inputs: Sequence[TensorOf]
+    output: TensorOf
+    made_by: Sequence[str]
+
+    def write(self, folder: Path) -> None:
+        """Compiles the module into `folder`.
+
+        Raises:
+            ValueError: torch can't trace the model, or there is no C++ compiler.
+        """
+        try:
+            # What it compiles from, the weights among it, shall not stay behind.
+            with warnings.catch_warnings(), fresh_cache(), torch.no_grad():
+                warnings.simplefilter("ignore")
+                _compile(self, folder / self.file)
+        except Exception as error:
+            said = str(error).strip().splitlines() or [""]
+            raise ValueError(
+                f"`export.format=aoti` needs a model that torch.export can trace, and a C++ compiler; torch "
+                f"{torch.__version__} did not compile `{self.file}`: {type(error).__name__}: {said[0]}; "
+                "export with `export.format=torchscript`, which serves the same answers"
+            ) from error
+
+    def describe(self, max_difference: float) -> dict[str, Any]:
+        """Describes the package for the manifest."""
+        return {
+            "made_by": list(self.made_by),
+            "inputs": [_described(tensor) for tensor in self.inputs],
+            "output": _described(self.output),
+            "compiled_for": {
+                "torch": str(torch.__version__),
+                "system": f"{platform.system()} {platform.machine()}",
+                "processor": torch.backends.cpu.get_cpu_capability(),
+            },
+            "parity": {"max_difference": max_difference},
+        }
+
+
+@functools.lru_cache(maxsize=2)
+def load_package(file: Path) -> Any:
+    """A package, loaded as a server would."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch._inductor.aoti_load_package(str(file))
+
+
+def package_of(program: nn.Module, model: nn.Module, schema: FeatureSchema) -> Package:
+    """The package of a model; from now on its program makes tensors for it.
+
+    Args:
+        program: as `build_program` makes it, not yet scripted.
+        model: trained.
+        schema: the features it was trained on.
+    """
+    if isinstance(program, RankingProgram):
+        return _ranking_package(program, cast(RankingModel, model), schema)
+    assert isinstance(program, RetrievalProgram)
+    return _query_package(program, cast(RetrievalModel, model), schema)
+
+
+def _ranking_package(program: RankingProgram, model: RankingModel, schema: FeatureSchema) -> Package:
+    inputs = program.network.inputs
+    entries = entries_of(inputs, schema)
+    program.package = PackageTensors(entries, has_requests=True)
+    given = [
+        TensorOf("dense", "float32", ("rows", len(inputs.dense))),
+        TensorOf("request", "int64", ("rows",)),
+        *_tensors_of(entries, "rows"),
+    ]
+    embedded = EmbeddedTensors(inputs, entries, schema, has_requests=True)
+    num_heads = len(program.heads)
+    shape: tuple[str | int, ...] = ("rows", num_heads + 1) if num_heads else ("rows",)
+    return Package(
+        "ranking.pt2",
+        RankingArithmetic(embedded, frozen(model.head), program),
+        given,
+        TensorOf("main" if not num_heads else ", ".join(["main", *program.heads]), "float32", shape),
+        ("inputs_of_rows", "inputs_of_items"),
+    )
+
+
+def _query_package(program: RetrievalProgram, model: RetrievalModel, schema: FeatureSchema) -> Package:
+    inputs = program.query_inputs
+    entries = entries_of(inputs, schema)
+    program.package = PackageTensors(entries, has_requests=False)
+    given = [
+        TensorOf("dense", "float32", ("requests", len(inputs.dense))),
+        *_tensors_of(entries, "requests"),
+    ]
+    query: Any = program.query
+    if isinstance(query, SequenceQuery):
+        given += [
+            TensorOf("history.items", "float32", ("requests", "events", query.width)),
+            TensorOf("history.liked", "bool", ("requests", "events")),
+            TensorOf("history.instants", "float32", ("requests", _STATES)),
+            TensorOf("history.times_known", "bool", ("requests",)),
+            TensorOf("history.length", "int64", ("requests",)),
+        ]
+    embedded = EmbeddedTensors(inputs, entries, schema, has_requests=False)
+    return Package(
+        "retrieval.pt2",
+        QueryArithmetic(embedded, frozen(model.query_tower), has_events=isinstance(query, SequenceQuery)),
+        given,
+        TensorOf("vectors", "float32", ("requests", program.candidates.size(1))),
+        ("inputs_of_users",),
+    )
+
+
+def entries_of(inputs: Inputs, schema: FeatureSchema) -> list[Entry]:
+    """Lists what a package is given of the features and crosses that are looked up, each once."""
+    found: dict[tuple[str, str], Entry] = {}
+    for lookup in inputs.lookups:
+        entry = _entry(lookup, schema)
+        found.setdefault((entry.name, entry.form), entry)
+    return list(found.values())
+
+
+def _entry(lookup: nn.Module, schema: FeatureSchema) -> Entry:
+    if isinstance(lookup, CrossLookup):
+        parts = tuple(lookup.parts)
+        name = Cross(parts, num_buckets=1).name
+        return Entry(name, "crossed", is_of_request=False, parts=parts, num_rows=lookup.weight.size(0))
+    feature = schema[str(lookup.feature)]
+    form = "bags" if feature.is_multivalued else "rows"
+    if isinstance(lookup, EachLookup):
+        form = "padded"
+    return Entry(feature.name, form, is_of_request=feature.role in QUERY_ROLES)
+
+
+def _tensors_of(entries: Sequence[Entry], each: str) -> list[TensorOf]:
+    """The tensors of all entries; there is one bag for each of what `each` names, or for each request."""
+    found = []
+    for entry in entries:
+        size = "requests" if entry.is_of_request else each
+        if entry.form == "rows":
+            found.append(TensorOf(entry.name, "int64", (size,)))
+            continue
+        shape = (size, f"longest {entry.name}") if entry.form == "padded" else (f"values of {entry.name}",)
+        found += [
+            TensorOf(f"{entry.name}.values", "int64", shape),
+            TensorOf(f"{entry.name}.lengths", "int64", (size,)),
+        ]
+    return found
+
+
+class EmbeddedTensors(nn.Module):
+    """Tensors of a package -> embedded features, by the look-ups of the program.
+
+    Args:
+        inputs: of the program.
+        entries: what is given, in order.
+        schema: the features.
+        has_requests: whether requests have fewer bags than there are rows; see `PackageTensors`.
+    """
+
+    def __init__(
+        self, inputs: Inputs, entries: Sequence[Entry], schema: FeatureSchema, *, has_requests: bool
+    ) -> None:
+        super().__init__()
+        self.has_requests = has_requests
+        self.entries = list(entries)
+        self.lookups: list[tuple[str, int, int]] = []
+        self.widths: dict[int, int] = {}
+        # Every table once, whoever reads it.
+        tables: dict[int, int] = {}
+        for name, lookup in zip(inputs.lookup_names, inputs.lookups, strict=True):
+            assert isinstance(lookup, Lookup | EachLookup | CrossLookup)
+            table = tables.setdefault(id(lookup.weight), len(tables))
+            self.register_buffer(f"weight_{table}", lookup.weight)
+            self.register_buffer(f"scales_{table}", lookup.scales)
+            self.widths[table] = lookup.width
+            self.lookups.append((name, self.entries.index(_entry(lookup, schema)), table))
+
+    def forward(self, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """[B, ...] of every embedded feature."""
+        given = self.given(tensors)
+        embedded = {}
+        for name, at, table in self.lookups:
+            held = getattr(self, f"weight_{table}"), getattr(self, f"scales_{table}"), self.widths[table]
+            found = _embed(held, self.entries[at].form, given[at])
+            if self.has_requests and self.entries[at].is_of_request:
+                found = found[tensors[1]]
+            embedded[name] = found
+        return embedded
+
+    def given(self, tensors: Sequence[torch.Tensor]) -> list[Sequence[torch.Tensor]]:
+        """The tensors of each entry."""
+        first = 2 if self.has_requests else 1
+        found = []
+        for entry in self.entries:
+            number = 1 if entry.form == "rows" else 2
+            found.append(tensors[first : first + number])
+            first += number
+        return found
+
+
+def _embed(
+    held: tuple[torch.Tensor, torch.Tensor, int], form: str, given: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    if form == "rows":
+        return restored(*held, given[0])
+    values, lengths = given
+    if form != "padded":
+        return mean_of_bags(*held, values, lengths)
+    mask = torch.arange(values.size(1)) < lengths[:, None]
+    each: torch.Tensor = restored(*held, values.flatten()).reshape(*values.shape, held[2])
+    return each * mask[:, :, None].to(each.dtype)
+
+
+class RankingArithmetic(nn.Module):
+    """Tensors -> probabilities [B], or with auxiliary labels [B, 1 + H] as `predict_heads` has them."""
+
+    def __init__(self, embedded: EmbeddedTensors, head: nn.Module, program: RankingProgram) -> None:
+        super().__init__()
+        self.embedded = embedded
+        self.head = head
+        heads = zip(program.head_kinds, program.head_means, program.head_stds, strict=True)
+        self.heads = [("binary", 0.0, 1.0), *heads]
+
+    def forward(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        """Answers for B rows."""
+        return self.answers(self.head(self.embedded(tensors), tensors[0]))
+
+    def answers(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Turns the outputs of the head into probabilities and numbers."""
+        if outputs.dim() == 1:
+            return torch.sigmoid(outputs)
+        columns = [answer_of(outputs[:, at], *head) for at, head in enumerate(self.heads)]
+        return torch.stack(columns, dim=1)
+
+
+class QueryArithmetic(nn.Module):
+    """Tensors -> vectors [B, D] of users."""
+
+    def __init__(self, embedded: EmbeddedTensors, tower: nn.Module, *, has_events: bool) -> None:
+        super().__init__()
+        self.embedded = embedded
+        self.tower = tower
+        self.has_events = has_events
+
+    def forward(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        """Vectors of B requests."""
+        embedded, dense = self.embedded(tensors), tensors[0]
+        if not self.has_events:
+            vectors: torch.Tensor = self.tower(embedded, dense)
+            return vectors
+        items_BLD, liked_BL, instants_BS, known_B, length_B = tensors[-5:]
+        states_BSD = self.tower(embedded, dense, items_BLD, liked_BL, instants_BS, known_B)
+        asked: torch.Tensor = states_BSD[torch.arange(length_B.numel()), length_B]
+        return asked
+
+
+def _compile(package: Package, file: Path) -> None:
+    tensors = examples(package.inputs)
+    shapes = [
+        {at: torch.export.Dim.DYNAMIC for at, size in enumerate(tensor.shape) if isinstance(size, str)}
+        for tensor in package.inputs
+    ]
+    exported = torch.export.export(package.module.eval(), (tensors,), dynamic_shapes=(shapes,), strict=False)
+    # As many threads as the server has, not as many as were here.
+    settings = {"cpp.dynamic_threads": True}
+    buffer = io.BytesIO()
+    torch._inductor.aoti_compile_and_package(exported, package_path=buffer, inductor_configs=settings)
+    write_file(file, buffer.getvalue())
+
+
+def examples(inputs: Sequence[TensorOf]) -> list[torch.Tensor]:
+    """Tensors of these shapes; sizes that differ from call to call differ here."""
+    sizes = {"events": _EVENTS, _STATES: _EVENTS + 1}
+    found = []
+    for tensor in inputs:
+        for size in tensor.shape:
+            if isinstance(size, str):
+                sizes.setdefault(size, _FIRST_SIZE + 2 * len(sizes))
+        shape = [sizes[size] if isinstance(size, str) else size for size in tensor.shape]
+        found.append(torch.zeros(shape, dtype=getattr(torch, tensor.kind)))
+    return found
+
+
+def _described(tensor: TensorOf) -> dict[str, Any]:
+    return {"name": tensor.name, "type": tensor.kind, "shape": list(tensor.shape)}

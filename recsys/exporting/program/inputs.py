@@ -1,0 +1,288 @@
+"""Inputs: records -> embedded features and dense values, as a tower or a head takes them.
+
+The tables of a trained model (`recsys.nn.embeddings.FeatureTables`) become torch's own look-ups here, so that
+the file loads without TorchRec and FBGEMM.
+
+NOTE: tables of few bits are read back by plain operators. torch has fused ones that take less than half of
+the time (`quantized::embedding_bag_byte_rowwise_offsets` and `_4bit_`; 16 us in place of 37 for 500 rows of
+64 bytes, torch 2.13, one core); but they only sum, the first keeps eight bytes of scale a row, and
+`torch.export` does not take the second, which compiled packages need.
+
+Legend: B examples, D embedding dimension, L longest bag, R rows of a table, V rows of bags.
+"""
+# ruff: noqa: UP006, UP035 (scripted)
+# mypy: no-warn-return-any
+
+from typing import Any, Dict, List, Sequence, Tuple, cast
+
+import torch
+from torch import nn
+
+from recsys.exporting.options import TableType
+from recsys.exporting.program.interfaces import BagColumn, BagLookup, Head, NumberColumn
+from recsys.nn.cross import cross_ids
+
+# Even steps from the least to the greatest value of a row.
+_STEPS = {"int8": 255, "int4": 15}
+
+
+class Lookup(nn.Module):
+    """Mean embedding of the bags of one feature; zeros for an empty bag.
+
+    Args:
+        feature: whose bags are looked up.
+        weight: of R rows; see `restored`.
+        scales: the same.
+        width: D.
+    """
+
+    weight: torch.Tensor
+    scales: torch.Tensor
+
+    def __init__(self, feature: str, weight: torch.Tensor, scales: torch.Tensor, width: int) -> None:
+        super().__init__()
+        self.feature = feature
+        self.register_buffer("weight", weight)
+        self.register_buffer("scales", scales)
+        self.width = width
+
+    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
+        """[size, D]; one bag stands for all `size` examples."""
+        values, lengths = bags[self.feature]
+        if are_single(values, lengths):
+            embedded = restored(self.weight, self.scales, self.width, values)
+        else:
+            embedded = mean_of_bags(self.weight, self.scales, self.width, values, lengths)
+        return embedded if embedded.size(0) == size else embedded.expand(size, -1)
+
+
+class EachLookup(nn.Module):
+    """Embeddings of the rows of one feature's bags, each for itself; zeros behind the end of a bag.
+
+    Args:
+        feature: whose bags are looked up.
+        weight: of R rows; see `restored`.
+        scales: the same.
+        width: D.
+    """
+
+    weight: torch.Tensor
+    scales: torch.Tensor
+
+    def __init__(self, feature: str, weight: torch.Tensor, scales: torch.Tensor, width: int) -> None:
+        super().__init__()
+        self.feature = feature
+        self.register_buffer("weight", weight)
+        self.register_buffer("scales", scales)
+        self.width = width
+
+    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
+        """[size, L, D], L the longest bag; one bag stands for all `size` examples."""
+        values, lengths = bags[self.feature]
+        longest = int(lengths.max()) if lengths.numel() > 0 else 0
+        padded = torch.zeros(lengths.numel(), longest, self.width)
+        padded[torch.arange(longest) < lengths[:, None]] = restored(
+            self.weight, self.scales, self.width, values
+        )
+        return padded if padded.size(0) == size else padded.expand(size, -1, -1)
+
+
+class CrossLookup(nn.Module):
+    """Mean embedding of the crosses of several features; see `recsys.nn.cross`."""
+
+    parts: List[str]
+    weight: torch.Tensor
+    scales: torch.Tensor
+
+    def __init__(self, parts: Sequence[str], weight: torch.Tensor, scales: torch.Tensor, width: int) -> None:
+        super().__init__()
+        self.parts = list(parts)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scales", scales)
+        self.width = width
+
+    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
+        """[size, D]; one bag stands for all `size` examples."""
+        values, lengths = crossed(bags, self.parts, size, self.weight.size(0))
+        return mean_of_bags(self.weight, self.scales, self.width, values, lengths)
+
+
+class Inputs(nn.Module):
+    """The inputs of one tower or head.
+
+    Args:
+        sparse: name, role and column of every sparse feature but the history.
+        dense: role and column of every dense feature, in the order of `Batch.dense`.
+        lookups: name and look-up of every embedded feature.
+    """
+
+    sparse_names: List[str]
+    sparse_roles: List[str]
+    dense_roles: List[str]
+    lookup_names: List[str]
+
+    def __init__(
+        self,
+        *,
+        sparse: Sequence[Tuple[str, str, nn.Module]],
+        dense: Sequence[Tuple[str, nn.Module]],
+        lookups: Sequence[Tuple[str, nn.Module]],
+    ) -> None:
+        super().__init__()
+        self.sparse_names = [name for name, _, _ in sparse]
+        self.sparse_roles = [role for _, role, _ in sparse]
+        self.sparse = nn.ModuleList([column for _, _, column in sparse])
+        self.dense_roles = [role for role, _ in dense]
+        self.dense = nn.ModuleList([column for _, column in dense])
+        self.lookup_names = [name for name, _ in lookups]
+        self.lookups = nn.ModuleList([lookup for _, lookup in lookups])
+
+    def bags(
+        self, records: Dict[str, List[Dict[str, Any]]], rows: Dict[str, torch.Tensor]
+    ) -> Dict[str, Tuple[torch.Tensor, torch.Tensor]]:
+        """Values and lengths of every sparse feature; records and rows by role."""
+        found: Dict[str, Tuple[torch.Tensor, torch.Tensor]] = {}
+        for position, name in enumerate(self.sparse_names):
+            column: BagColumn = self.sparse[position]  # type: ignore[assignment]
+            role = self.sparse_roles[position]
+            found[name] = column.forward(records[role], rows[role])
+        return found
+
+    def numbers(
+        self, records: Dict[str, List[Dict[str, Any]]], rows: Dict[str, torch.Tensor], size: int
+    ) -> torch.Tensor:
+        """[size, number of dense features]; one record of a role stands for all `size` examples."""
+        found: List[torch.Tensor] = []
+        for position, role in enumerate(self.dense_roles):
+            column: NumberColumn = self.dense[position]  # type: ignore[assignment]
+            found.append(column.forward(records[role], rows[role]).expand(size))
+        return torch.stack(found, dim=1) if len(found) > 0 else torch.zeros(size, 0)
+
+    def append(
+        self, role: str, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], dense: torch.Tensor
+    ) -> None:
+        """Stores features of N new users or items behind those of the known ones.
+
+        Args:
+            role: whose features these are; bags and numbers of others are left alone.
+            bags: values and lengths [N] of each sparse feature.
+            dense: [N, number of dense features].
+        """
+        for position, name in enumerate(self.sparse_names):
+            if self.sparse_roles[position] == role:
+                column: BagColumn = self.sparse[position]  # type: ignore[assignment]
+                values, lengths = bags[name]
+                column.append(values, lengths)
+        for position, one in enumerate(self.dense_roles):
+            if one == role:
+                number: NumberColumn = self.dense[position]  # type: ignore[assignment]
+                number.append(dense[:, position])
+
+    def embed(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> Dict[str, torch.Tensor]:
+        """[size, D] of every embedded feature; [size, L, D] of what is embedded one by one."""
+        embedded: Dict[str, torch.Tensor] = {}
+        for position, name in enumerate(self.lookup_names):
+            lookup: BagLookup = self.lookups[position]  # type: ignore[assignment]
+            embedded[name] = lookup.forward(bags, size)
+        return embedded
+
+
+class Network(nn.Module):
+    """A tower or head of the trained model behind its inputs."""
+
+    head: Head
+
+    def __init__(self, inputs: Inputs, head: nn.Module) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.head = cast(Head, head)
+
+    def forward(
+        self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], dense: torch.Tensor
+    ) -> torch.Tensor:
+        """Runs the trained model on B examples; bags of one example stand for all of them."""
+        return self.head.forward(self.inputs.embed(bags, dense.size(0)), dense)
+
+
+def crossed(
+    bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], parts: List[str], size: int, num_rows: int
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Values and lengths [size] of the cross of several features, in a table of `num_rows`."""
+    found: List[Tuple[torch.Tensor, torch.Tensor]] = []
+    for part in parts:
+        values, lengths = bags[part]
+        if lengths.numel() != size:
+            values, lengths = values.repeat(size), lengths.repeat(size)
+        found.append((values, lengths))
+    return cross_ids(found, num_rows)
+
+
+def are_single(values: torch.Tensor, lengths: torch.Tensor) -> bool:
+    """Whether every bag holds one row, which then is its mean."""
+    return values.numel() == lengths.numel() and bool((lengths == 1).all())
+
+
+def mean_of_bags(
+    weight: torch.Tensor, scales: torch.Tensor, width: int, values: torch.Tensor, lengths: torch.Tensor
+) -> torch.Tensor:
+    """[B, D] mean of the rows of each bag, zeros for an empty one."""
+    offsets = torch.cumsum(lengths, 0) - lengths
+    if weight.dtype != torch.float32:
+        if values.numel() == 0:
+            return torch.zeros(lengths.numel(), width)
+        weight = restored(weight, scales, width, values)
+        values = torch.arange(values.numel())
+    return torch.nn.functional.embedding_bag(values, weight, offsets, mode="mean")
+
+
+def restored(weight: torch.Tensor, scales: torch.Tensor, width: int, rows: torch.Tensor) -> torch.Tensor:
+    """Rows [V, D] of a table as float32.
+
+    Args:
+        weight: [R, D] float32, float16, or whole numbers of steps; [R, D / 2] where a byte holds two of them,
+            the first in its lower half.
+        scales: [R, 2] step and least value of each row of steps; empty for the others.
+        width: D.
+        rows: [V].
+    """
+    found = torch.index_select(weight, 0, rows)
+    if found.size(1) != width:
+        found = torch.stack([found & 15, found >> 4], dim=2).flatten(1)
+    if scales.numel() == 0:
+        return found.float()
+    own = torch.index_select(scales, 0, rows).float()
+    return torch.addcmul(own[:, 1:], found.float(), own[:, :1])
+
+
+def stored(weight: torch.Tensor, kind: TableType) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Rounds a table [R, D], D even, to the arguments of `restored`.
+
+    Args:
+        weight: [R, D] float32.
+        kind: `float32`, as it is; `float16`; `int8`, a byte a value, 256 even steps from the least to the
+            greatest of a row; `int4`, half a byte, 16 of them.
+    """
+    nothing = torch.zeros(0, 2)
+    if kind == "float32":
+        return weight, nothing
+    if kind == "float16":
+        return weight.half(), nothing
+    scales = scales_of(weight, _STEPS[kind])
+    step, least = scales[:, :1].float(), scales[:, 1:].float()
+    places = (weight - least) / step.clamp(min=torch.finfo(torch.float32).tiny)
+    levels = places.round().clamp(0, _STEPS[kind]).to(torch.uint8)
+    return (levels[:, ::2] | levels[:, 1::2] << 4) if kind == "int4" else levels, scales
+
+
+def scales_of(weight: torch.Tensor, num_steps: int) -> torch.Tensor:
+    """[R, 2] step and least value of each row of a table.
+
+    In float16 where that moves no end of a row by more than half a step, so that no value is read back
+    further from what it was than half a step, as with float32; for rows far from zero and all alike it would.
+    """
+    least, greatest = weight.amin(dim=1, keepdim=True), weight.amax(dim=1, keepdim=True)
+    exact = torch.cat([(greatest - least) / num_steps, least], dim=1)
+    near = exact.half()
+    moved = (near.float() - exact).abs()
+    is_near = num_steps * moved[:, 0] + moved[:, 1] <= exact[:, 0] / 2
+    return near if bool(is_near.all()) else exact

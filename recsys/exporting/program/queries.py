@@ -1,0 +1,189 @@
+"""Query networks: what a retrieval file makes of a user, a history and a context.
+
+Legend: B queries, V items of their histories, L longest history, S = L + 1 states, D dimension, I catalogue
+rows.
+"""
+# ruff: noqa: UP006, UP035, UP045 (scripted)
+# mypy: no-warn-return-any
+
+from typing import Any, Dict, List, Optional, Tuple, cast
+
+import torch
+from torch import nn
+
+from recsys.exporting.program.columns import pick
+from recsys.exporting.program.instants import as_seconds
+from recsys.exporting.program.interfaces import Head, SequenceHead
+
+
+class PooledQuery(nn.Module):
+    """A tower that reads the history as a bag of items, which is among its inputs."""
+
+    head: Head
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = cast(Head, head)
+
+    def forward(
+        self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor, events: List[torch.Tensor]
+    ) -> torch.Tensor:
+        """Vectors [B, D]; see `SequenceQuery`."""
+        return self.head.forward(embedded, dense)
+
+    def events(
+        self,
+        history: Tuple[torch.Tensor, torch.Tensor],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+        contexts: List[Dict[str, Any]],
+        candidates: torch.Tensor,
+    ) -> List[torch.Tensor]:
+        """Nothing beyond the bags."""
+        return []
+
+
+class SequenceQuery(nn.Module):
+    """A tower that reads the history item by item, with the times between them.
+
+    Args:
+        head: the tower.
+        length: latest items that it sees.
+        width: the first so many coordinates of an item's vector are what stands in a history.
+        time_fields: names under which a context may hold the time of the request.
+        per_second: units of a numeric timestamp to the second.
+    """
+
+    head: SequenceHead
+    time_fields: List[str]
+
+    def __init__(
+        self,
+        head: nn.Module,
+        *,
+        length: int,
+        width: int,
+        time_fields: List[str],
+        per_second: int,
+    ) -> None:
+        super().__init__()
+        self.head = cast(SequenceHead, head)
+        self.length = length
+        self.width = width
+        self.time_fields = time_fields
+        self.per_second = per_second
+
+    def forward(
+        self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor, events: List[torch.Tensor]
+    ) -> torch.Tensor:
+        """Vectors [B, D].
+
+        Args:
+            embedded: features of the users and the contexts.
+            dense: those that are numbers.
+            events: of the histories.
+        """
+        kept = events[4]
+        states_BSD = self.head.forward(embedded, dense, events[0], events[1], events[2], events[3])
+        return states_BSD[torch.arange(kept.numel()), kept]
+
+    def events(
+        self,
+        history: Tuple[torch.Tensor, torch.Tensor],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+        contexts: List[Dict[str, Any]],
+        candidates: torch.Tensor,
+    ) -> List[torch.Tensor]:
+        """Of the items that are seen, vectors [B, L, D], whether they were liked [B, L], instants [B, S].
+
+        Then whether the instants are known [B], and how many items are seen [B].
+
+        Args:
+            history: catalogue rows [V], oldest first, and lengths [B].
+            times: when each item of each history was liked; without them, or where one is missing, the times
+                of the whole history are unknown.
+            liked: whether each item of each history was liked; without them all of them were.
+            contexts: of the requests, for their times.
+            candidates: [I, D] vectors of the catalogue.
+        """
+        rows, lengths = history
+        kept = lengths.clamp(max=self.length)
+        ends = torch.cumsum(lengths, 0)
+        latest = torch.repeat_interleave(ends, lengths) - torch.arange(rows.numel()) <= self.length
+        longest = int(kept.max()) if kept.numel() > 0 else 0
+        mask_BL = torch.arange(longest) < kept[:, None]
+        items_BLD = torch.zeros(lengths.numel(), longest, self.width)
+        items_BLD[mask_BL] = candidates[rows[latest], : self.width]
+        positives_BL = self.positives(mask_BL, lengths, liked)
+        instants_BS, known_B = self.instants(lengths, kept, times, contexts, longest)
+        return [items_BLD, positives_BL, instants_BS, known_B, kept]
+
+    def positives(
+        self, mask_BL: torch.Tensor, lengths: torch.Tensor, liked: Optional[List[List[bool]]]
+    ) -> torch.Tensor:
+        """[B, L] whether each item that is seen was liked."""
+        if liked is None:
+            return mask_BL
+        if len(liked) != lengths.numel():
+            raise ValueError(
+                f"`history_liked` must be about {lengths.numel()} histories, it is about {len(liked)}"
+            )
+        positives_BL = torch.zeros_like(mask_BL)
+        for query, given in enumerate(liked):
+            if len(given) != int(lengths[query]):
+                raise ValueError(
+                    f"`history_liked` must have a truth value for each of the {int(lengths[query])} items of "
+                    f"the history, got {len(given)}"
+                )
+            seen = min(len(given), self.length)
+            positives_BL[query, :seen] = torch.tensor(given[len(given) - seen :], dtype=torch.bool)
+        return positives_BL
+
+    def instants(
+        self,
+        lengths: torch.Tensor,
+        kept: torch.Tensor,
+        times: Optional[List[List[Any]]],
+        contexts: List[Dict[str, Any]],
+        longest: int,
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """[B, S] seconds from each history's first item that is seen, and whether they are known [B]."""
+        known = torch.zeros(lengths.numel(), dtype=torch.bool)
+        instants = torch.zeros(lengths.numel(), longest + 1)
+        if times is None:
+            return instants, known
+        if len(times) != lengths.numel():
+            raise ValueError(
+                f"`history_times` must have the times of {lengths.numel()} histories, got {len(times)}"
+            )
+        for query, given in enumerate(times):
+            if len(given) != int(lengths[query]):
+                raise ValueError(
+                    f"`history_times` must have a time for each of the {int(lengths[query])} items of the "
+                    f"history, got {len(given)}"
+                )
+            found = self.seconds(given[len(given) - int(kept[query]) :], contexts[query])
+            if len(found) > 0:
+                known[query] = True
+                exact = torch.tensor(found, dtype=torch.int64)
+                instants[query, : exact.numel()] = (exact - exact[0]).float()
+        return instants, known
+
+    def seconds(self, times: List[Any], context: Dict[str, Any]) -> List[int]:
+        """Seconds of all `times` and of the request; empty where one of them is not known."""
+        asked, _ = pick([context], self.time_fields)
+        nothing: List[int] = []
+        if len(asked) == 0:
+            return nothing
+        found: List[int] = []
+        for value in times:
+            second = as_seconds(value, self.per_second, "history_times")
+            if second is None:
+                return nothing
+            found.append(second)
+        end = as_seconds(asked[0], self.per_second, self.time_fields[0])
+        if end is None:
+            return nothing
+        found.append(end)
+        return found

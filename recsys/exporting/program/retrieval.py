@@ -1,0 +1,414 @@
+"""RetrievalProgram: what becomes `retrieval.pt`; raw values in, vectors or raw item ids out.
+
+NOTE: `recommend` and `recommend_batch` have no return type here: TorchScript infers it, lists of integers or
+of strings, as the item ids are. (A type comment with anything behind it TorchScript would take for its own.)
+
+Legend: B queries, N items, D dimension of the vectors, I catalogue rows, K cut-off.
+"""
+# ruff: noqa: UP006, UP035, UP045 (scripted)
+# mypy: no-warn-return-any
+
+import math
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, cast
+
+import torch
+from torch import nn
+
+from recsys.exporting.program.filters import Filters
+from recsys.exporting.program.inputs import Inputs, Network
+from recsys.exporting.program.interfaces import QueryNetwork
+from recsys.exporting.program.known import Known, first_of, unread
+from recsys.exporting.program.search import best_items, best_left
+from recsys.exporting.program.tensors import PackageTensors, no_package, padded_events
+
+# Of more of the catalogue than this share, scoring all and masking is quicker than picking rows to score.
+_FEW = 0.1
+
+
+class RetrievalProgram(nn.Module):
+    """Encodes users and items and recommends from the catalogue inside.
+
+    Args:
+        known: users and items by raw id.
+        item_ids: raw ids of catalogue rows, `IntegerIds` or `StringIds`.
+        query_inputs: of users and contexts.
+        query: a `QueryNetwork`.
+        candidate: the tower behind its inputs.
+        candidates: [I, D] vectors of the catalogue; row 0 is that of an unknown item.
+        filters: what of it may be recommended.
+        read_fields: fields that any record may hold to some effect.
+        popularity_windows: the last so many coordinates of a vector say how popular an item was of late.
+    """
+
+    query: QueryNetwork
+    candidates: torch.Tensor
+    read_fields: List[str]
+    if TYPE_CHECKING:
+        item_ids: Any  # no interface: what it returns depends on the type of the ids
+
+    def __init__(
+        self,
+        known: Known,
+        *,
+        item_ids: nn.Module,
+        query_inputs: Inputs,
+        query: nn.Module,
+        candidate: Network,
+        candidates: torch.Tensor,
+        filters: Filters,
+        read_fields: List[str],
+        popularity_windows: int = 0,
+    ) -> None:
+        super().__init__()
+        self.known = known
+        self.item_ids = item_ids
+        self.query_inputs = query_inputs
+        self.query = cast(QueryNetwork, query)
+        self.candidate = candidate
+        self.register_buffer("candidates", candidates)
+        self.filters = filters
+        self.few = _FEW
+        self.read_fields = read_fields
+        self.popularity_windows = popularity_windows
+        # Where there is one; see `recsys.exporting.compiled`.
+        self.package: PackageTensors | None = None
+
+    @torch.jit.export
+    def encode_user(
+        self,
+        user: Dict[str, Any],
+        history: List[Any],
+        context: Optional[Dict[str, Any]] = None,
+        history_times: Optional[List[Any]] = None,
+        history_liked: Optional[List[bool]] = None,
+    ) -> torch.Tensor:
+        """Vector [D] of a user.
+
+        Args:
+            user: fields of the users' table; of a known user the id is enough.
+            history: raw ids of the items the user liked, oldest first.
+            context: fields of the interactions' table, as the timestamp of the request.
+            history_times: when each item of the history was liked, as timestamps of the interactions' table;
+                models that read the history as a bag do without.
+            history_liked: whether each item of the history was liked, for models that read what was not, too;
+                all of them were where it is left out.
+        """
+        return self.encode_users(
+            [user],
+            [history],
+            [self.or_nothing(context)],
+            [history_times] if history_times is not None else None,
+            [history_liked] if history_liked is not None else None,
+        )[0]
+
+    @torch.jit.export
+    def encode_users(
+        self,
+        users: List[Dict[str, Any]],
+        histories: List[List[Any]],
+        contexts: Optional[List[Dict[str, Any]]] = None,
+        history_times: Optional[List[List[Any]]] = None,
+        history_liked: Optional[List[List[bool]]] = None,
+    ) -> torch.Tensor:
+        """Vectors [B, D] of several users."""
+        past = self.known.history_rows(histories)
+        return self.encode_queries(
+            users, past, self.each_or_nothing(contexts, len(users)), history_times, history_liked
+        )
+
+    @torch.jit.export
+    def inputs_of_users(
+        self,
+        users: List[Dict[str, Any]],
+        histories: List[List[Any]],
+        contexts: Optional[List[Dict[str, Any]]] = None,
+        history_times: Optional[List[List[Any]]] = None,
+        history_liked: Optional[List[List[bool]]] = None,
+    ) -> List[torch.Tensor]:
+        """Makes the tensors that a compiled package takes for `encode_users`."""
+        past = self.known.history_rows(histories)
+        given = self.each_or_nothing(contexts, len(users))
+        bags, dense = self.query_features(users, past[0], past[1], given)
+        events = self.query.events(past, history_times, history_liked, given, self.candidates)
+        if self.package is not None:
+            return self.package(bags, dense) + padded_events(events)
+        raise ValueError(no_package())
+
+    @torch.jit.export
+    def encode_item(self, item: Dict[str, Any]) -> torch.Tensor:
+        """Vector [D] of an item from fields of the items' table; of a known item the id is enough."""
+        return self.encode_items([item])[0]
+
+    @torch.jit.export
+    def encode_items(self, items: List[Dict[str, Any]]) -> torch.Tensor:
+        """Vectors [N, D] of several items."""
+        bags, dense = self.item_features(items)
+        return self.candidate(bags, dense)
+
+    @torch.jit.export
+    def recommend(  # type: ignore[no-untyped-def]
+        self,
+        user: Dict[str, Any],
+        history: List[Any],
+        k: int,
+        context: Optional[Dict[str, Any]] = None,
+        exclude: Optional[List[Any]] = None,
+        history_times: Optional[List[Any]] = None,
+        history_liked: Optional[List[bool]] = None,
+        where: Optional[Dict[str, List[Any]]] = None,
+    ):
+        """Raw ids of the k best items and their scores, best first; fewer where fewer are left.
+
+        Args:
+            user: see `encode_user`.
+            history: see `encode_user`; its items are not recommended.
+            k: at least 1.
+            context: see `encode_user`.
+            exclude: raw ids of further items that must not be recommended.
+            history_times: see `encode_user`.
+            history_liked: see `encode_user`.
+            where: raw values by attribute of the items; of each attribute, an item must hold one of them.
+        """
+        vectors, excluded = self.questions(
+            [user],
+            [history],
+            [self.or_nothing(context)],
+            [exclude] if exclude is not None else None,
+            [history_times] if history_times is not None else None,
+            [history_liked] if history_liked is not None else None,
+        )
+        found, scores = self.nearest(vectors, excluded, k, where)
+        listed: List[float] = scores[0].tolist()
+        return self.item_ids.ids_of(found[0]), listed
+
+    @torch.jit.export
+    def recommend_batch(  # type: ignore[no-untyped-def]
+        self,
+        users: List[Dict[str, Any]],
+        histories: List[List[Any]],
+        k: int,
+        contexts: Optional[List[Dict[str, Any]]] = None,
+        excludes: Optional[List[List[Any]]] = None,
+        history_times: Optional[List[List[Any]]] = None,
+        history_liked: Optional[List[List[bool]]] = None,
+        where: Optional[Dict[str, List[Any]]] = None,
+    ):
+        """Lists of raw item ids and of scores, one for each user; arguments as of `recommend`.
+
+        `where` holds for all of them.
+        """
+        given = self.each_or_nothing(contexts, len(users))
+        vectors, excluded = self.questions(users, histories, given, excludes, history_times, history_liked)
+        found, scores = self.nearest(vectors, excluded, k, where)
+        return self.listed(found, scores)
+
+    @torch.jit.export
+    def set_available(self, item_ids: List[Any], available: bool) -> int:
+        """Says whether items may be recommended from now on; all may at first. Not safe among threads.
+
+        Args:
+            item_ids: raw ids; those that the catalogue does not know do nothing.
+            available: whether they may.
+
+        Returns:
+            How many of them the catalogue knows.
+        """
+        rows = self.known.rows_of_items(item_ids)
+        return self.filters.set_available(rows, available)
+
+    def listed(self, found: List[torch.Tensor], scores: List[torch.Tensor]):  # type: ignore[no-untyped-def]
+        """Lists of raw item ids and of scores, of lists of catalogue rows and of scores."""
+        listed: List[List[float]] = []
+        for one in scores:
+            numbers: List[float] = one.tolist()
+            listed.append(numbers)
+        return self.item_ids.lists_of(found), listed
+
+    def nearest(
+        self,
+        vectors: torch.Tensor,
+        excluded: List[torch.Tensor],
+        k: int,
+        where: Optional[Dict[str, List[Any]]],
+    ) -> Tuple[List[torch.Tensor], List[torch.Tensor]]:
+        """Catalogue rows and scores of the k best items for each of `questions`, best first."""
+        allowed = self.allowed(where)
+        found: List[torch.Tensor] = []
+        scores: List[torch.Tensor] = []
+        for position, gone in enumerate(excluded):
+            best, best_scores = self.best(vectors[position], gone, k, allowed)
+            found.append(best)
+            scores.append(best_scores)
+        return found, scores
+
+    def questions(
+        self,
+        users: List[Dict[str, Any]],
+        histories: List[List[Any]],
+        contexts: List[Dict[str, Any]],
+        excludes: Optional[List[List[Any]]],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+    ) -> Tuple[torch.Tensor, List[torch.Tensor]]:
+        """Returns vectors [B, D] to search with, and the catalogue rows that each list must not hold."""
+        past = self.known.history_rows(histories)
+        vectors = self.encode_queries(users, past, contexts, times, liked)
+        excluded = list(torch.split_with_sizes(past[0], [len(history) for history in histories]))
+        if excludes is not None:
+            if len(excludes) != len(users):
+                raise ValueError(
+                    f"`excludes` must have a list for each of the {len(users)} users, got {len(excludes)}"
+                )
+            both: List[torch.Tensor] = []
+            for position, ids in enumerate(excludes):
+                both.append(torch.cat([excluded[position], self.known.rows_of_items(ids)]))
+            excluded = both
+        return vectors, excluded
+
+    def allowed(self, where: Optional[Dict[str, List[Any]]]) -> Optional[torch.Tensor]:
+        """[I] whether each item may be recommended; None when all of them may."""
+        return self.filters.allowed(where)
+
+    def best(
+        self, vector: torch.Tensor, excluded: torch.Tensor, k: int, allowed: Optional[torch.Tensor]
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Catalogue rows and scores of the k best items.
+
+        Args:
+            vector: [D] of a user.
+            excluded: catalogue rows that must not be among them, repeats allowed.
+            k: at least 1.
+            allowed: see `allowed`.
+        """
+        check_k(k)
+        if allowed is not None and int(allowed.sum()) <= self.few * allowed.numel():
+            return self.best_among(vector, torch.nonzero(allowed).flatten(), excluded, k)
+        scores = torch.mv(self.candidates, vector)
+        if allowed is not None:
+            scores.masked_fill_(torch.logical_not(allowed), -math.inf)
+        return best_items(scores, excluded, k)
+
+    def best_among(
+        self, vector: torch.Tensor, rows: torch.Tensor, excluded: torch.Tensor, k: int
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """The same among some catalogue rows alone [N], ascending and without row 0."""
+        check_k(k)
+        # Many times as fast as `candidates[rows]`, and a look-up in order as `isin`, which sorts.
+        scores = torch.mv(self.candidates.index_select(0, rows), vector)
+        if rows.numel() > 0:
+            places = torch.searchsorted(rows, excluded).clamp(max=rows.numel() - 1)
+            scores[places[rows[places] == excluded]] = -math.inf
+        positions, best_scores = best_left(scores, k)
+        return rows[positions], best_scores
+
+    @torch.jit.export
+    def add_items(self, items: List[Dict[str, Any]]) -> int:
+        """Puts new items into the catalogue, to be recommended from now on; how many there were.
+
+        They are encoded from their content, their id as an unknown one, and nobody has liked them of late; in
+        histories and `exclude` they are known by their id. Costs a copy of the catalogue: many at once are as
+        quick as one. `torch.jit.save` keeps them. Not safe among threads.
+
+        Args:
+            items: fields of the items' table, each with an id that is not known yet; what is missing is
+                answered as in `encode_item`. Where one can't be read, none is added.
+        """
+        ids, bags, dense = self.read_new_items(items)
+        self.keep_new_items(items, ids, bags, dense)
+        return len(ids)
+
+    @torch.jit.export
+    def unread_fields(self, record: Dict[str, Any]) -> List[str]:
+        """Fields of a record that no feature reads, to find mistyped names; elsewhere they do nothing."""
+        return unread(record, self.read_fields)
+
+    def encode_queries(
+        self,
+        users: List[Dict[str, Any]],
+        past: Tuple[torch.Tensor, torch.Tensor],
+        contexts: List[Dict[str, Any]],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+    ) -> torch.Tensor:
+        """Vectors [B, D]; histories as catalogue rows and lengths."""
+        bags, dense = self.query_features(users, past[0], past[1], contexts)
+        embedded = self.query_inputs.embed(bags, dense.size(0))
+        events = self.query.events(past, times, liked, contexts, self.candidates)
+        return self.query.forward(embedded, dense, events)
+
+    def query_features(
+        self,
+        users: List[Dict[str, Any]],
+        history: torch.Tensor,
+        lengths: torch.Tensor,
+        contexts: List[Dict[str, Any]],
+    ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
+        """Bags of the sparse features and dense values [B, ...] of queries."""
+        if len(users) != lengths.numel() or len(users) != len(contexts):
+            raise ValueError(
+                f"there must be as many histories and contexts as users ({len(users)}), "
+                f"got {lengths.numel()} and {len(contexts)}"
+            )
+        rows = {"user": self.known.user_rows(users)}
+        rows["context"] = torch.zeros_like(rows["user"])
+        records = {"user": users, "context": contexts}
+        bags = self.query_inputs.bags(records, rows)
+        bags["history"] = self.known.histories(history, lengths)
+        return bags, self.query_inputs.numbers(records, rows, len(users))
+
+    def item_features(
+        self, items: List[Dict[str, Any]]
+    ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
+        """Bags of the sparse features and dense values [N, ...] of items."""
+        rows = {"item": self.known.item_rows(items)}
+        records = {"item": items}
+        inputs = self.candidate.inputs
+        return inputs.bags(records, rows), inputs.numbers(records, rows, len(items))
+
+    def read_new_items(
+        self, items: List[Dict[str, Any]]
+    ) -> Tuple[List[Any], Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
+        """Ids, bags and dense values [N, ...] of new items; raises where they can't be read."""
+        ids = first_of(items, self.known.item_fields)
+        self.known.items.check_new(ids)
+        self.filters.check(items)
+        bags, dense = self.item_features(items)
+        return ids, bags, dense
+
+    def keep_new_items(
+        self,
+        items: List[Dict[str, Any]],
+        ids: List[Any],
+        bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]],
+        dense: torch.Tensor,
+    ) -> None:
+        """Stores new items and what was read of them."""
+        if len(items) == 0:
+            return
+        vectors = self.candidate(bags, dense)
+        if self.popularity_windows > 0:
+            begin = vectors.size(1) - self.popularity_windows
+            vectors = torch.cat([vectors[:, :begin], self.candidates[:1, begin:].expand(len(ids), -1)], dim=1)
+        self.filters.add(items, self.candidates.size(0))
+        self.candidates = torch.cat([self.candidates, vectors])
+        self.candidate.inputs.append("item", bags, dense)
+        self.known.add_items(ids)
+        self.item_ids.add(ids)
+
+    def or_nothing(self, record: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+        """The record, or one without fields."""
+        nothing: Dict[str, Any] = {}
+        return nothing if record is None else record
+
+    def each_or_nothing(self, records: Optional[List[Dict[str, Any]]], count: int) -> List[Dict[str, Any]]:
+        """The records, or `count` without fields."""
+        if records is not None:
+            return records
+        nothing: Dict[str, Any] = {}
+        return [nothing for _ in range(count)]
+
+
+def check_k(k: int) -> None:
+    """Raises when a list of so many items makes no sense."""
+    if k < 1:
+        raise ValueError(f"`k` must be at least 1, got {k}")

@@ -1,0 +1,303 @@
+"""TwoStageProgram: what becomes `recommender.pt`; a user's raw values in, ranked raw item ids out.
+
+Both stages are whole in it: `model.retrieval` and `model.ranking` answer what a bundle of one model answers.
+
+NOTE: `recommend` and `recommend_batch` have no return type here, as in `recsys.exporting.program.retrieval`.
+
+Legend: B queries, N candidates, I catalogue rows, D dimension of their vectors, K cut-off.
+"""
+# ruff: noqa: UP006, UP035, UP045 (scripted)
+# mypy: allow-untyped-calls, no-warn-return-any
+
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import torch
+from torch import nn
+
+from recsys.exporting.program.diverse import choose, sources_of
+from recsys.exporting.program.known import renamed
+from recsys.exporting.program.ranking import RankingProgram
+from recsys.exporting.program.retrieval import RetrievalProgram
+from recsys.exporting.program.tensors import no_package
+
+
+class TwoStageProgram(nn.Module):
+    """Retrieves candidates, ranks them by probability and, where asked, spreads them.
+
+    Args:
+        retrieval: the first stage.
+        ranking: the second stage.
+        ranker_rows: [I] where the ranking model has each item of the catalogue; 0 where it knows none.
+        fields: what the ranking model calls fields of a user's, a context's and an item's record, where it
+            calls them otherwise.
+        vector_width: the first so many coordinates of candidates' vectors say how alike they are.
+        num_candidates: that are ranked, unless a request says otherwise.
+        diversity: of lists, see `recsys.exporting.program.diverse`, unless a request says otherwise.
+    """
+
+    ranker_rows: torch.Tensor
+    user_fields: Dict[str, str]
+    context_fields: Dict[str, str]
+    item_fields: Dict[str, str]
+
+    def __init__(
+        self,
+        retrieval: RetrievalProgram,
+        ranking: RankingProgram,
+        *,
+        ranker_rows: torch.Tensor,
+        fields: Tuple[Mapping[str, str], Mapping[str, str], Mapping[str, str]],
+        vector_width: int,
+        num_candidates: int,
+        diversity: float,
+    ) -> None:
+        super().__init__()
+        self.retrieval = retrieval
+        self.ranking = ranking
+        self.register_buffer("ranker_rows", ranker_rows)
+        self.user_fields, self.context_fields, self.item_fields = (dict(names) for names in fields)
+        self.vector_width = vector_width
+        self.num_candidates = num_candidates
+        self.diversity = diversity
+
+    @torch.jit.export
+    def recommend(  # type: ignore[no-untyped-def]
+        self,
+        user: Dict[str, Any],
+        history: List[Any],
+        k: int,
+        context: Optional[Dict[str, Any]] = None,
+        exclude: Optional[List[Any]] = None,
+        history_times: Optional[List[Any]] = None,
+        history_liked: Optional[List[bool]] = None,
+        num_candidates: Optional[int] = None,
+        diversity: Optional[float] = None,
+        where: Optional[Dict[str, List[Any]]] = None,
+    ):
+        """Raw ids, probabilities, retrieval scores and sources of the k items to show, best first.
+
+        Args:
+            user: fields of the users' table that either model reads; of a known user the id is enough.
+            history: raw ids of the items the user liked, oldest first; they are not recommended.
+            k: at least 1; the list is shorter where fewer items are left.
+            context: fields of the interactions' table that either model reads.
+            exclude: raw ids of further items that must not be recommended.
+            history_times: when each item of the history was liked.
+            history_liked: whether each of them was; the ranking model is shown those alone.
+            num_candidates: how many of what is left are ranked, k at least.
+            diversity: see `recsys.exporting.program.diverse.choose`.
+            where: raw values by attribute of the items, as the retrieval model's catalogue has them; of each
+                attribute, an item must hold one of them.
+        """
+        nothing: Dict[str, Any] = {}
+        rows, probabilities, scores, sources = self.lists(
+            [user],
+            [history],
+            k,
+            [nothing if context is None else context],
+            [exclude] if exclude is not None else None,
+            [history_times] if history_times is not None else None,
+            [history_liked] if history_liked is not None else None,
+            num_candidates,
+            diversity,
+            where,
+        )
+        return self.retrieval.item_ids.ids_of(rows[0]), probabilities[0], scores[0], sources[0]
+
+    @torch.jit.export
+    def recommend_batch(  # type: ignore[no-untyped-def]
+        self,
+        users: List[Dict[str, Any]],
+        histories: List[List[Any]],
+        k: int,
+        contexts: Optional[List[Dict[str, Any]]] = None,
+        excludes: Optional[List[List[Any]]] = None,
+        history_times: Optional[List[List[Any]]] = None,
+        history_liked: Optional[List[List[bool]]] = None,
+        num_candidates: Optional[int] = None,
+        diversity: Optional[float] = None,
+        where: Optional[Dict[str, List[Any]]] = None,
+    ):
+        """Lists of ids, probabilities, retrieval scores and sources, one for each user; see `recommend`."""
+        rows, probabilities, scores, sources = self.lists(
+            users,
+            histories,
+            k,
+            self.retrieval.each_or_nothing(contexts, len(users)),
+            excludes,
+            history_times,
+            history_liked,
+            num_candidates,
+            diversity,
+            where,
+        )
+        return self.retrieval.item_ids.lists_of(rows), probabilities, scores, sources
+
+    def lists(
+        self,
+        users: List[Dict[str, Any]],
+        histories: List[List[Any]],
+        k: int,
+        contexts: List[Dict[str, Any]],
+        excludes: Optional[List[List[Any]]],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+        num_candidates: Optional[int],
+        diversity: Optional[float],
+        where: Optional[Dict[str, List[Any]]],
+    ) -> Tuple[List[torch.Tensor], List[List[float]], List[List[float]], List[List[str]]]:
+        """Catalogue rows, probabilities, retrieval scores and sources of the items to show, by user."""
+        wanted = self.wanted(k, num_candidates, diversity)
+        # What may not be shown is left out before the search, so that it takes no candidate's place.
+        vectors, excluded = self.retrieval.questions(users, histories, contexts, excludes, times, liked)
+        found, scores = self.retrieval.nearest(vectors, excluded, wanted, where)
+        return self.ranked(users, histories, contexts, liked, found, scores, k, diversity)
+
+    def ranked(
+        self,
+        users: List[Dict[str, Any]],
+        histories: List[List[Any]],
+        contexts: List[Dict[str, Any]],
+        liked: Optional[List[List[bool]]],
+        found: List[torch.Tensor],
+        found_scores: List[torch.Tensor],
+        k: int,
+        diversity: Optional[float],
+    ) -> Tuple[List[torch.Tensor], List[List[float]], List[List[float]], List[List[str]]]:
+        """The same, of candidates that were found, as catalogue rows and retrieval scores by user."""
+        weight = self.diversity if diversity is None else diversity
+        if liked is not None and len(liked) != len(users):
+            raise ValueError(
+                f"`history_liked` must be about {len(users)} histories, it is about {len(liked)}"
+            )
+        rows: List[torch.Tensor] = []
+        probabilities: List[List[float]] = []
+        scores: List[List[float]] = []
+        sources: List[List[str]] = []
+        for position, candidates in enumerate(found):
+            history = histories[position]
+            if liked is not None:
+                history = liked_items(history, liked[position])
+            ranked = self.probabilities(users[position], contexts[position], history, candidates)
+            # Only spreading a list asks how alike candidates are.
+            compared = candidates if weight > 0.0 else candidates[:0]
+            vectors = self.retrieval.candidates.index_select(0, compared)[:, : self.vector_width]
+            chosen = choose(ranked, vectors, k, weight)
+            listed: List[float] = ranked[chosen].tolist()
+            listed_scores: List[float] = found_scores[position][chosen].tolist()
+            rows.append(candidates[chosen])
+            probabilities.append(listed)
+            scores.append(listed_scores)
+            sources.append(sources_of(chosen, ranked, k))
+        return rows, probabilities, scores, sources
+
+    def wanted(self, k: int, num_candidates: Optional[int], diversity: Optional[float]) -> int:
+        """Returns how many candidates a request for `k` items takes; refuses numbers outside the limits."""
+        number = self.num_candidates if num_candidates is None else num_candidates
+        check_limits(k, number, self.diversity if diversity is None else diversity)
+        return max(k, number)
+
+    def probabilities(
+        self, user: Dict[str, Any], context: Dict[str, Any], history: List[Any], rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Probabilities [N] of candidates, given as catalogue rows, by the ranking model."""
+        bags, dense = self.ranker_features(user, context, history, rows)
+        return torch.sigmoid(self.ranking.main_logits(bags, dense))
+
+    def ranker_features(
+        self, user: Dict[str, Any], context: Dict[str, Any], history: List[Any], rows: torch.Tensor
+    ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
+        """Bags and dense values [N, ...] for the ranking model; one bag stands for all candidates."""
+        ids: List[Any] = []
+        # Only what is counted by raw id needs raw ids.
+        if len(self.ranking.statistics.fields) > 0:
+            for item_id in self.retrieval.item_ids.ids_of(rows):
+                ids.append(item_id)  # noqa: PERF402 (scripted)
+        return self.ranking.candidate_features(
+            renamed(user, self.user_fields),
+            renamed(context, self.context_fields),
+            history,
+            self.ranker_rows.index_select(0, rows),
+            ids,
+        )
+
+    @torch.jit.export
+    def inputs_of_candidates(
+        self, user: Dict[str, Any], context: Dict[str, Any], history: List[Any], rows: torch.Tensor
+    ) -> List[torch.Tensor]:
+        """Makes the tensors that the ranking model's compiled package takes for `probabilities`."""
+        bags, dense = self.ranker_features(user, context, history, rows)
+        if self.ranking.package is not None:
+            return self.ranking.package(bags, dense)
+        raise ValueError(no_package())
+
+    @torch.jit.export
+    def set_available(self, item_ids: List[Any], available: bool) -> int:
+        """Says whether items may be recommended from now on; see `recsys.exporting.program.retrieval`."""
+        return self.retrieval.set_available(item_ids, available)
+
+    @torch.jit.export
+    def observe(self, rows: List[Dict[str, Any]]) -> None:
+        """Counts events in the ranking model's statistics; see `recsys.exporting.program.ranking`."""
+        self.ranking.observe(rows)
+
+    @torch.jit.export
+    def add_items(self, items: List[Dict[str, Any]]) -> int:
+        """Puts new items into the catalogue, to be recommended and ranked from now on; how many there were.
+
+        See `add_items` of both stages. What the ranking model knows already, of other data, stays as it is
+        there.
+
+        Args:
+            items: fields of the items' table that either model reads, each with an id that the retrieval
+                model does not know yet. Where one can't be read, none is added.
+        """
+        ids, bags, dense = self.retrieval.read_new_items(items)
+        ranker_rows = self.ranking.known.rows_of_items(ids)
+        unknown: List[Dict[str, Any]] = []
+        for position, item in enumerate(items):
+            if int(ranker_rows[position]) == 0:
+                unknown.append(renamed(item, self.item_fields))
+        # All is read before anything is changed.
+        new_ids, ranker_bags, ranker_dense, keys = self.ranking.read_new_items(unknown)
+        self.retrieval.keep_new_items(items, ids, bags, dense)
+        self.ranking.keep_new_items(new_ids, ranker_bags, ranker_dense, keys)
+        self.ranker_rows = torch.cat([self.ranker_rows, self.ranking.known.rows_of_items(ids)])
+        return len(ids)
+
+    @torch.jit.export
+    def unread_fields(self, record: Dict[str, Any]) -> List[str]:
+        """Fields of a user's or a context's record that neither model reads, to find mistyped names."""
+        of_ranker = self.ranking.read_fields
+        fields: List[str] = []
+        for field in self.retrieval.unread_fields(record):
+            of_user = self.user_fields.get(field, field)
+            of_context = self.context_fields.get(field, field)
+            if of_user not in of_ranker and of_context not in of_ranker:
+                fields.append(field)
+        return fields
+
+
+def check_limits(k: int, num_candidates: int, diversity: float) -> None:
+    """Raises when what a request asks for makes no sense."""
+    if k < 1:
+        raise ValueError(f"`k` must be at least 1, got {k}")
+    if num_candidates < 1:
+        raise ValueError(f"`num_candidates` must be at least 1, got {num_candidates}")
+    # NaN fails too.
+    if not (diversity >= 0.0 and diversity <= 1.0):
+        raise ValueError(f"`diversity` must lie between 0 and 1, got {diversity}")
+
+
+def liked_items(history: List[Any], liked: List[bool]) -> List[Any]:
+    """The items of a history that were liked."""
+    if len(liked) != len(history):
+        raise ValueError(
+            f"`history_liked` must have a truth value for each of the {len(history)} items of the history, "
+            f"got {len(liked)}"
+        )
+    kept: List[Any] = []
+    for position, item_id in enumerate(history):
+        if liked[position]:
+            kept.append(item_id)
+    return kept

@@ -1,0 +1,111 @@
+"""Embedding tables of fewer bits: what is stored of them, what is read back, and what that costs.
+
+The file is built from a copy of the model whose tables hold what will be read back, so that the gate compares
+like with like; what the rounding itself changes is measured on the test split.
+
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.events import Events
+from recsys.exporting.build import catalogue_vectors
+from recsys.exporting.options import TableType
+from recsys.exporting.program.inputs import restored, stored
+from recsys.metrics.classification import auc, log_loss
+from recsys.metrics.ranking import find_hits, ndcg
+from recsys.models.protocols import RankingModel, RetrievalModel, events_read
+from recsys.nn.embeddings import FeatureTables
+from recsys.retrieval.exact import top_k
+
+_K = 10
+_ASKED_AT_ONCE = 1024
+
+
+def with_rounded_tables(model: nn.Module, kind: TableType) -> nn.Module:
+    """A copy of the model whose tables hold what is read back of them; the model itself for `float32`."""
+    if kind == "float32":
+        return model
+    rounded = copy.deepcopy(model)
+    for tables in _tables(rounded):
+        state = tables.state_dict()
+        for name in map(tables.weight_name, tables.tables()):
+            values, scales = stored(state[name].detach().float(), kind)
+            state[name] = restored(values, scales, state[name].size(1), torch.arange(len(values)))
+        tables.load_state_dict(state)
+    return rounded.eval()
+
+
+def describe_rounding(
+    model: nn.Module, rounded: nn.Module, dataset: PreparedDataset, kind: TableType, *, history_length: int
+) -> dict[str, Any]:
+    """Returns the manifest's entry on tables: bytes, and test metrics before and after rounding."""
+    sizes = {"float32": 0, kind: 0}
+    for tables in _tables(model):
+        state = tables.state_dict()
+        for name in map(tables.weight_name, tables.tables()):
+            sizes["float32"] += state[name].numel() * 4
+            if kind != "float32":
+                parts = stored(state[name].detach().float(), kind)
+                sizes[kind] += sum(part.numel() * part.element_size() for part in parts)
+    found: dict[str, Any] = {"tables": kind, "table_bytes": sizes}
+    if kind != "float32":
+        found["test_metrics"] = {
+            name: metrics_on_test(one, dataset, history_length=history_length)
+            for name, one in (("float32", model), (kind, rounded))
+        }
+    return found
+
+
+@torch.no_grad()
+def metrics_on_test(model: nn.Module, dataset: PreparedDataset, *, history_length: int) -> dict[str, float]:
+    """NDCG of a retrieval model, with the vectors of the bundle; log loss and AUC of a ranking model.
+
+    Empty where the test split is.
+    """
+    if isinstance(model, RetrievalModel):
+        return _retrieval_metrics(model, dataset, history_length)
+    assert isinstance(model, RankingModel)
+    events = Events.from_arrow(dataset.split_table("test"), dataset.schema)
+    if not len(events):
+        return {}
+    collator, histories = dataset.collator(history_length), dataset.histories("test")
+    parts = []
+    for positions in torch.split(torch.arange(len(events)), _ASKED_AT_ONCE):
+        rows = events.select(positions)
+        batch = collator.rows(rows, histories.before(rows))
+        parts.append(torch.sigmoid(model.forward(batch).double()))
+    labels, probabilities = events.positives.numpy(), torch.cat(parts).numpy()
+    found = {"log_loss": log_loss(labels, probabilities)}
+    return found | ({"auc": auc(labels, probabilities)} if 0 < labels.mean() < 1 else {})
+
+
+def _retrieval_metrics(
+    model: RetrievalModel, dataset: PreparedDataset, history_length: int
+) -> dict[str, float]:
+    queries = dataset.queries("test", history_length=history_length, events_read=events_read(model))
+    if not len(queries):
+        return {}
+    catalogue = catalogue_vectors(model, dataset)
+    lists = []
+    for positions in torch.split(torch.arange(len(queries)), _ASKED_AT_ONCE):
+        batch = queries.batch(positions)
+        _, rows = top_k(model.encode_queries(batch), catalogue, _K, seen=batch.seen)
+        lists.append(rows.numpy())
+    hits, num_relevant = find_hits(
+        np.concatenate(lists),
+        relevant_rows_V=queries.relevant.values.numpy(),
+        relevant_offsets=queries.relevant.offsets.numpy(),
+    )
+    return {f"ndcg@{_K}": float(ndcg(hits, num_relevant, k=_K).mean())}
+
+
+def _tables(model: nn.Module) -> list[FeatureTables]:
+    return [child for child in model.children() if isinstance(child, FeatureTables)]

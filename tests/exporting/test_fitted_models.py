@@ -1,0 +1,63 @@
+"""Models that are computed from all positives leave in the same bundle as every other."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from recsys.models.ease import EASE
+from recsys.models.ease_factorization import EaseFactorization
+from recsys.models.ials import IALS
+from recsys.models.item_knn import ItemKNN
+from recsys.models.light_gcn import LightGCN
+from recsys.models.popularity import MostPopular
+from recsys.retrieval.exact import top_k
+from recsys.training.fitted import positives_of
+from tests.exporting.conftest import HISTORY_LENGTH, export
+
+MODELS = {
+    "ease": lambda schema: EASE(schema, embedding_dim=40, l2=[5.0]),
+    "item_knn": lambda schema: ItemKNN(schema, embedding_dim=40, num_neighbours=[10]),
+    "ials": lambda schema: IALS(schema, embedding_dim=8, num_rounds=2),
+    "popularity": MostPopular,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bundle_recommends_what_the_model_ranks_highest(shop, tmp_path, name):
+    model = MODELS[name](shop.schema).eval()
+    for number in range(model.num_fits):
+        model.fit(positives_of(shop), number)
+    exported = export(model, shop, tmp_path / "bundle")  # the gate compares scores, vectors and lists
+    queries = shop.queries("test", history_length=HISTORY_LENGTH)
+    chosen = torch.arange(min(5, len(queries)))
+    batch = queries.batch(chosen)
+    with torch.no_grad():
+        vectors = model.encode_queries(batch), model.encode_candidates(shop.items)
+    _, rows = top_k(*vectors, 5, seen=batch.seen)
+    for query, history in enumerate(torch.split(batch.seen.values, batch.seen.lengths.tolist())):
+        ids = [shop.item_ids[row] for row in history.tolist()]
+        user = {"user_id": queries.user_ids[query].item()}
+        found, _ = exported.program.recommend(user, ids, 5)
+        assert found == [shop.item_ids[row] for row in rows[query].tolist() if row]
+
+
+@pytest.mark.parametrize("build", [LightGCN, partial(EaseFactorization, ease_dim=40)])
+def test_models_that_read_all_positives_pass_the_gate(shop, tmp_path, build):
+    model = build(shop.schema, embedding_dim=8)
+    model.show_positives(positives_of(shop))
+    exported = export(model.eval(), shop, tmp_path / "bundle")
+    found, _ = exported.program.recommend({"user_id": shop.user_ids[1]}, [shop.item_ids[1]], 5)
+    assert len(set(found)) == 5
+    assert shop.item_ids[1] not in found
+
+
+def test_new_item_can_be_added_and_is_recommended_last(shop, tmp_path):
+    model = MODELS["ease"](shop.schema).eval()
+    model.fit(positives_of(shop), 0)
+    program = export(model, shop, tmp_path / "bundle").program
+    new = "brand-new" if isinstance(shop.item_ids[1], str) else 10**6
+    assert program.add_items([{"item_id": new}]) == 1
+    found, scores = program.recommend({}, [], len(shop.item_ids) + 5)
+    assert new in found
+    assert dict(zip(found, scores, strict=True))[new] == min(scores)
