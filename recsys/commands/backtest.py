@@ -50,7 +50,7 @@ STATION, FOLDS = "backtest", "folds"
 RESULTS, TABLE, REPORT = "backtest.json", "backtest.parquet", "backtest.html"
 
 # Of the evaluation's keys those that training reads; the others may change without training again.
-_READ_IN_TRAINING = ("queries", "k")
+_READ_IN_TRAINING = ("queries", "k", "seen")
 
 logger = logging.getLogger(__name__)
 

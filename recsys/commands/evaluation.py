@@ -161,7 +161,11 @@ def evaluate_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]
     prepared = config.data.prepared
     dataset = PreparedDataset.open(Path(prepared).expanduser() if prepared else prepare(config.data))
     queries = dataset.queries(
-        "test", mode=options.queries, history_length=config.data.history_length, known=options.known
+        "test",
+        mode=options.queries,
+        history_length=config.data.history_length,
+        known=options.known,
+        seen=options.seen,
     )
     options = fitting(options, dataset)
     queries, num_all = ask(queries, dataset, options)

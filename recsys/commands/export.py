@@ -40,7 +40,8 @@ def export_bundle(config: ExportConfig, composed: dict[str, Any]) -> Path:
         except InputError as error:
             raise InputError(f"`ranker`: {error}") from error
         first, second = (
-            Stage(one.model, one.dataset, one.history_length, one.provenance()) for one in (run, ranker)
+            Stage(one.model, one.dataset, one.history_length, one.provenance(), seen=one.seen)
+            for one in (run, ranker)
         )
         return export_two_stage(first, second, folder, options=config.export, config=composed, source=source)
     return export_run(
@@ -48,6 +49,7 @@ def export_bundle(config: ExportConfig, composed: dict[str, Any]) -> Path:
         run.dataset,
         folder,
         history_length=run.history_length,
+        seen=run.seen,
         options=config.export,
         provenance={"config": composed, "source": source, **run.provenance()},
     )

@@ -187,6 +187,7 @@ def _data_module(
         events_read=events,
         task=kind,
         queries=config.evaluation.queries,
+        seen=config.evaluation.seen,
         validation_queries=config.evaluation.validation_queries,
         seed=config.seed,
         rank=processes.rank,

@@ -19,7 +19,7 @@ from recsys.data.loader import BatchLoader
 from recsys.data.options import DataOptions
 from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare
-from recsys.data.queries import QueryLimit, QueryLoader, QueryMode, queries_within
+from recsys.data.queries import QueryLimit, QueryLoader, QueryMode, Seen, queries_within
 from recsys.data.reading.instants import TimeReading
 from recsys.data.windows import WindowLoader
 from recsys.schema.batch import Batch, HistoryEvents
@@ -64,6 +64,7 @@ class RecDataModule(pl.LightningDataModule):
         events_read: which events a retrieval model reads one by one; None for a model that reads bags.
         task: `retrieval` or `ranking`.
         queries: what a retrieval query is, see `PreparedDataset.queries`.
+        seen: whether items of a query's history are excluded from its answer, or may be recommended again.
         validation_queries: asked of a retrieval model each time, the same ones; None is all.
         seed: of the order of examples and the draws of negatives.
         rank, num_ranks: this process among those that train together. Batch sizes are of all of them
@@ -78,6 +79,7 @@ class RecDataModule(pl.LightningDataModule):
         events_read: HistoryEvents | None = None,
         task: Task = "retrieval",
         queries: QueryMode | Literal["auto"] = "auto",
+        seen: Seen = "exclude",
         validation_queries: QueryLimit = "auto",
         seed: int = 0,
         rank: int = 0,
@@ -87,6 +89,7 @@ class RecDataModule(pl.LightningDataModule):
         self.options = options
         self.task = task
         self.queries_mode = queries
+        self.seen: Seen = seen
         self.validation_queries = validation_queries
         self.seed = seed
         self.ranks = Ranks(rank, num_ranks)
@@ -142,6 +145,7 @@ class RecDataModule(pl.LightningDataModule):
             mode=self.queries_mode,
             history_length=self.options.history_length,
             events_read=self.events_read,
+            seen=self.seen,
         )
         number = queries_within(
             self.validation_queries, num_items=self.dataset.num_items, auto_scores=_VALIDATION_SCORES

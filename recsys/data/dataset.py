@@ -18,7 +18,7 @@ import torch
 from recsys.data.collate import Collator, feature_store
 from recsys.data.events import Events, bags, columns_of, floats, integers
 from recsys.data.histories import Histories
-from recsys.data.queries import Known, Queries, QueryMode, event_queries, user_queries
+from recsys.data.queries import Known, Queries, QueryMode, Seen, event_queries, user_queries
 from recsys.retrieval.popularity import Popularity
 from recsys.schema import tables
 from recsys.schema.batch import Batch, HistoryEvents
@@ -193,6 +193,7 @@ class PreparedDataset:
         history_length: int = 50,
         events_read: HistoryEvents | None = None,
         known: Known = "all",
+        seen: Seen = "exclude",
     ) -> Queries:
         """Builds the queries that a retrieval model is asked on `split`.
 
@@ -200,10 +201,10 @@ class PreparedDataset:
             split: validation or test.
             mode: `event`, a query for every positive event; `user`, one for every user; `auto`, by event
                 where there are timestamps.
-            history_length: latest positives that the model sees; all of them are excluded from its answer.
-            events_read: which events a model reads one by one, and is not asked for again; None where it does
-                not.
+            history_length: latest positives that the model sees.
+            events_read: which events a model reads one by one; None where it does not.
             known: what a user's history holds: `all` that came before, or events of `train` alone.
+            seen: whether all that the model reads is excluded from its answer, or may be recommended again.
         """
         if mode == "auto":
             mode = "event" if self.has_timestamps else "user"
@@ -222,6 +223,7 @@ class PreparedDataset:
             sequences=sequences,
             split_number=SPLITS.index(split),
             has_timestamps=self.has_timestamps,
+            seen=seen,
         )
 
     def _positives(self, split: Split) -> pa.Table:

@@ -6,6 +6,7 @@ Legend: Q queries.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -24,6 +25,9 @@ from recsys.schema.jagged import JaggedColumn
 
 QueryMode = Literal["event", "user"]
 Known = Literal["all", "train"]
+Seen = Literal["exclude", "keep"]
+# Answers that are looked for in their histories at a time.
+_BLOCK = 8192
 # `auto` asks every query as long as that is no more work, in scores of a query and an item.
 QueryLimit = int | Literal["auto"] | None
 
@@ -54,6 +58,7 @@ class Queries:
         collator: builds the batches.
         sequences: histories of the split, for a model that reads them event by event.
         read: the items of these that each query's model reads, liked or not.
+        seen: whether items of a history may be recommended again: `exclude` or `keep`.
     """
 
     mode: QueryMode
@@ -65,6 +70,7 @@ class Queries:
     collator: Collator
     sequences: Histories | None = None
     read: JaggedColumn | None = None
+    seen: Seen = "exclude"
 
     def __len__(self) -> int:
         return len(self.events)
@@ -106,14 +112,42 @@ class Queries:
             visible = self.histories.at(positions)
         batch = self.collator.queries(self.events.select(positions), visible)
         batch.relevant = self.relevant.select(positions)
+        # What a model has read of is no new answer either, liked or not.
+        batch.seen = self.excluded(self.past(positions)).long()
         if self.sequences is None or self.read is None:
-            batch.seen = self.histories.select(positions).long()
             return batch
-        read = self.read.at(positions)
-        # What a model has read of is not its answer either, liked or not.
-        batch.seen = read.compact().long()
         instants = self.events.timestamps[positions]
-        return self.collator.with_sequences(batch, self.sequences, read, instants)
+        return self.collator.with_sequences(batch, self.sequences, self.read.at(positions), instants)
+
+    def past(self, positions: torch.Tensor) -> JaggedColumn:
+        """The items that the model reads of the queries at `positions`, oldest first."""
+        return (self.histories if self.read is None else self.read).select(positions)
+
+    def excluded(self, past: JaggedColumn) -> JaggedColumn:
+        """The items of these pasts that may not be recommended: all, or none where what was seen is kept."""
+        return past if self.seen == "exclude" else JaggedColumn.of_lists([[]] * len(past))
+
+    @functools.cached_property
+    def unreachable(self) -> dict[str, int]:
+        """Counts of queries, and of right answers, that no list can hold.
+
+        Returns:
+            `queries` none of whose answers a list can hold; `answers_in_history`, which are excluded;
+            `answers_outside_catalogue`.
+        """
+        relevant = self.relevant.compact()
+        query_V, rows_V, is_excluded_V = relevant.rows, relevant.values, relevant.values < 0
+        for block in torch.split(torch.arange(len(rows_V) if self.seen == "exclude" else 0), _BLOCK):
+            past = self.histories.select(query_V[block])
+            is_excluded_V[block[past.rows[past.values == rows_V[block][past.rows]]]] = True
+        is_outside_V = rows_V == 0
+        is_excluded_V &= ~is_outside_V
+        reachable_Q = torch.bincount(query_V[~is_excluded_V & ~is_outside_V], minlength=len(self))
+        return {
+            "queries": int((reachable_Q == 0).sum()),
+            "answers_in_history": int(is_excluded_V.sum()),
+            "answers_outside_catalogue": int(is_outside_V.sum()),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +175,7 @@ def event_queries(
     sequences: Histories | None,
     split_number: int,
     has_timestamps: bool,
+    seen: Seen,
 ) -> Queries:
     """One query for every positive event; its history is the user's positives strictly before it."""
     events = Events.from_arrow(table, collator.schema)
@@ -154,6 +189,7 @@ def event_queries(
         collator=collator,
         sequences=sequences,
         read=sequences.before(events) if sequences else None,
+        seen=seen,
     )
 
 
@@ -165,6 +201,7 @@ def user_queries(
     sequences: Histories | None,
     split_number: int,
     has_timestamps: bool,
+    seen: Seen,
 ) -> Queries:
     """One query a user: all of its positives are relevant, the history is the earlier splits."""
     events = Events.from_arrow(table, collator.schema)
@@ -181,6 +218,7 @@ def user_queries(
         collator=collator,
         sequences=earlier,
         read=earlier.items.at(users) if earlier else None,
+        seen=seen,
     )
 
 

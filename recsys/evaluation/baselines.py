@@ -1,7 +1,7 @@
 """Baselines that need no training loop: popularity, item-kNN and EASE, fitted on the train split's positives.
 
-Each answers the same queries as a model does. It may look at the whole history of the query, which is left
-out of its list, and knows no features.
+Each answers the same queries as a model does. It may look at the whole history of the query, and knows no
+features.
 
 Legend: U users, I catalogue, Q queries, B queries of a block, K ranks.
 """
@@ -59,7 +59,7 @@ class FittedBaseline:
     candidates: Mask | None = None
 
     def recommend(self, queries: Queries, k: int) -> Lists:
-        """The k best candidates of each query, its history left out; ties by the lower catalogue row."""
+        """The k best candidates of each query, without what it excludes; ties by the lower catalogue row."""
         lists = Lists.empty(len(queries), k)
         if self.constant is not None:
             return self._walk(queries, lists)
@@ -70,7 +70,7 @@ class FittedBaseline:
             scores_BI = torch.from_numpy(history_scores(history, owners_B=owners_B, weights_II=self.weights))
             if self.candidates is not None:
                 scores_BI[:, torch.from_numpy(~self.candidates)] = -torch.inf
-            best = top_k_of_scores(scores_BI, k, seen=history)
+            best = top_k_of_scores(scores_BI, k, seen=queries.excluded(history))
             lists.put(block, *best)
         return lists
 
@@ -90,8 +90,8 @@ class FittedBaseline:
         place_I[order] = np.arange(len(order))
         lengths_Q = queries.histories.lengths.numpy()
         for block in np.array_split(np.argsort(lengths_Q, kind="stable"), -(-len(queries) // _WALKED) or 1):
-            history = queries.histories.select(torch.from_numpy(block))
-            depth = min(k + int(lengths_Q[block].max(initial=0)), len(order))
+            history = queries.excluded(queries.histories.select(torch.from_numpy(block)))
+            depth = min(k + int(history.lengths.numpy().max(initial=0)), len(order))
             places_V = place_I[history.values.numpy()]
             query_V = np.repeat(np.arange(len(block)), history.lengths.numpy())
             taken_BP = np.ones((len(block), depth), dtype=np.bool_)
@@ -182,7 +182,7 @@ def _best_on_validation(
     options: EvaluationOptions,
 ) -> FittedBaseline:
     """The fit with the highest NDCG on random validation queries; the first value's when there are none."""
-    queries = dataset.queries("validation", mode=options.queries)
+    queries = dataset.queries("validation", mode=options.queries, seen=options.seen)
     best = fit(values[0])
     if len(values) == 1 or not len(queries):
         return best

@@ -196,6 +196,23 @@ def unknown_items(results: Results) -> Finding | None:
     )
 
 
+def excluded_repeats(results: Results) -> Finding | None:
+    """Much of what is asked for stands in the history of its query, which no list may hold."""
+    repeats = results["protocol"].get("cannot_be_hit", {}).get("answers_in_history", 0)
+    asked = results["counts"].get("relevant")
+    if not asked or repeats / asked < UNKNOWN_SHARE:
+        return None
+    return Finding(
+        "excluded_repeats",
+        "medium",
+        f"{repeats / asked:.0%} of what is asked for are items of the user's own history. By "
+        "`evaluation.seen=exclude` no list holds them, so that they count as missed; where people buy the "
+        "same things again, train and judge with `evaluation.seen=keep`.",
+        {"answers_in_history": repeats, "of": asked},
+        evaluate_again(results, "evaluation.seen=keep"),
+    )
+
+
 def too_slow(results: Results) -> Finding | None:
     """One request takes longer than a page waits."""
     latency = results.get("latency")
@@ -289,6 +306,7 @@ RULES: tuple[Rule, ...] = (
     overfitted,
     too_few_users,
     unknown_items,
+    excluded_repeats,
 )
 # Those that hold whoever and however few were asked.
-FOR_FEW: tuple[Rule, ...] = (leaking_split, too_slow, too_few_users, unknown_items)
+FOR_FEW: tuple[Rule, ...] = (leaking_split, too_slow, too_few_users, unknown_items, excluded_repeats)

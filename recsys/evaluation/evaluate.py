@@ -409,6 +409,7 @@ def _queries(
         history_length=history_length,
         events_read=events_read(model),
         known=options.known,
+        seen=options.seen,
     )
     return ask(queries, dataset, options)
 

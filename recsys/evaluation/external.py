@@ -72,7 +72,7 @@ def read_lists(
 ) -> tuple[Lists, list[dict[str, Any]]]:
     """The lists of a table of Recommendations, for the queries of the test split, and all that was amiss.
 
-    Items of a query's history are taken out and what follows moves up, as no run may recommend them. An item
+    Items that a query excludes, those of its history, are taken out and what follows moves up. An item
     outside the catalogue keeps its place and is a miss. A query without a list is answered with nothing.
 
     Args:
@@ -262,7 +262,9 @@ def _ranked(rows: pd.DataFrame, reading: _Reading, keys: list[str]) -> pd.DataFr
 
 
 def _without_history(rows: pd.DataFrame, queries: Queries, reading: _Reading) -> pd.DataFrame:
-    """The rows whose item the history of their query does not hold."""
+    """The rows whose item their query does not exclude."""
+    if queries.seen == "keep":
+        return rows
     starts, ends = queries.histories.starts.numpy(), queries.histories.ends.numpy()
     lengths = ends - starts
     owner = np.repeat(np.arange(len(queries)), lengths)

@@ -150,7 +150,7 @@ def _kinds(dataset: PreparedDataset) -> Callable[[Rows], list[Sequence[str]]] | 
 
 
 def _one_of_each(pairs: Pairs, queries: Queries, *, num_misses: int) -> Iterator[tuple[int, int]]:
-    """The first pairs, no user and no item twice, without what was liked before and so cannot be listed."""
+    """The first pairs, no user and no item twice, without what no list may hold."""
     owners = queries.events.history_rows.numpy()
     users: set[int] = set()
     items: set[int] = set()
@@ -159,7 +159,7 @@ def _one_of_each(pairs: Pairs, queries: Queries, *, num_misses: int) -> Iterator
             return
         if owners[query] in users or item in items:
             continue
-        if item in queries.histories.select(torch.tensor([query])).values.tolist():
+        if item in queries.excluded(queries.histories.select(torch.tensor([query]))).values.tolist():
             continue
         users.add(int(owners[query]))
         items.add(item)

@@ -25,8 +25,11 @@ class EvaluationOptions:
     Args:
         queries: `event`, every positive test event is a query; `user`, one query a user; `auto`, by event
             where there are timestamps.
-        known: what is known of a user on the test split, and not recommended again: `all` that came before,
-            validation included, or `train` alone, as many published results on fixed splits have it.
+        known: what is known of a user on the test split: `all` that came before, validation included, or
+            `train` alone, as many published results on fixed splits have it.
+        seen: `exclude`, items of the history are not recommended again, and count as missed where they are
+            the answer; `keep`, they may be, as where people buy the same things again. Validation, baselines
+            and the bundle follow it.
         k: cut-offs of the lists; the largest is the length of those written.
         candidates: what is ranked on the test split: `all`, the whole catalogue; `new` or `known`, its items
             without or with a positive in train; or a file with a column `item_id`. Queries for other items
@@ -61,6 +64,7 @@ class EvaluationOptions:
 
     queries: QueryChoice = "auto"
     known: Literal["all", "train"] = "all"
+    seen: Literal["exclude", "keep"] = "exclude"
     k: tuple[int, ...] = CUT_OFFS
     candidates: str = "all"
     validation_queries: QueryLimit = "auto"

@@ -23,6 +23,10 @@ _QUERY_RULES = {
     "event": "every positive test event is a query; its history is the user's positives before it",
     "user": "one query a user: all test positives are relevant, the history is those of earlier splits",
 }
+_SEEN_RULES = {
+    "exclude": "items of the query's history are not recommended; relevant again, they count as missed",
+    "keep": "items of the query's history may be recommended again",
+}
 _TRAIN_ALONE = "; of these, those of train alone (`evaluation.known=train`)"
 LEAK_WARNING = (
     "This split leaks the future: events of the test part came before events that the model learned from. "
@@ -49,7 +53,9 @@ def retrieval_protocol(
         ),
         "candidates": candidates_rule(options),
         "catalogue_sha256": _sha256(np.sort(dataset.item_ids[1:].astype(str))),
-        "seen_rule": "items of the query's history are not recommended; relevant again, they count as missed",
+        "seen": queries.seen,
+        "seen_rule": _SEEN_RULES[queries.seen],
+        "cannot_be_hit": queries.unreachable,
         "unknown_rule": "relevant items outside the catalogue count as missed",
         "tie_rule": "equal scores rank by the lower catalogue row: the item more frequent in train",
         "metrics_rule": "recall divides by the relevant items, ndcg by the DCG of min(k, relevant) items",

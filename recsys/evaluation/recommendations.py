@@ -76,7 +76,7 @@ def recommend(
     batch_size: int,
     candidates_I: Mask | None = None,
 ) -> Lists:
-    """The k best candidates for each query, its history left out.
+    """The k best candidates for each query, without what it excludes.
 
     Args:
         model: a trained `RetrievalModel`, in evaluation mode.

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
+from recsys.data.queries import Seen
 from recsys.exporting.attributes import filters_of
 from recsys.exporting.fields import PER_SECOND, Fields, fields_of
 from recsys.exporting.observed import Log, build_statistics, statistics_of
@@ -42,7 +43,12 @@ from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, HISTORY, ITEM_ID,
 
 
 def build_program(
-    model: nn.Module, dataset: PreparedDataset, *, history_length: int, tables: TableType = "float32"
+    model: nn.Module,
+    dataset: PreparedDataset,
+    *,
+    history_length: int,
+    tables: TableType = "float32",
+    seen: Seen = "exclude",
 ) -> nn.Module:
     """The module of raw values in, answers out, that holds the model's weights and the dataset's encodings.
 
@@ -51,12 +57,13 @@ def build_program(
         dataset: what it was trained on.
         history_length: latest items of a history that the model sees.
         tables: how embedding tables are stored.
+        seen: whether a retrieval model recommends items of a history: `exclude` or `keep`.
 
     Raises:
         TypeError: `model` is neither a retrieval nor a ranking model.
     """
     if isinstance(model, RetrievalModel):
-        return _retrieval_program(model, dataset, history_length=history_length, tables=tables)
+        return _retrieval_program(model, dataset, history_length=history_length, tables=tables, seen=seen)
     if isinstance(model, RankingModel):
         return _ranking_program(model, dataset, history_length=history_length, tables=tables)
     raise InputTypeError(
@@ -66,7 +73,7 @@ def build_program(
 
 
 def _retrieval_program(
-    model: RetrievalModel, dataset: PreparedDataset, *, history_length: int, tables: TableType
+    model: RetrievalModel, dataset: PreparedDataset, *, history_length: int, tables: TableType, seen: Seen
 ) -> nn.Module:
     assert isinstance(model, nn.Module)
     fields = fields_of(dataset.schema, dataset.manifest["config"], flat=False)
@@ -93,6 +100,7 @@ def _retrieval_program(
         filters=filters_of(dataset, fields),
         read_fields=fields.read(dataset.schema),
         popularity_windows=len(popularity_windows(model)),
+        excludes_history=seen == "exclude",
     )
 
 

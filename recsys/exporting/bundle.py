@@ -49,6 +49,7 @@ import torch
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
+from recsys.data.queries import Seen
 from recsys.exporting.build import build_program, scripted, statistics_before
 from recsys.exporting.compiled import package_of
 from recsys.exporting.fields import fields_of
@@ -82,6 +83,7 @@ def export_run(
     folder: Path,
     *,
     history_length: int = 50,
+    seen: Seen = "exclude",
     options: ExportOptions | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -92,6 +94,8 @@ def export_run(
         dataset: what it was trained on.
         folder: of the bundle; one that is there is replaced when all is well.
         history_length: latest items of a history that the model was trained to see (`data.history_length`).
+        seen: whether items of a history are recommended by the bundle (`evaluation.seen`): `exclude` or
+            `keep`.
         options: of `export.`.
         provenance: `config` (composed configuration), `source` (fingerprint of the run); anything else, such
             as the run's path and metrics, goes into the manifest under `run`.
@@ -114,7 +118,9 @@ def export_run(
     recorder = recorder_of(model, dataset, file=name, history_length=history_length)
     with writing_station(folder, "bundle", config=config, source=source) as (temporary, extra):
         file = temporary / name
-        built = build_program(model, dataset, history_length=history_length, tables=options.quantize)
+        built = build_program(
+            model, dataset, history_length=history_length, tables=options.quantize, seen=seen
+        )
         package = package_of(built, model, dataset.schema) if options.format == "aoti" else None
         save_scripted(built, file)
         program = load_scripted(file)
@@ -131,9 +137,10 @@ def export_run(
         extra["file"] = name
         if not recorder.is_ranking:
             extra["index"] = ship_index(program, asked[0], temporary, options)
+            extra["seen"] = seen
         extra.update(describe_part(model, dataset, history_length=history_length))
         extra["quantize"] = describe_rounding(
-            trained, model, dataset, options.quantize, history_length=history_length
+            trained, model, dataset, options.quantize, history_length=history_length, seen=seen
         )
         extra.update(
             limits=dataclasses.asdict(RequestLimits()),

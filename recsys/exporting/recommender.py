@@ -136,6 +136,7 @@ def export_two_stage(
                 one.dataset,
                 options.quantize,
                 history_length=one.history_length,
+                seen=one.seen,
             )
         if options.sign is not None:
             extra[SIGNED] = sign(temporary, {**extra, "config": config or {}}, options.sign)
@@ -173,6 +174,7 @@ def _manifest(
         },
         "num_candidates": options.num_candidates,
         "diversity": options.diversity,
+        "seen": stages["retrieval"].seen,
         "stages": parts,
         "licence": "; ".join(dict.fromkeys(part["licence"] for part in parts.values())),
         "limits": dataclasses.asdict(RequestLimits()),

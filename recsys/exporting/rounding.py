@@ -16,6 +16,7 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
+from recsys.data.queries import Seen
 from recsys.exporting.build import catalogue_vectors
 from recsys.exporting.options import TableType
 from recsys.exporting.program.inputs import restored, stored
@@ -44,7 +45,13 @@ def with_rounded_tables(model: nn.Module, kind: TableType) -> nn.Module:
 
 
 def describe_rounding(
-    model: nn.Module, rounded: nn.Module, dataset: PreparedDataset, kind: TableType, *, history_length: int
+    model: nn.Module,
+    rounded: nn.Module,
+    dataset: PreparedDataset,
+    kind: TableType,
+    *,
+    history_length: int,
+    seen: Seen = "exclude",
 ) -> dict[str, Any]:
     """Returns the manifest's entry on tables: bytes, and test metrics before and after rounding."""
     sizes = {"float32": 0, kind: 0}
@@ -58,20 +65,22 @@ def describe_rounding(
     found: dict[str, Any] = {"tables": kind, "table_bytes": sizes}
     if kind != "float32":
         found["test_metrics"] = {
-            name: metrics_on_test(one, dataset, history_length=history_length)
+            name: metrics_on_test(one, dataset, history_length=history_length, seen=seen)
             for name, one in (("float32", model), (kind, rounded))
         }
     return found
 
 
 @torch.no_grad()
-def metrics_on_test(model: nn.Module, dataset: PreparedDataset, *, history_length: int) -> dict[str, float]:
+def metrics_on_test(
+    model: nn.Module, dataset: PreparedDataset, *, history_length: int, seen: Seen = "exclude"
+) -> dict[str, float]:
     """NDCG of a retrieval model, with the vectors of the bundle; log loss and AUC of a ranking model.
 
     Empty where the test split is.
     """
     if isinstance(model, RetrievalModel):
-        return _retrieval_metrics(model, dataset, history_length)
+        return _retrieval_metrics(model, dataset, history_length, seen)
     assert isinstance(model, RankingModel)
     events = Events.from_arrow(dataset.split_table("test"), dataset.schema)
     if not len(events):
@@ -88,9 +97,11 @@ def metrics_on_test(model: nn.Module, dataset: PreparedDataset, *, history_lengt
 
 
 def _retrieval_metrics(
-    model: RetrievalModel, dataset: PreparedDataset, history_length: int
+    model: RetrievalModel, dataset: PreparedDataset, history_length: int, seen: Seen
 ) -> dict[str, float]:
-    queries = dataset.queries("test", history_length=history_length, events_read=events_read(model))
+    queries = dataset.queries(
+        "test", history_length=history_length, events_read=events_read(model), seen=seen
+    )
     if not len(queries):
         return {}
     catalogue = catalogue_vectors(model, dataset)

@@ -300,7 +300,7 @@ _MEANINGS = {
     "`label`",
     "row": "any record",
     "record": "any record",
-    HISTORY: "raw item ids, oldest first; they are not recommended",
+    HISTORY: "raw item ids, oldest first; not recommended where the manifest has `seen` `exclude`",
     "k": "how many items, at least 1",
     "exclude": "raw ids of further items to leave out",
     "history_times": "timestamps of the history's items; models that read the history as a bag do without",

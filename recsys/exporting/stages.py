@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
+from recsys.data.queries import Seen
 from recsys.exporting.build import build_program
 from recsys.exporting.fields import Fields, fields_of
 from recsys.exporting.options import ExportOptions
@@ -35,12 +36,14 @@ class Stage:
         dataset: what it was trained on.
         history_length: latest items of a history that it sees.
         run: what the manifest says of the run.
+        seen: whether a retrieval model recommends items of a history: `exclude` or `keep`.
     """
 
     model: nn.Module
     dataset: PreparedDataset
     history_length: int
     run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seen: Seen = "exclude"
 
     def fields(self, *, flat: bool) -> Fields:
         """Names the fields of requests; see `fields_of`."""
@@ -105,7 +108,11 @@ def build_two_stage(retrieval: Stage, ranking: Stage, options: ExportOptions) ->
     check_stages(retrieval, ranking)
     first, second = (
         build_program(
-            stage.model, stage.dataset, history_length=stage.history_length, tables=options.quantize
+            stage.model,
+            stage.dataset,
+            history_length=stage.history_length,
+            tables=options.quantize,
+            seen=stage.seen,
         )
         for stage in (retrieval, ranking)
     )

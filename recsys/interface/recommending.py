@@ -45,7 +45,9 @@ class Recommender:
             )
         self.dataset = run.dataset
         self.reads = events_read(run.model)
-        self.program: Any = build_program(run.model, run.dataset, history_length=run.history_length)
+        self.program: Any = build_program(
+            run.model, run.dataset, history_length=run.history_length, seen=run.seen
+        )
 
     def recommend(self, users: Sequence[Any], k: int) -> pd.DataFrame:
         """A row per recommended item: `user_id`, `rank`, `item_id`, `score`.

@@ -92,6 +92,9 @@ def counted(results: Mapping[str, Any]) -> str:
         candidates += f" ({rule}) of {counts['catalogue']:,} items"
     outside = counts["relevant_outside_catalogue"]
     beyond = f"; {outside:,} of the relevant are not among them" if outside else ""
+    repeated = results["protocol"].get("cannot_be_hit", {}).get("answers_in_history")
+    if repeated:
+        beyond += f"; {repeated:,} are in the history of their query, which no list holds"
     return (
         f"{counts['queries']:,} queries of {counts['users']:,} users with {counts['relevant']:,} relevant "
         f"items, {candidates}{beyond}"

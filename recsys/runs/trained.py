@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from recsys.config.build import Problem, build
 from recsys.config.saved import CONFIG, ENVIRONMENT, read_config
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the metrics of a run are read without torch
 
     from recsys.data.dataset import PreparedDataset
     from recsys.data.options import DataOptions
+    from recsys.data.queries import Seen
     from recsys.schema.features import FeatureSchema
 
 EVALUATION, BUNDLE = "evaluation", "bundle"
@@ -114,6 +115,12 @@ class TrainedRun:
     def history_length(self) -> int:
         """Latest items of a history that the model sees."""
         return self.data.history_length
+
+    @property
+    def seen(self) -> Seen:
+        """Whether items of a history may be recommended again: `exclude` or `keep`, as it was trained."""
+        evaluation = read_config(self.path).get("evaluation") or {}
+        return cast("Seen", evaluation.get("seen", "exclude"))
 
     @functools.cached_property
     def dataset(self) -> PreparedDataset:

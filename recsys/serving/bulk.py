@@ -231,7 +231,9 @@ class _ListMaker:
     def lists(self, table: pa.Table, histories: JaggedColumn | None, *, first_row: int) -> pa.Table:
         """A row for each item that is recommended to these users."""
         users, contexts, histories, vectors = encode(self.bundle, table, histories, first_row=first_row)
-        seen = histories if self.kept_rows is None else histories.of(self.places[histories.values])
+        seen = None
+        if self.bundle.excludes_history:
+            seen = histories if self.kept_rows is None else histories.of(self.places[histories.values])
         scores_BK, rows_BK = top_k(vectors, self.candidates, self.wanted, seen=seen)
         if self.kept_rows is not None:
             rows_BK = self.kept_rows[rows_BK]

@@ -151,6 +151,11 @@ class Bundle:
         """Whether what is retrieved is ranked."""
         return bool(self.manifest["task"] == "two_stage")
 
+    @property
+    def excludes_history(self) -> bool:
+        """Whether items of a history are left out of the lists."""
+        return bool(self.manifest.get("seen", "exclude") == "exclude")
+
     def recommend(
         self,
         user: Record,
@@ -164,7 +169,8 @@ class Bundle:
 
         Args:
             user: fields of the users' table; of a known user the id is enough.
-            history: raw ids of items the user liked, oldest first; they are not recommended.
+            history: raw ids of items the user liked, oldest first; recommended again where the manifest's
+                `seen` is `keep`.
             k: length of the list; shorter only where fewer items are left.
             context: fields of the interactions' table.
             exclude: raw ids of further items to leave out.

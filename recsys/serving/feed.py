@@ -152,7 +152,8 @@ class Feed:
             logger.exception("the bundle did not answer; what is popular does")
             return self._popular(query, wanted), _POPULAR
         if query.where is None and query.candidates is None:
-            taken = {str(one) for one in (*scored.item_ids, *query.history, *query.exclude)}
+            past = query.history if served.bundle.excludes_history else []
+            taken = {str(one) for one in (*scored.item_ids, *past, *query.exclude)}
             new = [one for one in self._new_items.newest(now) if str(one) not in taken]
             new = new[: self._options.explore_new]
             # The last of the candidates' scores: what is believed of a new item says how far up it may go.
@@ -170,7 +171,8 @@ class Feed:
         except StoreAway:
             content = None
         state = PopularState() if content is None else msgspec.msgpack.decode(content, type=PopularState)
-        gone = {str(one) for one in (*query.exclude, *query.history)}
+        past = query.history if self._box.current.bundle.excludes_history else []
+        gone = {str(one) for one in (*query.exclude, *past)}
         left = [entry for name, entry in state.rewards.items() if name not in gone]
         best = sorted(left, key=lambda entry: (-entry[1], str(entry[0])))[:wanted]
         return Scored([one for one, _ in best], [reward for _, reward in best], [_POPULAR] * len(best))

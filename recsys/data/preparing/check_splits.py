@@ -61,7 +61,7 @@ def check_shares(
 def count_repeats(engine: DuckDBEngine, events: ibis.Table, options: DataOptions) -> dict[str, int]:
     """Counts the positives in test, and those among them whose item the user had liked before.
 
-    What a user liked is not recommended again, so that these queries cannot be hit; the log says so.
+    Where `evaluation.seen=exclude` leaves such items out, these queries cannot be hit; the log says so.
     """
     columns = options.interactions.columns
     if None in (columns.user_id, columns.item_id, columns.timestamp):
@@ -75,9 +75,12 @@ def count_repeats(engine: DuckDBEngine, events: ibis.Table, options: DataOptions
     row = {name: int(count or 0) for name, count in engine.collect(found).to_pylist()[0].items()}
     if row["repeats"]:
         LOGGER.warning(
-            "%d of %d positives of test are of an item that their user had liked before; such items are not "
-            "recommended again, so that these queries cannot be hit", row["repeats"], row["asked"],
-        )  # fmt: skip
+            "%d of %d positives of test are of an item that their user had liked before; by "
+            "`evaluation.seen=exclude` such items are not recommended again, so that these queries cannot be "
+            "hit; where people buy the same things again, train with `evaluation.seen=keep`",
+            row["repeats"],
+            row["asked"],
+        )
     return {"test_positives": row["asked"], "test_positives_seen_before": row["repeats"]}
 
 

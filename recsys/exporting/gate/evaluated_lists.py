@@ -49,7 +49,10 @@ def check_evaluated_lists(
     """
     dataset = recorder.dataset
     queries = dataset.queries(
-        "test", history_length=recorder.history_length, events_read=recorder.events_read
+        "test",
+        history_length=recorder.history_length,
+        events_read=recorder.events_read,
+        seen="exclude" if program.excludes_history else "keep",
     )
     number = min(_MOST_QUERIES, len(queries))
     said = {

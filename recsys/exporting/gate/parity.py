@@ -20,6 +20,7 @@ from recsys.retrieval.exact import top_k
 from recsys.schema.batch import Batch
 from recsys.schema.feature_kinds import Role
 from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, ITEM_ID, QUERY_ROLES
+from recsys.schema.jagged import JaggedColumn
 
 _SCORED_AT_ONCE = 32
 # All scores are compared; the lists made of them, for some requests of each way of asking.
@@ -124,6 +125,8 @@ def check_lists(
     queries, catalogue = vectors
     chosen = slice(0, _LISTS_COMPARED)
     seen = requests.seen.at(chosen)
+    if not program.excludes_history:
+        seen = JaggedColumn.of_lists([[]] * len(seen))
     expected, _ = top_k(queries[chosen], catalogue, k, seen=seen)
     times, liked = (None if given is None else given[chosen] for given in (requests.times, requests.liked))
     lists, scores = program.recommend_batch(

@@ -160,18 +160,17 @@ class Recorder:
         else:
             rows = positions.tolist()
         table = table.take(pa.array(rows))
-        batch = queries.batch(positions)
-        assert batch.seen is not None
+        past = queries.past(positions)
         asked = RecordedRequests(
             name="as evaluation asks",
             users=self._known(table)[USER_ID],
             contexts=self._contexts(table),
             items=[{} for _ in rows],
-            histories=self._raw_histories(batch.seen),
+            histories=self._raw_histories(past),
             events=queries.events.select(positions),
             is_stranger=False,
-            batch=batch,
-            seen=batch.seen,
+            batch=queries.batch(positions),
+            seen=past,
         )
         if queries.sequences is not None and queries.read is not None:
             asked.times, asked.liked = self._events_of(queries.sequences, queries.read.at(positions))

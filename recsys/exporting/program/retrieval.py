@@ -38,6 +38,7 @@ class RetrievalProgram(nn.Module):
         filters: what of it may be recommended.
         read_fields: fields that any record may hold to some effect.
         popularity_windows: the last so many coordinates of a vector say how popular an item was of late.
+        excludes_history: whether items of a history are left out of the list.
     """
 
     query: QueryNetwork
@@ -58,6 +59,7 @@ class RetrievalProgram(nn.Module):
         filters: Filters,
         read_fields: List[str],
         popularity_windows: int = 0,
+        excludes_history: bool = True,
     ) -> None:
         super().__init__()
         self.known = known
@@ -70,6 +72,7 @@ class RetrievalProgram(nn.Module):
         self.few = _FEW
         self.read_fields = read_fields
         self.popularity_windows = popularity_windows
+        self.excludes_history = excludes_history
         # Where there is one; see `recsys.exporting.compiled`.
         self.package: PackageTensors | None = None
 
@@ -161,7 +164,7 @@ class RetrievalProgram(nn.Module):
 
         Args:
             user: see `encode_user`.
-            history: see `encode_user`; its items are not recommended.
+            history: see `encode_user`; its items are not recommended where `excludes_history` is true.
             k: at least 1.
             context: see `encode_user`.
             exclude: raw ids of further items that must not be recommended.
@@ -253,7 +256,10 @@ class RetrievalProgram(nn.Module):
         """Returns vectors [B, D] to search with, and the catalogue rows that each list must not hold."""
         past = self.known.history_rows(histories)
         vectors = self.encode_queries(users, past, contexts, times, liked)
-        excluded = list(torch.split_with_sizes(past[0], [len(history) for history in histories]))
+        if self.excludes_history:
+            excluded = list(torch.split_with_sizes(past[0], [len(history) for history in histories]))
+        else:
+            excluded = [past[0][:0] for _ in histories]
         if excludes is not None:
             if len(excludes) != len(users):
                 raise ValueError(

@@ -78,7 +78,8 @@ class TwoStageProgram(nn.Module):
 
         Args:
             user: fields of the users' table that either model reads; of a known user the id is enough.
-            history: raw ids of the items the user liked, oldest first; they are not recommended.
+            history: raw ids of the items the user liked, oldest first; whether they are recommended, the
+                retrieval model says.
             k: at least 1; the list is shorter where fewer items are left.
             context: fields of the interactions' table that either model reads.
             exclude: raw ids of further items that must not be recommended.
