@@ -76,6 +76,10 @@ CASES = {
         lambda r: r["counts"].update(relevant_outside_catalogue=45),
         lambda r: r["counts"].update(relevant_outside_catalogue=44),
     ),
+    "excluded_repeats": (
+        lambda r: r["protocol"].update(cannot_be_hit={"answers_in_history": 45}),
+        lambda r: r["protocol"].update(cannot_be_hit={"answers_in_history": 44}),
+    ),
 }
 
 
