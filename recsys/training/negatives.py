@@ -16,13 +16,15 @@ class NegativeSampler:
     """Draws the same negatives in every process, decided by a seed alone.
 
     Args:
-        item_counts_I: [I] float, positives of each item in the train split, at least 1.
+        item_counts_I: [I] float, positives of each item in the train split; of row 0, which is no item, any.
+            Items without any are never drawn.
         kind: `uniform` over the catalogue, by `popularity`, or `mixed`, half of each.
         number: N, drawn for a batch.
     """
 
     def __init__(self, item_counts_I: torch.Tensor, *, kind: Negatives, number: int) -> None:
         self._item_counts_I = item_counts_I
+        self._drawn_from = 1 + item_counts_I[1:].nonzero().flatten()
         self._number = number
         self._num_popular = {"uniform": 0, "popularity": number, "mixed": number // 2}[kind]
 
@@ -33,9 +35,10 @@ class NegativeSampler:
     def draw(self, seed: int) -> torch.Tensor:
         """Returns N rows of the catalogue, the uniform ones first; never row 0."""
         generator = torch.Generator().manual_seed(seed % 2**63)
-        uniform = torch.randint(
-            1, len(self._item_counts_I), (self._number - self._num_popular,), generator=generator
+        places = torch.randint(
+            len(self._drawn_from), (self._number - self._num_popular,), generator=generator
         )
+        uniform = self._drawn_from[places]
         if not self._num_popular:
             return uniform
         # Inverse of the cumulated shares: `multinomial` stops at 16 million items.
@@ -47,7 +50,8 @@ class NegativeSampler:
     def log_expected_counts(self, *, batch_size: int, num_drawn: int) -> torch.Tensor:
         """[I] log of how often each item is expected among the candidates, in-batch and drawn.
 
-        Where none are drawn, log of each item's share, which differs from that by a constant.
+        Where none are drawn, log of each item's share, which differs from that by a constant. Of an item
+        that can be neither, -inf.
         """
         counts_I = self._item_counts_I
         if not num_drawn:
@@ -55,5 +59,5 @@ class NegativeSampler:
         expected_I = batch_size * counts_I / counts_I.sum()
         if self._num_popular:
             expected_I = expected_I + self._num_popular * counts_I / counts_I[1:].sum()
-        uniform = (self._number - self._num_popular) / (len(counts_I) - 1)
-        return (expected_I + uniform).log()
+        uniform = (self._number - self._num_popular) / len(self._drawn_from)
+        return torch.where(counts_I > 0, expected_I + uniform, 0.0).log()

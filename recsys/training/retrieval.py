@@ -19,6 +19,7 @@ from recsys.models.protocols import PositivesReader, RetrievalModel, popularity_
 from recsys.retrieval.popularity import Popularity
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
+from recsys.training.competitors import Competitors, NewItems, competitors
 from recsys.training.fitted import positives_of
 from recsys.training.negatives import Negatives, NegativeSampler
 from recsys.training.optimizers import Optimizers
@@ -51,6 +52,8 @@ class RetrievalTask(pl.LightningModule):
         calibration: of `gbce`, from 0 to 1.
         label_smoothing: of `full_softmax`, from 0 to 1.
         full_softmax_limit: largest catalogue for which `auto` takes the full softmax.
+        new_items: what items of the catalogue without train positives are to the losses: `left_out`, or
+            `negatives`, which are trained down in every step and never up.
         ks: cut-offs of the validation metrics.
     """
 
@@ -67,6 +70,7 @@ class RetrievalTask(pl.LightningModule):
         calibration: float = 0.75,
         label_smoothing: float = 0.0,
         full_softmax_limit: int = 20_000,
+        new_items: NewItems = "left_out",
         ks: tuple[int, ...] = (10,),
     ) -> None:
         super().__init__()
@@ -78,9 +82,11 @@ class RetrievalTask(pl.LightningModule):
         self.calibration = calibration
         self.label_smoothing = label_smoothing
         self.full_softmax_limit = full_softmax_limit
+        self.new_items = new_items
         self.ks = tuple(ks)
         self.negatives_seed = torch.initial_seed()
         self._catalogue: Batch | None = None
+        self._competitors: Competitors | None = None
         self._objective: CandidateLoss | CatalogueLoss | None = None
         self._sampler: NegativeSampler | None = None
         self._popularity: Popularity | None = None
@@ -90,8 +96,9 @@ class RetrievalTask(pl.LightningModule):
         """Takes the catalogue from the data module and settles `loss: auto`."""
         dataset = data_module(self).dataset
         self._catalogue = dataset.items
+        self._competitors = competitors(dataset.item_counts, self.new_items)
         self._sampler = NegativeSampler(
-            dataset.item_counts.clamp(min=1).float(), kind=self.negatives, number=self.num_negatives
+            self._competitors.counts_I, kind=self.negatives, number=self.num_negatives
         )
         windows = popularity_windows(self.model)
         self._popularity = dataset.popularity("train", windows)
@@ -99,7 +106,8 @@ class RetrievalTask(pl.LightningModule):
         if stage == "fit" and isinstance(self.model, PositivesReader):
             self.model.show_positives(positives_of(dataset))
         if self.loss == "auto":
-            self.loss = "full_softmax" if dataset.num_items <= self.full_softmax_limit else "sampled_softmax"
+            is_small = len(self._competitors) < self.full_softmax_limit
+            self.loss = "full_softmax" if is_small else "sampled_softmax"
         if isinstance(self.loss, str):
             self._objective = named_loss(
                 self.loss, calibration=self.calibration, label_smoothing=self.label_smoothing
@@ -111,8 +119,10 @@ class RetrievalTask(pl.LightningModule):
         """Moves the catalogue to where the model is."""
         assert self._catalogue is not None
         assert self._sampler is not None
+        assert self._competitors is not None
         self._catalogue = self._catalogue.to(self.device)
         self._sampler.to(self.device)
+        self._competitors.to(self.device, self._catalogue)
         if self._popularity is not None:
             self._popularity.to(self.device)
 
@@ -145,24 +155,23 @@ class RetrievalTask(pl.LightningModule):
         if isinstance(self._objective, CandidateLoss):
             return self._objective.of_candidates(self._candidate_scores(queries_BD, batch))
         assert self._objective is not None
-        assert self._catalogue is not None
+        assert self._competitors is not None
         assert batch.item_rows is not None
         tails: list[tuple[torch.Tensor, torch.Tensor]] = []
         if self._popularity is not None:
             assert batch.sequences is not None
             tails = self._popularity.tails(batch.sequences.query_instants)
-        # Row 0 is the unknown item: nothing to be recommended, so no competitor either.
         return self._objective.of_catalogue(
             queries_BD,
-            self._encoders.encode_candidates(self._catalogue)[1:],
-            batch.item_rows - 1,
-            tails=[(positions, features_IP[1:]) for positions, features_IP in tails],
+            self._competitors.encode(self._encoders),
+            self._competitors.places(batch.item_rows),
+            tails=[(positions, self._competitors.of(features_IP)) for positions, features_IP in tails],
             weights_B=batch.weights,
         )
 
     def _candidate_scores(self, queries_BD: torch.Tensor, batch: Batch) -> CandidateScores:
         """Scores of the batch's items and of drawn ones, encoded once for the whole batch."""
-        assert self._catalogue is not None
+        assert self._competitors is not None
         assert self._sampler is not None
         assert batch.item_rows is not None
         drawn_N = None
@@ -180,7 +189,7 @@ class RetrievalTask(pl.LightningModule):
             positive_log_q_B=log_q_I[batch.item_rows],
             candidates_log_q_N=log_q_I[rows_N],
             num_drawn=num_drawn,
-            sampling_rate=min(1.0, num_drawn / max(len(self._catalogue) - 2, 1)),
+            sampling_rate=min(1.0, num_drawn / max(len(self._competitors) - 1, 1)),
             weights_B=batch.weights,
         )
 

@@ -1,0 +1,89 @@
+"""Competitors: the items of the catalogue that the positives of a retrieval task are compared with.
+
+An item without train positives is never the answer of an example: as a negative it would be pushed down in every
+step and pulled up in none, and whatever is like it with it. So it is left out, unless asked for.
+
+Legend: I catalogue, N competitors, D dimension, P coordinates of tails.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import torch
+
+from recsys.models.protocols import RetrievalModel
+from recsys.schema.batch import Batch
+
+NewItems = Literal["left_out", "negatives"]
+
+logger = logging.getLogger(__name__)
+
+
+class Competitors:
+    """The rows of the catalogue that positives compete with; row 0, the unknown item, is none.
+
+    Args:
+        counts_I: [I] float, train positives of each item, at least 1 of those that compete and of row 0, and
+            0 of the others.
+    """
+
+    def __init__(self, counts_I: torch.Tensor) -> None:
+        self.counts_I = counts_I
+        self._rows_N = 1 + counts_I[1:].nonzero().flatten()
+        self._are_all = len(self._rows_N) == len(counts_I) - 1
+        self._place_I = torch.full((len(counts_I),), -1)
+        self._place_I[self._rows_N] = torch.arange(len(self._rows_N))
+        self._items: Batch | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows_N)
+
+    def to(self, device: torch.device, catalogue: Batch) -> None:
+        """Moves to where the losses are computed, and takes the features of the items from `catalogue`."""
+        self._rows_N, self._place_I = self._rows_N.to(device), self._place_I.to(device)
+        self._items = catalogue if self._are_all else catalogue.select(self._rows_N)
+
+    def encode(self, model: RetrievalModel) -> torch.Tensor:
+        """Vectors [N, D] of the competitors."""
+        assert self._items is not None
+        vectors = model.encode_candidates(self._items)
+        return vectors[1:] if self._are_all else vectors
+
+    def places(self, item_rows: torch.Tensor) -> torch.Tensor:
+        """Where items of the catalogue stand among the competitors."""
+        return item_rows - 1 if self._are_all else self._place_I[item_rows]
+
+    def of(self, features_IP: torch.Tensor) -> torch.Tensor:
+        """[N, P] features of the competitors among those of the catalogue."""
+        return features_IP[1:] if self._are_all else features_IP[self._rows_N]
+
+
+def competitors(item_counts: torch.Tensor, new_items: NewItems) -> Competitors:
+    """The competitors of a catalogue; the log says what becomes of items without train positives.
+
+    Args:
+        item_counts: [I] train positives of each item.
+        new_items: `left_out`, or `negatives` like all others.
+    """
+    counts_I = item_counts.float()
+    number = int((counts_I[1:] == 0).sum())
+    if new_items == "left_out" and number < len(counts_I) - 1:
+        counts_I[0] = 1.0
+        if number:
+            logger.info(
+                "%s of %s items have no train positives and are left out of the losses; they are ranked by "
+                "their content alone",
+                f"{number:,}",
+                f"{len(counts_I) - 1:,}",
+            )
+        return Competitors(counts_I)
+    if number:
+        logger.warning(
+            "%s of %s items have no train positives and are negatives in every step, never positives: training "
+            "pushes them down; `task.new_items=left_out` leaves them out",
+            f"{number:,}",
+            f"{len(counts_I) - 1:,}",
+        )
+    return Competitors(counts_I.clamp(min=1.0))
