@@ -17,7 +17,7 @@ from torchrec import KeyedJaggedTensor
 
 from recsys.data.events import Events
 from recsys.data.histories import Histories
-from recsys.schema.batch import Batch, Sequences
+from recsys.schema.batch import Batch, HistoryItems, Sequences
 from recsys.schema.feature_kinds import Role
 from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, FeatureSchema
 from recsys.schema.jagged import JaggedColumn
@@ -41,12 +41,14 @@ class Collator:
         users: features of all users, by user row.
         items: features of the whole catalogue, by item row.
         history_length: latest positives that a model sees; 0 shows it none.
+        with_content: whether batches bring the features of the items of the histories (`Batch.history`).
     """
 
     schema: FeatureSchema
     users: Batch
     items: Batch
     history_length: int
+    with_content: bool = False
 
     def __post_init__(self) -> None:
         # Catalogue row -> row of the item table: the history reads the same table as the item itself.
@@ -68,7 +70,10 @@ class Collator:
         """
         parts = [self._of_events(events, run) for run in self._query_runs]
         # Those of a pair of user and candidate stand last.
-        return self._batch(events, history, parts, [events.dense[:, : self._num_dense_of_query]])
+        batch = self._batch(events, history, parts, [events.dense[:, : self._num_dense_of_query]])
+        if self.with_content:
+            batch.history = self._history_items(history, len(events))
+        return batch
 
     def sequences(
         self,
@@ -161,6 +166,15 @@ class Collator:
         visible = history.latest(self.history_length).compact()
         values = self._item_id_rows.index_select(0, visible.values)
         return _Bags([HISTORY], values=values, lengths=visible.lengths.int())
+
+    def _history_items(self, history: JaggedColumn | None, size: int) -> HistoryItems:
+        if history is None:
+            history = JaggedColumn.of_lengths(torch.zeros(0, dtype=torch.int64), torch.zeros(size).long())
+        visible = history.latest(self.history_length).compact()
+        rows, positions = torch.unique(visible.values.long(), return_inverse=True)
+        if not len(rows):
+            rows = torch.zeros(1, dtype=torch.int64)  # tables want an example
+        return HistoryItems(self.items.select(rows), positions, visible.lengths.long())
 
     def _of_events(self, events: Events, run: list[str]) -> _Bags:
         """Neighbouring features that are all single-valued or all multi-valued."""

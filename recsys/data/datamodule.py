@@ -61,7 +61,7 @@ class RecDataModule(pl.LightningDataModule):
     Args:
         options: every key under `data.`.
         dataset: what they name; None opens it.
-        events_read: which events a retrieval model reads one by one; None for a model that reads bags.
+        events_read: which events a retrieval model reads, see `recsys.models.protocols.events_read`.
         task: `retrieval` or `ranking`.
         queries: what a retrieval query is, see `PreparedDataset.queries`.
         seen: whether items of a query's history are excluded from its answer, or may be recommended again.
@@ -104,7 +104,7 @@ class RecDataModule(pl.LightningDataModule):
             return self.options.batch_size
         counts = self.dataset.manifest["counts"]["positives" if self.task == "retrieval" else "rows"]
         count, steps = counts["train"], 64
-        if self.events_read:
+        if self._reads_sequences:
             # So many windows at least, each of several examples.
             count = max(count // max(self.options.history_length, 1), len(self._train_histories))
             steps = 128
@@ -116,7 +116,7 @@ class RecDataModule(pl.LightningDataModule):
 
     @functools.cached_property
     def _train(self) -> BatchLoader | WindowLoader:
-        loader = self._windows() if self.events_read else self.loader("train", shuffle=True)
+        loader = self._windows() if self._reads_sequences else self.loader("train", shuffle=True)
         if not len(loader):
             raise InputError(
                 f"`data.train_from={self.options.train_from}` leaves nothing to learn from in "
@@ -166,7 +166,7 @@ class RecDataModule(pl.LightningDataModule):
         return BatchLoader(
             self.dataset.files(split),
             self.dataset.schema,
-            _ToBatch(self.dataset, split, task=self.task, options=options),
+            _ToBatch(self.dataset, split, task=self.task, options=options, events_read=self.events_read),
             batch_size=self.batch_size if shuffle else options.eval_batch_size,
             shuffle_rows=options.shuffle_rows if shuffle else 0,
             only_positives=self.task == "retrieval" and self._has_negatives(split),
@@ -178,8 +178,12 @@ class RecDataModule(pl.LightningDataModule):
             prefetch_batches=self._prefetch_batches if shuffle else 0,
         )
 
+    @property
+    def _reads_sequences(self) -> bool:
+        return self.events_read in ("positives", "all")
+
     def _check_histories(self) -> None:
-        if self.options.train_histories == "others" and (self.events_read or self.task == "ranking"):
+        if self.options.train_histories == "others" and (self._reads_sequences or self.task == "ranking"):
             reader = "a ranking model" if self.task == "ranking" else "this model, event by event"
             raise InputError(
                 f"`data.train_histories=others` is for retrieval models that read histories as bags, and it "
@@ -228,8 +232,16 @@ class RecDataModule(pl.LightningDataModule):
 class _ToBatch:
     """Collates the events of one split for one task."""
 
-    def __init__(self, dataset: PreparedDataset, split: Split, *, task: Task, options: DataOptions) -> None:
-        self.collator = dataset.collator(options.history_length)
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        split: Split,
+        *,
+        task: Task,
+        options: DataOptions,
+        events_read: HistoryEvents | None = None,
+    ) -> None:
+        self.collator = dataset.collator(options.history_length, events_read)
         self.histories = dataset.histories(split) if self.collator.needs_history else None
         self.has_order = split != "train" or options.train_histories == "before"
         self.task = task

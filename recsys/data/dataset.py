@@ -174,9 +174,15 @@ class PreparedDataset:
         files = [pq.read_table(file, columns=columns_of(self.schema)) for file in self.files(split)]
         return Events.from_arrow(pa.concat_tables(files), self.schema)
 
-    def collator(self, history_length: int) -> Collator:
+    def collator(self, history_length: int, events_read: HistoryEvents | None = None) -> Collator:
         """Builds batches of this dataset's events."""
-        return Collator(self.schema, users=self.users, items=self.items, history_length=history_length)
+        return Collator(
+            self.schema,
+            users=self.users,
+            items=self.items,
+            history_length=history_length,
+            with_content=events_read == "content",
+        )
 
     def train_positives(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """User rows, item rows and timestamps (microseconds) of the train split's positives."""
@@ -211,7 +217,7 @@ class PreparedDataset:
         build = event_queries if mode == "event" else user_queries
         histories = self.histories(split)
         sequences = None
-        if events_read:
+        if events_read in ("positives", "all"):
             sequences = self.histories(split, events=events_read, with_timestamps=True)
         if known == "train":
             histories = histories.earlier_than(1)
@@ -219,7 +225,7 @@ class PreparedDataset:
         return build(
             self._positives(split),
             histories=histories,
-            collator=self.collator(history_length),
+            collator=self.collator(history_length, events_read),
             sequences=sequences,
             split_number=SPLITS.index(split),
             has_timestamps=self.has_timestamps,

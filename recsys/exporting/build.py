@@ -20,14 +20,23 @@ from recsys.exporting.options import TableType
 from recsys.exporting.program.columns import AlwaysStored, DenseColumn, GivenOrStored, StoredBags
 from recsys.exporting.program.encoders import bag_encoder, number_encoder
 from recsys.exporting.program.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
-from recsys.exporting.program.inputs import CrossLookup, EachLookup, Inputs, Lookup, Network, stored
+from recsys.exporting.program.inputs import (
+    CountLookup,
+    CrossLookup,
+    EachLookup,
+    Inputs,
+    Lookup,
+    Network,
+    stored,
+)
 from recsys.exporting.program.interfaces import TrainedHead
 from recsys.exporting.program.known import Histories, Known
-from recsys.exporting.program.queries import PooledQuery, SequenceQuery
+from recsys.exporting.program.queries import ContentQuery, PooledQuery, SequenceQuery
 from recsys.exporting.program.ranking import RankingProgram
 from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.program.statistics import Statistics
 from recsys.models.encoding import encode_catalogue
+from recsys.models.hybrid_towers import HISTORY_COUNT, HISTORY_ITEMS
 from recsys.models.protocols import (
     MultiTaskModel,
     RankingModel,
@@ -35,6 +44,7 @@ from recsys.models.protocols import (
     events_read,
     popularity_windows,
 )
+from recsys.nn.cold_start import EventCounts
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputTypeError
@@ -78,29 +88,39 @@ def _retrieval_program(
     assert isinstance(model, nn.Module)
     fields = fields_of(dataset.schema, dataset.manifest["config"], flat=False)
     builder = _Builder(model, dataset, fields, tables=tables)
-    query = (
-        PooledQuery(_trained(model.query_tower))
-        if events_read(model) is None
-        else SequenceQuery(
-            # NOTE: scripting a module for an interface wants a forward of all its parts, which lists lack.
-            scripted(frozen(model.query_tower)),
-            length=history_length,
-            width=cast(Any, model.query_tower).width,
-            time_fields=fields.timestamp,
-            per_second=builder.per_second,
-        )
-    )
     return RetrievalProgram(
         _known(dataset, fields, history_length),
         item_ids=_item_ids(dataset),
         query_inputs=builder.inputs(QUERY_ROLES),
-        query=query,
+        query=_query(model, builder, history_length=history_length),
         candidate=Network(builder.inputs(CANDIDATE_ROLES), _trained(model.candidate_tower)),
         candidates=catalogue_vectors(model, dataset),
         filters=filters_of(dataset, fields),
         read_fields=fields.read(dataset.schema),
         popularity_windows=len(popularity_windows(model)),
         excludes_history=seen == "exclude",
+    )
+
+
+def _query(model: RetrievalModel, builder: _Builder, *, history_length: int) -> nn.Module:
+    """The query network of a model, by how it reads histories."""
+    reads = events_read(model)
+    if reads is None:
+        return PooledQuery(_trained(model.query_tower))
+    if reads == "content":
+        return ContentQuery(
+            _trained(model.query_tower),
+            length=history_length,
+            items_name=HISTORY_ITEMS,
+            count_name=HISTORY_COUNT,
+        )
+    return SequenceQuery(
+        # NOTE: scripting a module for an interface wants a forward of all its parts, which lists lack.
+        scripted(frozen(model.query_tower)),
+        length=history_length,
+        width=cast(Any, model.query_tower).width,
+        time_fields=builder.fields.timestamp,
+        per_second=builder.per_second,
     )
 
 
@@ -148,6 +168,7 @@ class _Builder:
         self, model: nn.Module, dataset: PreparedDataset, fields: Fields, *, tables: TableType = "float32"
     ) -> None:
         self.tables = [child for child in model.children() if isinstance(child, FeatureTables)]
+        self.counts = [child for child in model.children() if isinstance(child, EventCounts)]
         self.dataset = dataset
         self.fields = fields
         self.table_type = tables
@@ -159,6 +180,11 @@ class _Builder:
         """Inputs of a tower or head that reads features of these roles."""
         present = {feature.name: feature for feature in self.dataset.schema.sparse(roles)}
         lookups = [lookup for tables in self.tables for lookup in self._lookups(tables, present)]
+        lookups += [
+            (one.name, CountLookup(one.feature, one.counts.detach().cpu().clone()))
+            for one in self.counts
+            if one.feature in present
+        ]
         read = {part for _, lookup in lookups for part in _parts(lookup)}
         columns = [f for name, f in present.items() if name in read and not isinstance(f, HistoryFeature)]
         return Inputs(

@@ -45,7 +45,7 @@ from torch._inductor.utils import fresh_cache
 
 from recsys.exporting.build import frozen
 from recsys.exporting.program.inputs import CrossLookup, EachLookup, Inputs, Lookup, mean_of_bags, restored
-from recsys.exporting.program.queries import SequenceQuery
+from recsys.exporting.program.queries import ContentQuery, SequenceQuery
 from recsys.exporting.program.ranking import RankingProgram, answer_of
 from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.program.tensors import Entry, PackageTensors
@@ -186,10 +186,15 @@ def _query_package(program: RetrievalProgram, model: RetrievalModel, schema: Fea
             TensorOf("history.times_known", "bool", ("requests",)),
             TensorOf("history.length", "int64", ("requests",)),
         ]
+    if isinstance(query, ContentQuery):
+        given += [
+            TensorOf("history.items", "float32", ("requests", program.candidates.size(1))),
+            TensorOf("history.count", "float32", ("requests", 1)),
+        ]
     embedded = EmbeddedTensors(inputs, entries, schema, has_requests=False)
     return Package(
         "retrieval.pt2",
-        QueryArithmetic(embedded, frozen(model.query_tower), has_events=isinstance(query, SequenceQuery)),
+        QueryArithmetic(embedded, frozen(model.query_tower), query),
         given,
         TensorOf("vectors", "float32", ("requests", program.candidates.size(1))),
         ("inputs_of_users",),
@@ -322,15 +327,17 @@ class RankingArithmetic(nn.Module):
 class QueryArithmetic(nn.Module):
     """Tensors -> vectors [B, D] of users."""
 
-    def __init__(self, embedded: EmbeddedTensors, tower: nn.Module, *, has_events: bool) -> None:
+    def __init__(self, embedded: EmbeddedTensors, tower: nn.Module, query: nn.Module) -> None:
         super().__init__()
         self.embedded = embedded
         self.tower = tower
-        self.has_events = has_events
+        self.has_events = isinstance(query, SequenceQuery)
+        self.history_names = (query.items_name, query.count_name) if isinstance(query, ContentQuery) else ()
 
     def forward(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         """Vectors of B requests."""
         embedded, dense = self.embedded(tensors), tensors[0]
+        embedded |= zip(self.history_names, tensors[-2:], strict=False)
         if not self.has_events:
             vectors: torch.Tensor = self.tower(embedded, dense)
             return vectors

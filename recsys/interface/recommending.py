@@ -77,7 +77,7 @@ class Recommender:
             for name in ("item", "time", "liked")
         }
         keys = {}
-        if self.reads is not None and self.dataset.has_timestamps:
+        if self.reads in ("positives", "all") and self.dataset.has_timestamps:
             keys["history_times"] = columns["time"]
         if self.reads == "all":
             keys["history_liked"] = columns["liked"]

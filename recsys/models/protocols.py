@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from recsys.nn.cold_start import EventCounts
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.schema.batch import Batch, HistoryEvents
@@ -78,8 +79,19 @@ class PositivesReader(RetrievalModel, Protocol):
         """Takes them, once, before training; also where training goes on."""
 
 
+@runtime_checkable
+class CountsReader(RetrievalModel, Protocol):
+    """A retrieval model that weighs behaviour by how much of it there is."""
+
+    counts: EventCounts
+
+
 def events_read(model: object) -> HistoryEvents | None:
-    """Which events of a history a model reads one by one (`Batch.sequences`); None where it does not."""
+    """Which events of a history a model reads, and how; None where it reads a bag of ids.
+
+    `positives` and `all` are read one by one (`Batch.sequences`), `content` is a bag of items with their
+    features (`Batch.history`).
+    """
     return getattr(model, "history_events", None)
 
 
@@ -92,9 +104,11 @@ def popularity_windows(model: object) -> tuple[int | None, ...]:
 
 
 def embed(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-    """Embedded features [B, D] of all tables of a model, by name."""
+    """Embedded features [B, D] of all tables of a model, by name, and its counts of events [B, 1]."""
     embedded: dict[str, torch.Tensor] = {}
     for child in model.children():
+        if isinstance(child, EventCounts) and child.feature in batch.ids.keys():  # noqa: SIM118
+            embedded[child.name] = child(batch.ids[child.feature].values())
         if isinstance(child, FeatureTables):
             embedded.update(child(batch.ids))
     return embedded

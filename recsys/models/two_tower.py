@@ -3,13 +3,15 @@
 The user tower reads the user's id, profile, context and the mean of the history's item embeddings; the item
 tower the item's id and content. Vectors are L2-normalised and the dot product is divided by a temperature (Yi
 et al., section 3). What we changed: the towers add their MLP's output to the sum of their embeddings, so that
-with small data the model starts out as a factorization over features instead of having to learn one.
+with small data the model starts out as a factorization over features instead of having to learn one. With
+`cold_start` the towers are those of `recsys.models.hybrid_towers`, which mix content and behaviour.
 
 Legend: B examples, D embedding dimension.
 """
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Dict, List  # noqa: UP035 (scripted)
 
 import torch
@@ -17,12 +19,22 @@ from torch import nn
 from torch.nn import functional
 
 from recsys.models import sizes
+from recsys.models.hybrid_towers import (
+    HybridItemTower,
+    HybridQueryTower,
+    check_hybrid,
+    content_of,
+    pooled_history,
+)
 from recsys.models.protocols import embed
+from recsys.nn.cold_start import ColdStart, ColdStartMix, EventCounts
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.mlp import MLP
-from recsys.schema.batch import Batch
+from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError
-from recsys.schema.features import CANDIDATE_ROLES, QUERY_ROLES, FeatureSchema
+from recsys.schema.features import CANDIDATE_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID, FeatureSchema
+
+_SMALL = 0.01
 
 
 class TwoTower(nn.Module):
@@ -38,9 +50,15 @@ class TwoTower(nn.Module):
         dropout: in the towers, in training.
         id_dropout: see `FeatureTables`.
         init_std: standard deviation of the initial embeddings.
+        cold_start: `none` adds up all features; `gate` mixes content and behaviour by how much behaviour
+            there is, as learnt; `rule` switches from one to the other.
+        cold_start_events: events from which on the rule follows behaviour.
+        behaviour_dropout: share of items and of histories whose behaviour a training step forgets, wholly or
+            in part, so that content learns to do without; 0.2 to 0.5 works.
     """
 
     auto_sizes = sizes.RETRIEVAL
+    history_events: HistoryEvents | None = None
 
     def __init__(
         self,
@@ -54,6 +72,9 @@ class TwoTower(nn.Module):
         dropout: float = 0.1,
         id_dropout: float = 0.02,
         init_std: float = 0.1,
+        cold_start: ColdStart = "none",
+        cold_start_events: int = 3,
+        behaviour_dropout: float = 0.3,
     ) -> None:
         super().__init__()
         unknown = [name for name in leave_out if name not in schema]
@@ -61,13 +82,43 @@ class TwoTower(nn.Module):
             raise InputError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
         query = [f.name for f in schema.sparse(QUERY_ROLES) if f.name not in leave_out]
         candidate = [f.name for f in schema.sparse(CANDIDATE_ROLES) if f.name not in leave_out]
+        self.behaviour_dropout = behaviour_dropout
+        widths = [*hidden, embedding_dim]
+        if cold_start != "none":
+            check_hybrid(schema, candidate)
+            self.history_events = "content"
+            self.counts = EventCounts(ITEM_ID, schema[ITEM_ID].num_rows)
+            ids = [name for name in (USER_ID, ITEM_ID) if name in query + candidate]
+            query, candidate = (
+                [n for n in names if n not in (*ids, HISTORY)] for names in (query, candidate)
+            )
+            # Small, so that content leads until behaviour has taught them something.
+            self.ids = FeatureTables(
+                [schema[name] for name in ids],
+                embedding_dim=embedding_dim,
+                init_std=_SMALL,
+                id_dropout=id_dropout,
+            )
         self.tables = FeatureTables(
             [schema[name] for name in query + candidate],
             embedding_dim=embedding_dim,
             init_std=init_std,
             id_dropout=id_dropout,
         )
-        widths = [*hidden, embedding_dim]
+        if cold_start != "none":
+            content = partial(content_of, schema, embedding_dim=embedding_dim, widths=widths, dropout=dropout)
+            mix = partial(ColdStartMix, cold_start, embedding_dim=embedding_dim, min_events=cold_start_events)
+            self.query_tower: nn.Module = HybridQueryTower(
+                content(query, QUERY_ROLES),
+                mix(),
+                reads_user_id=USER_ID in ids,
+                scale=1 / temperature,
+                learn_scale=learn_temperature,
+            )
+            self.candidate_tower: nn.Module = HybridItemTower(
+                content(candidate, CANDIDATE_ROLES), mix(), behaviour_dropout=behaviour_dropout
+            )
+            return
         self.query_tower = Tower(
             query,
             num_dense=len(schema.dense(QUERY_ROLES)),
@@ -87,8 +138,21 @@ class TwoTower(nn.Module):
 
     def encode_queries(self, batch: Batch) -> torch.Tensor:
         """Vectors [B, D] of length 1 / temperature."""
-        vectors: torch.Tensor = self.query_tower(embed(self, batch), batch.dense)
+        embedded = embed(self, batch)
+        if self.history_events == "content":
+            embedded |= self._history(batch)
+        vectors: torch.Tensor = self.query_tower(embedded, batch.dense)
         return vectors
+
+    def _history(self, batch: Batch) -> dict[str, torch.Tensor]:
+        if batch.history is None:
+            raise InputError(
+                f"{type(self).__name__} with `cold_start` reads the content of histories, and the batch has "
+                "none; load data with `events_read=events_read(model)`"
+            )
+        vectors_UD = self.encode_candidates(batch.history.items)
+        dropout = self.behaviour_dropout if self.training else 0.0
+        return pooled_history(batch.history, vectors_UD, dropout=dropout)
 
     def encode_candidates(self, batch: Batch) -> torch.Tensor:
         """Vectors [B, D] of length 1."""

@@ -31,8 +31,9 @@ from torchrec import KeyedJaggedTensor
 
 from recsys.schema.jagged import JaggedColumn
 
-# Which events of a history a model reads one by one.
-HistoryEvents = Literal["positives", "all"]
+# Which events of a history a model reads: one by one, or (`content`) the positives as a bag of items with
+# their features.
+HistoryEvents = Literal["positives", "all", "content"]
 
 
 @dataclasses.dataclass
@@ -54,6 +55,7 @@ class Batch:
         relevant: [B] lists of catalogue rows that count as hits, when evaluating.
         seen: [B] lists of catalogue rows that must not be recommended, when evaluating.
         sequences: histories event by event, for models that read them so.
+        history: histories as bags of items with their features, for models that read them so.
         share: what this rank's mean over the batch weighs in the mean over all ranks: their number times this
             part's examples over the global batch's; 0 where the examples only stand in for an empty part,
             with `weights` of 0.
@@ -69,6 +71,7 @@ class Batch:
     relevant: JaggedColumn | None = None
     seen: JaggedColumn | None = None
     sequences: Sequences | None = None
+    history: HistoryItems | None = None
     share: float = 1.0
 
     def __len__(self) -> int:
@@ -166,10 +169,38 @@ class Sequences:
             part.record_stream(stream)
 
 
-_Record = TypeVar("_Record", Batch, Sequences)
+@dataclasses.dataclass
+class HistoryItems:
+    """B histories as bags of items.
+
+    Args:
+        items: features of the U distinct items that occur.
+        positions: [V] int64, which of `items` each event is of.
+        lengths: [B] int64, events of each history.
+    """
+
+    items: Batch
+    positions: torch.Tensor
+    lengths: torch.Tensor
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> HistoryItems:
+        """These histories on `device`."""
+        return _changed(self, lambda part: part.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> HistoryItems:
+        """These histories in page-locked memory."""
+        return _changed(self, lambda part: part.pin_memory())
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Tells the caching allocator that `stream` uses these histories."""
+        for _, part in _parts(self):
+            part.record_stream(stream)
 
 
-def _parts(record: Batch | Sequences) -> list[tuple[str, Any]]:
+_Record = TypeVar("_Record", Batch, Sequences, HistoryItems)
+
+
+def _parts(record: Batch | Sequences | HistoryItems) -> list[tuple[str, Any]]:
     """The fields that hold tensors, jagged ones and batches of them included."""
     fields = [(field.name, getattr(record, field.name)) for field in dataclasses.fields(record)]
     return [(name, value) for name, value in fields if hasattr(value, "record_stream")]

@@ -1,7 +1,7 @@
 """Competitors: the items of the catalogue that the positives of a retrieval task are compared with.
 
-An item without train positives is never the answer of an example: as a negative it would be pushed down in every
-step and pulled up in none, and whatever is like it with it. So it is left out, unless asked for.
+An item without train positives is never the answer of an example: as a negative it would be pushed down in
+every step and pulled up in none, and whatever is like it with it. So it is left out, unless asked for.
 
 Legend: I catalogue, N competitors, D dimension, P coordinates of tails.
 """
@@ -81,8 +81,8 @@ def competitors(item_counts: torch.Tensor, new_items: NewItems) -> Competitors:
         return Competitors(counts_I)
     if number:
         logger.warning(
-            "%s of %s items have no train positives and are negatives in every step, never positives: training "
-            "pushes them down; `task.new_items=left_out` leaves them out",
+            "%s of %s items have no train positives and are negatives in every step, never positives: "
+            "training pushes them down; `task.new_items=left_out` leaves them out",
             f"{number:,}",
             f"{len(counts_I) - 1:,}",
         )

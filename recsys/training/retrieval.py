@@ -15,10 +15,11 @@ from torch import nn
 from recsys.losses.candidates import CandidateLoss, CandidateScores, CatalogueLoss
 from recsys.losses.named import LossName, named_loss
 from recsys.losses.sampled_softmax import accidental_hits
-from recsys.models.protocols import PositivesReader, RetrievalModel, popularity_windows
+from recsys.models.protocols import CountsReader, PositivesReader, RetrievalModel, popularity_windows
 from recsys.retrieval.popularity import Popularity
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
+from recsys.schema.features import ITEM_ID
 from recsys.training.competitors import Competitors, NewItems, competitors
 from recsys.training.fitted import positives_of
 from recsys.training.negatives import Negatives, NegativeSampler
@@ -105,6 +106,8 @@ class RetrievalTask(pl.LightningModule):
         self._validation.setup(dataset, windows)
         if stage == "fit" and isinstance(self.model, PositivesReader):
             self.model.show_positives(positives_of(dataset))
+        if stage == "fit" and isinstance(self.model, CountsReader):
+            self.model.counts.set(dataset.items.ids[ITEM_ID].values(), dataset.item_counts)
         if self.loss == "auto":
             is_small = len(self._competitors) < self.full_softmax_limit
             self.loss = "full_softmax" if is_small else "sampled_softmax"

@@ -69,7 +69,9 @@ def test_sampler_draws_each_item_with_positives_equally_often():
     drawn = NegativeSampler(counts, kind="uniform", number=30_000).draw(0)
     shares = torch.bincount(drawn, minlength=5) / 30_000
     assert torch.allclose(shares, torch.tensor([0, 1, 0, 1, 1]) / 3, atol=0.01)
-    expected = NegativeSampler(counts, kind="uniform", number=6).log_expected_counts(batch_size=0, num_drawn=6)
+    expected = NegativeSampler(counts, kind="uniform", number=6).log_expected_counts(
+        batch_size=0, num_drawn=6
+    )
     assert expected[1].exp() == 2.0  # 6 draws from 3 items
     assert expected[2] == -torch.inf
 

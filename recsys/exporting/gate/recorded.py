@@ -94,7 +94,7 @@ class Recorder:
         fields: how requests call things.
         history_length: latest items of a history that the model sees.
         is_ranking: whether batches hold items too.
-        events_read: which events the model reads one by one; None where it does not.
+        events_read: which events the model reads, see `recsys.models.protocols.events_read`.
     """
 
     dataset: PreparedDataset
@@ -122,7 +122,7 @@ class Recorder:
         """Rows of a split in every way."""
         events = Events.from_arrow(table, self.dataset.schema)
         history = self.dataset.histories(split).before(events)
-        if self.events_read is not None:
+        if self.events_read in ("positives", "all"):
             self.sequences = self.dataset.histories(split, events=self.events_read, with_timestamps=True)
         nothing = JaggedColumn.of_lists([[]] * len(events))
         row_0 = torch.zeros_like(events.user_rows)
@@ -202,7 +202,7 @@ class Recorder:
         forget: bool = False,
         without_history: bool = False,
     ) -> RecordedRequests:
-        collator: Collator = self.dataset.collator(self.history_length)
+        collator: Collator = self.dataset.collator(self.history_length, self.events_read)
         times = liked = None
         if self.sequences is not None:
             history = self.sequences.before(events)

@@ -87,6 +87,22 @@ class EachLookup(nn.Module):
         return padded if padded.size(0) == size else padded.expand(size, -1, -1)
 
 
+class CountLookup(nn.Module):
+    """Events that the row of an id's table has had; see `recsys.nn.cold_start.EventCounts`."""
+
+    counts: torch.Tensor
+
+    def __init__(self, feature: str, counts: torch.Tensor) -> None:
+        super().__init__()
+        self.feature = feature
+        self.register_buffer("counts", counts)
+
+    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
+        """[size, 1]; one id stands for all `size` examples."""
+        found = self.counts.index_select(0, bags[self.feature][0]).unsqueeze(1)
+        return found if found.size(0) == size else found.expand(size, -1)
+
+
 class CrossLookup(nn.Module):
     """Mean embedding of the crosses of several features; see `recsys.nn.cross`."""
 

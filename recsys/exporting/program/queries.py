@@ -43,6 +43,55 @@ class PooledQuery(nn.Module):
         return []
 
 
+class ContentQuery(nn.Module):
+    """A tower that reads the history as a bag of items with their content.
+
+    The mean of their vectors is read, of items that were added since, too, and how many they are: each event
+    counts at once.
+
+    Args:
+        head: the tower.
+        length: latest items that it sees.
+        items_name: under which the tower looks for the mean.
+        count_name: under which it looks for their number.
+    """
+
+    head: Head
+
+    def __init__(self, head: nn.Module, *, length: int, items_name: str, count_name: str) -> None:
+        super().__init__()
+        self.head = cast(Head, head)
+        self.length = length
+        self.items_name = items_name
+        self.count_name = count_name
+
+    def forward(
+        self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor, events: List[torch.Tensor]
+    ) -> torch.Tensor:
+        """Vectors [B, D]; see `SequenceQuery`."""
+        embedded[self.items_name] = events[0]
+        embedded[self.count_name] = events[1]
+        return self.head.forward(embedded, dense)
+
+    def events(
+        self,
+        history: Tuple[torch.Tensor, torch.Tensor],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+        contexts: List[Dict[str, Any]],
+        candidates: torch.Tensor,
+    ) -> List[torch.Tensor]:
+        """Mean of the vectors of the latest items [B, D], and their number [B, 1]."""
+        rows, lengths = history
+        ends = torch.cumsum(lengths, 0)
+        latest = torch.repeat_interleave(ends, lengths) - torch.arange(rows.numel()) <= self.length
+        request = torch.repeat_interleave(torch.arange(lengths.numel()), lengths)[latest]
+        counts = lengths.clamp(max=self.length).float().unsqueeze(1)
+        sums = torch.zeros(lengths.numel(), candidates.size(1))
+        sums.index_add_(0, request, candidates.index_select(0, rows[latest]))
+        return [sums / counts.clamp(min=1.0), counts]
+
+
 class SequenceQuery(nn.Module):
     """A tower that reads the history item by item, with the times between them.
 
