@@ -1,11 +1,10 @@
 """Parts of an evaluation beside the ways they took before, in one run and with the same answers.
 
 - popularity lists: walking down the one order of the items, against scoring every item for each query;
-- EASE's scores: rows of the weights added up by an embedding bag, against SciPy's sparse times dense;
 - item-kNN with four numbers of neighbours to choose from: neighbours found once, against once for each;
 - evaluating a run whose last step of training has kept its lists, against scoring them again.
 
-Legend: I catalogue, B queries of a block.
+Legend: I catalogue.
 """
 
 from __future__ import annotations
@@ -13,19 +12,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from scipy import sparse
 
 from benchmarks.evaluation import evaluated_run
 from benchmarks.harness import Figure, Settings, alternate, ratios
 from recsys.data.queries import Queries
-from recsys.evaluation import item_item
 from recsys.evaluation.baselines import FittedBaseline, fit_baseline
 from recsys.evaluation.evaluate import ask, question_of, recommend
 from recsys.evaluation.kept_lists import read_lists_of
 from recsys.evaluation.options import EvaluationOptions
-from recsys.models.item_knn import item_neighbours
+from recsys.models.item_knn import ItemNeighbours, item_neighbours
 from recsys.nn.spectral import interaction_matrix
 from recsys.retrieval.exact import top_k_of_scores
 from recsys.schema.positives import TrainPositives
@@ -37,11 +34,10 @@ _K = 50
 def run(settings: Settings) -> list[Figure]:
     """Ratios of the seconds of each part to those of the way before."""
     trained = evaluated_run(settings, "retrieval")
-    dataset, options = trained.dataset, EvaluationOptions(ease_l2=(200.0,))
+    dataset, options = trained.dataset, EvaluationOptions()
     queries, _ = ask(dataset.queries("test"), dataset, options)
-    popularity, ease = (fit_baseline(name, dataset, options) for name in ("popularity", "ease"))
+    popularity = fit_baseline("popularity", dataset, options)
     assert isinstance(popularity, FittedBaseline)
-    assert isinstance(ease, FittedBaseline)
     user_rows, item_rows, _ = map(torch.from_numpy, dataset.train_positives())
     matrix_UI = interaction_matrix(TrainPositives(user_rows, item_rows), num_rows=dataset.num_items)
     question = question_of(
@@ -51,10 +47,6 @@ def run(settings: Settings) -> list[Figure]:
         "popularity lists": (
             lambda: popularity.recommend(queries, _K),
             lambda: _scored_popularity(popularity, queries),
-        ),
-        "sums of EASE": (
-            lambda: _sums(queries, ease.weights),
-            lambda: _sums(queries, ease.weights, is_sparse=True),
         ),
         "neighbours to choose from": (
             lambda: _chosen_from(_neighbours(matrix_UI)),
@@ -91,24 +83,11 @@ def _scored_popularity(popularity: FittedBaseline, queries: Queries) -> list[obj
     ]
 
 
-def _sums(queries: Queries, weights_II: np.ndarray, *, is_sparse: bool = False) -> None:
-    """Scores of every query's whole history, a block at a time."""
-    size = max(1, 2**24 // len(weights_II))
-    for part in torch.split(torch.arange(len(queries)), size):
-        history = queries.histories.select(part)
-        rows, items = history.rows.numpy(), history.values.numpy().astype(np.int64)
-        if is_sparse:
-            entries = (np.ones(len(items), np.float32), (rows, items))
-            sparse.csr_matrix(entries, shape=(len(part), len(weights_II))) @ weights_II
-        else:
-            item_item.added_rows(rows, items, weights_II, num_queries=len(part))
-
-
-def _chosen_from(neighbours: item_item.ItemNeighbours) -> list[object]:
+def _chosen_from(neighbours: ItemNeighbours) -> list[object]:
     return [neighbours.weights(number) for number in _NEIGHBOURS]
 
 
-def _neighbours(matrix_UI: sparse.csr_matrix, number: int = max(_NEIGHBOURS)) -> item_item.ItemNeighbours:
+def _neighbours(matrix_UI: sparse.csr_matrix, number: int = max(_NEIGHBOURS)) -> ItemNeighbours:
     return item_neighbours(matrix_UI, num_neighbours=number, shrinkage=10.0)
 
 

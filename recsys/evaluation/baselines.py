@@ -3,7 +3,7 @@
 Each answers the same queries as a model does. It may look at the whole history of the query, and knows no
 features.
 
-Legend: U users, I catalogue, Q queries, B queries of a block, K ranks.
+Legend: U users, I catalogue, Q queries, B queries of a block, K ranks, V values of a jagged field.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import sparse
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
 from recsys.evaluation.candidates import Mask, candidate_mask
-from recsys.evaluation.item_item import ease_weights, history_scores
 from recsys.evaluation.options import Baseline, EvaluationOptions
 from recsys.evaluation.recommendations import Lists
 from recsys.metrics.ranking import find_hits, ndcg
+from recsys.models.ease import ease_weights
 from recsys.models.item_knn import item_neighbours
 from recsys.nn.spectral import interaction_matrix
 from recsys.retrieval.exact import top_k_of_scores
+from recsys.schema.jagged import JaggedColumn
 from recsys.schema.positives import TrainPositives
 from recsys.schema.progress import progress
 
@@ -222,3 +224,45 @@ def _blocks(queries: Queries, *, num_items: int) -> Iterator[torch.Tensor]:
     lengths_Q = queries.histories.lengths.numpy()
     order = np.lexsort((lengths_Q, queries.events.history_rows.numpy()))
     yield from torch.split(torch.from_numpy(order), max(1, _BLOCK_SCORES // num_items))
+
+
+def history_scores(
+    histories: JaggedColumn, *, owners_B: npt.NDArray[np.int64], weights_II: Any
+) -> npt.NDArray[np.float32]:
+    """Sum over the different items of each history of their rows of `weights_II`.
+
+    Neighbouring queries with the same owner must have histories of which the earlier is a prefix of the
+    later:
+
+        owner 7   [3, 5]                weights[3] + weights[5]
+        owner 7   [3, 5, 2]             the line before + weights[2]
+        owner 8   [5]                   weights[5]
+
+    so that a user's hundredth query costs one addition and not a hundred.
+
+    Args:
+        histories: [B] bags of catalogue rows, oldest first; row 0 adds nothing.
+        owners_B: [B] whose history it is.
+        weights_II: [I, I] dense or sparse.
+
+    Returns:
+        [B, I] float32.
+    """
+    lengths_B = histories.lengths.numpy()
+    continues_B = np.concatenate([[False], owners_B[1:] == owners_B[:-1]])
+    known_B = np.where(continues_B, np.roll(lengths_B, 1), 0)
+    run_B = np.cumsum(~continues_B)
+    query_V = np.repeat(np.arange(len(lengths_B)), lengths_B)
+    items_V = histories.values.numpy()
+    place_V = np.arange(len(items_V)) - histories.offsets.numpy()[query_V]
+    added_V = np.flatnonzero((place_V >= known_B[query_V]) & (items_V > 0))
+    # An item that the history holds twice counts once.
+    pairs = run_B[query_V[added_V]] * weights_II.shape[0] + items_V[added_V]
+    added_V = added_V[np.unique(pairs, return_index=True)[1]]
+    entries = (np.ones(len(added_V), np.float32), (query_V[added_V], items_V[added_V]))
+    scores_BI = sparse.csr_matrix(entries, shape=(len(lengths_B), weights_II.shape[0])) @ weights_II
+    scores_BI = scores_BI.toarray() if sparse.issparse(scores_BI) else scores_BI
+    ends = np.flatnonzero(np.append(~continues_B[1:], True)) + 1
+    for begin, end in zip(np.flatnonzero(~continues_B), ends, strict=True):
+        np.cumsum(scores_BI[begin:end], axis=0, out=scores_BI[begin:end])
+    return scores_BI

@@ -13,11 +13,13 @@ without a history gets what is most popular.
 
 MovieLens-100K, 70/10/20 of each user's likes at random, seed 0: test NDCG@10 .3048.
 
-Legend: E positives, U users, T rows of the item table, D embedding dimension.
+Legend: E positives, U users, T rows of the item table, I catalogue, D embedding dimension.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -108,3 +110,27 @@ def ease_factors(spectrum: Spectrum, *, l2: float) -> tuple[torch.Tensor, torch.
     # Directions that are left out count as those of singular value 0.
     inverse_diagonal_T = 1 / l2 - (vectors_TD.square() * shrunk_D).sum(dim=1)
     return vectors_TD * shrunk_D, vectors_TD / inverse_diagonal_T[:, None]
+
+
+def ease_weights(gram_II: npt.NDArray[np.float32], *, l2: float) -> npt.NDArray[np.float32]:
+    """EASE itself: the item-item weights that best rebuild every user's row from the rest of it.
+
+    Formula: B = argmin |X - X B|^2 + l2 |B|^2 with diag(B) = 0, which is -P_ij / P_jj off the diagonal for
+    P = (X'X + l2 I)^-1.
+
+    Args:
+        gram_II: [I, I] float32, X'X of the users' 0/1 rows; left as it is.
+        l2: regularisation; 100 to 1000 works.
+
+    Returns:
+        [I, I] float32, 0 on the diagonal.
+
+    Reference:
+        Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019, arXiv 1905.03375, equation 8.
+    """
+    regular_II = torch.from_numpy(gram_II).clone()
+    regular_II.diagonal().add_(l2)
+    inverse_II = torch.cholesky_inverse(torch.linalg.cholesky(regular_II))
+    weights_II = inverse_II / -inverse_II.diagonal()
+    weights_II.fill_diagonal_(0)
+    return weights_II.contiguous().numpy()

@@ -10,11 +10,11 @@ from scipy import sparse
 from sklearn.metrics.pairwise import cosine_similarity
 
 from recsys.data.dataset import PreparedDataset
-from recsys.evaluation import baselines, item_item
-from recsys.evaluation.baselines import FittedBaseline, fit_baseline, popularity_order
-from recsys.evaluation.item_item import ease_weights, history_scores
+from recsys.evaluation import baselines
+from recsys.evaluation.baselines import FittedBaseline, fit_baseline, history_scores, popularity_order
 from recsys.evaluation.options import EvaluationOptions
 from recsys.models import item_knn
+from recsys.models.ease import ease_weights
 from recsys.models.item_knn import item_neighbours
 from recsys.nn.spectral import interaction_matrix
 from recsys.retrieval.exact import top_k_of_scores
@@ -174,17 +174,6 @@ def test_popularity_lists_are_those_of_scoring_every_item(rated, monkeypatch, na
     expected_scores, expected_rows = top_k_of_scores(scores, k, seen=history)
     assert found.item_rows.tolist() == expected_rows.tolist()
     assert found.scores.tolist() == expected_scores.tolist()
-
-
-def test_dense_weights_are_added_up_to_the_bit_as_sparse_times_dense(matrix):
-    random = np.random.default_rng(0)
-    weights = random.standard_normal((300, 300)).astype(np.float32)
-    queries = np.sort(random.integers(0, 20, 400))
-    items = random.integers(1, 300, 400)
-    pairs = np.unique(np.stack([queries, items]), axis=1)
-    ones = np.ones(pairs.shape[1], np.float32)
-    expected = sparse.csr_matrix((ones, (pairs[0], pairs[1])), shape=(20, 300)) @ weights
-    assert np.array_equal(item_item.added_rows(pairs[0], pairs[1], weights, num_queries=20), expected)
 
 
 @pytest.mark.parametrize("name", ["popularity", "item_knn", "ease"])
