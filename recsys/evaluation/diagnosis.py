@@ -6,14 +6,13 @@ Each threshold is a constant with its reason beside it: none is a law, all are w
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from recsys.evaluation.diagnosis_lists import lists_too_similar, miscalibrated, popularity_driven
-from recsys.evaluation.diagnosis_slices import decays, lags_on_slices, worse_on_cold_users, worse_on_new_items
+from recsys.evaluation import diagnosis_lists, diagnosis_slices, diagnosis_training
 from recsys.metrics.register import metric_label, metric_of
+from recsys.report.ageing import decay_of
 from recsys.report.findings import (
     SEVERITIES,
     Finding,
@@ -41,8 +40,6 @@ WIDE_INTERVAL = 0.25
 UNKNOWN_SHARE = 0.05
 # A page waits for the list among other things; people notice delays from about 100 ms on.
 SLOW_MS, NOTICED_MS = 100.0, 50.0
-# More than what validation varies by from epoch to epoch on MovieLens.
-MEANT = 0.03
 # Baselines that are models too: what is better can be trained, exported and served in the model's place.
 _INSTEAD = {
     "ease": ("model=ease",),
@@ -51,8 +48,8 @@ _INSTEAD = {
     "popularity_recent": ("model=popularity",),
 }
 _TABLES = {"retrieval": "queries.parquet", "ranking": "predictions.parquet"}
-# A run that was best within its first third had little use for the rest.
-EARLY = 1 / 3
+# A model that has lost a tenth within a week needs retraining by the day.
+SOON_DAYS = 7.0
 
 
 def diagnose(results: Results, *, typed: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -65,17 +62,20 @@ def diagnose(results: Results, *, typed: Sequence[str] = ()) -> list[dict[str, A
     Returns:
         `{rule, severity, finding, evidence, command}` each; `command` is empty where there is none left.
     """
-    rules = RULES if results["counts"]["users"] >= NEEDED_USERS else FOR_FEW
-    found = [finding for finding in (rule(results) for rule in rules) if finding is not None]
-    found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    told, given = [], set()
-    for finding in found:
-        own = (finding.command, *finding.otherwise)
-        command = next((one for one in own if one not in given and not _is_run(one, results, typed)), "")
-        given.add(command)
-        said = dataclasses.asdict(finding) | {"command": command}
-        del said["otherwise"]
-        told.append(said)
+    has_users = results["counts"]["users"] >= NEEDED_USERS
+    findings = [
+        (name, finding)
+        for name, rule in RULES.items()
+        if (has_users or rule in _FOR_FEW) and (finding := rule(results)) is not None
+    ]
+    findings.sort(key=lambda pair: SEVERITIES.index(pair[1].severity))
+    told: list[dict[str, Any]] = []
+    for name, finding in findings:
+        given = {said["command"] for said in told}
+        commands = (finding.command, *finding.otherwise)
+        left = [text for text in commands if text not in given and not _is_run(text, results, typed)]
+        fields = {key: getattr(finding, key) for key in ("severity", "finding", "evidence")}
+        told.append({"rule": name, **fields, "command": next(iter(left), "")})
     return told
 
 
@@ -91,13 +91,12 @@ def _is_run(command: str, results: Results, typed: Sequence[str]) -> bool:
     return not any(new)
 
 
-def leaking_split(results: Results) -> Finding | None:
+def _leaking_split(results: Results) -> Finding | None:
     """The split lets the model learn from what came after it is asked."""
     if not results["leaks"]:
         return None
     kind = results["protocol"]["split"]["kind"]
     return Finding(
-        "leaking_split",
         "high",
         f"The split `{kind}` leaks the future: every figure is better than what this model can reach in use.",
         {"split": kind},
@@ -105,14 +104,13 @@ def leaking_split(results: Results) -> Finding | None:
     )
 
 
-def too_good_to_be_true(results: Results) -> Finding | None:
+def _too_good_to_be_true(results: Results) -> Finding | None:
     """The main metric is where no honest model gets."""
     key = results["main_metric"]
     bound, value = TOO_GOOD.get(key.partition("@")[0]), measured(results, key)
     if bound is None or value is None or value < bound:
         return None
     return Finding(
-        "too_good_to_be_true",
         "high",
         f"{metric_label(key)} of {value:.4f} is more than behaviour can be foreseen: look for a feature "
         "that is only known afterwards, or for test events that are copies of train's.",
@@ -121,7 +119,7 @@ def too_good_to_be_true(results: Results) -> Finding | None:
     )
 
 
-def no_better_than_baseline(results: Results) -> Finding | None:
+def _no_better_than_baseline(results: Results) -> Finding | None:
     """The best baseline is as good, or better."""
     best, key = results["verdict"]["against"], results["main_metric"]
     compared = comparison(results, best)
@@ -143,7 +141,6 @@ def no_better_than_baseline(results: Results) -> Finding | None:
         else "what training adds to it, if anything, does not show"
     )
     return Finding(
-        "no_better_than_baseline",
         "high" if is_worse else "medium",
         f"{name[:1].upper()}{name[1:]} is {'better than' if is_worse else 'as good as'} the model on "
         f"{metric_label(key)}: {meaning}.",
@@ -158,7 +155,7 @@ def no_better_than_baseline(results: Results) -> Finding | None:
     )
 
 
-def too_few_users(results: Results) -> Finding | None:
+def _too_few_users(results: Results) -> Finding | None:
     """The test split is too small to tell models apart."""
     users, key = results["counts"]["users"], results["main_metric"]
     value, bounds = measured(results, key), results["intervals"].get(key)
@@ -169,7 +166,6 @@ def too_few_users(results: Results) -> Finding | None:
         return None
     within = f", which is known to within {half:.0%} of its worth" if half is not None else ""
     return Finding(
-        "too_few_users",
         "medium",
         f"{users:,} test users are few to judge by {metric_label(key)}{within}: smaller differences between "
         "models cannot be seen here.",
@@ -178,7 +174,7 @@ def too_few_users(results: Results) -> Finding | None:
     )
 
 
-def unknown_items(results: Results) -> Finding | None:
+def _unknown_items(results: Results) -> Finding | None:
     """Much of what is asked for is no item that the model knows."""
     counts = results["counts"]
     asked, unknown = counts.get("relevant"), counts.get("relevant_outside_catalogue")
@@ -187,7 +183,6 @@ def unknown_items(results: Results) -> Finding | None:
     if not asked or unknown is None or unknown / asked < UNKNOWN_SHARE:
         return None
     return Finding(
-        "unknown_items",
         "medium",
         f"{unknown / asked:.0%} of what happened in the test period were items that the catalogue does not "
         "hold: give the model a table of items, or train it more often.",
@@ -196,14 +191,13 @@ def unknown_items(results: Results) -> Finding | None:
     )
 
 
-def excluded_repeats(results: Results) -> Finding | None:
+def _excluded_repeats(results: Results) -> Finding | None:
     """Much of what is asked for stands in the history of its query, which no list may hold."""
     repeats = results["protocol"].get("cannot_be_hit", {}).get("answers_in_history", 0)
     asked = results["counts"].get("relevant")
     if not asked or repeats / asked < UNKNOWN_SHARE:
         return None
     return Finding(
-        "excluded_repeats",
         "medium",
         f"{repeats / asked:.0%} of what is asked for are items of the user's own history. By "
         "`evaluation.seen=exclude` no list holds them, so that they count as missed; where people buy the "
@@ -213,13 +207,12 @@ def excluded_repeats(results: Results) -> Finding | None:
     )
 
 
-def too_slow(results: Results) -> Finding | None:
+def _too_slow(results: Results) -> Finding | None:
     """One request takes longer than a page waits."""
     latency = results.get("latency")
     if latency is None or latency["p99_ms"] < NOTICED_MS:
         return None
     return Finding(
-        "too_slow",
         "high" if latency["p99_ms"] >= SLOW_MS else "medium",
         f"One request in a hundred takes {latency['p99_ms']:.0f} ms or more in the eager model alone, half "
         f"of them {latency['p50_ms']:.0f} ms.",
@@ -228,85 +221,45 @@ def too_slow(results: Results) -> Finding | None:
     )
 
 
-def overfitted(results: Results) -> Finding | None:
-    """Validation got worse while the loss on train went on falling."""
-    seen = _validated(results)
-    if seen is None:
+def _decays(results: Results) -> Finding | None:
+    """The metric falls with the age of the model."""
+    line = decay_of(results)
+    if line is None or not line.is_sure:
         return None
-    training, gains = results["training"], seen
-    best = max(range(len(gains)), key=lambda place: gains[place])
-    losses, epochs = training["train_loss"], training["epochs"]
-    worse = gains[best] - gains[-1]
-    still_falls = None not in (losses[best], losses[-1]) and losses[-1] < losses[best]
-    if not still_falls or worse <= 0 or worse < MEANT * abs(gains[best]):
-        return None
-    is_early = (best + 1) / len(gains) <= EARLY
-    key = training["monitor"]
+    name = metric_label(results["main_metric"])
     return Finding(
-        "overfitted",
-        "medium" if is_early else "info",
-        f"Validation {metric_label(key)} was best after epoch {epochs[best]} of {epochs[-1]} and then got "
-        "worse while the loss on train fell. The best checkpoint is the one judged"
-        + ("; so early a best one asks for regularisation or a smaller step." if is_early else "."),
+        "high" if line.days_to_lose <= SOON_DAYS else "medium",
+        f"{name} loses a tenth about every {line.days_to_lose:.1f} days after the end of train: retrain more "
+        "often than that, or find out what changes. Other users came at other times, so that retraining on "
+        "several cuts shows it better.",
         {
-            "best_epoch": epochs[best],
-            "epochs": epochs[-1],
-            "validation": [training["validation"][key][place] for place in (best, -1)],
-            "train_loss": [losses[best], losses[-1]],
+            "first_day": line.first,
+            "last_day": line.last,
+            "at_first_day": line.start,
+            "a_day": line.slope,
+            "standard_error": line.error,
         },
-        f"tensorboard --logdir {run_path(results, 'tensorboard')}",
+        evaluate_again(results, "evaluation=backtest"),
     )
-
-
-def underfitted(results: Results) -> Finding | None:
-    """Training ended while validation was still getting better."""
-    gains = _validated(results)
-    if gains is None:
-        return None
-    better = gains[-1] - max(gains[:-1])
-    if better <= 0 or better < MEANT * abs(gains[-1]):
-        return None
-    training = results["training"]
-    key, epochs = training["monitor"], training["epochs"]
-    return Finding(
-        "underfitted",
-        "medium",
-        f"Validation {metric_label(key)} was still getting better when training ended after epoch "
-        f"{epochs[-1]}: the model is judged before it has learned what it can.",
-        {"epochs": epochs[-1], "validation": training["validation"][key][-2:]},
-        f"python train.py resume={run_path(results)} trainer.max_epochs={2 * epochs[-1]}",
-    )
-
-
-def _validated(results: Results) -> list[float] | None:
-    """The monitored validation metric by epoch, turned so that more is better; None with fewer than two."""
-    training = results.get("training")
-    values = (training or {}).get("validation", {}).get((training or {}).get("monitor"))
-    if not values or len(values) < 2 or None in values:
-        return None
-    sign = metric_of(results["training"]["monitor"]).sign
-    return [sign * value for value in values]
 
 
 Rule = Callable[[Results], Finding | None]
 
-RULES: tuple[Rule, ...] = (
-    leaking_split,
-    too_good_to_be_true,
-    no_better_than_baseline,
-    worse_on_cold_users,
-    worse_on_new_items,
-    lags_on_slices,
-    popularity_driven,
-    lists_too_similar,
-    miscalibrated,
-    decays,
-    too_slow,
-    underfitted,
-    overfitted,
-    too_few_users,
-    unknown_items,
-    excluded_repeats,
-)
+RULES: dict[str, Rule] = {
+    rule.__name__.removeprefix("_"): rule
+    for rule in (
+        _leaking_split,
+        _too_good_to_be_true,
+        _no_better_than_baseline,
+        *diagnosis_slices.RULES,
+        *diagnosis_lists.RULES,
+        _decays,
+        _too_slow,
+        *diagnosis_training.RULES,
+        _too_few_users,
+        _unknown_items,
+        _excluded_repeats,
+    )
+}
 # Those that hold whoever and however few were asked.
-FOR_FEW: tuple[Rule, ...] = (leaking_split, too_slow, too_few_users, unknown_items, excluded_repeats)
+_FOR_FEW = (_leaking_split, _too_slow, _too_few_users, _unknown_items, _excluded_repeats)

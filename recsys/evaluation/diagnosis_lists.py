@@ -28,7 +28,7 @@ CALIBRATION_ERROR, GRAVE_CALIBRATION_ERROR = 0.05, 0.1
 RATIO_OFF = 0.1
 
 
-def popularity_driven(results: Results) -> Finding | None:
+def _popularity_driven(results: Results) -> Finding | None:
     """The lists hold more popular items than the users' own histories, or as popular ones as popularity."""
     lift_key, novelty_key = (at_main_cut_off(results, name) for name in ("popularity_lift", "novelty"))
     lift, novelty = measured(results, lift_key), measured(results, novelty_key)
@@ -49,7 +49,6 @@ def popularity_driven(results: Results) -> Finding | None:
     names = ("popularity_lift", "novelty", "long_tail", "coverage")
     figures = {key: measured(results, key) for key in (at_main_cut_off(results, name) for name in names)}
     return Finding(
-        "popularity_driven",
         "high" if is_common and is_lifted else "medium",
         f"The model leans on popularity: {how}. Part of its accuracy is had for nothing, and offline tests "
         "reward it more than people do.",
@@ -64,7 +63,7 @@ def popularity_driven(results: Results) -> Finding | None:
     )
 
 
-def lists_too_similar(results: Results) -> Finding | None:
+def _lists_too_similar(results: Results) -> Finding | None:
     """Users get the same lists, or a list holds the same thing many times."""
     alike_key, diversity_key = (
         at_main_cut_off(results, name) for name in ("personalisation", "diversity_content")
@@ -82,7 +81,6 @@ def lists_too_similar(results: Results) -> Finding | None:
         return None
     k = results["main_metric"].partition("@")[2]
     return Finding(
-        "lists_too_similar",
         "medium",
         f"Lists are too similar: {', and '.join(said)}.",
         evidence,
@@ -94,7 +92,7 @@ def lists_too_similar(results: Results) -> Finding | None:
     )
 
 
-def miscalibrated(results: Results) -> Finding | None:
+def _miscalibrated(results: Results) -> Finding | None:
     """Predicted probabilities are not the shares that are observed."""
     if results["task"] != "ranking":
         return None
@@ -110,7 +108,6 @@ def miscalibrated(results: Results) -> Finding | None:
         said.append(f"{ratio:.2f} times as many positives are predicted as happen")
     is_grave = error is not None and error >= GRAVE_CALIBRATION_ERROR
     return Finding(
-        "miscalibrated",
         "high" if is_grave else "medium",
         f"Probabilities are not to be taken at their word: {', and '.join(said)}. Order by them, but do not "
         "multiply them with prices or compare them with thresholds.",
@@ -128,3 +125,6 @@ def _within_chance(results: Results) -> bool:
     bins = results.get("reliability") or []
     bounds = [(one.get("low"), one["predicted"], one.get("high")) for one in bins]
     return all(None not in bound and bound[0] <= bound[1] <= bound[2] for bound in bounds)
+
+
+RULES = (_popularity_driven, _lists_too_similar, _miscalibrated)

@@ -1,11 +1,10 @@
-"""Rules about for whom, for what and when the model falls behind."""
+"""Rules about for whom and for what the model falls behind."""
 
 from __future__ import annotations
 
 import math
 
 from recsys.metrics.register import metric_label, metric_of
-from recsys.report.ageing import decay_of
 from recsys.report.findings import (
     Finding,
     Results,
@@ -21,41 +20,37 @@ from recsys.report.systems import name_of
 
 # Served half as well as everybody: somebody will write to complain.
 HALF = 0.5
-# A model that has lost a tenth within a week needs retraining by the day.
-SOON_DAYS = 7.0
 # Standard deviations of the number that chance has.
 SURE = 2.0
 # Slices named in a finding; the report has all.
 _NAMED = 5
 
 
-def worse_on_cold_users(results: Results) -> Finding | None:
+def _worse_on_cold_users(results: Results) -> Finding | None:
     """Users without a history are served badly."""
     return _worse_on(
         results,
         "user",
         "cold",
-        rule="worse_on_cold_users",
         who="users without a history",
         remedy="look at what the model knows of them beside their history",
         try_next=_values_by(results, "history_length"),
     )
 
 
-def worse_on_new_items(results: Results) -> Finding | None:
+def _worse_on_new_items(results: Results) -> Finding | None:
     """Items without a positive in train are found badly."""
     return _worse_on(
         results,
         "item",
         "new",
-        rule="worse_on_new_items",
         who="items that train had not seen",
         remedy="they need features of their own, or a place in the list that is kept for them",
         try_next=evaluate_again(results, "evaluation.candidates=new"),
     )
 
 
-def lags_on_slices(results: Results) -> Finding | None:
+def _lags_on_slices(results: Results) -> Finding | None:
     """More slices lag behind the best baseline, each surely, than chance would have."""
     best, key = results["verdict"]["against"], results["main_metric"]
     compared = [
@@ -71,7 +66,6 @@ def lags_on_slices(results: Results) -> Finding | None:
     groups = [piece["group"].rpartition(".")[2].replace("_", " ") for piece, _ in behind]
     names = [f"{group}: {piece['name']}" for group, (piece, _) in zip(groups, behind, strict=True)]
     return Finding(
-        "lags_on_slices",
         "medium",
         f"The model is behind {name_of(best)} on {len(behind)} of {len(compared)} slices, each "
         f"beyond its interval, where chance alone would have {by_chance:.1f}: {', '.join(names[:_NAMED])}.",
@@ -84,31 +78,8 @@ def lags_on_slices(results: Results) -> Finding | None:
     )
 
 
-def decays(results: Results) -> Finding | None:
-    """The metric falls with the age of the model."""
-    line = decay_of(results)
-    if line is None or not line.is_sure:
-        return None
-    name = metric_label(results["main_metric"])
-    return Finding(
-        "decays",
-        "high" if line.days_to_lose <= SOON_DAYS else "medium",
-        f"{name} loses a tenth about every {line.days_to_lose:.1f} days after the end of train: retrain more "
-        "often than that, or find out what changes. Other users came at other times, so that retraining on "
-        "several cuts shows it better.",
-        {
-            "first_day": line.first,
-            "last_day": line.last,
-            "at_first_day": line.start,
-            "a_day": line.slope,
-            "standard_error": line.error,
-        },
-        evaluate_again(results, "evaluation=backtest"),
-    )
-
-
 def _worse_on(
-    results: Results, group: str, name: str, *, rule: str, who: str, remedy: str, try_next: str
+    results: Results, group: str, name: str, *, who: str, remedy: str, try_next: str
 ) -> Finding | None:
     """A slice that a baseline serves better, or that has not half of the overall figure."""
     piece = next(pieces_of(results, group, name), None)
@@ -132,7 +103,6 @@ def _worse_on(
     if is_half:
         said.append(f"{metric_label(key)} is {value:.4f} there and {overall:.4f} for all")
     return Finding(
-        rule,
         "high" if is_behind else "medium",
         f"The model is weak on {who} ({piece['users']:,} users): {', and '.join(said)}; {remedy}.",
         {
@@ -155,3 +125,6 @@ def _values_by(results: Results, column: str) -> str:
     steps = f"pd.cut(t.{column}, [-1, 0, 1, 5, 20, 100, 1e9])"
     key = results["main_metric"]
     return read_table(results, "queries.parquet", f"print(t.groupby({steps})['{key}'].agg(['mean', 'size']))")
+
+
+RULES = (_worse_on_cold_users, _worse_on_new_items, _lags_on_slices)

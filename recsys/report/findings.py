@@ -22,7 +22,6 @@ class Finding:
     """A finding of the diagnosis.
 
     Args:
-        rule: its name.
         severity: `high`, do not ship before this is settled; `medium`, look at it; `info`, know it.
         finding: in a sentence or two.
         evidence: the numbers that it rests on.
@@ -30,7 +29,6 @@ class Finding:
         otherwise: in its place where another finding has that command, or it is the one that was run.
     """
 
-    rule: str
     severity: Severity
     finding: str
     evidence: dict[str, Any]
