@@ -47,23 +47,18 @@ class _Reading:
     num_rows: int
     findings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def found(self, problem: str, count: int, *, of: str, what: str, examples: pd.DataFrame) -> None:
-        """Takes down a problem, unless nothing has it."""
-        if not count:
+    def note(self, problem: str, rows: pd.DataFrame, text: str, *, of: str = "rows") -> None:
+        """Takes down a problem of these rows, unless there are none."""
+        if not len(rows):
             return
-        shown = [
+        examples = [
             {str(key): str(value) for key, value in row.items()}
-            for row in examples.head(_NUM_EXAMPLES).to_dict("records")
+            for row in rows.head(_NUM_EXAMPLES).to_dict("records")
         ]
-        text = f"{count:,} {of} {what}, for example {'; '.join(map(_written, shown))}"
+        shown = "; ".join(map(_in_words, examples))
+        text = f"`{self.path.name}`: {len(rows):,} {of} {text}, for example {shown}"
         self.findings.append(
-            {
-                "problem": problem,
-                "count": count,
-                "of": of,
-                "examples": shown,
-                "text": f"`{self.path.name}`: {text}",
-            }
+            {"problem": problem, "count": len(rows), "of": of, "examples": examples, "text": text}
         )
 
 
@@ -97,21 +92,29 @@ def read_lists(
         pd.Index(rows[tables.ITEM_ID], dtype=object)
     )
     unknown = rows[_ITEM_ROW] < 1
-    reading.found(
+    reading.note(
         "unknown items",
-        int(unknown.sum()),
-        of="rows",
-        what="recommend an item outside the catalogue; it keeps its place, as a miss",
-        examples=rows.loc[unknown, [tables.USER_ID, tables.ITEM_ID]],
+        rows.loc[unknown, [tables.USER_ID, tables.ITEM_ID]],
+        "recommend an item outside the catalogue; it keeps its place, as a miss",
     )
     if unknown.mean() > 1 - _LEAST_KNOWN:
-        raise InputError(_other_items(rows[tables.ITEM_ID], dataset, path))
+        known = next(text for text in _texts(dataset.item_ids) if text is not None)
+        raise InputError(
+            f"expected `{path}` to recommend items of the catalogue, such as `{known}`; found nearly none of "
+            f"them, but such as `{rows[tables.ITEM_ID].iloc[0]}`; write the ids as the interactions do"
+        )
     rows.loc[unknown, _ITEM_ROW] = 0
     rows = _ranked(rows, reading, keys)
     rows = rows.merge(asked.reset_index(names=_QUERY)[[*keys, _QUERY]], on=keys)
     rows = _without_history(rows, queries, reading)
     lists = _filled(rows, len(queries), k)
-    _missing(rows, asked, reading)
+    unanswered = ~asked.index.isin(rows[_QUERY])
+    reading.note(
+        "missing queries",
+        asked.loc[unanswered, [tables.USER_ID, tables.TIMESTAMP]],
+        f"of {len(asked):,} have no list; they count as answered with nothing",
+        of="queries",
+    )
     return lists, reading.findings
 
 
@@ -161,12 +164,10 @@ def _usable(rows: pd.DataFrame, reading: _Reading) -> pd.DataFrame:
     """The rows that say who is to get what at which rank."""
     needed = [*_REQUIRED, *([tables.TIMESTAMP] if tables.TIMESTAMP in rows else [])]
     lacking = rows[needed].isna().any(axis=1)
-    reading.found(
+    reading.note(
         "incomplete",
-        int(lacking.sum()),
-        of="rows",
-        what="lack a user, an item, a rank or a timestamp; left out",
-        examples=rows.loc[lacking, [_ROW, *needed]],
+        rows.loc[lacking, [_ROW, *needed]],
+        "lack a user, an item, a rank or a timestamp; left out",
     )
     rows = rows[~lacking]
     rows = rows.assign(**{tables.RANK: rows[tables.RANK].astype(np.int64)})
@@ -191,12 +192,10 @@ def _asked(dataset: PreparedDataset, queries: Queries) -> pd.DataFrame:
 def _by_query(rows: pd.DataFrame, asked: pd.DataFrame, reading: _Reading) -> tuple[pd.DataFrame, list[str]]:
     """The rows of users and instants that are asked for, and the columns that say which list a row is of."""
     known = rows[tables.USER_ID].isin(set(asked[tables.USER_ID]))
-    reading.found(
+    reading.note(
         "unknown users",
-        int((~known).sum()),
-        of="rows",
-        what="are for users of whom nothing is asked in the test split; left out",
-        examples=rows.loc[~known, [tables.USER_ID, tables.ITEM_ID]],
+        rows.loc[~known, [tables.USER_ID, tables.ITEM_ID]],
+        "are for users of whom nothing is asked in the test split; left out",
     )
     keys = [tables.USER_ID]
     if tables.TIMESTAMP in rows and asked[tables.TIMESTAMP].notna().all():
@@ -205,19 +204,17 @@ def _by_query(rows: pd.DataFrame, asked: pd.DataFrame, reading: _Reading) -> tup
         rows = rows.drop(columns=tables.TIMESTAMP)
     kept, instants = rows[known], pd.MultiIndex.from_frame(asked[keys])
     at_another = ~pd.MultiIndex.from_frame(kept[keys]).isin(instants)
-    reading.found(
+    reading.note(
         "other instants",
-        int(at_another.sum()),
-        of="rows",
-        what="are for a timestamp at which nothing is asked of their user; left out",
-        examples=kept.loc[at_another, keys],
+        kept.loc[at_another, keys],
+        "are for a timestamp at which nothing is asked of their user; left out",
     )
     kept = kept[~at_another].copy()
     if not len(kept):
         wanted, found = asked[keys].iloc[0].to_dict(), rows[keys].iloc[0].to_dict()
         raise InputError(
-            f"expected `{reading.path}` to answer queries of the test split, such as {_written(wanted)}; "
-            f"found none of them among its {reading.num_rows:,} rows, such as {_written(found)}; is it the "
+            f"expected `{reading.path}` to answer queries of the test split, such as {_in_words(wanted)}; "
+            f"found none of them among its {reading.num_rows:,} rows, such as {_in_words(found)}; is it the "
             "same data?"
         )
     return kept, keys
@@ -231,32 +228,26 @@ def _ranked(rows: pd.DataFrame, reading: _Reading, keys: list[str]) -> pd.DataFr
     # A list that answers several queries of one instant may be written once for each, as those of a run are.
     rows = rows[~rows.duplicated([*keys, tables.RANK, tables.ITEM_ID])]
     again = rows.duplicated([*keys, tables.ITEM_ID])
-    reading.found(
+    reading.note(
         "duplicates",
-        int(again.sum()),
-        of="rows",
-        what="recommend an item again in the same list; the best rank counts",
-        examples=rows.loc[again, [*keys, tables.ITEM_ID, tables.RANK]],
+        rows.loc[again, [*keys, tables.ITEM_ID, tables.RANK]],
+        "recommend an item again in the same list; the best rank counts",
     )
     rows = rows[~again]
     tied = rows.duplicated([*keys, tables.RANK])
-    reading.found(
+    reading.note(
         "ties",
-        int(tied.sum()),
-        of="rows",
-        what="share a rank with another item of their list; the higher score "
-        "goes first, then the earlier row",
-        examples=rows.loc[tied, [*keys, tables.ITEM_ID, tables.RANK]],
+        rows.loc[tied, [*keys, tables.ITEM_ID, tables.RANK]],
+        "share a rank with another item of their list; the higher score goes first, then the earlier row",
     )
     place = rows.groupby(keys, sort=False).cumcount() + 1
     last = rows.assign(**{_PLACE: place}).groupby(keys, sort=False).last().reset_index()
     gaps = last[last[tables.RANK] > last[_PLACE]]
-    reading.found(
+    reading.note(
         "gaps",
-        len(gaps),
+        gaps[[*keys, tables.RANK]],
+        "have ranks that nothing is at; what is ranked lower moves up",
         of="lists",
-        what="have ranks that nothing is at; what is ranked lower moves up",
-        examples=gaps[[*keys, tables.RANK]],
     )
     return rows
 
@@ -265,22 +256,15 @@ def _without_history(rows: pd.DataFrame, queries: Queries, reading: _Reading) ->
     """The rows whose item their query does not exclude."""
     if queries.seen == "keep":
         return rows
-    starts, ends = queries.histories.starts.numpy(), queries.histories.ends.numpy()
-    lengths = ends - starts
-    owner = np.repeat(np.arange(len(queries)), lengths)
-    places = (
-        np.repeat(starts, lengths) + np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    )
-    seen = queries.histories.values.numpy()[places].astype(np.int64)
+    owner, seen = queries.histories.rows.numpy(), queries.histories.compact().values.numpy().astype(np.int64)
     span = int(max(seen.max(initial=0), rows[_ITEM_ROW].max())) + 1
     known = np.isin(rows[_QUERY].to_numpy() * span + rows[_ITEM_ROW].to_numpy(), owner * span + seen)
     known &= rows[_ITEM_ROW].to_numpy() > 0
-    reading.found(
+    reading.note(
         "seen items",
-        int(known.sum()),
+        rows.loc[known, [tables.USER_ID, tables.ITEM_ID]],
+        "hold an item of the query's history, which no run may recommend again; taken out",
         of="places of lists",
-        what="hold an item of the query's history, which no run may recommend again; taken out",
-        examples=rows.loc[known, [tables.USER_ID, tables.ITEM_ID]],
     )
     return rows[~known]
 
@@ -297,28 +281,9 @@ def _filled(rows: pd.DataFrame, num_queries: int, k: int) -> Lists:
     return lists
 
 
-def _missing(rows: pd.DataFrame, asked: pd.DataFrame, reading: _Reading) -> None:
-    unanswered = ~asked.index.isin(rows[_QUERY])
-    reading.found(
-        "missing queries",
-        int(unanswered.sum()),
-        of="queries",
-        what=f"of {len(asked):,} have no list; they count as answered with nothing",
-        examples=asked.loc[unanswered, [tables.USER_ID, tables.TIMESTAMP]],
-    )
-
-
-def _other_items(items: pd.Series, dataset: PreparedDataset, path: Path) -> str:
-    known = next(text for text in _texts(dataset.item_ids) if text is not None)
-    return (
-        f"expected `{path}` to recommend items of the catalogue, such as `{known}`; found nearly none of "
-        f"them, but such as `{items.iloc[0]}`; write the ids as the interactions do"
-    )
-
-
 def _texts(values: npt.NDArray[Any]) -> list[str | None]:
     return [None if value is None else str(value) for value in values]
 
 
-def _written(row: Mapping[Any, Any]) -> str:
+def _in_words(row: Mapping[Any, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in row.items())
