@@ -260,8 +260,8 @@ def history_scores(
     pairs = run_B[query_V[added_V]] * weights_II.shape[0] + items_V[added_V]
     added_V = added_V[np.unique(pairs, return_index=True)[1]]
     entries = (np.ones(len(added_V), np.float32), (query_V[added_V], items_V[added_V]))
-    scores_BI = sparse.csr_matrix(entries, shape=(len(lengths_B), weights_II.shape[0])) @ weights_II
-    scores_BI = scores_BI.toarray() if sparse.issparse(scores_BI) else scores_BI
+    sums_BI = sparse.csr_matrix(entries, shape=(len(lengths_B), weights_II.shape[0])) @ weights_II
+    scores_BI = np.asarray(sums_BI.toarray() if sparse.issparse(sums_BI) else sums_BI)
     ends = np.flatnonzero(np.append(~continues_B[1:], True)) + 1
     for begin, end in zip(np.flatnonzero(~continues_B), ends, strict=True):
         np.cumsum(scores_BI[begin:end], axis=0, out=scores_BI[begin:end])
