@@ -27,6 +27,7 @@ from recsys.exporting.program.inputs import (
     Inputs,
     Lookup,
     Network,
+    WeightedLookup,
     stored,
 )
 from recsys.exporting.program.interfaces import TrainedHead
@@ -48,7 +49,7 @@ from recsys.nn.cold_start import EventCounts
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputTypeError
-from recsys.schema.feature_kinds import Feature, HistoryFeature, NumberFeature, Role
+from recsys.schema.feature_kinds import Feature, HistoryFeature, NumberFeature, Role, row_weights
 from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
 
 
@@ -253,9 +254,16 @@ class _Builder:
                 if name in parts and all(part in present for part in parts[name]):
                     found.append((tables.prefix + name, CrossLookup(parts[name], *held)))
                 elif name not in parts and name in present:
-                    lookup = EachLookup if name in tables.one_by_one else Lookup
-                    found.append((tables.prefix + name, lookup(name, *held)))
+                    each = name in tables.one_by_one
+                    found.append((tables.prefix + name, _lookup(present[name], held, each=each)))
         return found
+
+
+def _lookup(feature: Feature, held: tuple[torch.Tensor, torch.Tensor, int], *, each: bool) -> nn.Module:
+    if each:
+        return EachLookup(feature.name, *held)
+    weights = row_weights(feature)
+    return WeightedLookup(feature.name, *held, weights) if weights else Lookup(feature.name, *held)
 
 
 def _parts(lookup: nn.Module) -> tuple[str, ...]:

@@ -22,8 +22,9 @@ from torchrec import (
 )
 
 from recsys.nn.cross import Cross, cross_ids
+from recsys.nn.pooling import normalised_weights
 from recsys.schema.errors import InputError
-from recsys.schema.feature_kinds import Feature, IdFeature
+from recsys.schema.feature_kinds import Feature, IdFeature, row_weights
 from recsys.schema.features import OUT_OF_VOCABULARY
 
 _DEFERRED = contextvars.ContextVar("deferred", default=False)
@@ -46,7 +47,9 @@ def deferred_tables(when: bool = True) -> Iterator[None]:
 class FeatureTables(nn.Module):
     """Maps bags of rows to their mean embedding, feature by feature; an empty bag gives zeros.
 
-    Features that name the same table share it (the history reads the item table).
+    Features that name the same table share it (the history reads the item table). A feature that is pooled by
+    idf gives the sum of w_v e_v / |w|, of length 1 where its rows' embeddings are orthonormal, as the
+    vectors of words that tf-idf compares.
 
     Args:
         features: sparse features, each with its table and number of rows.
@@ -89,6 +92,12 @@ class FeatureTables(nn.Module):
         self._names = [name for _, names in self.tables().values() for name in names]
         self._num_rows = {name: rows for rows, names in self.tables().values() for name in names}
         self._dropped = {feature.name for feature in features if isinstance(feature, IdFeature)}
+        self._weighted = {f.name: f"idf_{f.name}" for f in features if row_weights(f)}
+        for feature in features:
+            if feature.name in self._weighted:
+                # Not in the state: the schema holds them.
+                weights = torch.tensor(row_weights(feature))
+                self.register_buffer(self._weighted[feature.name], weights, persistent=False)
         init = partial(nn.init.normal_, std=init_std)
         self.collection = EmbeddingBagCollection(
             tables=[
@@ -97,11 +106,12 @@ class FeatureTables(nn.Module):
                     num_embeddings=num_rows,
                     embedding_dim=embedding_dim,
                     feature_names=names,
-                    pooling=PoolingType.MEAN,
+                    pooling=PoolingType.SUM if self._weighted else PoolingType.MEAN,
                     init_fn=init,
                 )
                 for table, (num_rows, names) in self.tables().items()
             ],
+            is_weighted=bool(self._weighted),
             device=torch.device("meta" if _DEFERRED.get() else "cpu"),
         )
 
@@ -162,6 +172,8 @@ class FeatureTables(nn.Module):
         if self.crosses:
             ids = self._with_crosses(ids)
         present = set(ids.keys())
+        if self._weighted:
+            ids = self._with_weights(ids)
         embedded = self.collection(_complete(ids, self._names))
         # NOTE: one split, not a slice a feature: the gradient of each slice would be a zeroed [B, F x D].
         parts = embedded.values().split(self.embedding_dim, dim=1)
@@ -202,6 +214,20 @@ class FeatureTables(nn.Module):
                 values[position] = values[position].masked_fill(drop, OUT_OF_VOCABULARY)
         return KeyedJaggedTensor(keys=ids.keys(), values=torch.cat(values), lengths=ids.lengths())
 
+    def _with_weights(self, ids: KeyedJaggedTensor) -> KeyedJaggedTensor:
+        """The bags with the weight of each row: by idf, or the same for all of a bag, which is their mean."""
+        parts = []
+        for name, jagged in ids.to_dict().items():
+            rows_V, lengths_B = jagged.values(), jagged.lengths()
+            if name in self._weighted:
+                weights = getattr(self, self._weighted[name])
+                parts.append(normalised_weights(weights, rows_V, lengths_B))
+            else:
+                parts.append((1 / lengths_B.float()).repeat_interleave(lengths_B, output_size=len(rows_V)))
+        return KeyedJaggedTensor(
+            keys=ids.keys(), values=ids.values(), lengths=ids.lengths(), weights=torch.cat(parts)
+        )
+
     def _with_crosses(self, ids: KeyedJaggedTensor) -> KeyedJaggedTensor:
         bags = {name: (jagged.values(), jagged.lengths()) for name, jagged in ids.to_dict().items()}
         for cross in self.crosses:
@@ -222,4 +248,6 @@ def _complete(ids: KeyedJaggedTensor, names: Sequence[str]) -> KeyedJaggedTensor
     lengths = ids.lengths().view(len(there), -1)
     complete = lengths.new_zeros(len(names), lengths.shape[1])
     complete[[names.index(name) for name in there]] = lengths
-    return KeyedJaggedTensor(keys=list(names), values=ids.values(), lengths=complete.view(-1))
+    return KeyedJaggedTensor(
+        keys=list(names), values=ids.values(), lengths=complete.view(-1), weights=ids.weights_or_none()
+    )

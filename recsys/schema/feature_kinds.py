@@ -19,6 +19,7 @@ Encoder = Literal["vocabulary", "hash"]
 Transform = Literal["standardise", "log", "bucketise"]
 TimePart = Literal["hour", "weekday"]
 Measure = Literal["count", "positive_share", "label_mean", "recency"]
+Pooling = Literal["mean", "idf"]
 
 # Fields that preparing fits, and those that change without changing what a row or a number stands for.
 _FITTED = {"changes_meaning": False, "is_fitted": True}
@@ -146,14 +147,22 @@ class MultiIdFeature(LookupFeature):
     Args:
         delimiter: separates the values held in one string.
         max_length: most values kept, the first ones.
+        pooling: of the rows of one example: their `mean`, or weighted by how rare they are (`idf`).
+        idf: weight of each row of the table, 0 for rows that train lacks. Fitted, where pooled so.
     """
 
     delimiter: str = "|"
     max_length: int = _detail(50)
+    pooling: Pooling = "mean"
+    idf: tuple[float, ...] = _fitted(())
 
     kind = "multi_id"
-    declared = (*IdFeature.declared, "delimiter", "max_length")
+    declared = (*IdFeature.declared, "delimiter", "max_length", "pooling")
     is_multivalued = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "idf", tuple(self.idf))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,18 +173,23 @@ class TextFeature(Feature):
         num_buckets: rows 1..num_buckets.
         ngrams: longest word n-gram.
         max_length: most n-grams kept, the first ones.
+        pooling: see `MultiIdFeature`.
+        idf: likewise.
     """
 
     num_buckets: int = 0
     ngrams: int = 1
     max_length: int = _detail(50)
+    pooling: Pooling = "mean"
+    idf: tuple[float, ...] = _fitted(())
 
     kind = "text"
-    declared = ("column", "table", "num_buckets", "ngrams", "max_length")
+    declared = ("column", "table", "num_buckets", "ngrams", "max_length", "pooling")
     is_multivalued = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "idf", tuple(self.idf))
         if self.num_buckets < 1:
             raise InputError(f"feature `{self.name}`: a hashed feature needs `num_buckets` of at least 1")
 
@@ -283,6 +297,11 @@ class StatisticFeature(NumberFeature):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "of", tuple(self.of))
+
+
+def row_weights(feature: Feature) -> tuple[float, ...]:
+    """The weight of each row of a feature's table where its bags are pooled by idf; empty where they are not."""
+    return feature.idf if isinstance(feature, MultiIdFeature | TextFeature) else ()
 
 
 KINDS: dict[str, type[Feature]] = {

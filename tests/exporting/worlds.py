@@ -51,9 +51,15 @@ def shop(folder: Path, *, seed: int = 0, **changes: Any) -> PreparedDataset:
             path=str(folder / "items.parquet"),
             title_column="title",
             features={
-                "title": {"kind": "text", "num_buckets": 200, "ngrams": 2, "max_length": 6},
+                "title": {
+                    "kind": "text",
+                    "num_buckets": 200,
+                    "ngrams": 2,
+                    "max_length": 6,
+                    "pooling": "idf",
+                },
                 "genres": {"kind": "multi_id", "max_length": 2},
-                "tags": {"kind": "multi_id"},
+                "tags": {"kind": "multi_id", "pooling": "idf"},
                 "colours": {"kind": "multi_id", "encoder": "hash", "num_buckets": 20, "delimiter": "::"},
                 "price": {"kind": "numeric", "transform": "log"},
                 "weight": {"kind": "numeric"},

@@ -3,7 +3,7 @@ import torch
 
 from recsys.nn.cross import Cross
 from recsys.nn.embeddings import FeatureTables
-from recsys.schema.feature_kinds import IdFeature
+from recsys.schema.feature_kinds import IdFeature, MultiIdFeature
 from tests.worlds import SCHEMA, checkerboard, keyed
 
 FEATURES = [SCHEMA[name] for name in ("user_id", "history", "item_id", "genres")]
@@ -105,3 +105,23 @@ def test_row_beyond_its_table_is_refused_by_the_name_of_the_feature(tables, feat
     match = f"expected rows of feature `{feature}` {expected}, its table's last, got {got}: the batch was not"
     with pytest.raises(ValueError, match=match):
         tables(keyed({**columns, feature: bags}))
+
+
+def test_rows_pooled_by_idf_weigh_as_tf_idf_and_others_stay_means():
+    features = [
+        MultiIdFeature("tags", "item", num_rows=4, pooling="idf", idf=(0.0, 1.0, 2.0, 3.0)),
+        MultiIdFeature("genres", "item", num_rows=4),
+    ]
+    tables = FeatureTables(features, embedding_dim=4, init_std=1.0).eval()
+    bags = [[1, 3], [], [2], [0]]
+    embedded = tables(keyed({"tags": bags, "genres": bags}))
+    tags, genres = weight(tables, "tags"), weight(tables, "genres")
+    nothing = torch.zeros(4)
+    expected = torch.stack([(tags[1] + 3 * tags[3]) / 10**0.5, nothing, tags[2], nothing])
+    torch.testing.assert_close(embedded["tags"], expected)
+    expected = torch.stack([(genres[1] + genres[3]) / 2, nothing, genres[2], genres[0]])
+    torch.testing.assert_close(embedded["genres"], expected)
+    assert set(tables.state_dict()) == {
+        "collection.embedding_bags.tags.weight",
+        "collection.embedding_bags.genres.weight",
+    }

@@ -30,6 +30,7 @@ from recsys.data.preparing.declare import features_yaml
 from recsys.data.preparing.describe import describe
 from recsys.data.preparing.extend import read_fitted
 from recsys.data.preparing.follow_users import follow_users
+from recsys.data.preparing.idf import with_idf
 from recsys.data.preparing.interactions import Interactions, look_at, read_interactions
 from recsys.data.preparing.joins import check_joins
 from recsys.data.preparing.leakage import PreparedFiles, check_leakage
@@ -94,7 +95,8 @@ def build(
     understood["repeats"] = count_repeats(engine, events, options)
     counts |= {"users": users.table.num_rows - 1, "items": items.table.num_rows - 1, "rejected": num_rejected}
     counted = [feature for feature in features if not isinstance(feature, StatisticFeature)]
-    fitted = fit(counted, _count(engine, events, counted, users=users, items=items), earlier)
+    values = _count(engine, events, counted, users=users, items=items)
+    fitted = with_idf(fit(counted, values, earlier), values, earlier)
     keyed = _write_entities(folder, fitted, users, items)
     encoded = encode_context(engine, events, _of_events(fitted.features), fitted.vocabularies)
     if statistics := [feature for feature in features if isinstance(feature, StatisticFeature)]:

@@ -19,6 +19,7 @@ from recsys.data.options import SplitKind
 from recsys.data.preparing.catalogue import NUM_INTERACTIONS, NUM_POSITIVES, Entities
 from recsys.data.preparing.check_statistics import check_statistics_before
 from recsys.data.preparing.context import count_context
+from recsys.data.preparing.idf import with_idf
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, TRAIN
 from recsys.data.preparing.statistics import EventKeys, fit_statistics, with_priors
 from recsys.data.preparing.vocabulary import Fitted, fit
@@ -222,9 +223,8 @@ def _fitted_on_train(engine: DuckDBEngine, written: PreparedFiles, train: ibis.T
     context = [f for f in written.features if f.role == "context" and f.has_column]
     if context:
         counted.update(count_context(engine, on_disk, context))
-    again = fit(
-        [f for f in written.features if not isinstance(f, StatisticFeature)], counted, written.earlier
-    )
+    declared = [f for f in written.features if not isinstance(f, StatisticFeature)]
+    again = with_idf(fit(declared, counted, written.earlier), counted, written.earlier)
     differing += [t for t, v in again.vocabularies.items() if not v.equals(written.fitted.vocabularies[t])]
     features = [*again.features, *_statistics_again(engine, on_disk, written)]
     statistics = [new.name for new, old in zip(features, written.fitted.features, strict=True) if new != old]

@@ -21,6 +21,7 @@ from torch import nn
 from recsys.exporting.options import TableType
 from recsys.exporting.program.interfaces import BagColumn, BagLookup, Head, NumberColumn
 from recsys.nn.cross import cross_ids
+from recsys.nn.pooling import normalised_weights
 
 # Even steps from the least to the greatest value of a row.
 _STEPS = {"int8": 255, "int4": 15}
@@ -53,6 +54,53 @@ class Lookup(nn.Module):
             embedded = restored(self.weight, self.scales, self.width, values)
         else:
             embedded = mean_of_bags(self.weight, self.scales, self.width, values, lengths)
+        return embedded if embedded.size(0) == size else embedded.expand(size, -1)
+
+
+class WeightedLookup(nn.Module):
+    """Sum of the rows of each bag of one feature, weighted; zeros for an empty bag.
+
+    Args:
+        feature: whose bags are looked up.
+        weight: of R rows; see `restored`.
+        scales: the same.
+        width: D.
+        row_weights: [R] of the rows; see `recsys.nn.embeddings.normalised_weights`.
+    """
+
+    weight: torch.Tensor
+    scales: torch.Tensor
+    row_weights: torch.Tensor
+
+    def __init__(
+        self,
+        feature: str,
+        weight: torch.Tensor,
+        scales: torch.Tensor,
+        width: int,
+        row_weights: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.feature = feature
+        self.register_buffer("weight", weight)
+        self.register_buffer("scales", scales)
+        self.width = width
+        self.register_buffer("row_weights", torch.tensor(row_weights))
+
+    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
+        """[size, D]; one bag stands for all `size` examples."""
+        values, lengths = bags[self.feature]
+        weights = normalised_weights(self.row_weights, values, lengths)
+        weight, rows = self.weight, values
+        if weight.dtype != torch.float32:
+            weight = restored(weight, self.scales, self.width, values)
+            rows = torch.arange(values.numel())
+        embedded = torch.zeros(lengths.numel(), self.width)
+        if values.numel() > 0:
+            offsets = torch.cumsum(lengths, 0) - lengths
+            embedded = torch.nn.functional.embedding_bag(
+                rows, weight, offsets, mode="sum", per_sample_weights=weights
+            )
         return embedded if embedded.size(0) == size else embedded.expand(size, -1)
 
 
