@@ -17,7 +17,7 @@ from torchrec import KeyedJaggedTensor
 
 from recsys.data.events import Events
 from recsys.data.histories import Histories
-from recsys.schema.batch import Batch, HistoryItems, Sequences
+from recsys.schema.batch import Batch, HistoryItems, Sequences, VectorColumns
 from recsys.schema.feature_kinds import Role
 from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, FeatureSchema
 from recsys.schema.jagged import JaggedColumn
@@ -97,6 +97,7 @@ class Collator:
         return Batch(
             ids=self._jagged([found], len(users)),
             dense=self.users.dense[users],
+            vectors=_vectors([self.users], [users]),
             sequences=self._sequences(histories, read, ends=ends, queries=queries),
         )
 
@@ -134,7 +135,9 @@ class Collator:
         item_rows = events.item_rows
         parts = [self._of_events(events, run) for run in self._row_runs]
         parts.append(_looked_up(self.items, item_rows))
-        return self._batch(events, history, parts, [events.dense, self.items.dense[item_rows]])
+        batch = self._batch(events, history, parts, [events.dense, self.items.dense[item_rows]])
+        vectors = _vectors([self.users, self.items], [events.user_rows, item_rows])
+        return dataclasses.replace(batch, vectors=vectors)
 
     def _runs(self, roles: Sequence[Role]) -> list[list[str]]:
         """Features of events of these roles, neighbours together that are all single- or all multi-valued."""
@@ -153,6 +156,7 @@ class Collator:
         return Batch(
             ids=self._jagged([*of_users, *parts], len(events)),
             dense=_side_by_side([self.users.dense[user_rows], *dense]),
+            vectors=_vectors([self.users], [user_rows]),
             labels=events.positives.float(),
             auxiliary_labels=events.labels if events.labels.shape[1] else None,
             item_rows=events.item_rows,
@@ -212,11 +216,22 @@ class _Bags:
     lengths: torch.Tensor | None
 
 
-def feature_store(columns: dict[str, JaggedColumn], dense: torch.Tensor) -> Batch:
+def feature_store(
+    columns: dict[str, JaggedColumn], dense: torch.Tensor, vectors: dict[str, torch.Tensor] | None = None
+) -> Batch:
     """A whole table's features held as one Batch, to be looked up with `select`."""
     bags = _laid_out(columns)
     ids = KeyedJaggedTensor(keys=bags.keys, values=bags.values, lengths=bags.lengths)
-    return Batch(ids=ids, dense=dense)
+    return Batch(ids=ids, dense=dense, vectors=VectorColumns(vectors) if vectors else None)
+
+
+def _vectors(stores: Sequence[Batch], rows: Sequence[torch.Tensor]) -> VectorColumns | None:
+    """The vectors of examples, of each store at rows of its own; None where there are none."""
+    found: dict[str, torch.Tensor] = {}
+    for store, own in zip(stores, rows, strict=True):
+        if store.vectors is not None:
+            found |= store.vectors.select(own.long()).columns
+    return VectorColumns(found) if found else None
 
 
 def _looked_up(store: Batch, rows: torch.Tensor) -> _Bags:

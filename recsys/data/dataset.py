@@ -23,7 +23,7 @@ from recsys.retrieval.popularity import Popularity
 from recsys.schema import tables
 from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError
-from recsys.schema.feature_kinds import HistoryFeature, Role
+from recsys.schema.feature_kinds import HistoryFeature, Role, VectorFeature
 from recsys.schema.features import FeatureSchema
 from recsys.schema.manifest import read_station
 
@@ -261,4 +261,10 @@ class PreparedDataset:
         return feature_store(
             {f.name: bags(table[tables.encoded_column(f.name)]) for f in on_disk},
             floats(table, self.schema.dense([role])),
+            {f.name: self._vectors(f) for f in self.schema.vectors([role])},
         )
+
+    def _vectors(self, feature: VectorFeature) -> torch.Tensor:
+        """[rows, size] float16, mapped: read from the file where they are looked at, and not before."""
+        # Copied where written to, which nobody does: torch warns of arrays that may not be.
+        return torch.from_numpy(np.load(tables.vector_file(self.path, feature.name), mmap_mode="c"))

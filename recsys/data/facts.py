@@ -24,7 +24,7 @@ def facts_of(dataset: PreparedDataset) -> DataFacts:
         num_items=dataset.num_items - 1,
         num_rows=table.num_rows,
         num_positives=int(counts_U.sum()),
-        num_features=sum(not isinstance(feature, HistoryFeature) for feature in dataset.schema.sparse()),
+        num_features=sum(not isinstance(feature, HistoryFeature) for feature in dataset.schema.embedded()),
         median_history=float(median),
         long_history=float(long),
     )

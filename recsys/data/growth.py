@@ -18,8 +18,8 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.schema.errors import InputError
-from recsys.schema.feature_kinds import Feature, HistoryFeature, NumberFeature
-from recsys.schema.features import OUT_OF_VOCABULARY
+from recsys.schema.feature_kinds import Feature, HistoryFeature, NumberFeature, difference_name
+from recsys.schema.features import ITEM_ID, OUT_OF_VOCABULARY, USER_ID
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,10 @@ def earlier_rows(dataset: PreparedDataset, earlier: PreparedDataset) -> dict[str
             found = np.arange(feature.num_rows)
         if not isinstance(feature, HistoryFeature):  # reads the items' table
             rows[feature.table] = torch.from_numpy(found)
+    for vector in dataset.schema.vectors():
+        if vector.difference > 0:
+            of = dataset.schema[USER_ID if vector.role == "user" else ITEM_ID]
+            rows[difference_name(vector.name)] = rows[of.table]
     return rows
 
 

@@ -17,8 +17,14 @@ from recsys.exporting.attributes import filters_of
 from recsys.exporting.fields import PER_SECOND, Fields, fields_of
 from recsys.exporting.observed import Log, build_statistics, statistics_of
 from recsys.exporting.options import TableType
-from recsys.exporting.program.columns import AlwaysStored, DenseColumn, GivenOrStored, StoredBags
-from recsys.exporting.program.encoders import bag_encoder, number_encoder
+from recsys.exporting.program.columns import (
+    AlwaysStored,
+    DenseColumn,
+    GivenOrStored,
+    StoredBags,
+    VectorColumn,
+)
+from recsys.exporting.program.encoders import bag_encoder, number_encoder, vector_encoder
 from recsys.exporting.program.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
 from recsys.exporting.program.inputs import (
     CountLookup,
@@ -27,6 +33,7 @@ from recsys.exporting.program.inputs import (
     Inputs,
     Lookup,
     Network,
+    VectorLookup,
     WeightedLookup,
     stored,
 )
@@ -49,7 +56,15 @@ from recsys.nn.cold_start import EventCounts
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputTypeError
-from recsys.schema.feature_kinds import Feature, HistoryFeature, NumberFeature, Role, row_weights
+from recsys.schema.feature_kinds import (
+    Feature,
+    HistoryFeature,
+    NumberFeature,
+    Role,
+    VectorFeature,
+    difference_name,
+    row_weights,
+)
 from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
 
 
@@ -179,7 +194,7 @@ class _Builder:
 
     def inputs(self, roles: Iterable[Role]) -> Inputs:
         """Inputs of a tower or head that reads features of these roles."""
-        present = {feature.name: feature for feature in self.dataset.schema.sparse(roles)}
+        present = {feature.name: feature for feature in self.dataset.schema.embedded(roles)}
         lookups = [lookup for tables in self.tables for lookup in self._lookups(tables, present)]
         lookups += [
             (one.name, CountLookup(one.feature, one.counts.detach().cpu().clone()))
@@ -208,6 +223,15 @@ class _Builder:
         )
 
     def _sparse(self, feature: Feature) -> nn.Module:
+        if isinstance(feature, VectorFeature):
+            store = self._store(feature.role)
+            assert store is not None
+            assert store.vectors is not None
+            return VectorColumn(
+                fields=self.fields.of(feature),
+                encoder=vector_encoder(feature),
+                stored=store.vectors.columns[feature.name],
+            )
         stored = _stored_bags(self._store(feature.role), feature)
         if feature.name in (USER_ID, ITEM_ID):
             return AlwaysStored(stored)
@@ -256,7 +280,18 @@ class _Builder:
                 elif name not in parts and name in present:
                     each = name in tables.one_by_one
                     found.append((tables.prefix + name, _lookup(present[name], held, each=each)))
-        return found
+        vectors = [vector for vector in tables.vectors if vector.name in present]
+        return found + [(tables.prefix + v.name, self._vector_lookup(tables, v)) for v in vectors]
+
+    def _vector_lookup(self, tables: FeatureTables, vector: VectorFeature) -> nn.Module:
+        projection = tables.projections[vector.name].weight.detach().float().cpu()
+        of, weight, scales = "", torch.zeros(0, projection.size(0)), torch.zeros(0, 2)
+        if vector.difference > 0:
+            of = ITEM_ID if vector.role == "item" else USER_ID
+            weight, scales, _ = self.weights[id(tables), difference_name(vector.name)]
+        return VectorLookup(
+            vector.name, projection, of=of, limit=vector.difference, weight=weight, scales=scales
+        )
 
 
 def _lookup(feature: Feature, held: tuple[torch.Tensor, torch.Tensor, int], *, each: bool) -> nn.Module:
@@ -267,6 +302,8 @@ def _lookup(feature: Feature, held: tuple[torch.Tensor, torch.Tensor, int], *, e
 
 
 def _parts(lookup: nn.Module) -> tuple[str, ...]:
+    if isinstance(lookup, VectorLookup):
+        return (lookup.feature, lookup.of) if lookup.of else (lookup.feature,)
     return tuple(lookup.parts) if isinstance(lookup, CrossLookup) else (str(lookup.feature),)
 
 

@@ -44,7 +44,17 @@ from torch import nn
 from torch._inductor.utils import fresh_cache
 
 from recsys.exporting.build import frozen
-from recsys.exporting.program.inputs import CrossLookup, EachLookup, Inputs, Lookup, mean_of_bags, restored
+from recsys.exporting.program.inputs import (
+    CrossLookup,
+    EachLookup,
+    Inputs,
+    Lookup,
+    VectorLookup,
+    WeightedLookup,
+    mean_of_bags,
+    restored,
+    weighted_sum_of_bags,
+)
 from recsys.exporting.program.queries import ContentQuery, SequenceQuery
 from recsys.exporting.program.ranking import RankingProgram, answer_of
 from recsys.exporting.program.retrieval import RetrievalProgram
@@ -52,6 +62,7 @@ from recsys.exporting.program.tensors import Entry, PackageTensors
 from recsys.models.protocols import RankingModel, RetrievalModel
 from recsys.nn.cross import Cross
 from recsys.schema.disk import write_file
+from recsys.schema.errors import InputError
 from recsys.schema.features import QUERY_ROLES, FeatureSchema
 
 # Three events make four states; every other size is odd and above.
@@ -215,6 +226,11 @@ def _entry(lookup: nn.Module, schema: FeatureSchema) -> Entry:
         parts = tuple(lookup.parts)
         name = Cross(parts, num_buckets=1).name
         return Entry(name, "crossed", is_of_request=False, parts=parts, num_rows=lookup.weight.size(0))
+    if isinstance(lookup, VectorLookup):
+        raise InputError(
+            f"`export.format=aoti` can't hold the feature `{lookup.feature}` of kind vector; leave it out "
+            "(`model.leave_out`), or export with `export.format=torchscript`"
+        )
     feature = schema[str(lookup.feature)]
     form = "bags" if feature.is_multivalued else "rows"
     if isinstance(lookup, EachLookup):
@@ -259,20 +275,26 @@ class EmbeddedTensors(nn.Module):
         # Every table once, whoever reads it.
         tables: dict[int, int] = {}
         for name, lookup in zip(inputs.lookup_names, inputs.lookups, strict=True):
-            assert isinstance(lookup, Lookup | EachLookup | CrossLookup)
+            assert isinstance(lookup, Lookup | WeightedLookup | EachLookup | CrossLookup)
             table = tables.setdefault(id(lookup.weight), len(tables))
             self.register_buffer(f"weight_{table}", lookup.weight)
             self.register_buffer(f"scales_{table}", lookup.scales)
             self.widths[table] = lookup.width
+            if isinstance(lookup, WeightedLookup):
+                self.register_buffer(f"row_weights_{len(self.lookups)}", lookup.row_weights)
             self.lookups.append((name, self.entries.index(_entry(lookup, schema)), table))
 
     def forward(self, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         """[B, ...] of every embedded feature."""
         given = self.given(tensors)
         embedded = {}
-        for name, at, table in self.lookups:
+        for number, (name, at, table) in enumerate(self.lookups):
             held = getattr(self, f"weight_{table}"), getattr(self, f"scales_{table}"), self.widths[table]
-            found = _embed(held, self.entries[at].form, given[at])
+            weights = getattr(self, f"row_weights_{number}", None)
+            if weights is None:
+                found = _embed(held, self.entries[at].form, given[at])
+            else:
+                found = weighted_sum_of_bags(*held, weights, *given[at])
             if self.has_requests and self.entries[at].is_of_request:
                 found = found[tensors[1]]
             embedded[name] = found

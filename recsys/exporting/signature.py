@@ -22,6 +22,7 @@ from recsys.schema.feature_kinds import (
     Role,
     StatisticFeature,
     TimeFeature,
+    VectorFeature,
 )
 from recsys.schema.features import ALL_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
 from recsys.schema.labels import MAIN, AuxiliaryLabel
@@ -32,6 +33,7 @@ _KINDS = {
     "multi_id": "list of text or integers, or text with `{delimiter}` between the values",
     "numeric": "number",
     "text": "text",
+    "vector": "list of {size} numbers",
 }
 # How a request's value is read; see `recsys.serving.values`.
 _FIELD_KINDS: dict[str, FieldKind] = {
@@ -41,12 +43,14 @@ _FIELD_KINDS: dict[str, FieldKind] = {
     "statistic": "number",
     "text": "text",
     "time": "time",
+    "vector": "vector",
 }
 _WHEN_MISSING = {
     "id": "unknown value (row 0)",
     "multi_id": "no values",
     "numeric": "the train mean",
     "text": "no words",
+    "vector": "no vector (zeros)",
     "time": "unknown time (row 0)",
 }
 
@@ -151,6 +155,8 @@ def _raw_type(dataset: PreparedDataset, feature: Feature) -> str:
             return feature.value_type
         case MultiIdFeature():
             return _KINDS[feature.kind].format(delimiter=feature.delimiter)
+        case VectorFeature():
+            return _KINDS[feature.kind].format(size=feature.size)
     return _KINDS[feature.kind]
 
 

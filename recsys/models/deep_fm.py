@@ -65,7 +65,7 @@ class DeepFM(nn.Module):
         init_std: float = 0.01,
     ) -> None:
         super().__init__()
-        features = [f for f in kept_features(schema, leave_out) if f.is_sparse]
+        features = [f for f in kept_features(schema, leave_out) if f.is_embedded]
         self.tables = FeatureTables(
             features, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
         )

@@ -72,7 +72,7 @@ class DIN(nn.Module):
                 "not in the data; keep it out of `model.leave_out`, or choose a model that needs no history"
             )
         self.tables = FeatureTables(
-            [f for f in kept if f.is_sparse],
+            [f for f in kept if f.is_embedded],
             embedding_dim=embedding_dim,
             init_std=init_std,
             id_dropout=id_dropout,

@@ -73,7 +73,7 @@ class FinalMLP(nn.Module):
         super().__init__()
         if not hidden:
             raise InputError("`model.hidden` must name at least one layer: its output is what is fused")
-        kept = [f for f in kept_features(schema, leave_out) if f.is_sparse]
+        kept = [f for f in kept_features(schema, leave_out) if f.is_embedded]
         self.tables = FeatureTables(
             kept, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
         )

@@ -110,7 +110,7 @@ def embed(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         if isinstance(child, EventCounts) and child.feature in batch.ids.keys():  # noqa: SIM118
             embedded[child.name] = child(batch.ids[child.feature].values())
         if isinstance(child, FeatureTables):
-            embedded.update(child(batch.ids))
+            embedded.update(child(batch.ids, batch.vectors))
     return embedded
 
 
@@ -120,6 +120,6 @@ def weight_names(model: nn.Module) -> frozenset[str]:
         child.prefix + name
         for child in model.children()
         if isinstance(child, FeatureTables) and child.prefix and child.embedding_dim == LINEAR_DIM
-        for _, names in child.tables().values()
+        for names in [*(names for _, names in child.tables().values()), [f.name for f in child.vectors]]
         for name in names
     )

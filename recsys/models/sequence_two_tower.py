@@ -87,8 +87,8 @@ class SequenceTwoTower(nn.Module):
         if temperature is not None and temperature <= 0:
             raise InputError(f"`model.temperature` must be null or positive, got {temperature}")
         # The history is read event by event, not as a bag.
-        users = [f.name for f in schema.sparse(["user"]) if f.name not in (*leave_out, HISTORY)]
-        items = [f.name for f in schema.sparse(CANDIDATE_ROLES) if f.name not in leave_out]
+        users = [f.name for f in schema.embedded(["user"]) if f.name not in (*leave_out, HISTORY)]
+        items = [f.name for f in schema.embedded(CANDIDATE_ROLES) if f.name not in leave_out]
         self.tables = FeatureTables(
             [schema[name] for name in users + items],
             embedding_dim=embedding_dim,

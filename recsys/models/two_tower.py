@@ -80,8 +80,8 @@ class TwoTower(nn.Module):
         unknown = [name for name in leave_out if name not in schema]
         if unknown:
             raise InputError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
-        query = [f.name for f in schema.sparse(QUERY_ROLES) if f.name not in leave_out]
-        candidate = [f.name for f in schema.sparse(CANDIDATE_ROLES) if f.name not in leave_out]
+        query = [f.name for f in schema.embedded(QUERY_ROLES) if f.name not in leave_out]
+        candidate = [f.name for f in schema.embedded(CANDIDATE_ROLES) if f.name not in leave_out]
         self.behaviour_dropout = behaviour_dropout
         widths = [*hidden, embedding_dim]
         if cold_start != "none":

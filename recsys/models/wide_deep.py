@@ -61,7 +61,7 @@ class WideDeep(nn.Module):
         init_std: float = 0.01,
     ) -> None:
         super().__init__()
-        features = [f for f in schema.sparse() if f.name not in leave_out]
+        features = [f for f in schema.embedded() if f.name not in leave_out]
         parts = [Cross(tuple(schema[name].name for name in cross), cross_buckets) for cross in crosses]
         self.tables = FeatureTables(
             features, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout

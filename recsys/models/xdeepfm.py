@@ -65,7 +65,7 @@ class XDeepFM(nn.Module):
             schema, leave_out, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
         )
         self.linear = FeatureTables(
-            self.tables.features,
+            [*self.tables.features, *self.tables.vectors],
             embedding_dim=LINEAR_DIM,
             prefix="linear_",
             init_std=0.0,

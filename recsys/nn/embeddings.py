@@ -23,9 +23,11 @@ from torchrec import (
 
 from recsys.nn.cross import Cross, cross_ids
 from recsys.nn.pooling import normalised_weights
+from recsys.nn.vectors import Projection, with_difference
+from recsys.schema.batch import VectorColumns
 from recsys.schema.errors import InputError
-from recsys.schema.feature_kinds import Feature, IdFeature, row_weights
-from recsys.schema.features import OUT_OF_VOCABULARY
+from recsys.schema.feature_kinds import Feature, IdFeature, VectorFeature, difference_name, row_weights
+from recsys.schema.features import ITEM_ID, OUT_OF_VOCABULARY, USER_ID
 
 _DEFERRED = contextvars.ContextVar("deferred", default=False)
 
@@ -49,10 +51,10 @@ class FeatureTables(nn.Module):
 
     Features that name the same table share it (the history reads the item table). A feature that is pooled by
     idf gives the sum of w_v e_v / |w|, of length 1 where its rows' embeddings are orthonormal, as the
-    vectors of words that tf-idf compares.
+    vectors of words that tf-idf compares. An embedding made elsewhere gives its projection.
 
     Args:
-        features: sparse features, each with its table and number of rows.
+        features: sparse features, each with its table and number of rows, and vectors.
         embedding_dim: D, a multiple of 4 (FBGEMM's fused tables want it).
         crosses: further features, hashed from those above.
         prefix: put before the names of the embedded features and of the tables.
@@ -79,10 +81,11 @@ class FeatureTables(nn.Module):
         super().__init__()
         if embedding_dim < 4 or embedding_dim % 4:
             raise InputError(f"`model.embedding_dim` must be a positive multiple of 4, got {embedding_dim}")
-        dense = [feature.name for feature in features if not feature.is_sparse]
+        dense = [feature.name for feature in features if not feature.is_embedded]
         if dense:
             raise InputError(f"features {dense} are dense and have no embedding table")
-        self.features = tuple(features)
+        self.features = tuple(feature for feature in features if feature.is_sparse)
+        self.vectors = tuple(feature for feature in features if isinstance(feature, VectorFeature))
         self.crosses = tuple(crosses)
         self.embedding_dim = embedding_dim
         self.prefix = prefix
@@ -92,13 +95,16 @@ class FeatureTables(nn.Module):
         self._names = [name for _, names in self.tables().values() for name in names]
         self._num_rows = {name: rows for rows, names in self.tables().values() for name in names}
         self._dropped = {feature.name for feature in features if isinstance(feature, IdFeature)}
+        self._dropped |= {difference_name(feature.name) for feature in self._with_difference}
         self._weighted = {f.name: f"idf_{f.name}" for f in features if row_weights(f)}
         for feature in features:
             if feature.name in self._weighted:
                 # Not in the state: the schema holds them.
                 weights = torch.tensor(row_weights(feature))
                 self.register_buffer(self._weighted[feature.name], weights, persistent=False)
-        init = partial(nn.init.normal_, std=init_std)
+        self.projections = nn.ModuleDict(
+            {f.name: Projection(f.size, embedding_dim=embedding_dim, init_std=init_std) for f in self.vectors}
+        )
         self.collection = EmbeddingBagCollection(
             tables=[
                 EmbeddingBagConfig(
@@ -107,7 +113,7 @@ class FeatureTables(nn.Module):
                     embedding_dim=embedding_dim,
                     feature_names=names,
                     pooling=PoolingType.SUM if self._weighted else PoolingType.MEAN,
-                    init_fn=init,
+                    init_fn=partial(nn.init.normal_, std=self.std_of(table)),
                 )
                 for table, (num_rows, names) in self.tables().items()
             ],
@@ -120,19 +126,35 @@ class FeatureTables(nn.Module):
         tables: dict[str, tuple[int, list[str]]] = {}
         for feature in self.features:
             tables.setdefault(feature.table, (feature.num_rows, []))[1].append(feature.name)
+        for vector in self._with_difference:
+            name = difference_name(vector.name)
+            tables[name] = (vector.num_rows, [name])
+        # Last, as they are made of what is there.
         for cross in self.crosses:
             tables[cross.name] = (cross.num_rows, [cross.name])
         return tables
+
+    @property
+    def _with_difference(self) -> list[VectorFeature]:
+        return [feature for feature in self.vectors if feature.difference > 0]
+
+    def std_of(self, table: str) -> float:
+        """Standard deviation of the initial weights of a table, named without the prefix."""
+        is_difference = table in [difference_name(feature.name) for feature in self._with_difference]
+        return 0.0 if is_difference else self.init_std
 
     def weight_name(self, table: str) -> str:
         """Returns the key in this module's state of the weights of a table, named without the prefix."""
         return f"collection.embedding_bags.{self.prefix}{table}.weight"
 
-    def forward(self, ids: KeyedJaggedTensor) -> dict[str, torch.Tensor]:
-        """Embeds the features that `ids` holds.
+    def forward(
+        self, ids: KeyedJaggedTensor, vectors: VectorColumns | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Embeds the features that `ids` and `vectors` hold.
 
         Args:
             ids: bags of rows; features this module does not know are passed over.
+            vectors: embeddings made elsewhere; likewise.
 
         Returns:
             [B, D] for every feature present in `ids` and every cross whose parts are; [B, L, D] for those
@@ -141,7 +163,44 @@ class FeatureTables(nn.Module):
         Raises:
             ValueError: a row lies beyond its table.
         """
-        ids = self._select(ids)
+        ids = self._select(self._with_differences(ids))
+        embedded = self._of_tables(ids)
+        if vectors is not None:
+            self._add_vectors(embedded, vectors, ids)
+        return embedded
+
+    def _add_vectors(
+        self, embedded: dict[str, torch.Tensor], vectors: VectorColumns, ids: KeyedJaggedTensor
+    ) -> None:
+        """Puts the projections among the embedded features, in the place of their differences."""
+        for feature in self.vectors:
+            if feature.name not in vectors.columns:
+                continue
+            found_BD = self.projections[feature.name](vectors.columns[feature.name])
+            if feature.difference > 0:
+                name = difference_name(feature.name)
+                # What is unknown differs by nothing, whatever row 0 has come to hold.
+                difference_BD = embedded.pop(self.prefix + name) * (ids[name].values() > 0)[:, None]
+                found_BD = with_difference(found_BD, difference_BD, feature.difference)
+            embedded[self.prefix + feature.name] = found_BD
+
+    def _with_differences(self, ids: KeyedJaggedTensor) -> KeyedJaggedTensor:
+        """The bags with a key for each table of differences, whose rows are those of the id."""
+        bags: dict[str, JaggedTensor] = {}
+        for feature in self._with_difference:
+            of = ITEM_ID if feature.role == "item" else USER_ID
+            if of in ids.keys():  # noqa: SIM118
+                bags[difference_name(feature.name)] = ids[of]
+        if not bags:
+            return ids
+        return KeyedJaggedTensor(
+            keys=[*ids.keys(), *bags],
+            values=torch.cat([ids.values(), *(bag.values() for bag in bags.values())]),
+            lengths=torch.cat([ids.lengths(), *(bag.lengths() for bag in bags.values())]),
+        )
+
+    def _of_tables(self, ids: KeyedJaggedTensor) -> dict[str, torch.Tensor]:
+        """Embeds what tables hold."""
         apart = [name for name in self.one_by_one if name in ids.keys()]  # noqa: SIM118
         if not apart:
             return self._pooled(ids)

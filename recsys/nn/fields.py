@@ -24,7 +24,7 @@ def kept_features(schema: FeatureSchema, leave_out: Sequence[str] = ()) -> list[
     unknown = [name for name in leave_out if name not in schema]
     if unknown:
         raise InputError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
-    return [f for f in (*schema.sparse(), *schema.dense()) if f.name not in leave_out]
+    return [f for f in (*schema.embedded(), *schema.dense()) if f.name not in leave_out]
 
 
 def ranking_tables(
@@ -32,7 +32,7 @@ def ranking_tables(
 ) -> FeatureTables:
     """Tables of the embedded features of a ranking model; see `FeatureTables`."""
     return FeatureTables(
-        [f for f in kept_features(schema, leave_out) if f.is_sparse],
+        [f for f in kept_features(schema, leave_out) if f.is_embedded],
         embedding_dim=embedding_dim,
         init_std=init_std,
         id_dropout=id_dropout,
@@ -65,9 +65,9 @@ class Fields(nn.Module):
     ) -> None:
         super().__init__()
         kept = kept_features(schema, leave_out)
-        self.names = [f.name for f in kept if f.is_sparse]
+        self.names = [f.name for f in kept if f.is_embedded]
         dense = [f.name for f in schema.dense()]
-        columns = [dense.index(f.name) for f in kept if not f.is_sparse]
+        columns = [dense.index(f.name) for f in kept if not f.is_embedded]
         self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)
         self.num_sparse = len(self.names)
         self.num_dense = len(columns)

@@ -46,6 +46,7 @@ class Batch:
     Args:
         ids: [B] bags of table rows for every sparse feature, in the order of `FeatureSchema.sparse`.
         dense: [B, D_dense] float32, in the order of `FeatureSchema.dense`.
+        vectors: embeddings made elsewhere, by feature.
         labels: [B] float32, 1 for a positive and 0 for a negative.
         weights: [B] float32, weight of each example in the loss.
         auxiliary_labels: [B, number of labels] float32, in the order of `FeatureSchema.labels`; NaN is
@@ -63,6 +64,7 @@ class Batch:
 
     ids: KeyedJaggedTensor
     dense: torch.Tensor
+    vectors: VectorColumns | None = None
     labels: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     auxiliary_labels: torch.Tensor | None = None
@@ -91,7 +93,7 @@ class Batch:
             part.record_stream(stream)
 
     def select(self, rows: torch.Tensor) -> Batch:
-        """The examples at `rows` ([N] int64, repeats allowed), in that order; ids and dense values only.
+        """The examples at `rows` ([N] int64, repeats allowed), in that order; ids, dense values and vectors.
 
         A whole table held as one Batch (the catalogue) is a feature store: `catalogue.select(item_rows)`.
         """
@@ -99,7 +101,8 @@ class Batch:
         if lengths is None:
             lengths = self.ids.lengths().new_ones(len(values))
         ids = KeyedJaggedTensor(keys=self.ids.keys(), values=values, lengths=lengths)
-        return Batch(ids=ids, dense=self.dense[rows])
+        vectors = self.vectors.select(rows) if self.vectors is not None else None
+        return Batch(ids=ids, dense=self.dense[rows], vectors=vectors)
 
     def gather(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Values and lengths of the bags of the examples at `rows` ([N] int64), key by key.
@@ -121,6 +124,38 @@ class Batch:
     def _is_single_valued(self) -> bool:
         """True when every bag holds one row; looked at once, for a feature store is asked often."""
         return bool((self.ids.lengths() == 1).all())
+
+
+@dataclasses.dataclass
+class VectorColumns:
+    """Embeddings of B users or items that were made elsewhere.
+
+    Args:
+        columns: [B, size of the feature] float16 by feature, zeros where there is none. A whole table of them
+            lies in a file that is mapped into memory, of which `select` reads the rows that are wanted.
+    """
+
+    columns: dict[str, torch.Tensor]
+
+    def select(self, rows: torch.Tensor) -> VectorColumns:
+        """Those at `rows` ([N] int64)."""
+        return self._each(lambda column: column.index_select(0, rows))
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> VectorColumns:
+        """These vectors on `device`."""
+        return self._each(lambda column: column.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> VectorColumns:
+        """These vectors in page-locked memory."""
+        return self._each(lambda column: column.pin_memory())
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Tells the caching allocator that `stream` uses these vectors."""
+        for column in self.columns.values():
+            column.record_stream(stream)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> VectorColumns:
+        return VectorColumns({name: change(column) for name, column in self.columns.items()})
 
 
 @dataclasses.dataclass

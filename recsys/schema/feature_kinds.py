@@ -1,7 +1,8 @@
 """Kinds of features, a class each: what is declared of one, and what preparing has fitted on the train split.
 
 A *sparse* feature turns a raw value into rows of an embedding table (row 0 is out-of-vocabulary); a *dense*
-one into a float. Numbers are dense unless they are bucketised, every other kind is sparse.
+one into a float. Numbers are dense unless they are bucketised; a *vector* is an embedding made elsewhere;
+every other kind is sparse.
 """
 
 from __future__ import annotations
@@ -75,6 +76,11 @@ class Feature:
     def is_sparse(self) -> bool:
         """True when the feature reads an embedding table, false when it is a float."""
         return True
+
+    @property
+    def is_embedded(self) -> bool:
+        """True when models read it as an embedding."""
+        return self.is_sparse
 
     @property
     def has_vocabulary(self) -> bool:
@@ -195,6 +201,47 @@ class TextFeature(Feature):
 
 
 @dataclasses.dataclass(frozen=True)
+class VectorFeature(Feature):
+    """An embedding of a user or item made elsewhere, by a model of images, audio or text.
+
+    It stays as it is; a model learns its projection and, where `difference` is above 0, an embedding of each
+    user or item that known ones add to it (arXiv 2507.19473).
+
+    Args:
+        size: numbers of each vector. Fitted.
+        difference: longest that the added embedding may be, as a share of the projection's length; 0.2 to 1
+            works, 0 adds none.
+    """
+
+    size: int = _fitted(0)
+    difference: float = 0.0
+
+    kind = "vector"
+    declared = ("column", "difference")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.role not in ("user", "item"):
+            raise InputError(
+                f"feature `{self.name}`: vectors are of users or items, got the role `{self.role}`"
+            )
+        if not 0 <= self.difference <= 10:
+            raise InputError(
+                f"feature `{self.name}`: `difference` must lie between 0 and 10, got {self.difference}"
+            )
+
+    @property
+    def is_sparse(self) -> bool:
+        """False: its numbers are read, and no table."""
+        return False
+
+    @property
+    def is_embedded(self) -> bool:
+        """True: models read its projection."""
+        return True
+
+
+@dataclasses.dataclass(frozen=True)
 class HistoryFeature(Feature):
     """The user's own history of items, as rows of the items' table.
 
@@ -299,8 +346,13 @@ class StatisticFeature(NumberFeature):
         object.__setattr__(self, "of", tuple(self.of))
 
 
+def difference_name(vector: str) -> str:
+    """Names the table of the differences that are learnt to a vector."""
+    return f"{vector}_difference"
+
+
 def row_weights(feature: Feature) -> tuple[float, ...]:
-    """The weight of each row of a feature's table where its bags are pooled by idf; empty where they are not."""
+    """The weight of each row of a feature's table where it is pooled by idf; empty where it is not."""
     return feature.idf if isinstance(feature, MultiIdFeature | TextFeature) else ()
 
 
@@ -313,6 +365,7 @@ KINDS: dict[str, type[Feature]] = {
         HistoryFeature,
         TimeFeature,
         TextFeature,
+        VectorFeature,
         StatisticFeature,
     )
 }

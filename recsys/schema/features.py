@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from recsys.schema.errors import InputError
-from recsys.schema.feature_kinds import Feature, NumberFeature, Role, StatisticFeature, feature_of
+from recsys.schema.feature_kinds import (
+    Feature,
+    NumberFeature,
+    Role,
+    StatisticFeature,
+    VectorFeature,
+    feature_of,
+)
 from recsys.schema.labels import AuxiliaryLabel
 
 USER_ID = "user_id"
@@ -59,6 +66,14 @@ class FeatureSchema:
     def sparse(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[Feature, ...]:
         """Features of these roles that read an embedding table: of users, contexts, pairs, then items."""
         return tuple(f for f in self._of(roles) if f.is_sparse)
+
+    def embedded(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[Feature, ...]:
+        """Features of these roles that models read as embeddings: the sparse ones and vectors."""
+        return tuple(f for f in self._of(roles) if f.is_embedded)
+
+    def vectors(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[VectorFeature, ...]:
+        """Features of these roles that are embeddings made elsewhere."""
+        return tuple(f for f in self._of(roles) if isinstance(f, VectorFeature))
 
     def dense(self, roles: Iterable[Role] = ALL_ROLES) -> tuple[NumberFeature, ...]:
         """Features of these roles that are floats: of users, contexts, pairs, then items."""

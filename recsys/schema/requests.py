@@ -20,8 +20,9 @@ RECORDED_METHODS = frozenset(
 )
 _STAGES = ("", "retrieval", "ranking")
 
-# How the raw value of a field is read: an id or a category, a list of them, a number, an instant, a text.
-FieldKind = Literal["id", "list", "number", "time", "text"]
+# How the raw value of a field is read: an id or a category, a list of them, a number, an instant, a text, an
+# embedding made elsewhere.
+FieldKind = Literal["id", "list", "number", "time", "text", "vector"]
 
 
 @dataclasses.dataclass(frozen=True)

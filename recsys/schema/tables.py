@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from recsys.schema.errors import InputError
 
@@ -56,6 +57,11 @@ def encoded_column(feature: str) -> str:
     ('age', 'item_id_row')
     """
     return f"{feature}_row" if feature in (USER_ID, ITEM_ID) else feature
+
+
+def vector_file(folder: Path, feature: str) -> Path:
+    """File of a prepared dataset that holds the vectors of a feature, [users or items, size] float16."""
+    return folder / "vectors" / f"{feature}.npy"
 
 
 def check_columns(found: Iterable[str], *, required: Sequence[str], table: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import functools
+import math
 import re
 import reprlib
 from collections.abc import Callable
@@ -64,6 +65,7 @@ def readers_of(limits: RequestLimits) -> dict[FieldKind, Reader]:
         "list": functools.partial(_list, limits=limits),
         "number": _number,
         "time": read_instant,
+        "vector": functools.partial(_vector, limits=limits),
     }
 
 
@@ -165,6 +167,21 @@ def _list(value: Any, limits: RequestLimits) -> Any:
     if len(kinds) == 1 and bool not in kinds:
         return parts
     return [as_text(part) for part in parts]
+
+
+def _vector(value: Any, limits: RequestLimits) -> list[float] | None:
+    """An embedding made elsewhere; None where it is missing. How long it must be the file knows."""
+    if value is None:
+        return None
+    if not isinstance(value, _LISTS) or len(value) > limits.list_values:
+        raise Refused(f"a list of at most {limits.list_values} numbers, or None")
+    numbers = [_plain(part) for part in value]
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+        raise Refused("a list of numbers, or None")
+    found = [float(number) if abs(number) < 1e300 else math.inf for number in numbers]
+    if not all(map(math.isfinite, found)):
+        raise Refused("a list of finite numbers, or None")
+    return found or None
 
 
 def as_text(value: Any) -> str | None:

@@ -91,7 +91,9 @@ def draw_weights(model: nn.Module, name: str) -> None:
         generator = torch.Generator().manual_seed(seed)
         in_place = part.is_whole and part.tensor.device.type == "cpu"
         whole = part.tensor if in_place else torch.empty(part.shape)
-        nn.init.normal_(whole, std=owner.init_std, generator=generator)
+        table = part.name.removeprefix("embedding_bags.").removesuffix(".weight")
+        std = owner.std_of(table.removeprefix(owner.prefix))
+        nn.init.normal_(whole, std=std, generator=generator)
         if not in_place:
             part.tensor.copy_(part.cut(whole))
 

@@ -54,7 +54,11 @@ def test_extending_keeps_the_weights_that_rows_had(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "new").mkdir()
     old = opened(tmp_path / "old", item_features=features)
-    more = {"user_id": [3, *EVENTS["user_id"]], "item_id": ["c", *EVENTS["item_id"]], "timestamp": [5, 1, 2, 3, 4]}
+    more = {
+        "user_id": [3, *EVENTS["user_id"]],
+        "item_id": ["c", *EVENTS["item_id"]],
+        "timestamp": [5, 1, 2, 3, 4],
+    }
     new = opened(tmp_path / "new", events=more, item_features=features, extends=str(old.path))
     before, after = old.schema["tags"].idf, new.schema["tags"].idf
     assert len(before) == 3

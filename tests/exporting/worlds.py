@@ -16,12 +16,17 @@ from recsys.data.prepare import prepare
 WORDS = ["Toy", "story", "中文", "Amélie", "II", "the", "GOLDEN-eye", "x_y", "😀", "1995"]
 
 
-def shop(folder: Path, *, seed: int = 0, **changes: Any) -> PreparedDataset:
-    """Parquet tables: integer users, text items, a second `city`, and every kind, encoder and transform."""
+def shop(folder: Path, *, seed: int = 0, with_vectors: bool = False, **changes: Any) -> PreparedDataset:
+    """Parquet tables: integer users, text items, a second `city`, and every kind, encoder and transform.
+
+    Vectors, which compiled packages don't take, only `with_vectors`.
+    """
     rng = np.random.default_rng(seed)
-    pq.write_table(_users(rng), folder / "users.parquet")
-    pq.write_table(_items(rng), folder / "items.parquet")
-    pq.write_table(_events(rng), folder / "events.parquet")
+    tables = {"users": _users(rng), "items": _items(rng), "events": _events(rng)}
+    for table, column in (("users", "taste"), ("items", "cover")) if with_vectors else ():
+        tables[table] = tables[table].append_column(column, _vectors(rng, tables[table].num_rows))
+    for name, table in tables.items():
+        pq.write_table(table, folder / f"{name}.parquet")
     options = DataOptions(
         name="shop",
         interactions=InteractionsTable(
@@ -45,6 +50,7 @@ def shop(folder: Path, *, seed: int = 0, **changes: Any) -> PreparedDataset:
                 "city": {"kind": "id", "encoder": "hash", "num_buckets": 50},
                 "plan": {"kind": "id", "min_count": 3},
                 "interests": {"kind": "multi_id", "max_length": 3},
+                **({"taste": {"kind": "vector"}} if with_vectors else {}),
             },
         ),
         items=SideTable(
@@ -66,6 +72,7 @@ def shop(folder: Path, *, seed: int = 0, **changes: Any) -> PreparedDataset:
                 "year": {"kind": "id"},
                 "maker": {"kind": "id", "encoder": "hash", "num_buckets": 30},
                 "maker_city": {"kind": "id", "column": "city"},
+                **({"cover": {"kind": "vector", "difference": 0.5}} if with_vectors else {}),
             },
         ),
         label=Label(column="stars", positive_at_least=4),
@@ -173,6 +180,12 @@ def _events(rng: np.random.Generator) -> pa.Table:
             "dwell": _with_nulls(rng, rng.exponential(10, count).tolist()),
         }
     )
+
+
+def _vectors(rng: np.random.Generator, count: int) -> pa.Array:
+    """Vectors of six numbers, one in six of them missing."""
+    vectors = rng.normal(size=(count, 6)).astype(np.float32).tolist()
+    return pa.array([v if rng.random() > 1 / 6 else None for v in vectors], pa.list_(pa.float32()))
 
 
 def _with_nulls(rng: np.random.Generator, values: list) -> pa.Array:

@@ -40,6 +40,7 @@ from recsys.data.preparing.reject import Rejected, write_rejected
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
 from recsys.data.preparing.statistics import EventKeys, fit_statistics, with_priors, with_statistics
 from recsys.data.preparing.understood import as_text, describe_raw
+from recsys.data.preparing.vectors import with_sizes, write_vectors
 from recsys.data.preparing.vocabulary import Fitted, ValueCounts, fit
 from recsys.data.preparing.write import write_split
 from recsys.data.reading.columns import read_typed, text_kinds
@@ -83,8 +84,13 @@ def build(
     LOGGER.info("understood:\n%s", as_text(understood))
     divided = split_events(engine, interactions.events, options, time=interactions.time)
     has_users = options.interactions.columns.user_id is not None
-    users = read_entities(engine, divided.events, sides.get(USER_ID), name=USER_ID, known=has_users)
-    items = read_entities(engine, divided.events, sides.get(ITEM_ID), name=ITEM_ID)
+    vectors = FeatureSchema(tuple(features)).vectors()
+    others = {name: side.without([feature.column for feature in vectors]) for name, side in sides.items()}
+    users = read_entities(engine, divided.events, others.get(USER_ID), name=USER_ID, known=has_users)
+    items = read_entities(engine, divided.events, others.get(ITEM_ID), name=ITEM_ID)
+    for feature in vectors:
+        entities = users if feature.role == "user" else items
+        write_vectors(engine, feature, sides[entities.name], entities, folder)
     events = engine.keep_only(with_rows(engine, with_rows(engine, divided.events, users), items))
     if options.neighbours:
         items = with_neighbours(engine, events, items, options)
@@ -152,6 +158,7 @@ def _read(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, scra
     features = choose_features(
         options, sides=columns, interactions=_raw_columns(engine, raw.interactions, kinds)
     )
+    features = with_sizes(engine, features, sides)
     used = _context_columns(features)
     kinds |= text_kinds(engine, raw.interactions, [name for name in used if name not in kinds])
     interactions = read_interactions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import ibis
@@ -15,16 +15,19 @@ from ibis import _
 
 from recsys.data.preparing.encode import encode
 from recsys.data.preparing.splits import SPLIT, TRAIN
+from recsys.data.preparing.vectors import is_vector
 from recsys.data.preparing.vocabulary import Fitted, ValueCounts
 from recsys.data.reading.columns import ValueType, known_text, read_id, read_typed, text_kinds
 from recsys.data.reading.engine import ROW_GROUP_ROWS, DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE, RawTable
-from recsys.schema.feature_kinds import Feature, HistoryFeature, Role
+from recsys.schema.feature_kinds import Feature, HistoryFeature, Role, VectorFeature
 from recsys.schema.tables import ITEM_ROW, POSITIVE, RAW_PREFIX, USER_ID, USER_ROW, encoded_column
 from recsys.schema.values import TextKind
 
 LOGGER = logging.getLogger(__name__)
 
+# Enough to see what a column of vectors holds.
+_VECTORS_LOOKED_AT = 1_000
 NUM_INTERACTIONS = "num_train_interactions"
 NUM_POSITIVES = "num_train_positives"
 
@@ -39,17 +42,32 @@ class Side:
         raw: the table it comes from.
         rejected: SEQUENCE, reason and value of the rows that cannot be used.
         kinds: of the columns that are text.
+        numbered: `rows` with their SEQUENCE.
     """
 
     rows: ibis.Table
     raw: RawTable
     rejected: pa.Table
     kinds: Mapping[str, TextKind]
+    numbered: ibis.Table
 
     def collect(self, engine: DuckDBEngine) -> pa.Table:
-        """The raw columns in memory, under their own names."""
-        table = engine.collect(self.rows.select(*(RAW_PREFIX + name for name in self.raw.names.values())))
+        """The raw columns in memory, under their own names; of vectors only the first ones, null behind."""
+        chosen = {}
+        for name in (RAW_PREFIX + alias for alias in self.raw.names.values()):
+            column = self.numbered[name]
+            if is_vector(column.type()):
+                column = (self.numbered[SEQUENCE] <= _VECTORS_LOOKED_AT).ifelse(
+                    column, ibis.null(column.type())
+                )
+            chosen[name] = column
+        table = engine.collect(self.numbered.select(**chosen))
         return table.rename_columns(list(self.raw.names))
+
+    def without(self, columns: Collection[str]) -> Side:
+        """The table without raw columns, which are read in another way."""
+        dropped = [RAW_PREFIX + alias for column, alias in self.raw.names.items() if column in columns]
+        return dataclasses.replace(self, rows=self.rows.drop(*dropped)) if dropped else self
 
     def own_names(self, table: pa.Table) -> pa.Table:
         """A table with the engine's names for raw columns, with their own names."""
@@ -88,7 +106,7 @@ def read_side(engine: DuckDBEngine, raw: RawTable, *, name: str, id_column: str,
     good = checked.drop("_raw_id")
     if rejected.num_rows:
         good = good.anti_join(unusable.select(SEQUENCE), SEQUENCE)
-    return Side(rows=good.drop(SEQUENCE), raw=raw, rejected=rejected, kinds=kinds)
+    return Side(rows=good.drop(SEQUENCE), raw=raw, rejected=rejected, kinds=kinds, numbered=good)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +137,8 @@ class Entities:
         }
 
     def _own(self, features: Sequence[Feature]) -> list[Feature]:
-        return [f for f in features if f.role == self.role and not isinstance(f, HistoryFeature)]
+        others = HistoryFeature | VectorFeature
+        return [f for f in features if f.role == self.role and not isinstance(f, others)]
 
     def _column(self, feature: Feature) -> pa.Array:
         column = self.table[self.name if feature.name == self.name else RAW_PREFIX + feature.column]

@@ -48,8 +48,8 @@ RESERVED = frozenset(
 )
 _ROLE_OF_TABLE: dict[str, Role] = {"users": "user", "items": "item", "interactions": "context"}
 _KINDS_OF_TABLE = {
-    "users": ("id", "multi_id", "numeric", "text"),
-    "items": ("id", "multi_id", "numeric", "text"),
+    "users": ("id", "multi_id", "numeric", "text", "vector"),
+    "items": ("id", "multi_id", "numeric", "text", "vector"),
     "interactions": ("id", "multi_id", "numeric", "text", "time"),
 }
 
@@ -170,6 +170,9 @@ def _check_value(key: str, value: Any, *, where: str) -> None:
             raise InputError(
                 f"`{where}.{key}` must be a whole number of at least {_LOWEST[key]}, got `{value}`"
             )
+    elif key == "difference":
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise InputError(f"`{where}.{key}` must be a number, got `{value}`")
     elif not isinstance(value, str) or not value:
         raise InputError(f"`{where}.{key}` must be text, got `{value}`")
 
@@ -203,7 +206,7 @@ def features_yaml(features: Sequence[Feature]) -> str:
 
 _ABOUT = """\
 # The features of this dataset. Edit a copy and prepare again with data.features_file=PATH; to leave a feature
-# out, delete it. Kinds: id, multi_id, numeric, text and, for interactions, time.
+# out, delete it. Kinds: id, multi_id, numeric, text; for users and items vector, for interactions time.
 """
 
 

@@ -1,4 +1,4 @@
-"""with_idf: how much each row of a pooled feature weighs, by how rare it is among the users or items of train."""
+"""with_idf: weighs the rows of a pooled feature by how rare they are among the users or items of train."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ The rules, first match wins. They look at values, and at names only where values
 |---|---|
 | empty, or (20 rows and more) the same everywhere, or row numbers | left out |
 | lists of integers or strings | multi_id |
+| lists of fractions, all of one length | vector |
 | booleans | id |
 | integers that count (more than 50 distinct values, the lower ones without gaps, the largest ten times their middle) | numeric, log |
 | other integers | id; but numeric in 20 quantile buckets where there are more than 50 distinct values and fewer than 5 rows a value (prices in cents, view counts), unless the name says that they are codes |
@@ -104,8 +105,10 @@ def _useless(column: pa.Array, known: pa.Array) -> str | None:
 def _settings(name: str, known: pa.Array) -> dict[str, Any] | str:
     """Settings of the feature, or why there is none."""
     kind = known.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         element = kind.value_type
+        if pa.types.is_floating(element) and pc.count_distinct(pc.list_value_length(known)).as_py() == 1:
+            return {"kind": "vector"}
         fits = (
             pa.types.is_integer(element) or pa.types.is_string(element) or pa.types.is_large_string(element)
         )

@@ -23,8 +23,9 @@ from recsys.schema.feature_kinds import (
     StatisticFeature,
     TextFeature,
     TimeFeature,
+    VectorFeature,
 )
-from recsys.schema.features import ITEM_ID
+from recsys.schema.features import ITEM_ID, USER_ID
 
 # Rows of the hour and of the weekday, row 0 included.
 _TIME_ROWS = {"hour": 25, "weekday": 8}
@@ -66,7 +67,7 @@ def fit(
 
     Args:
         features: as declared. Those that name one table share its vocabulary, fitted on the values of all.
-        counted: by feature name; not needed for `time` and `sequence`.
+        counted: by feature name; not needed for `time`, `sequence` and `vector`.
         earlier: the same features, fitted before: what is in its vocabularies keeps its row, and its
             statistics stay.
 
@@ -94,6 +95,11 @@ def fit(
             )
         elif isinstance(feature, NumberFeature) and not feature.is_sparse:
             fitted[feature.name] = _fit_dense(feature, counted[feature.name])
+        elif isinstance(feature, VectorFeature):
+            # Its differences stand in the rows of the id.
+            of = fitted[USER_ID if feature.role == "user" else ITEM_ID]
+            num_rows = of.num_rows if feature.difference > 0 else 0
+            fitted[feature.name] = dataclasses.replace(feature, num_rows=num_rows)
     if earlier is not None:
         again = (old for old in earlier.features if old.name in fitted)
         fitted |= {old.name: _as_before(fitted[old.name], old) for old in again}

@@ -71,9 +71,11 @@ class Comparison:
         expected = {
             name: _bags(bag.values(), bag.lengths()) for name, bag in self.batch.ids.to_dict().items()
         }
+        if self.batch.vectors is not None:
+            expected |= {name: column.tolist() for name, column in self.batch.vectors.columns.items()}
         found = {name: _bags(*bag) for name, bag in self.found.bags.items()}
         for row in range(len(self.requests)):
-            for feature in self.schema.sparse(self.roles):
+            for feature in self.schema.embedded(self.roles):
                 if feature.name in found and found[feature.name][row] != expected[feature.name][row]:
                     self._refuse_input(row, feature, expected[feature.name][row], found[feature.name][row])
             for position, feature in enumerate(self.schema.dense(self.roles)):
@@ -132,5 +134,5 @@ class Comparison:
         return "all features and embeddings agree, so that the tower or head differs"
 
 
-def _bags(values: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
+def _bags(values: torch.Tensor, lengths: torch.Tensor) -> list[list[Any]]:
     return [bag.tolist() for bag in torch.split(values, lengths.tolist())]

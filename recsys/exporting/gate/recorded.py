@@ -29,7 +29,7 @@ from recsys.exporting.fields import PER_SECOND, Fields
 from recsys.schema import tables
 from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError
-from recsys.schema.feature_kinds import StatisticFeature
+from recsys.schema.feature_kinds import Role, StatisticFeature
 from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
 from recsys.schema.jagged import JaggedColumn
 
@@ -105,8 +105,8 @@ class Recorder:
     events_read: HistoryEvents | None = None
 
     def __post_init__(self) -> None:
-        self.users = RawRecords(self.dataset.raw_users(), self.fields.columns["user"])
-        self.items = RawRecords(self.dataset.raw_items(), self.fields.columns["item"])
+        self.users = RawRecords(self.dataset.raw_users(), self.fields.columns["user"], self._vectors("user"))
+        self.items = RawRecords(self.dataset.raw_items(), self.fields.columns["item"], self._vectors("item"))
         self.unknown = {
             USER_ID: unknown_id(self.dataset.user_ids),
             ITEM_ID: unknown_id(self.dataset.item_ids),
@@ -240,6 +240,13 @@ class Recorder:
         raw = raw_times(self.dataset, instants.values.numpy())
         return [raw[begin:end] for begin, end in itertools.pairwise(instants.offsets.tolist())]
 
+    def _vectors(self, role: Role) -> dict[str, torch.Tensor]:
+        """By field, the vectors of all users or items."""
+        store = self.dataset.users if role == "user" else self.dataset.items
+        features = self.dataset.schema.vectors([role])
+        held = store.vectors.columns if store.vectors is not None else {}
+        return {self.fields.of(feature)[0]: held[feature.name] for feature in features}
+
     def _known(self, table: pa.Table) -> dict[str, list[Record]]:
         return {name: [{name: value} for value in raw_values(table[name])] for name in (USER_ID, ITEM_ID)}
 
@@ -293,10 +300,14 @@ class RawRecords:
     Args:
         table: with `raw.*` columns.
         fields: the field of each raw column that is read.
+        vectors: by field, what is held of vectors beside the table.
     """
 
-    def __init__(self, table: pa.Table, fields: Mapping[str, str]) -> None:
+    def __init__(
+        self, table: pa.Table, fields: Mapping[str, str], vectors: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
         self.table = table
+        self.vectors = vectors or {}
         self.fields = {
             tables.RAW_PREFIX + column: field
             for column, field in fields.items()
@@ -307,6 +318,7 @@ class RawRecords:
         """The records of these rows; one without fields for row 0, of which no values are known."""
         chosen = self.table.select(list(self.fields)).take(pa.array(rows, pa.int64()))
         columns = {field: raw_values(chosen[column]) for column, field in self.fields.items()}
+        columns |= {field: held[torch.tensor(rows)].tolist() for field, held in self.vectors.items()}
         return [
             {field: values[at] for field, values in columns.items()} if row else {}
             for at, row in enumerate(rows)

@@ -95,6 +95,38 @@ class GivenOrStored(nn.Module):
         self.stored.append(values, lengths)
 
 
+class VectorColumn(nn.Module):
+    """An embedding made elsewhere; arguments as of `GivenOrStored`, `stored` being [R, S] float16.
+
+    Its bags are vectors: S numbers each.
+    """
+
+    fields: List[str]
+    encoder: BagEncoder
+    stored: torch.Tensor
+
+    def __init__(self, *, fields: Sequence[str], encoder: nn.Module, stored: torch.Tensor) -> None:
+        super().__init__()
+        self.fields = list(fields)
+        self.encoder = cast(BagEncoder, encoder)
+        self.register_buffer("stored", stored)
+
+    def forward(self, records: List[Dict[str, Any]], rows: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Values [B x S] and lengths [B]."""
+        size = self.stored.size(1)
+        result = self.stored.index_select(0, rows).float()
+        given, positions = pick(records, self.fields)
+        if len(given) > 0:
+            values, _ = self.encoder.forward(given)
+            result[torch.tensor(positions, dtype=torch.int64)] = values.view(-1, size)
+        return result.flatten(), torch.full([result.size(0)], size, dtype=torch.int64)
+
+    @torch.jit.export
+    def append(self, values: torch.Tensor, lengths: torch.Tensor) -> None:
+        """Stores vectors behind the others."""
+        self.stored = torch.cat([self.stored, values.view(-1, self.stored.size(1)).to(self.stored.dtype)])
+
+
 class AlwaysStored(nn.Module):
     """The feature that is the id itself: its row is stored with the user or item that the id belongs to."""
 

@@ -16,7 +16,15 @@ from torch import nn
 from recsys.exporting.program.hashed import first_characters, hash_row, ngram_rows
 from recsys.exporting.program.instants import as_seconds
 from recsys.exporting.program.interfaces import RowIndex
-from recsys.exporting.program.values import as_integer, as_number, as_pieces, as_text, stripped
+from recsys.exporting.program.values import (
+    as_integer,
+    as_number,
+    as_pieces,
+    as_text,
+    elements,
+    is_list,
+    stripped,
+)
 from recsys.schema.feature_kinds import (
     Feature,
     IdFeature,
@@ -25,6 +33,7 @@ from recsys.schema.feature_kinds import (
     NumberFeature,
     TextFeature,
     TimeFeature,
+    VectorFeature,
 )
 
 
@@ -48,6 +57,11 @@ def bag_encoder(feature: Feature, *, vocabulary: Sequence[Any], per_second: int)
         case TextFeature():
             return Words(feature)
     raise AssertionError(feature.kind)
+
+
+def vector_encoder(feature: VectorFeature) -> nn.Module:
+    """The encoder of an embedding made elsewhere."""
+    return Vector(feature)
 
 
 def number_encoder(feature: NumberFeature) -> nn.Module:
@@ -170,6 +184,39 @@ class Buckets(nn.Module):
         numbers, known = read_numbers(given, self.field)
         rows = torch.where(known, 1 + torch.searchsorted(self.boundaries, numbers, right=True), 0)
         return rows, torch.ones_like(rows)
+
+
+class Vector(nn.Module):
+    """An embedding made elsewhere: its numbers as float16 holds them; zeros where it is missing."""
+
+    def __init__(self, feature: VectorFeature) -> None:
+        super().__init__()
+        self.field = feature.column
+        self.size = feature.size
+
+    def forward(self, given: List[Any]) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Values [N x size] and lengths [N], all of them the size."""
+        found = torch.zeros(len(given), self.size)
+        for position, value in enumerate(given):
+            if is_list(value):
+                found[position] = self.numbers(elements(value))
+            elif not torch.jit.isinstance(value, Optional[int]) or isinstance(value, int):
+                raise ValueError(f"`{self.field}` must be a list of {self.size} numbers or None")
+        return found.half().float().flatten(), torch.full([len(given)], self.size, dtype=torch.int64)
+
+    def numbers(self, given: List[Any]) -> torch.Tensor:
+        """The numbers of one vector [size]."""
+        numbers: List[float] = []
+        for element in given:
+            number = as_number(element, self.field)
+            if number is not None and abs(number) <= 65504.0:
+                numbers.append(number)
+        if len(given) != self.size or len(numbers) != self.size:
+            raise ValueError(
+                f"`{self.field}` must be a list of {self.size} numbers that float16 holds, got "
+                f"{len(numbers)} of them among {len(given)} values"
+            )
+        return torch.tensor(numbers, dtype=torch.float32)
 
 
 class Numeric(nn.Module):

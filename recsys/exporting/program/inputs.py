@@ -22,6 +22,7 @@ from recsys.exporting.options import TableType
 from recsys.exporting.program.interfaces import BagColumn, BagLookup, Head, NumberColumn
 from recsys.nn.cross import cross_ids
 from recsys.nn.pooling import normalised_weights
+from recsys.nn.vectors import projected, with_difference
 
 # Even steps from the least to the greatest value of a row.
 _STEPS = {"int8": 255, "int4": 15}
@@ -90,17 +91,57 @@ class WeightedLookup(nn.Module):
     def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
         """[size, D]; one bag stands for all `size` examples."""
         values, lengths = bags[self.feature]
-        weights = normalised_weights(self.row_weights, values, lengths)
-        weight, rows = self.weight, values
-        if weight.dtype != torch.float32:
-            weight = restored(weight, self.scales, self.width, values)
-            rows = torch.arange(values.numel())
-        embedded = torch.zeros(lengths.numel(), self.width)
-        if values.numel() > 0:
-            offsets = torch.cumsum(lengths, 0) - lengths
-            embedded = torch.nn.functional.embedding_bag(
-                rows, weight, offsets, mode="sum", per_sample_weights=weights
-            )
+        embedded = weighted_sum_of_bags(
+            self.weight, self.scales, self.width, self.row_weights, values, lengths
+        )
+        return embedded if embedded.size(0) == size else embedded.expand(size, -1)
+
+
+class VectorLookup(nn.Module):
+    """Projection of the vectors of one feature, with the difference that was learnt to it.
+
+    Args:
+        feature: whose vectors are projected.
+        projection: [D, S].
+        of: the id whose rows the differences stand in; empty where there are none.
+        limit: see `recsys.nn.vectors.with_difference`.
+        weight: of R rows of differences; see `restored`.
+        scales: the same.
+    """
+
+    projection: torch.Tensor
+    weight: torch.Tensor
+    scales: torch.Tensor
+
+    def __init__(
+        self,
+        feature: str,
+        projection: torch.Tensor,
+        *,
+        of: str,
+        limit: float,
+        weight: torch.Tensor,
+        scales: torch.Tensor,
+    ) -> None:
+        super().__init__()
+        self.feature = feature
+        self.of = of
+        self.limit = limit
+        self.size = projection.size(1)
+        self.width = projection.size(0)
+        self.register_buffer("projection", projection)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scales", scales)
+
+    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
+        """[size, D]; one vector stands for all `size` examples."""
+        vectors = bags[self.feature][0].view(-1, self.size)
+        embedded = projected(self.projection, vectors)
+        if len(self.of) > 0:
+            rows = bags[self.of][0]
+            known = (rows > 0).unsqueeze(1)
+            difference = restored(self.weight, self.scales, self.width, rows) * known
+            embedded = with_difference(embedded, difference, self.limit)
         return embedded if embedded.size(0) == size else embedded.expand(size, -1)
 
 
@@ -297,6 +338,25 @@ def mean_of_bags(
         weight = restored(weight, scales, width, values)
         values = torch.arange(values.numel())
     return torch.nn.functional.embedding_bag(values, weight, offsets, mode="mean")
+
+
+def weighted_sum_of_bags(
+    weight: torch.Tensor,
+    scales: torch.Tensor,
+    width: int,
+    row_weights: torch.Tensor,
+    values: torch.Tensor,
+    lengths: torch.Tensor,
+) -> torch.Tensor:
+    """[B, D] sum of the rows of each bag, weighted as by `recsys.nn.pooling`; zeros for an empty one."""
+    weights = normalised_weights(row_weights, values, lengths)
+    offsets = torch.cumsum(lengths, 0) - lengths
+    if weight.dtype != torch.float32:
+        if values.numel() == 0:
+            return torch.zeros(lengths.numel(), width)
+        weight = restored(weight, scales, width, values)
+        values = torch.arange(values.numel())
+    return torch.nn.functional.embedding_bag(values, weight, offsets, mode="sum", per_sample_weights=weights)
 
 
 def restored(weight: torch.Tensor, scales: torch.Tensor, width: int, rows: torch.Tensor) -> torch.Tensor:
