@@ -169,7 +169,7 @@ def content_of(
         dropout: see `Content`.
     """
     return Content(
-        [(name, schema[name].is_multivalued) for name in names],
+        [(name, schema[name].is_multivalued or not schema[name].is_sparse) for name in names],
         num_dense=len(schema.dense(roles)),
         embedding_dim=embedding_dim,
         widths=widths,
