@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,10 +26,12 @@ from recsys.exporting.gate.recorded import Record, raw_values
 from recsys.exporting.gate.replay import RESPONSES, answer_of, check_in_fresh_process, record
 from recsys.exporting.index import INDEX_FILE
 from recsys.exporting.records import read_records
+from recsys.nn.sentence_encoder import SentenceEncoder
 from recsys.retrieval.ann import load
 from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID
 from recsys.schema.manifest import MANIFEST, writing_station
+from recsys.schema.progress import progress
 from recsys.schema.requests import REQUESTS, read_recorded
 from recsys.schema.signing import SIGNED, sign
 
@@ -95,7 +98,7 @@ def extend_bundle(config: AddItemsConfig) -> Path:
         LOGGER.warning(
             "`items=%s` lacks the columns %s; of all new items they count as missing", config.items, missing
         )
-    ids = _add(program, table, id_fields, config)
+    ids = _add(program, table, id_fields, config, manifest)
     with writing_station(
         config.target, "bundle", config=manifest["config"], source=manifest["fingerprint"]
     ) as (temporary, extra):
@@ -181,12 +184,21 @@ def _columns(manifest: Mapping[str, Any]) -> dict[str, str]:
     return {f["column"]: f["kind"] for f in features if f["role"] == "item" and f["name"] != ITEM_ID}
 
 
-def _add(program: Any, table: pa.Table, id_fields: Sequence[str], config: AddItemsConfig) -> list[Any]:
+def _add(
+    program: Any,
+    table: pa.Table,
+    id_fields: Sequence[str],
+    config: AddItemsConfig,
+    manifest: Mapping[str, Any],
+) -> list[Any]:
     """Adds the items to a loaded file, in memory; their raw ids."""
     ids: list[Any] = []
+    sentences = _sentences(manifest)
     for first in range(0, table.num_rows, _ADDED_AT_ONCE):
         part = table.slice(first, _ADDED_AT_ONCE)
         columns = {name: raw_values(part[name]) for name in part.column_names}
+        for name, (column, model) in sentences.items():
+            columns.setdefault(name, _vectors(columns.get(column) or [None] * part.num_rows, model))
         records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         try:
             program.add_items(records)
@@ -199,6 +211,23 @@ def _add(program: Any, table: pa.Table, id_fields: Sequence[str], config: AddIte
             ) from error
         ids += columns[next(field for field in id_fields if field in columns)]
     return ids
+
+
+def _sentences(manifest: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """By feature, the column of the text that its vector is made of, and the model."""
+    parts = manifest["stages"].values() if "stages" in manifest else [manifest]
+    features = [feature for part in parts for feature in part["features"]]
+    return {
+        f["name"]: (f["column"], f["model"])
+        for f in features
+        if f["kind"] == "sentence" and f["role"] == "item"
+    }
+
+
+def _vectors(texts: Sequence[Any], model: str) -> list[list[float] | None]:
+    encoder = SentenceEncoder(model, threads=os.cpu_count() or 1)
+    each = progress(texts, f"encoding {len(texts):,} texts by {model}")
+    return [encoder.encode([str(text)])[0].tolist() if text else None for text in each]
 
 
 def _check_recorded(

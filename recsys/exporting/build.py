@@ -54,6 +54,7 @@ from recsys.models.protocols import (
 )
 from recsys.nn.cold_start import EventCounts
 from recsys.nn.embeddings import FeatureTables
+from recsys.nn.vectors import Projection
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputTypeError
 from recsys.schema.feature_kinds import (
@@ -284,7 +285,7 @@ class _Builder:
         return found + [(tables.prefix + v.name, self._vector_lookup(tables, v)) for v in vectors]
 
     def _vector_lookup(self, tables: FeatureTables, vector: VectorFeature) -> nn.Module:
-        projection = tables.projections[vector.name].weight.detach().float().cpu()
+        projection = cast(Projection, tables.projections[vector.name]).weight.detach().float().cpu()
         of, weight, scales = "", torch.zeros(0, projection.size(0)), torch.zeros(0, 2)
         if vector.difference > 0:
             of = ITEM_ID if vector.role == "item" else USER_ID

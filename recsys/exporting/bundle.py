@@ -59,6 +59,7 @@ from recsys.exporting.gate.observing import check_observing
 from recsys.exporting.gate.parity import Parity, check_ranking, check_retrieval
 from recsys.exporting.gate.recorded import Record, RecordedRequests, Recorder
 from recsys.exporting.gate.replay import check_in_fresh_process, ranking_requests, record, retrieval_requests
+from recsys.exporting.gate.sentences import check_sentences
 from recsys.exporting.index import check_index, ship_index
 from recsys.exporting.observed import Log, statistics_of
 from recsys.exporting.options import ExportOptions
@@ -226,6 +227,7 @@ def check_part(
         ParityError: at the first difference.
     """
     trained = cast(Any, model)
+    check_sentences(recorder.dataset)
     if not recorder.is_ranking:
         k, tolerance = options.k, options.tolerance
         parity = check_retrieval(trained, program, recorder, asked, k=k, tolerance=tolerance)
@@ -259,7 +261,11 @@ def describe_part(model: nn.Module, dataset: PreparedDataset, *, history_length:
             history_length=history_length,
             labels=model.labels if isinstance(model, MultiTaskModel) else (),
         ),
-        "features": dataset.schema.to_dict()["features"],
+        # Without the weights of rows, which the file holds.
+        "features": [
+            {key: value for key, value in feature.items() if key != "idf"}
+            for feature in dataset.schema.to_dict()["features"]
+        ],
         "vocabulary_sizes": dataset.schema.num_rows,
         "catalogue": {"items": dataset.num_items - 1, "users": dataset.num_users - 1},
         "history_length": history_length,

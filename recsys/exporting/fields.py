@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from recsys.schema.feature_kinds import Feature, Role, StatisticFeature, TimeFeature
+from recsys.schema.feature_kinds import Feature, Role, SentenceFeature, StatisticFeature, TimeFeature
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID, FeatureSchema
 from recsys.schema.tables import TIMESTAMP
 
@@ -45,7 +45,7 @@ class Fields:
         """The fields that may hold the raw value of a feature."""
         if isinstance(feature, TimeFeature):
             return self.timestamp
-        return [self.columns[feature.role][feature.column]]
+        return [self.columns[feature.role][_column(feature)]]
 
     def read(self, schema: FeatureSchema) -> list[str]:
         """All fields that have an effect, but for the history."""
@@ -74,7 +74,7 @@ def fields_of(schema: FeatureSchema, config: Mapping[str, Any], *, flat: bool) -
     read: dict[Role, list[str]] = {role: list(names) for role, names in aliases.items()}
     for feature in schema.features:
         if feature.name not in (USER_ID, ITEM_ID, HISTORY) and not isinstance(feature, TimeFeature):
-            read[feature.role].append(feature.column)
+            read[feature.role].append(_column(feature))
     shared = _shared_columns(read) if flat else set()
 
     def field(role: Role, column: str) -> str:
@@ -88,6 +88,11 @@ def fields_of(schema: FeatureSchema, config: Mapping[str, Any], *, flat: bool) -
         columns={role: {column: field(role, column) for column in names} for role, names in read.items()},
         ambiguous=sorted({column for _, column in shared if column not in _OWN_NAMES}),
     )
+
+
+def _column(feature: Feature) -> str:
+    """What a request calls the raw value; of a text's vector the column holds another thing, the text."""
+    return feature.name if isinstance(feature, SentenceFeature) else feature.column
 
 
 def _shared_columns(read: Mapping[Role, list[str]]) -> set[tuple[Role, str]]:

@@ -20,6 +20,7 @@ from recsys.schema.feature_kinds import (
     MultiIdFeature,
     NumberFeature,
     Role,
+    SentenceFeature,
     StatisticFeature,
     TimeFeature,
     VectorFeature,
@@ -34,6 +35,7 @@ _KINDS = {
     "numeric": "number",
     "text": "text",
     "vector": "list of {size} numbers",
+    "sentence": "list of {size} numbers",
 }
 # How a request's value is read; see `recsys.serving.values`.
 _FIELD_KINDS: dict[str, FieldKind] = {
@@ -44,6 +46,7 @@ _FIELD_KINDS: dict[str, FieldKind] = {
     "text": "text",
     "time": "time",
     "vector": "vector",
+    "sentence": "vector",
 }
 _WHEN_MISSING = {
     "id": "unknown value (row 0)",
@@ -51,6 +54,7 @@ _WHEN_MISSING = {
     "numeric": "the train mean",
     "text": "no words",
     "vector": "no vector (zeros)",
+    "sentence": "`recsys.serving` makes it of the text; elsewhere no vector (zeros)",
     "time": "unknown time (row 0)",
 }
 
@@ -116,6 +120,9 @@ def _fields(dataset: PreparedDataset, fields: Fields, role: Role) -> dict[str, A
                 accepted[0],
                 {"kind": _FIELD_KINDS[feature.kind], **_describe(dataset, feature, accepted)},
             )
+            if isinstance(feature, SentenceFeature):
+                field = fields.columns[role].get(feature.column, feature.column)
+                described["made_of"] = {"field": field, "model": feature.model}
             described.setdefault("features", []).append(feature.name)
     if role == "context" and dataset.has_timestamps:
         found.setdefault(
@@ -137,6 +144,8 @@ def _describe(dataset: PreparedDataset, feature: Feature, accepted: list[str]) -
     meaning = (
         "time of the request" if accepted[0] == TIMESTAMP else f"column `{feature.column}` of the raw table"
     )
+    if isinstance(feature, SentenceFeature):
+        meaning = f"vector of the text in the column `{feature.column}`, by the model `{feature.model}`"
     return {
         "type": _raw_type(dataset, feature),
         "accepted_names": accepted,

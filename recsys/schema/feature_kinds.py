@@ -217,7 +217,7 @@ class VectorFeature(Feature):
     difference: float = 0.0
 
     kind = "vector"
-    declared = ("column", "difference")
+    declared: ClassVar[tuple[str, ...]] = ("column", "difference")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -239,6 +239,23 @@ class VectorFeature(Feature):
     def is_embedded(self) -> bool:
         """True: models read its projection."""
         return True
+
+
+@dataclasses.dataclass(frozen=True)
+class SentenceFeature(VectorFeature):
+    """The vector that a sentence model makes of a text: kind `text` with `encoder: sentence`.
+
+    In requests the vector goes by the feature's name; `recsys.serving` makes it of the text where it is not
+    given.
+
+    Args:
+        model: `minilm` or the folder of a model; see `recsys.nn.sentence_encoder`.
+    """
+
+    model: str = "minilm"
+
+    kind = "sentence"
+    declared = ("column", "model", "difference")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -366,6 +383,7 @@ KINDS: dict[str, type[Feature]] = {
         TimeFeature,
         TextFeature,
         VectorFeature,
+        SentenceFeature,
         StatisticFeature,
     )
 }

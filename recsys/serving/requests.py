@@ -12,6 +12,7 @@ import numpy as np
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
 from recsys.schema.requests import FieldKind, RequestLimits
 from recsys.schema.tables import TIMESTAMP
+from recsys.serving.sentences import vector_of
 from recsys.serving.values import (
     Reader,
     Refused,
@@ -80,11 +81,18 @@ class RecordReader:
     Args:
         readers: of every field, by name.
         limits: of requests.
+        sentences: by field, the field of the text that its vector is made of, and the model.
     """
 
-    def __init__(self, readers: Mapping[str, Reader], limits: RequestLimits) -> None:
+    def __init__(
+        self,
+        readers: Mapping[str, Reader],
+        limits: RequestLimits,
+        sentences: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self._readers = readers
         self._limits = limits
+        self._sentences = sentences or {}
         self._said: set[str] = set()
 
     def read(self, record: object, argument: str, *, strict: bool) -> Record:
@@ -112,6 +120,11 @@ class RecordReader:
                 found[name] = reader(value)
             except Refused as refused:
                 raise _wrong(f"{argument}.{name}", str(refused), value) from None
+        for name, made_of in self._sentences.items():
+            if name not in found and made_of["field"] in found:
+                found[name] = vector_of(
+                    found[made_of["field"]], made_of["model"], argument=f"{argument}.{name}"
+                )
         return found
 
     @property
@@ -167,7 +180,10 @@ class RequestReader:
 
         def reader_of(*described: Mapping[str, Any]) -> RecordReader:
             known = {name: reader for part in described for name, reader in _by_name(part, readers)}
-            return RecordReader(known, self.limits)
+            fields = {name: field for part in described for name, field in part.items()}
+            sentences = {name: field["made_of"] for name, field in fields.items() if "made_of" in field}
+            texts = {made_of["field"]: readers["text"] for made_of in sentences.values()}
+            return RecordReader({**texts, **known}, self.limits, sentences)
 
         # A manifest of releases up to 0.1 leaves out fields of time; of others the file knows best.
         times, others = _fields("time", {TIMESTAMP, *time_fields}), _fields("list", read_fields)

@@ -40,14 +40,14 @@ from recsys.data.preparing.reject import Rejected, write_rejected
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
 from recsys.data.preparing.statistics import EventKeys, fit_statistics, with_priors, with_statistics
 from recsys.data.preparing.understood import as_text, describe_raw
-from recsys.data.preparing.vectors import with_sizes, write_vectors
+from recsys.data.preparing.vectors import with_sizes, write_sentences, write_vectors
 from recsys.data.preparing.vocabulary import Fitted, ValueCounts, fit
 from recsys.data.preparing.write import write_split
 from recsys.data.reading.columns import read_typed, text_kinds
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.errors import InputError
-from recsys.schema.feature_kinds import Feature, StatisticFeature
+from recsys.schema.feature_kinds import Feature, SentenceFeature, StatisticFeature
 from recsys.schema.features import EVENT_ROLES, FeatureSchema
 from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.manifest import write_json
@@ -85,12 +85,16 @@ def build(
     divided = split_events(engine, interactions.events, options, time=interactions.time)
     has_users = options.interactions.columns.user_id is not None
     vectors = FeatureSchema(tuple(features)).vectors()
-    others = {name: side.without([feature.column for feature in vectors]) for name, side in sides.items()}
+    apart = [feature.column for feature in vectors if not isinstance(feature, SentenceFeature)]
+    others = {name: side.without(apart) for name, side in sides.items()}
     users = read_entities(engine, divided.events, others.get(USER_ID), name=USER_ID, known=has_users)
     items = read_entities(engine, divided.events, others.get(ITEM_ID), name=ITEM_ID)
     for feature in vectors:
         entities = users if feature.role == "user" else items
-        write_vectors(engine, feature, sides[entities.name], entities, folder)
+        if isinstance(feature, SentenceFeature):
+            write_sentences(feature, entities, folder, cache_dir=options.cache_path)
+        else:
+            write_vectors(engine, feature, sides[entities.name], entities, folder)
     events = engine.keep_only(with_rows(engine, with_rows(engine, divided.events, users), items))
     if options.neighbours:
         items = with_neighbours(engine, events, items, options)

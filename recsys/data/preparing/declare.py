@@ -20,6 +20,7 @@ from recsys.schema.feature_kinds import (
     HistoryFeature,
     IdFeature,
     Role,
+    SentenceFeature,
     StatisticFeature,
     feature_of,
 )
@@ -46,6 +47,8 @@ RESERVED = frozenset(
         *(encoded_column(USER_ID), encoded_column(ITEM_ID)),
     )
 )
+# How a text that a sentence model reads is declared.
+_SENTENCE = {"kind": "text", "encoder": "sentence"}
 _ROLE_OF_TABLE: dict[str, Role] = {"users": "user", "items": "item", "interactions": "context"}
 _KINDS_OF_TABLE = {
     "users": ("id", "multi_id", "numeric", "text", "vector"),
@@ -126,9 +129,12 @@ def _feature(
 ) -> Feature:
     if not isinstance(settings, Mapping):
         raise InputError(f"`{where}` must be settings such as `{{kind: id}}`, got `{settings}`")
-    every_key = dict.fromkeys(key for kind in kinds for key in KINDS[kind].declared)
+    every_key = dict.fromkeys(key for kind in (*kinds, "sentence") for key in KINDS[kind].declared)
     _check_keys(settings, list(every_key), where=where, of="of a feature")
     kind = str(settings.get("kind"))
+    if kind == "text" and settings.get("encoder") == "sentence":
+        kind, kinds = "sentence", (*kinds, "sentence")
+        settings = {"kind": kind, **{key: value for key, value in settings.items() if key not in _SENTENCE}}
     if kind not in kinds:
         raise InputError(
             f"`{where}.kind` must be one of {', '.join(kinds)}, got `{kind}`{nearest(kind, list(kinds))}"
@@ -180,6 +186,8 @@ def _check_value(key: str, value: Any, *, where: str) -> None:
 def declaration(feature: Feature) -> dict[str, Any]:
     """The settings that declare a feature, those that are not as by default; the inverse of declaring it."""
     settings: dict[str, Any] = {"kind": feature.kind}
+    if isinstance(feature, SentenceFeature):
+        settings = dict(_SENTENCE)
     usual = {field.name: field.default for field in dataclasses.fields(feature)} | {"table": feature.name}
     for key in feature.declared:
         value = getattr(feature, key)

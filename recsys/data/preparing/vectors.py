@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ibis import _
 
+from recsys.data.preparing.sentences import encode_sentences
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE
+from recsys.nn.sentence_encoder import SentenceEncoder
 from recsys.schema.errors import InputError
-from recsys.schema.feature_kinds import Feature, VectorFeature
+from recsys.schema.feature_kinds import Feature, SentenceFeature, VectorFeature
 from recsys.schema.tables import ITEM_ID, RAW_PREFIX, USER_ID, vector_file
 
 if TYPE_CHECKING:
@@ -46,6 +50,29 @@ def with_sizes(engine: DuckDBEngine, features: Sequence[Feature], sides: Mapping
     ]
 
 
+def write_sentences(feature: SentenceFeature, entities: Entities, folder: Path, *, cache_dir: Path) -> None:
+    """Writes a file like that of `write_vectors`, of what a sentence model makes of a column of texts."""
+    held = _file(feature, entities, folder)
+    texts = entities.table[RAW_PREFIX + feature.column].combine_chunks().cast(pa.string())
+    rows = np.flatnonzero(pc.fill_null(pc.greater(pc.utf8_length(texts), 0), False))
+    chosen = texts.take(pa.array(rows)).to_pylist()
+    for part, vectors in encode_sentences(_encoder(feature.model), chosen, cache_dir):
+        held[rows[part]] = vectors
+    held.flush()
+
+
+def _file(feature: VectorFeature, entities: Entities, folder: Path) -> np.memmap[Any, np.dtype[np.float16]]:
+    path = vector_file(folder, feature.name)
+    path.parent.mkdir(exist_ok=True)
+    shape = (entities.table.num_rows, feature.size)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+
+
+@functools.cache
+def _encoder(model: str) -> SentenceEncoder:
+    return SentenceEncoder(model, threads=os.cpu_count() or 1)
+
+
 def write_vectors(
     engine: DuckDBEngine, feature: VectorFeature, side: Side, entities: Entities, folder: Path
 ) -> None:
@@ -57,16 +84,12 @@ def write_vectors(
         InputError: a vector is of another size than the first, or holds what is no number of float16; the
             message names its row.
     """
-    path = vector_file(folder, feature.name)
-    path.parent.mkdir(exist_ok=True)
-    held = np.lib.format.open_memmap(
-        path, mode="w+", dtype=np.float16, shape=(entities.table.num_rows, feature.size)
-    )
+    held = _file(feature, entities, folder)
     ids = entities.table[entities.name].combine_chunks()
     for batch in engine.stream(_rows(side, feature)):
         there = batch.filter(pc.greater(pc.fill_null(pc.list_value_length(batch["vector"]), 0), 0))
         rows = pc.index_in(there[entities.name].cast(ids.type), value_set=ids)
-        held[rows.to_numpy(zero_copy_only=False)] = _checked(there, feature, entities.name, side)
+        held[rows.to_numpy(zero_copy_only=False)] = _checked(there, feature, entities.name)
     held.flush()
 
 
@@ -88,6 +111,8 @@ def _rows(side: Side, feature: VectorFeature) -> ibis.Table:
 
 
 def _size(engine: DuckDBEngine, feature: VectorFeature, side: Side) -> int:
+    if isinstance(feature, SentenceFeature):
+        return _encoder(feature.model).size
     lengths = _rows(side, feature).select(SEQUENCE, length=_.vector.length()).filter(_.length > 0)
     first = engine.collect(lengths.order_by(SEQUENCE).limit(1))
     if not first.num_rows:
@@ -98,9 +123,7 @@ def _size(engine: DuckDBEngine, feature: VectorFeature, side: Side) -> int:
     return int(first["length"][0].as_py())
 
 
-def _checked(
-    batch: pa.RecordBatch, feature: VectorFeature, id_name: str, side: Side
-) -> npt.NDArray[np.float16]:
+def _checked(batch: pa.RecordBatch, feature: VectorFeature, id_name: str) -> npt.NDArray[np.float16]:
     """[N, size] of a batch, every number of it checked."""
     lengths = pc.list_value_length(batch["vector"]).to_numpy(zero_copy_only=False)
     if (lengths != feature.size).any():
@@ -113,7 +136,8 @@ def _checked(
         numbers = flat.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid as error:
         raise InputError(
-            f"`{side.raw.files.paths[0]}`: the column `{feature.column}` must hold lists of numbers: {error}"
+            f"`data.{_table(feature)}.features.{feature.name}`: expected lists of numbers "
+            f"in the column `{feature.column}`: {error}"
         ) from error
     vectors = numbers.reshape(-1, feature.size)
     usable = np.abs(vectors) <= _GREATEST  # false of NaN, too
@@ -122,7 +146,8 @@ def _checked(
         value = vectors[at][~usable[at]][0]
         what = "NaN, null or infinity" if not np.isfinite(value) else f"{value:g}, more than float16 holds"
         raise _wrong(feature, batch, at, id_name, what)
-    return vectors.astype(np.float16)
+    found: npt.NDArray[np.float16] = vectors.astype(np.float16)
+    return found
 
 
 def _wrong(feature: VectorFeature, batch: pa.RecordBatch, at: int, id_name: str, found: str) -> InputError:

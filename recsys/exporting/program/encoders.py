@@ -31,6 +31,7 @@ from recsys.schema.feature_kinds import (
     LookupFeature,
     MultiIdFeature,
     NumberFeature,
+    SentenceFeature,
     TextFeature,
     TimeFeature,
     VectorFeature,
@@ -191,7 +192,7 @@ class Vector(nn.Module):
 
     def __init__(self, feature: VectorFeature) -> None:
         super().__init__()
-        self.field = feature.column
+        self.field = feature.name if isinstance(feature, SentenceFeature) else feature.column
         self.size = feature.size
 
     def forward(self, given: List[Any]) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -200,7 +201,7 @@ class Vector(nn.Module):
         for position, value in enumerate(given):
             if is_list(value):
                 found[position] = self.numbers(elements(value))
-            elif not torch.jit.isinstance(value, Optional[int]) or isinstance(value, int):
+            elif not is_nothing(value):
                 raise ValueError(f"`{self.field}` must be a list of {self.size} numbers or None")
         return found.half().float().flatten(), torch.full([len(given)], self.size, dtype=torch.int64)
 
@@ -217,6 +218,11 @@ class Vector(nn.Module):
                 f"{len(numbers)} of them among {len(given)} values"
             )
         return torch.tensor(numbers, dtype=torch.float32)
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether a value is None."""
+    return torch.jit.isinstance(value, Optional[int]) and not isinstance(value, int)  # type: ignore[no-untyped-call]
 
 
 class Numeric(nn.Module):
