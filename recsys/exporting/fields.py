@@ -91,7 +91,7 @@ def fields_of(schema: FeatureSchema, config: Mapping[str, Any], *, flat: bool) -
 
 
 def _column(feature: Feature) -> str:
-    """What a request calls the raw value; of a text's vector the column holds another thing, the text."""
+    """Names the raw value of a feature: its column, but of the vector of a text, which a column holds, itself."""
     return feature.name if isinstance(feature, SentenceFeature) else feature.column
 
 
