@@ -91,7 +91,7 @@ def fields_of(schema: FeatureSchema, config: Mapping[str, Any], *, flat: bool) -
 
 
 def _column(feature: Feature) -> str:
-    """Names the raw value of a feature: its column, but of the vector of a text, which a column holds, itself."""
+    """Names the raw value of a feature: by its column, but the vector of a text by the feature."""
     return feature.name if isinstance(feature, SentenceFeature) else feature.column
 
 
