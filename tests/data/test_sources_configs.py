@@ -19,6 +19,7 @@ from recsys.data.sources.movielens_layouts import INTERACTIONS, ITEMS, USERS
 from recsys.data.sources.synthetic import Synthetic
 
 FOLDER = Path(__file__).parents[2] / "configs" / "data"
+OTHERS = ["goodreads_once", "synthetic", "synthetic_bookstore", "table"]
 MOVIELENS = ["movielens_100k", "movielens_1m", "movielens_20m", "movielens_32m"]
 
 
@@ -31,10 +32,10 @@ def options_of(name: str) -> DataOptions:
 
 
 def test_there_is_a_file_for_every_dataset() -> None:
-    assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted([*MOVIELENS, "synthetic", "table"])
+    assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted([*MOVIELENS, *OTHERS])
 
 
-@pytest.mark.parametrize("name", [*MOVIELENS, "synthetic", "table"])
+@pytest.mark.parametrize("name", [*MOVIELENS, *OTHERS])
 def test_a_file_is_named_as_its_dataset(name: str) -> None:
     assert options_of(name).name == name
 
