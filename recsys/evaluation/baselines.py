@@ -1,7 +1,7 @@
 """Baselines that need no training loop: popularity, item-kNN and EASE, fitted on the train split's positives.
 
-Each answers the same queries as a model does. It may look at the whole history of the query, and knows no
-features.
+Each answers the same queries as a model does. It may look at the whole history of the query; those of
+content alone know features.
 
 Legend: U users, I catalogue, Q queries, B queries of a block, K ranks, V values of a jagged field.
 """
@@ -20,7 +20,8 @@ from scipy import sparse
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
 from recsys.evaluation.candidates import Mask, candidate_mask
-from recsys.evaluation.options import Baseline, EvaluationOptions
+from recsys.evaluation.content_baselines import content_knn, content_matrix, content_ridge
+from recsys.evaluation.options import CONTENT_BASELINES, Baseline, EvaluationOptions
 from recsys.evaluation.recommendations import Lists
 from recsys.metrics.ranking import find_hits, ndcg
 from recsys.models.ease import ease_weights
@@ -47,7 +48,8 @@ class FittedBaseline:
     Args:
         name: which baseline.
         num_items: I.
-        weights: [I, I] float32, dense or sparse; row j is what item j of the history adds to the scores.
+        weights: [I, I] float32, dense, sparse or `ProductWeights`; row j is what item j of the history adds
+            to the scores.
         constant: [I] float32 score of each item for everybody, where there are no weights.
         chosen: what was picked on the validation split, by its key.
         candidates: [I] bool, what may be recommended; the whole catalogue when None.
@@ -134,6 +136,8 @@ def fit_baseline(
 def _fit(name: Baseline, dataset: PreparedDataset, options: EvaluationOptions) -> FittedBaseline | str:
     if name in ("popularity", "popularity_recent"):
         return _fit_popularity(name, dataset, options)
+    if name in CONTENT_BASELINES:
+        return _fit_content(name, dataset, options)
     key, limit = {
         "item_knn": ("knn_max_items", options.knn_max_items),
         "ease": ("ease_max_items", options.ease_max_items),
@@ -143,8 +147,7 @@ def _fit(name: Baseline, dataset: PreparedDataset, options: EvaluationOptions) -
             f"its work grows with the square of the catalogue, which has {dataset.num_items - 1:,} items; "
             f"`evaluation.{key}` allows {limit:,}"
         )
-    user_rows, item_rows, _ = map(torch.from_numpy, dataset.train_positives())
-    matrix_UI = interaction_matrix(TrainPositives(user_rows, item_rows), num_rows=dataset.num_items)
+    matrix_UI = _train_matrix(dataset)
     if name == "ease":
         gram_II = (matrix_UI.T @ matrix_UI).toarray()
 
@@ -162,6 +165,33 @@ def _fit(name: Baseline, dataset: PreparedDataset, options: EvaluationOptions) -
         return FittedBaseline(name, dataset.num_items, weights_II, chosen={"knn_neighbours": number})
 
     return _best_on_validation(item_knn, options.knn_neighbours, dataset, options)
+
+
+def _train_matrix(dataset: PreparedDataset) -> sparse.csr_matrix:
+    user_rows, item_rows, _ = map(torch.from_numpy, dataset.train_positives())
+    return interaction_matrix(TrainPositives(user_rows, item_rows), num_rows=dataset.num_items)
+
+
+def _fit_content(
+    name: Baseline, dataset: PreparedDataset, options: EvaluationOptions
+) -> FittedBaseline | str:
+    content_IW = content_matrix(dataset)
+    if content_IW is None:
+        return "the items have no text and no tags"
+    knn = content_knn(content_IW)
+    if name == "content_knn":
+        return FittedBaseline(name, dataset.num_items, knn)
+    matrix_UI = _train_matrix(dataset)
+    mapped = content_ridge(content_IW, matrix_UI)
+    if name == "content_ridge":
+        return FittedBaseline(name, dataset.num_items, mapped)
+    parts = knn.scaled(matrix_UI), mapped.scaled(matrix_UI)
+
+    def content_sum(weight: float) -> FittedBaseline:
+        weights_II = parts[0] + weight * parts[1]
+        return FittedBaseline(name, dataset.num_items, weights_II, chosen={"content_weights": weight})
+
+    return _best_on_validation(content_sum, options.content_weights, dataset, options)
 
 
 def _fit_popularity(

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from recsys.evaluation import diagnosis_lists, diagnosis_slices, diagnosis_training
+from recsys.evaluation import diagnosis_lists, diagnosis_slices, diagnosis_training, diagnosis_warm_up
 from recsys.metrics.register import metric_label, metric_of
 from recsys.report.ageing import decay_of
 from recsys.report.findings import (
@@ -252,6 +252,7 @@ RULES: dict[str, Rule] = {
         _too_good_to_be_true,
         _no_better_than_baseline,
         *diagnosis_slices.RULES,
+        *diagnosis_warm_up.RULES,
         *diagnosis_lists.RULES,
         _decays,
         _too_slow,

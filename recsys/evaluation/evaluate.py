@@ -33,7 +33,7 @@ from recsys.evaluation.comparing.kept import kept_of_queries, kept_of_rows
 from recsys.evaluation.examples import ranking_examples, retrieval_examples
 from recsys.evaluation.kept_lists import WEIGHTS, keep_lists, question_of, read_lists_of
 from recsys.evaluation.latency import ranking_latency, retrieval_latency
-from recsys.evaluation.options import Baseline, EvaluationOptions
+from recsys.evaluation.options import CONTENT_BASELINES, Baseline, EvaluationOptions
 from recsys.evaluation.predictions import (
     baseline_probabilities,
     predict,
@@ -59,8 +59,9 @@ from recsys.evaluation.station import (
     heading,
     write_station,
 )
+from recsys.evaluation.warm_up import new_items_of, warm_up_of
 from recsys.models.encoding import encode_catalogue
-from recsys.models.protocols import RetrievalModel, events_read
+from recsys.models.protocols import HybridModel, RetrievalModel, events_read
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import file_sha256
 from recsys.schema.tables import USER_ID
@@ -99,7 +100,7 @@ def evaluate_retrieval(
     Raises:
         ValueError: the test split has no positive, or the model's scores are not numbers.
     """
-    options = fitting(options, dataset)
+    options = _with_content(fitting(options, dataset), model)
     queries, num_all = _queries(model, dataset, options, history_length)
     weights = run.checkpoint["sha256"] if run.checkpoint else None
     asked = question_of(dataset, queries, options, history_length=history_length, weights=weights)
@@ -160,6 +161,10 @@ def evaluate_lists(
         ),
         "exposure": exposure_of(scores, baselines),
     }
+    if new_items := new_items_of(lists, queries, dataset, k=options.main_k):
+        results["new_items"] = new_items
+    if isinstance(model, HybridModel):
+        results["warm_up"] = warm_up_of(model, dataset, queries, options)
     if num_all is not None and num_all > len(queries):
         results["counts"]["queries_of_the_split"] = num_all
         results["warnings"] = [*results["warnings"], _drawn_warning(len(queries), num_all)]
@@ -352,6 +357,14 @@ def _recommend(
         batch_size=options.batch_size,
         candidates_I=candidate_mask(dataset, options),
     )
+
+
+def _with_content(options: EvaluationOptions, model: nn.Module) -> EvaluationOptions:
+    """The options with the baselines of content, where the model mixes content with behaviour."""
+    if not isinstance(model, HybridModel):
+        return options
+    more = [name for name in CONTENT_BASELINES if name not in options.baselines]
+    return dataclasses.replace(options, baselines=(*options.baselines, *more))
 
 
 def _list_scorer(

@@ -9,8 +9,10 @@ from typing import Literal, get_args
 from recsys.evaluation.folds import BacktestOptions
 from recsys.schema.errors import InputError
 
-Baseline = Literal["popularity", "popularity_recent", "item_knn", "ease"]
-RETRIEVAL_BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+ContentBaseline = Literal["content_knn", "content_ridge", "content_sum"]
+Baseline = Literal["popularity", "popularity_recent", "item_knn", "ease"] | ContentBaseline
+CONTENT_BASELINES: tuple[Baseline, ...] = get_args(ContentBaseline)
+RETRIEVAL_BASELINES: tuple[Baseline, ...] = ("popularity", "popularity_recent", "item_knn", "ease")
 QueryChoice = Literal["auto", "event", "user"]
 QueryLimit = int | Literal["auto"] | None
 
@@ -40,7 +42,9 @@ class EvaluationOptions:
             make 2.5 x 10^9 scores. Intervals are of the queries drawn, and the report says how many.
         metrics: names of the metrics of the lists, all when empty; `package.module.function` is one of your
             own (`recsys.metrics.register`). NDCG is always among them: the verdict is about it.
-        baselines: what stands beside a retrieval model, fitted on the same train split.
+        baselines: what stands beside a retrieval model, fitted on the same train split. Those of content,
+            `content_knn`, `content_ridge` and `content_sum`, stand beside every model with a `cold_start`.
+        content_weights: of `content_ridge` in `content_sum`; of several, the best on the validation split.
         recent_days: last days of the train split that `popularity_recent` counts.
         knn_neighbours: most similar items from which `item_knn` scores an item; of several, the best on the
             validation split is taken.
@@ -75,6 +79,7 @@ class EvaluationOptions:
     knn_neighbours: tuple[int, ...] = (200, 20, 50, 100)
     knn_shrinkage: float = 10.0
     knn_max_items: int = 50_000
+    content_weights: tuple[float, ...] = (0.5, 0.25, 1.0)
     ease_l2: tuple[float, ...] = (200.0, 100.0, 500.0, 1000.0)
     ease_max_items: int = 20_000
     hot_history: int = 50

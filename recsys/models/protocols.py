@@ -86,6 +86,20 @@ class CountsReader(RetrievalModel, Protocol):
     counts: EventCounts
 
 
+@runtime_checkable
+class HybridModel(CountsReader, Protocol):
+    """A retrieval model whose towers mix content with behaviour (`recsys.nn.cold_start`).
+
+    `candidate_tower.mix.forced` holds the weight of behaviour of the items.
+    """
+
+    def query_weights(self, batch: Batch) -> torch.Tensor:
+        """[B] weight of behaviour in each query."""
+
+    def candidate_weights(self, batch: Batch) -> torch.Tensor:
+        """[N] weight of behaviour in each item."""
+
+
 def events_read(model: object) -> HistoryEvents | None:
     """Which events of a history a model reads, and how; None where it reads a bag of ids.
 

@@ -12,7 +12,7 @@ Legend: B examples, D embedding dimension.
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Dict, List  # noqa: UP035 (scripted)
+from typing import Dict, List, cast  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
@@ -143,6 +143,17 @@ class TwoTower(nn.Module):
             embedded |= self._history(batch)
         vectors: torch.Tensor = self.query_tower(embedded, batch.dense)
         return vectors
+
+    @torch.no_grad()
+    def query_weights(self, batch: Batch) -> torch.Tensor:
+        """[B] weight of behaviour in each query, of a model with `cold_start`."""
+        tower = cast(HybridQueryTower, self.query_tower)
+        return tower.weights(embed(self, batch) | self._history(batch), batch.dense)
+
+    @torch.no_grad()
+    def candidate_weights(self, batch: Batch) -> torch.Tensor:
+        """[B] weight of behaviour in each item, of a model with `cold_start`."""
+        return cast(HybridItemTower, self.candidate_tower).weights(embed(self, batch), batch.dense)
 
     def _history(self, batch: Batch) -> dict[str, torch.Tensor]:
         if batch.history is None:

@@ -5,6 +5,7 @@ by length of the list     for how long a list?
 by length of the history  from when on to trust it with a user?
 by popularity of the item does it find more than what everybody knows?
 by age of the model       how often to retrain?
+while things are new       who speaks for what is new, and when does behaviour take over?
 exposure                  who gets shown?
 reliability, segments     may its probabilities be used as numbers?
 loss, validation          was it trained long enough, or too long?
@@ -22,6 +23,7 @@ from recsys.metrics.register import metric_label, metric_of
 from recsys.report import takeaways
 from recsys.report.charts import Caption, Curve, Series, dot_chart, line_chart, unit_chart
 from recsys.report.systems import axis_of, name_of, series_of, style_of, systems
+from recsys.report.warm_up_charts import warm_up_charts
 
 # Group, what its chart is called and, unless the results say it, its axis.
 _CURVES = (
@@ -47,6 +49,7 @@ def charts(results: dict[str, Any]) -> Iterator[Markup]:
     yield dot_chart(caption, beside, from_zero=from_zero)
     yield from _by_cut_off(results, metric)
     yield from _by_slice(results, from_zero=from_zero)
+    yield from warm_up_charts(results)
     yield from _exposure(results)
     yield from _calibration(results)
     yield from _training(results)

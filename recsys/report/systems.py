@@ -15,6 +15,11 @@ _NAMES = {
     "popularity_recent": "popularity (recent)",
     "item_knn": "item-kNN",
     "ease": "EASE",
+    "content_knn": "content kNN",
+    "content_ridge": "content to factors (ridge)",
+    "content_sum": "content kNN + ridge",
+    "content_alone": "this model, content alone",
+    "behaviour_alone": "this model, behaviour alone",
     "rate": "mean rate",
     "item_rate": "item's rate",
     "user_and_item_rate": "user's and item's rate",
@@ -23,6 +28,7 @@ _NAMES = {
 # Colours, marks and dashes of the page, the same for a system in every chart.
 _STYLES = {"model": 0, "popularity": 1, "popularity_recent": 2, "item_knn": 3, "ease": 4}
 _STYLES |= {"rate": 1, "item_rate": 2, "user_and_item_rate": 3}
+_STYLES |= {"content_alone": 2, "behaviour_alone": 4, "content_knn": 5}
 _OTHER = 5
 _HEADINGS = {
     "user": "Users, by the positives they had before",

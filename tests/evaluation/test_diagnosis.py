@@ -24,6 +24,17 @@ def rules_of(results):
     return {one["rule"] for one in diagnose(results)}
 
 
+def warmed_up(results, **sides):
+    """A hybrid with 0.2 on items with three to four events, and what its sides have there."""
+    figures = {"model": (0.2, [0.19, 0.21]), "content_alone": (0.1, None), "behaviour_alone": (0.1, None)}
+    systems = {
+        name: {"metrics": {"ndcg@10": value}, "intervals": {"ndcg@10": interval}}
+        for name, (value, interval) in (figures | sides).items()
+    }
+    step = {"events": 3, "queries": 100, "weight": 0.5, "systems": systems}
+    results["warm_up"] = {"cut_off": 10, "users": [], "items": [step]}
+
+
 CASES = {
     "leaking_split": (lambda r: r.update(leaks=True), lambda r: None),
     "too_good_to_be_true": (
@@ -52,6 +63,18 @@ CASES = {
             piece("history_length", "b", 0.2, difference=-0.01, interval=(-0.03, -0.001)),
         ),
         lambda r: replaced(r, piece("history_length", "a", 0.2, difference=-0.02, interval=(-0.03, -0.01))),
+    ),
+    "new_items_never_shown": (
+        lambda r: r.update(new_items={"catalogue": 0.2, "shown": 0.004, "liked": 0.1}),
+        lambda r: r.update(new_items={"catalogue": 0.2, "shown": 0.006, "liked": 0.1}),
+    ),
+    "gate_follows_content": (
+        lambda r: warmed_up(r, behaviour_alone=(0.22, [0.21, 0.23])),
+        lambda r: warmed_up(r, behaviour_alone=(0.22, [0.19, 0.25])),
+    ),
+    "gate_follows_behaviour": (
+        lambda r: warmed_up(r, content_alone=(0.22, [0.21, 0.23])),
+        lambda r: warmed_up(r, content_alone=(0.209, [0.205, 0.23])),
     ),
     "popularity_driven": (
         lambda r: r["metrics"].update({"popularity_lift@10": 1.1}),

@@ -1,0 +1,51 @@
+"""Charts of a hybrid while readers and items are new: where content leads, where behaviour, and the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from recsys.metrics.register import metric_label
+from recsys.report.charts import Caption, Series, line_chart
+from recsys.report.systems import name_of, style_of
+
+_OF_WHOM = {
+    "users": ("the reader's first events", "events of the reader that are known"),
+    "items": ("train positives of the answer", "train positives of the answer, from so many on"),
+}
+
+
+def warm_up_charts(results: dict[str, Any]) -> Iterator[Markup]:
+    """Two charts of readers and two of items; none where the model is no hybrid."""
+    found = results.get("warm_up") or {}
+    for side, (title, axis) in _OF_WHOM.items():
+        steps = found.get(side, [])
+        if len(steps) > 1:
+            yield _quality(steps, title, axis, key=f"ndcg@{found['cut_off']}")
+            yield _weights(steps, title, axis)
+
+
+def _quality(steps: Sequence[dict[str, Any]], title: str, axis: str, *, key: str) -> Markup:
+    lines = []
+    for name in steps[0]["systems"]:
+        blocks = [step["systems"][name] for step in steps]
+        intervals = [block["intervals"].get(key) for block in blocks] if name == "model" else None
+        values = [block["metrics"].get(key) for block in blocks]
+        lines.append(Series(name_of(name), style_of(name), values, intervals))
+    shown = metric_label(key)
+    asked = ", ".join(f"{step['queries']:,}" for step in steps)
+    caption = Caption(f"{shown} by {title}", f"Queries at each step: {asked}.", f"{shown}, higher is better")
+    return line_chart(caption, _places(steps), lines, axis=axis, from_zero=True)
+
+
+def _weights(steps: Sequence[dict[str, Any]], title: str, axis: str) -> Markup:
+    line = Series("weight of behaviour", 0, [step["weight"] for step in steps], None)
+    said = "0 follows content alone, 1 behaviour alone; the mean over queries or items."
+    caption = Caption(f"Weight of behaviour by {title}", said, "weight of behaviour")
+    return line_chart(caption, _places(steps), [line], axis=axis, from_zero=True)
+
+
+def _places(steps: Sequence[dict[str, Any]]) -> list[str]:
+    return [str(step["events"]) for step in steps]

@@ -1,0 +1,84 @@
+"""Curves of readers and items by their events, and how often new items are shown."""
+
+import json
+
+import pytest
+import torch
+
+from recsys.evaluation import warm_up
+from recsys.evaluation.evaluate import evaluate_retrieval
+from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.recommendations import Lists
+from recsys.evaluation.station import EvaluatedRun
+from recsys.evaluation.warm_up import first_events, new_items_of
+from recsys.models.two_tower import TwoTower
+from recsys.schema.jagged import JaggedColumn
+
+OPTIONS = EvaluationOptions(
+    k=(3, 5), resamples=20, num_examples=1, small_slice=5, latency_requests=0, baselines=("popularity",)
+)
+
+
+@pytest.fixture(scope="module")
+def judged(rated, tmp_path_factory):
+    torch.manual_seed(0)
+    model = TwoTower(rated.schema, embedding_dim=8, hidden=[8], cold_start="gate")
+    model.counts.set(rated.items.ids["item_id"].values(), rated.item_counts)
+    run = EvaluatedRun(tmp_path_factory.mktemp("hybrid") / "run")
+    path = evaluate_retrieval(model, rated, OPTIONS, run=run, history_length=10)
+    return json.loads((path / "metrics.json").read_text()), (path / "report.html").read_text("utf-8"), model
+
+
+def test_readers_weight_of_behaviour_begins_at_nothing(judged):
+    results, _, _ = judged
+    steps = results["warm_up"]["users"]
+    assert [step["events"] for step in steps] == list(warm_up.STEPS[: len(steps)])
+    assert len(steps) > 2
+    assert steps[0]["weight"] == 0
+    assert steps[1]["weight"] > 0
+    assert steps[0]["queries"] >= steps[-1]["queries"]
+
+
+def test_sides_and_baselines_stand_beside_the_model(judged):
+    results, page, model = judged
+    systems = results["warm_up"]["users"][0]["systems"]
+    assert set(systems) >= {"model", "content_alone", "behaviour_alone", "popularity", "item_knn"}
+    assert all(set(one["metrics"]) == {"ndcg@5", "hit_rate@5"} for one in systems.values())
+    assert {"content_knn", "content_ridge", "content_sum"} <= set(results["baselines"])
+    assert model.candidate_tower.mix.forced == -1.0
+    assert "Weight of behaviour by the reader" in page
+
+
+def test_figures_of_a_step_are_those_of_the_lists(judged, rated):
+    results, _, model = judged
+    queries = rated.queries("test", history_length=10, events_read="content")
+    step = results["warm_up"]["users"][0]
+    batch = queries.batch(torch.arange(len(queries)))
+    batch.history.lengths.zero_()
+    batch.history.positions = batch.history.positions[:0]
+    scores = model.encode_queries(batch) @ model.encode_candidates(rated.items).T
+    scores[:, 0] = -torch.inf
+    best = scores.topk(5).indices
+    hit = [
+        set(rows) & set(right) != set()
+        for rows, right in zip(best.tolist(), queries.relevant.lists(), strict=True)
+    ]
+    assert step["systems"]["model"]["metrics"]["hit_rate@5"] == pytest.approx(sum(hit) / len(hit))
+
+
+def test_first_events_are_the_oldest():
+    histories = JaggedColumn.of_lists([[8, 3, 9], [], [1]])
+    assert first_events(histories, 2).lists() == [[8, 3], [], [1]]
+    assert first_events(histories, 0).lists() == [[], [], []]
+
+
+def test_shares_of_new_items(rated):
+    queries = rated.queries("test", history_length=10)
+    is_new = rated.item_counts == 0
+    is_new[0] = False
+    new, known = int(is_new.nonzero()[0]), int(rated.item_counts.argmax())
+    lists = Lists.empty(len(queries), 2)
+    lists.item_rows[:] = [[known, new]]
+    shares = [new_items_of(lists, queries, rated, k=k) for k in (1, 2)]
+    assert [one["shown"] for one in shares] == [0.0, 0.5]
+    assert shares[0]["catalogue"] == pytest.approx(float(is_new[1:].float().mean()))
