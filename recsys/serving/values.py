@@ -21,7 +21,7 @@ import numpy as np
 
 from recsys.schema.errors import InputError
 from recsys.schema.requests import FieldKind, RequestLimits
-from recsys.schema.values import NULL_WORDS, is_missing
+from recsys.schema.values import NULL_WORDS, NumberStyle, is_missing, number_of
 
 Reader = Callable[[Any], Any]
 
@@ -30,6 +30,7 @@ _LEAST, _GREATEST = -(2**63), 2**63 - 1
 _MOST_DIGITS_BITS = 14_000
 # What spells out more is no number that a float holds.
 _NUMBER_CHARACTERS = 300
+_STYLES: tuple[NumberStyle, ...] = ("point", "comma")
 _LISTS = (list, tuple, np.ndarray)
 _BLANKS = " \t\n\v\f\r"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -121,6 +122,10 @@ def _number(value: Any) -> Any:
             return None
         if _NUMBER.fullmatch(bare):
             return bare
+        # As tables have them: `€4.48`, `12,50`, `45 %`; `$1,234` may be either of two.
+        read = {number_of(bare, style) for style in _STYLES} - {None}
+        if len(read) == 1:
+            return read.pop()
     raise Refused("a number, its digits as text, or None")
 
 

@@ -112,6 +112,15 @@ def test_a_number_that_is_text_is_refused_unless_it_is_digits(served):
         served.predict([{**row, "user_share": "old"}])
 
 
+@pytest.mark.parametrize("text", ["€0.50", "0,5", "50 %", "$ 0.5"])
+def test_money_and_shares_are_read_as_in_tables(served, text):
+    row = {"user_id": 3, "item_id": "s1"}
+    assert served.predict([{**row, "user_share": text}]) == served.predict([{**row, "user_share": 0.5}])
+    # One thousand and something, or one and something.
+    with pytest.raises(RequestError, match=r"`rows\[0\].user_share` must be a number, .* got '\$1,234'"):
+        served.predict([{**row, "user_share": "$1,234"}])
+
+
 @pytest.mark.parametrize(
     ("given", "meant"),
     [
