@@ -70,6 +70,7 @@ def fuse(model: nn.Module, *, optimizer: str, learning_rate: float) -> None:
             tables=collection.embedding_bag_configs(),
             optimizer_type=FUSED[optimizer],
             optimizer_kwargs=settings,
+            is_weighted=collection.is_weighted(),
             device=torch.device("cpu") if deferred else next(iter(weights.values())).device,
         )
         if not deferred:
