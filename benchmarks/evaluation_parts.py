@@ -19,9 +19,10 @@ from benchmarks.evaluation import evaluated_run
 from benchmarks.harness import Figure, Settings, alternate, ratios
 from recsys.data.queries import Queries
 from recsys.evaluation.baselines import FittedBaseline, fit_baseline
-from recsys.evaluation.evaluate import ask, question_of, recommend
-from recsys.evaluation.kept_lists import read_lists_of
+from recsys.evaluation.kept_lists import question_of, read_lists_of
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.questions import RetrievalQuestions
+from recsys.evaluation.recommendations import recommend
 from recsys.models.item_knn import ItemNeighbours, item_neighbours
 from recsys.nn.spectral import interaction_matrix
 from recsys.retrieval.exact import top_k_of_scores
@@ -35,14 +36,13 @@ def run(settings: Settings) -> list[Figure]:
     """Ratios of the seconds of each part to those of the way before."""
     trained = evaluated_run(settings, "retrieval")
     dataset, options = trained.dataset, EvaluationOptions()
-    queries, _ = ask(dataset.queries("test"), dataset, options)
+    questions = RetrievalQuestions.of(dataset, options, history_length=trained.history_length)
+    queries = questions.queries
     popularity = fit_baseline("popularity", dataset, options)
     assert isinstance(popularity, FittedBaseline)
     user_rows, item_rows, _ = map(torch.from_numpy, dataset.train_positives())
     matrix_UI = interaction_matrix(TrainPositives(user_rows, item_rows), num_rows=dataset.num_items)
-    question = question_of(
-        dataset, queries, options, history_length=trained.history_length, weights=trained.weights_sha256
-    )
+    question = question_of(questions, weights=trained.weights_sha256)
     parts: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "popularity lists": (
             lambda: popularity.recommend(queries, _K),

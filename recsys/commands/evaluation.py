@@ -27,10 +27,11 @@ from recsys.evaluation.comparing.stations import (
     check_same_protocol,
     named,
 )
-from recsys.evaluation.evaluate import ask, evaluate_lists, evaluate_ranking, evaluate_retrieval, fitting
+from recsys.evaluation.evaluate import evaluate_lists, evaluate_ranking, evaluate_retrieval
 from recsys.evaluation.external import read_lists
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.protocol import PROTOCOL_VERSION
+from recsys.evaluation.questions import RetrievalQuestions
 from recsys.evaluation.station import FOLDER, METRICS, EvaluatedRun
 from recsys.runs.folders import unique_folder
 from recsys.runs.trained import BUNDLE, TrainedRun
@@ -160,23 +161,13 @@ def evaluate_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]
     import_functions(options.metrics, "evaluation.metrics")
     prepared = config.data.prepared
     dataset = PreparedDataset.open(Path(prepared).expanduser() if prepared else prepare(config.data))
-    queries = dataset.queries(
-        "test",
-        mode=options.queries,
-        history_length=config.data.history_length,
-        known=options.known,
-        seen=options.seen,
-    )
-    options = fitting(options, dataset)
-    queries, num_all = ask(queries, dataset, options)
-    lists, findings = read_lists(path, dataset, queries, k=options.list_length)
+    questions = RetrievalQuestions.of(dataset, options, history_length=config.data.history_length)
+    lists, findings = read_lists(path, dataset, questions.queries, k=questions.options.list_length)
     for one in findings:
         logger.warning("%s", one["text"])
     folder = Path(config.run_dir) if config.run_dir else unique_folder(f"recommendations-{path.stem}")
     run = EvaluatedRun(folder, fingerprint=file_sha256(path), config=composed)
-    return evaluate_lists(
-        lists, dataset, queries=queries, options=options, run=run, findings=findings, num_all=num_all
-    )
+    return evaluate_lists(lists, questions, run=run, findings=findings)
 
 
 def trials_of(folder: Path, *, further: int = 0) -> list[_Other]:

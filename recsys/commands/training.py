@@ -20,7 +20,8 @@ from recsys.config.keys import flattened
 from recsys.config.register import TARGET, import_functions
 from recsys.data.datamodule import RecDataModule, Task, open_dataset
 from recsys.data.dataset import PreparedDataset
-from recsys.evaluation.evaluate import fitting, quick_metrics
+from recsys.evaluation.evaluate import quick_metrics
+from recsys.evaluation.questions import fitting
 from recsys.metrics.register import metric_of
 from recsys.models.protocols import events_read
 from recsys.nn.embeddings import deferred_tables

@@ -10,14 +10,11 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from recsys.data.dataset import PreparedDataset
-from recsys.data.queries import Queries
-from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.protocol import retrieval_protocol
+from recsys.evaluation.questions import RetrievalQuestions
 from recsys.evaluation.recommendations import Lists
 from recsys.schema.disk import write_file
 from recsys.schema.manifest import read_station
@@ -26,19 +23,16 @@ FILE = "lists.npz"
 WEIGHTS = "checkpoints/best"
 
 
-def question_of(
-    dataset: PreparedDataset,
-    queries: Queries,
-    options: EvaluationOptions,
-    *,
-    history_length: int,
-    weights: str | None,
-) -> str:
+def question_of(questions: RetrievalQuestions, *, weights: str | None) -> str:
     """Digest of what decides a model's lists: data, queries, candidates, histories, hash of weights."""
-    protocol: dict[str, Any] = retrieval_protocol(dataset, options, queries=queries)
-    del protocol["k"]
-    asked = {**protocol, "dataset": dataset.manifest["fingerprint"], "history_length": history_length}
-    asked["weights"] = weights
+    dataset = questions.dataset
+    protocol = retrieval_protocol(dataset, questions.options, queries=questions.queries)
+    asked = {
+        **{key: value for key, value in protocol.items() if key != "k"},
+        "dataset": dataset.manifest["fingerprint"],
+        "history_length": questions.history_length,
+        "weights": weights,
+    }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from recsys.evaluation.candidates import candidate_mask, restricted
-from recsys.evaluation.evaluate import ask, evaluate_retrieval
+from recsys.evaluation.evaluate import evaluate_retrieval
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.questions import RetrievalQuestions
 from recsys.evaluation.station import EvaluatedRun
 from recsys.report.systems import counted
 from tests.evaluation.conftest import Oracle
@@ -65,8 +66,8 @@ def test_evaluation_of_known_items_ranks_them_alone_and_says_so(rated, tmp_path,
 
 def test_drawn_queries_are_the_same_each_time_and_the_report_says_so(rated, tmp_path, reading):
     options = dataclasses.replace(OPTIONS, max_queries=9)
-    asked, number = ask(rated.queries("test"), rated, options)
-    again, _ = ask(rated.queries("test"), rated, options)
+    first, second = (RetrievalQuestions.of(rated, options, history_length=50) for _ in range(2))
+    asked, number, again = first.queries, first.num_all, second.queries
     assert (len(asked), number) == (9, len(rated.queries("test")))
     assert asked.timestamps_us.tolist() == again.timestamps_us.tolist() == sorted(asked.timestamps_us)
     path = evaluate_retrieval(

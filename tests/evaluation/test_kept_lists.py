@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from recsys.evaluation import evaluate
+from recsys.evaluation import questions
 from recsys.evaluation.evaluate import evaluate_retrieval, quick_metrics
 from recsys.evaluation.kept_lists import FILE, WEIGHTS
 from recsys.evaluation.options import EvaluationOptions
@@ -35,8 +35,8 @@ def trained(rated, tmp_path):
 def scored(monkeypatch):
     """Counts how often a model scores."""
     calls = []
-    own = evaluate.recommend
-    monkeypatch.setattr(evaluate, "recommend", lambda *args, **keys: calls.append(1) or own(*args, **keys))
+    own = questions.recommend
+    monkeypatch.setattr(questions, "recommend", lambda *args, **keys: calls.append(1) or own(*args, **keys))
     return calls
 
 

@@ -21,6 +21,7 @@ from recsys.evaluation.evaluate import evaluate_lists
 from recsys.evaluation.external import read_lists
 from recsys.evaluation.misses import head_misses, missed_pairs
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.questions import RetrievalQuestions
 from recsys.evaluation.recommendations import Lists
 from recsys.evaluation.station import EvaluatedRun
 from tests.data.preparing import prepared
@@ -110,9 +111,9 @@ def test_kept_item_that_is_missed_is_shown_among_the_misses(dataset, seen, expec
 
 def judged(dataset, folder, seen):
     options = EvaluationOptions(k=(3,), seen=seen, baselines=("popularity",), resamples=0, num_examples=0)
-    queries = dataset.queries("test", seen=seen)
-    lists = fit_baseline("popularity", dataset, options).recommend(queries, 3)
-    path = evaluate_lists(lists, dataset, queries=queries, options=options, run=EvaluatedRun(folder))
+    questions = RetrievalQuestions.of(dataset, options, history_length=5)
+    lists = fit_baseline("popularity", dataset, options).recommend(questions.queries, 3)
+    path = evaluate_lists(lists, questions, run=EvaluatedRun(folder))
     return json.loads((path / "metrics.json").read_text()), (path / "report.html").read_text()
 
 
