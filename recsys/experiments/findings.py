@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
+from recsys.bandits.estimates import Estimate
 from recsys.report.pages import piece, render, table_of
 from recsys.schema.environment import environment
 from recsys.schema.errors import InputError
@@ -43,18 +44,27 @@ class Findings:
     parts: Sequence[str]
 
 
-def write_findings(path: Path, kind: StationKind, findings: Findings, *, config: Mapping[str, Any]) -> Path:
-    """Writes `KIND.json`, `KIND.html` and the tables to the station `path`, whole or not at all.
+def write_findings(
+    kind: StationKind, findings: Findings, *, folder: Path | None, near: Path, config: Mapping[str, Any]
+) -> Path:
+    """Writes `KIND.json`, `KIND.html` and the tables, whole or not at all, and returns the station's folder.
+
+    Args:
+        kind: of the station.
+        findings: what is written.
+        folder: of the station; None: one of the kind's name in the folder `near`.
+        near: where the log is.
+        config: plain configuration, kept beside it.
 
     Raises:
-        ValueError: there is something else at `path`.
+        ValueError: there is something else in the folder.
     """
+    path = folder or near / kind
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         if not (path / MANIFEST).is_file():
             raise InputError(
                 f"`folder={path}`: expected a new folder or an earlier {kind} station, found something "
-                "else; name "
-                "another folder"
+                "else; name another folder"
             )
         read_station(path, kind)
     for warning in findings.warnings:
@@ -70,11 +80,11 @@ def write_findings(path: Path, kind: StationKind, findings: Findings, *, config:
         parts=findings.parts,
         asked={**config, **environment()},
     )
-    with writing_station(path, kind, config=config) as (folder, _):
-        write_json(folder / f"{kind}.json", figures)
+    with writing_station(path, kind, config=config) as (temporary, _):
+        write_json(temporary / f"{kind}.json", figures)
         for name, columns in findings.tables.items():
-            pq.write_table(columns, folder / f"{name}.parquet", compression="zstd")
-        (folder / f"{kind}.html").write_text(page, encoding="utf-8")
+            pq.write_table(columns, temporary / f"{name}.parquet", compression="zstd")
+        (temporary / f"{kind}.html").write_text(page, encoding="utf-8")
     logger.info("report: %s", path / f"{kind}.html")
     return path
 
@@ -82,6 +92,20 @@ def write_findings(path: Path, kind: StationKind, findings: Findings, *, config:
 def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
     """A table of text as a part of the page."""
     return piece("table", table_of(headings, rows))
+
+
+def outcome_of(interval: Sequence[float] | None) -> str:
+    """`better` or `worse` where an interval of a difference says so, else `open`."""
+    if interval is None:
+        return "open"
+    return "better" if interval[0] > 0 else "worse" if interval[1] < 0 else "open"
+
+
+def figure_of(estimate: Estimate | None, confidence: float) -> dict[str, Any]:
+    """`{"value", "interval"}` of an estimate; both are None where there is none."""
+    if estimate is None:
+        return {"value": None, "interval": None}
+    return {"value": estimate.value, "interval": estimate.interval(confidence)}
 
 
 def bounds_text(interval: Sequence[float] | None, digits: int = 4) -> str:

@@ -12,14 +12,13 @@ import pyarrow as pa
 
 from recsys.bandits.feedback import Codes
 from recsys.bandits.interleaving import NO_ITEM, preference, team_draft
-from recsys.experiments.findings import Findings, bounds_text, write_findings
+from recsys.experiments.findings import Findings, bounds_text, outcome_of, write_findings
 from recsys.experiments.tables import codes_of, ids_of, numbers_of, read_table
 from recsys.report.charts import Series, dot_chart
 from recsys.report.pages import piece
 from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, RANK, REQUEST_ID, REWARD, TEAM, TIMESTAMP, USER_ID
 
-FOLDER = "interleaving"
 TEAMS = ("a", "b")
 
 
@@ -83,8 +82,7 @@ def make(config: MakeConfig, composed: Mapping[str, Any]) -> Path:
     if not len(common):
         raise InputError(
             f"expected lists for the same requests in `a={config.a}` and `b={config.b}`, found none in "
-            "common "
-            f"by {'user and time' if by_time else 'user'}; evaluate both runs on the same split"
+            f"common by {'user and time' if by_time else 'user'}; evaluate both runs on the same split"
         )
     items, item_ids = codes_of(
         *(ids_of(table, ITEM_ID, key=key) for table, key in zip(tables, TEAMS, strict=True))
@@ -138,7 +136,7 @@ def _write_made(
         parts=[piece("facts", {"a": str(config.a), "b": str(config.b)})],
     )
     near = config.a if config.a.is_dir() else config.a.parent
-    return write_findings(config.folder or near / FOLDER, "interleaving", findings, config=composed)
+    return write_findings("interleaving", findings, folder=config.folder, near=near, config=composed)
 
 
 def read(config: ReadConfig, composed: Mapping[str, Any]) -> Path:
@@ -149,8 +147,7 @@ def read(config: ReadConfig, composed: Mapping[str, Any]) -> Path:
     if len(bad):
         raise InputError(
             f"`{TEAM}` of `log={config.log}`: expected `a` or `b`, found `{teams[bad[0]]}` in row "
-            f"{bad[0] + 1}; log "
-            "the team of the interleaved list"
+            f"{bad[0] + 1}; log the team of the interleaved list"
         )
     [requests], _ = codes_of(ids_of(table, REQUEST_ID, key="log"))
     users = requests
@@ -179,15 +176,14 @@ def _write_read(
     value, interval, p_value = preferred
     wins = {"a": int((credits[0] > credits[1]).sum()), "b": int((credits[1] > credits[0]).sum())}
     wins["ties"] = len(credits[0]) - wins["a"] - wins["b"]
-    sure = interval is not None and (interval[0] > 0 or interval[1] < 0)
-    said = f"{'a' if value > 0 else 'b'} is preferred" if sure else "a and b are not told apart"
+    outcome = outcome_of(interval)
+    said = {"better": "a is preferred", "worse": "b is preferred"}.get(outcome, "a and b are not told apart")
     findings = Findings(
         title="Which list is preferred",
         sentence=f"By team-draft interleaving {said}: a wins {wins['a']:,} of {len(credits[0]):,} requests, "
-        "b "
-        f"{wins['b']:,}; the difference is {value:+.4f} ({config.confidence:.0%} interval "
+        f"b {wins['b']:,}; the difference is {value:+.4f} ({config.confidence:.0%} interval "
         f"{bounds_text(interval)}).",
-        outcome="open" if not sure else "better" if value > 0 else "worse",
+        outcome=outcome,
         warnings=[],
         figures={
             "command": "read",
@@ -203,7 +199,7 @@ def _write_read(
         ],
     )
     return write_findings(
-        config.folder or config.log.parent / FOLDER, "interleaving", findings, config=composed
+        "interleaving", findings, folder=config.folder, near=config.log.parent, config=composed
     )
 
 

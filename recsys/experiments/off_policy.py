@@ -16,11 +16,10 @@ from recsys.bandits.feedback import LoggedFeedback
 from recsys.bandits.policies import examined_items, never_logged_share
 from recsys.bandits.reward_models import fit_reward_model
 from recsys.experiments.feedback import FeedbackColumns, ReadLog, read_feedback
-from recsys.experiments.findings import Findings, write_findings
+from recsys.experiments.findings import Findings, figure_of, outcome_of, write_findings
 from recsys.experiments.policy_page import (
     NAMES,
     SURE_OF_MODEL,
-    outcome_of,
     parts_of,
     sentence_of,
     warnings_of,
@@ -42,7 +41,6 @@ Estimator = Literal[
     "reward_interaction",
     "cascade_doubly_robust",
 ]
-FOLDER = "off_policy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +114,7 @@ def judge_policy(config: OffPolicyConfig, composed: Mapping[str, Any]) -> Path:
         config, feedback, target=target, weights_N=weights_N, outcome=(made, left_out, main, mass)
     )
     return write_findings(
-        config.folder or config.log.parent / FOLDER, "off_policy", findings, config=composed
+        "off_policy", findings, folder=config.folder, near=config.log.parent, config=composed
     )
 
 
@@ -128,8 +126,7 @@ def _as_examined(
     if target.policy is None:
         raise InputError(
             "`examination` needs to know where the target would show each item, which a column of the log "
-            "does not "
-            "say; give `policy` a table with positions"
+            "does not say; give `policy` a table with positions"
         )
     seen, probabilities_N = examined_items(target.policy, feedback, read_examination(config.examination))
     return seen, dataclasses.replace(target, probabilities_N=probabilities_N)
@@ -222,14 +219,14 @@ def _findings(
             "users": feedback.num_clusters,
             "items": int(feedback.items_N.max()) + 1,
         },
-        "logged": {"value": logged.value, "interval": logged.interval(config.confidence)},
+        "logged": figure_of(logged, config.confidence),
         "main": main,
         "confidence": config.confidence,
-        "difference": {"value": gain.value, "interval": gain.interval(config.confidence)},
+        "difference": figure_of(gain, config.confidence),
         "effective_sample_size": effective,
         "largest_weight": float(weights_N.max()),
-        "matched_mass": {"value": mass.value, "interval": mass.interval(config.confidence)},
-        "direct_beyond_robust": off and {"value": off.value, "interval": off.interval(SURE_OF_MODEL)},
+        "matched_mass": figure_of(mass, config.confidence),
+        "direct_beyond_robust": off and figure_of(off, SURE_OF_MODEL),
         "examination": config.examination and str(config.examination),
         "estimates": rows,
         "left_out": left_out,
@@ -256,8 +253,7 @@ def _findings(
 def _row(estimate: Estimate, logged: Estimate, confidence: float) -> dict[str, Any]:
     gain = difference(estimate, logged)
     return {
-        "value": estimate.value,
-        "interval": estimate.interval(confidence),
+        **figure_of(estimate, confidence),
         "standard_error": estimate.standard_error,
         "difference": gain.value,
         "difference_interval": gain.interval(confidence),

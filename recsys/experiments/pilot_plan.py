@@ -19,7 +19,6 @@ from recsys.report.pages import piece
 from recsys.schema.errors import InputError
 from recsys.schema.tables import REWARD, TIMESTAMP, USER_ID
 
-FOLDER = "pilot"
 # Weekdays differ, so a pilot runs for whole weeks.
 _WEEK = 7
 
@@ -87,8 +86,8 @@ def plan(config: PlanConfig, composed: Mapping[str, Any]) -> Path:
     rewards_N = complete_numbers(table, names.reward)
     aim = PilotAim(config.lift, config.power, config.confidence, config.num_arms, config.share)
     made = plan_pilot(rewards_N, users_N, days_of(table, names.timestamp, key="log"), aim=aim)
-    folder = config.folder or config.log.parent / FOLDER
-    return write_findings(folder, "pilot", _planned(config, made), config=composed)
+    findings = _planned(config, made)
+    return write_findings("pilot", findings, folder=config.folder, near=config.log.parent, config=composed)
 
 
 def _planned(config: PlanConfig, made: PilotPlan) -> Findings:
@@ -104,8 +103,7 @@ def _planned(config: PlanConfig, made: PilotPlan) -> Findings:
         )
     sentence = (
         f"{answer}: finding a lift of {config.lift:+.2%} of a reward of {made.rewards[at]:.4g} a request "
-        "with power "
-        f"{config.power:.0%} needs {made.needed[at]:,} users in each of {config.num_arms} arms."
+        f"with power {config.power:.0%} needs {made.needed[at]:,} users in each of {config.num_arms} arms."
     )
     figures = {"log": str(config.log), "command": "plan", "weeks": weeks, **dataclasses.asdict(made)}
     days = [str(day) for day in made.days]
@@ -162,8 +160,7 @@ def complete_numbers(table: pa.Table, column: str) -> np.ndarray:
     if len(bad):
         raise InputError(
             f"`{column}` of `log`: expected a number in every row, found none in row {bad[0] + 1} "
-            f"({len(bad)} of "
-            f"{len(values)} rows); log 0 where nothing came of a request"
+            f"({len(bad)} of {len(values)} rows); log 0 where nothing came of a request"
         )
     return values
 

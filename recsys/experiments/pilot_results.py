@@ -13,13 +13,16 @@ from markupsafe import Markup
 
 from recsys.bandits.estimates import Estimate
 from recsys.bandits.feedback import Codes
-from recsys.bandits.pilots import (
-    compare_arms,
-    daily_trend,
-    sample_ratio_p_value,
+from recsys.bandits.pilots import compare_arms, daily_trend, sample_ratio_p_value
+from recsys.experiments.findings import (
+    Findings,
+    bounds_text,
+    figure_of,
+    html_table,
+    outcome_of,
+    write_findings,
 )
-from recsys.experiments.findings import Findings, bounds_text, html_table, write_findings
-from recsys.experiments.pilot_plan import FOLDER, PilotColumns, complete_numbers, percent_text
+from recsys.experiments.pilot_plan import PilotColumns, complete_numbers, percent_text
 from recsys.experiments.tables import codes_of, days_of, ids_of, read_table
 from recsys.report.charts import Series, line_chart
 from recsys.report.pages import piece
@@ -86,8 +89,7 @@ def read(config: ReadConfig, composed: Mapping[str, Any]) -> Path:
     if config.control not in arms or len(arms) < 2:
         raise InputError(
             f"`control={config.control}`: expected it and another arm in `{config.arm}` of `{config.log}`, "
-            "found "
-            f"{', '.join(map(str, arms))}; name one of these"
+            f"found {', '.join(map(str, arms))}; name one of these"
         )
     arm_U = _arm_of_users(users_N, arms_N, user_ids=user_ids, arms=arms)
     counts = {arm: int((arm_U == code).sum()) for code, arm in enumerate(arms)}
@@ -108,8 +110,8 @@ def read(config: ReadConfig, composed: Mapping[str, Any]) -> Path:
         "sample_ratio_p_value": mismatch,
         "arms": compared,
     }
-    folder = config.folder or config.log.parent / FOLDER
-    return write_findings(folder, "pilot", _reading(figures), config=composed)
+    findings = _reading(figures)
+    return write_findings("pilot", findings, folder=config.folder, near=config.log.parent, config=composed)
 
 
 def _compared(
@@ -126,19 +128,19 @@ def _compared(
         values = complete_numbers(table, rail.column)
         one = compare_arms(values, np.ones(len(values)), users, treated_N=treated)
         rails[name] = {
-            **_figure(one.lift, config.confidence),
+            **figure_of(one.lift, config.confidence),
             "verdict": _guarded(one.lift, rail, config.confidence),
         }
     return {
-        "control": _figure(main.control, config.confidence),
-        "arm": _figure(main.arm, config.confidence),
-        "difference": {**_figure(main.difference, config.confidence), "p_value": main.difference.p_value()},
-        "lift": _figure(main.lift, config.confidence),
+        "control": figure_of(main.control, config.confidence),
+        "arm": figure_of(main.arm, config.confidence),
+        "difference": {**figure_of(main.difference, config.confidence), "p_value": main.difference.p_value()},
+        "lift": figure_of(main.lift, config.confidence),
         "guardrails": rails,
         "days": [
-            {"day": day, **_figure(one, config.confidence)} for day, one in zip(shown, daily, strict=True)
+            {"day": day, **figure_of(one, config.confidence)} for day, one in zip(shown, daily, strict=True)
         ],
-        "trend": {**_figure(slope, config.confidence), "p_value": slope.p_value() if slope else None},
+        "trend": {**figure_of(slope, config.confidence), "p_value": slope.p_value() if slope else None},
     }
 
 
@@ -162,10 +164,7 @@ def _reading(figures: dict[str, Any]) -> Findings:
         )
     sentences, outcomes = [], []
     for arm, one in figures["arms"].items():
-        bounds = one["difference"]["interval"]
-        outcome = (
-            "open" if bounds is None else "better" if bounds[0] > 0 else "worse" if bounds[1] < 0 else "open"
-        )
+        outcome = outcome_of(one["difference"]["interval"])
         outcomes.append(outcome)
         word = {"better": "better than", "worse": "worse than", "open": "not told apart from"}[outcome]
         lift = one["lift"]
@@ -199,20 +198,14 @@ def _reading(figures: dict[str, Any]) -> Findings:
 
 
 def _days_table(figures: Mapping[str, Any]) -> pa.Table:
-    rows = [{"arm": arm, **day} for arm, one in figures["arms"].items() for day in one["days"]]
-    return pa.table(
-        {
-            "arm": pa.array([row["arm"] for row in rows], type=pa.string()),
-            "day": pa.array([row["day"] for row in rows], type=pa.int64()),
-            "difference": pa.array([row["value"] for row in rows], type=pa.float64()),
-            "low": pa.array(
-                [row["interval"][0] if row["interval"] else None for row in rows], type=pa.float64()
-            ),
-            "high": pa.array(
-                [row["interval"][1] if row["interval"] else None for row in rows], type=pa.float64()
-            ),
-        }
-    )
+    names = ("arm", "day", "difference", "low", "high")
+    rows = [
+        dict(zip(names, (arm, day["day"], day["value"], *(day["interval"] or (None, None))), strict=True))
+        for arm, one in figures["arms"].items()
+        for day in one["days"]
+    ]
+    types = (pa.string(), pa.int64(), *[pa.float64()] * 3)
+    return pa.Table.from_pylist(rows, schema=pa.schema(zip(names, types, strict=True)))
 
 
 def _reading_parts(figures: Mapping[str, Any]) -> list[Markup]:
@@ -249,8 +242,7 @@ def _arm_of_users(users_N: Codes, arms_N: Codes, *, user_ids: pa.Array, arms: li
             f"expected each user in one arm, found user `{user}` in `{arms[arms_N[row]]}` (row {row + 1}) "
             "and in "
             f"`{arms[arm_U[users_N[row]]]}`, {len(np.unique(users_N[torn]))} such users; assign by user, "
-            "and leave "
-            "those out who changed"
+            "and leave those out who changed"
         )
     return arm_U
 
@@ -264,12 +256,6 @@ def _shares(config: ReadConfig, arms: list[str]) -> np.ndarray:
         )
     shares = np.array([config.shares[arm] for arm in arms])
     return np.asarray(shares / shares.sum())
-
-
-def _figure(estimate: Estimate | None, confidence: float) -> dict[str, Any]:
-    if estimate is None:
-        return {"value": None, "interval": None}
-    return {"value": estimate.value, "interval": estimate.interval(confidence)}
 
 
 def _percents(interval: tuple[float, float] | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from recsys.experiments.findings import bounds_text, html_table
+from recsys.experiments.findings import bounds_text, html_table, outcome_of
 from recsys.report.charts import Series, dot_chart
 from recsys.report.pages import piece
 
@@ -29,13 +29,6 @@ NAMES: dict[str, str] = {
 SURE_OF_MODEL = 0.999
 # With fewer equally weighted rows than this, the interval itself is not to be trusted.
 _FEW_ROWS = 100
-
-
-def outcome_of(interval: tuple[float, float] | None) -> str:
-    """`better` or `worse` where an interval of a difference says so, else `open`."""
-    if interval is None:
-        return "open"
-    return "better" if interval[0] > 0 else "worse" if interval[1] < 0 else "open"
 
 
 def sentence_of(figures: Mapping[str, Any]) -> str:
@@ -67,8 +60,7 @@ def warnings_of(figures: Mapping[str, Any]) -> list[str]:
     if effective < _FEW_ROWS:
         warnings.append(
             f"The weights leave {effective:,.1f} effective rows of {figures['counts']['rows']:,} (largest "
-            "weight "
-            f"{figures['largest_weight']:,.4g}): neither figure nor interval can be relied on."
+            f"weight {figures['largest_weight']:,.4g}): neither figure nor interval can be relied on."
         )
     if mass["interval"] and mass["interval"][0] > 1:
         warnings.append(

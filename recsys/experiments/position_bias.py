@@ -21,7 +21,6 @@ from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station
 from recsys.schema.tables import EXAMINATION, POSITION
 
-FOLDER = "position_bias"
 _CURVE = "curve"
 
 
@@ -67,8 +66,7 @@ def estimate_curve(config: PositionBiasConfig, composed: Mapping[str, Any]) -> P
             if config.context not in log.table.column_names:
                 raise InputError(
                     f"`context={config.context}`: expected a column of {log.feedback.source}, found none; "
-                    "name one, or "
-                    "give null where an item is as attractive to everybody"
+                    "name one, or give null where an item is as attractive to everybody"
                 )
             [contexts_N], _ = codes_of(ids_of(log.table, config.context, key="log"))
         curve = harvested_examination(log.feedback, contexts_N, confidence=config.confidence)
@@ -83,7 +81,7 @@ def estimate_curve(config: PositionBiasConfig, composed: Mapping[str, Any]) -> P
     )
     findings = _findings(config, table)
     return write_findings(
-        config.folder or config.log.parent / FOLDER, "position_bias", findings, config=composed
+        "position_bias", findings, folder=config.folder, near=config.log.parent, config=composed
     )
 
 
@@ -108,8 +106,7 @@ def read_examination(path: Path) -> Floats:
     if len(bad):
         raise InputError(
             f"`examination={path}`: expected numbers above 0, found {values_P[bad[0]]:g} in row "
-            f"{bad[0] + 1}; "
-            "leave positions out that nobody looks at"
+            f"{bad[0] + 1}; leave positions out that nobody looks at"
         )
     return np.minimum(values_P[order], 1.0)
 
@@ -127,8 +124,7 @@ def _findings(config: PositionBiasConfig, table: pa.Table) -> Findings:
     if config.method == "harvested" and config.context is None:
         warnings.append(
             "Without a context, an item that stands high for those who like it makes high positions look "
-            "better "
-            "than they are: name what tells them apart by `context`."
+            "better than they are: name what tells them apart by `context`."
         )
     if config.method == "harvested" and any(row[EXAMINATION] > 1 for row in rows):
         warnings.append(
@@ -141,10 +137,8 @@ def _findings(config: PositionBiasConfig, table: pa.Table) -> Findings:
     return Findings(
         title="Position bias",
         sentence=f"Position {last[POSITION]} is looked at {last[EXAMINATION]:.3f} times as often as "
-        "position 1 "
-        f"({config.confidence:.0%} interval {bounds_text(interval, 3)}), from "
-        f"{table['rows'].to_numpy().sum():,} rows "
-        f"({config.method}).",
+        f"position 1 ({config.confidence:.0%} interval {bounds_text(interval, 3)}), from "
+        f"{table['rows'].to_numpy().sum():,} rows ({config.method}).",
         outcome="open",
         warnings=warnings,
         figures={

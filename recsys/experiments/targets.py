@@ -80,8 +80,7 @@ def _read_policy(path: Path, log: ReadLog, columns: FeedbackColumns) -> TargetPo
     if PROBABILITY not in has and RANK not in has:
         raise InputError(
             f"`policy={path}`: expected `{PROBABILITY}`, or `{RANK}` of recommended lists, beside "
-            f"`{ITEM_ID}`, or the columns of a log; "
-            f"found {', '.join(table.column_names)}"
+            f"`{ITEM_ID}`, or the columns of a log; found {', '.join(table.column_names)}"
         )
     place = POSITION if POSITION in has else RANK if RANK in has else None
     positions_N = log.feedback.positions_N
@@ -141,8 +140,7 @@ def _askers(
     if absent:
         raise InputError(
             f"`policy={path}` is told apart by `{absent[0]}`, which {log.feedback.source} lacks; found "
-            "there: "
-            f"{', '.join(log.table.column_names)}; name the log's column by `columns.{absent[0]}`"
+            f"there: {', '.join(log.table.column_names)}; name the log's column by `columns.{absent[0]}`"
         )
     names = pa.array([""])
     asked_T = np.zeros(table.num_rows, dtype=np.int64)
