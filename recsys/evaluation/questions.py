@@ -1,4 +1,4 @@
-"""What a model is asked on the test split: the queries of a retrieval task, or the rows of a ranking task.
+"""Questions of the test split: the queries of a retrieval task, or the rows of a ranking task.
 
 Either says how its questions are answered by a model, how answers are scored, and what the simplest baseline
 answers, so that whoever evaluates need not tell the tasks apart.
