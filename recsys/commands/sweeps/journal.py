@@ -20,6 +20,7 @@ from optuna.storages.journal._storage import JournalOperation, JournalStorageRep
 
 from recsys.schema.errors import InputError
 
+_ATTRIBUTES = {"fixed_params": dict, "attempts": int, "overrides": list, "error": str}
 # Beside a journal: what a killed process had begun to write.
 _TORN = ".torn"
 
@@ -57,7 +58,21 @@ def _apply(replayed: JournalStorageReplayResult, entry: dict[str, Any]) -> None:
     operation = JournalOperation(entry["op_code"])
     if operation.name.startswith("SET_TRIAL") and entry["trial_id"] not in replayed._trials:
         raise ValueError(f"there is no trial {entry['trial_id']} before it")
+    _check_attributes(entry)
     replayed.apply_logs([entry])
+
+
+def _check_attributes(entry: dict[str, Any]) -> None:
+    """Raises ValueError where what we keep beside a trial is not what we wrote."""
+    attributes: dict[str, Any] = {}
+    for kind in ("user_attr", "user_attrs", "system_attr", "system_attrs"):
+        attributes |= entry.get(kind) or {}
+    for name, expected in _ATTRIBUTES.items():
+        if name in attributes and not isinstance(attributes[name], expected):
+            raise ValueError(f"`{name}` is {attributes[name]!r}")
+    for name, value in attributes.get("fixed_params", {}).items():
+        if not isinstance(value, str | int | float):
+            raise ValueError(f"`{name}` is {value!r}")
 
 
 def _damaged(path: Path, line: int, reason: str) -> InputError:

@@ -160,7 +160,11 @@ class Queue:
     def _take(self, trial: optuna.Trial) -> Claimed:
         folder = self.folder_of(self.study.get_trials(deepcopy=False)[trial.number])
         self._held[trial.number] = share(lock_of(self.root, folder))
-        overrides = self.draw(trial)
+        try:
+            overrides = self.draw(trial)
+        except InputError:
+            self._release(trial.number)
+            raise
         trial.set_user_attr(OVERRIDES, overrides)
         trial.set_user_attr(ATTEMPTS, trial.user_attrs.get(ATTEMPTS, 0) + 1)
         return Claimed(trial.number, folder, overrides)

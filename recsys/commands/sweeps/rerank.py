@@ -10,22 +10,26 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from recsys.commands.sweeps.locks import exclusive
 from recsys.commands.sweeps.options import RerankOptions, SweepOptions
-from recsys.commands.sweeps.queue import METRICS, OVERRIDES, TRIAL, Queue
-from recsys.commands.sweeps.study import LOCKS, RERANK, Record, open_study
+from recsys.commands.sweeps.queue import METRICS, TRIAL, Queue
+from recsys.commands.sweeps.space import Space, drawn
+from recsys.commands.sweeps.study import LOCKS, RERANK, STUDY, Record, open_study
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
 
 WINNER = "winner.json"
 _LARGEST = 2**31 - 1
 
 
-def rerank_queue(folder: Path, record: Record, options: SweepOptions, study: optuna.Study) -> Queue:
+def rerank_queue(
+    folder: Path, record: Record, options: SweepOptions, study: optuna.Study, space: Space
+) -> Queue:
     """The runs of the best trials with each seed, those left out that the search has made already."""
     again = open_study(folder, record, part=RERANK)
     with exclusive(folder / LOCKS / "queue"):
@@ -35,9 +39,14 @@ def rerank_queue(folder: Path, record: Record, options: SweepOptions, study: opt
                     again.enqueue_trial({"trial": trial.number, "seed": seed}, skip_if_exists=True)
 
     def draw(trial: optuna.Trial) -> list[str]:
-        number, seed = (trial.suggest_int(name, 0, _LARGEST) for name in ("trial", "seed"))
-        chosen = study.get_trials(deepcopy=False)[number].user_attrs[OVERRIDES]
-        return [*chosen, f"seed={seed}"]
+        number, seed = _asked(again.get_trials(deepcopy=False)[trial.number])
+        for name in ("trial", "seed"):
+            trial.suggest_int(name, 0, _LARGEST)
+        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        chosen = [one for one in finished if one.number == number]
+        if not chosen:
+            raise InputError(f"`{STUDY}` asks for trial {number} again, which is none of those that finished")
+        return [*drawn(chosen[0], space), f"seed={seed}"]
 
     return Queue(
         folder,
@@ -46,8 +55,17 @@ def rerank_queue(folder: Path, record: Record, options: SweepOptions, study: opt
         num_trials=len(again.get_trials(deepcopy=False)),
         max_retries=options.max_retries,
         draw=draw,
-        folder_of=lambda frozen: _folder(**frozen.system_attrs["fixed_params"]),
+        folder_of=lambda frozen: _folder(*_asked(frozen)),
     )
+
+
+def _asked(frozen: FrozenTrial) -> tuple[int, int]:
+    """Trial and seed that are run again; a journal of a stranger may name a place outside the folder."""
+    asked = frozen.system_attrs.get("fixed_params")
+    pair = (asked.get("trial"), asked.get("seed")) if isinstance(asked, dict) else (None, None)
+    if not all(isinstance(one, int) and 0 <= one <= _LARGEST for one in pair):
+        raise InputError(f"`{STUDY}`: expected a trial and a seed to run again, got {asked!r}")
+    return cast(tuple[int, int], pair)
 
 
 def best_trials(study: optuna.Study, top: int) -> list[FrozenTrial]:
@@ -59,10 +77,13 @@ def best_trials(study: optuna.Study, top: int) -> list[FrozenTrial]:
     return [trial for trial in ordered if trial in different.values()][:top]
 
 
-def write_winner(folder: Path, record: Record, options: RerankOptions, study: optuna.Study) -> None:
+def write_winner(
+    folder: Path, record: Record, options: RerankOptions, study: optuna.Study, space: Space
+) -> None:
     """Writes `winner.json`: the winner and its command, the others, and what was searched at what cost."""
     candidates = [
-        _candidate(folder, record, options, trial) for trial in best_trials(study, max(options.top, 1))
+        _candidate(folder, record, options, trial, drawn(trial, space))
+        for trial in best_trials(study, max(options.top, 1))
     ]
     if not candidates:
         return
@@ -119,9 +140,10 @@ class Candidate:
     failed_seeds: list[int]
 
 
-def _candidate(folder: Path, record: Record, options: RerankOptions, trial: FrozenTrial) -> Candidate:
-    drawn: list[str] = trial.user_attrs[OVERRIDES]
-    overrides = [*record.overrides, *(text.lstrip("+") for text in drawn)]
+def _candidate(
+    folder: Path, record: Record, options: RerankOptions, trial: FrozenTrial, values: list[str]
+) -> Candidate:
+    overrides = [*record.overrides, *(text.lstrip("+") for text in values)]
     own = _metrics(folder / str(trial.number))
     seeds = list(options.seeds) if options.top else [int(own["seed"])]
     runs = {
@@ -129,18 +151,18 @@ def _candidate(folder: Path, record: Record, options: RerankOptions, trial: Froz
         for seed in seeds
     }
     name = record.metric.removeprefix("val/")
-    values = _figures(runs, "validation", name)
+    figures = _figures(runs, "validation", name)
     test = list(_figures(runs, "test", name).values())
     return Candidate(
         trial=trial.number,
         overrides=overrides,
         command=f"python train.py {shlex.join(overrides)}",
         searched=trial.value,
-        values=values,
-        mean=statistics.fmean(values.values()) if values else None,
-        std=statistics.stdev(values.values()) if len(values) > 1 else None,
+        values=figures,
+        mean=statistics.fmean(figures.values()) if figures else None,
+        std=statistics.stdev(figures.values()) if len(figures) > 1 else None,
         test=statistics.fmean(test) if test else None,
-        failed_seeds=[seed for seed in seeds if str(seed) not in values],
+        failed_seeds=[seed for seed in seeds if str(seed) not in figures],
     )
 
 

@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import optuna
 from hydra.core.override_parser.types import IntervalSweep, Override
+from optuna.trial import BaseTrial, FixedTrial, FrozenTrial
+
+from recsys.schema.errors import InputError
 
 Space = Mapping[str, Override]
 
@@ -29,12 +31,31 @@ def choices(override: Override) -> list[str] | None:
     return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else None
 
 
-def draw(trial: optuna.Trial, space: Space) -> list[str]:
-    """An override with one value for each key; the same ones when a trial is drawn for again."""
-    return [f"{one.get_key_element()}={_value(trial, one)}" for one in space.values()]
+def draw(trial: BaseTrial, space: Space) -> list[str]:
+    """An override with one value for each key; the same ones when a trial is drawn for again.
+
+    Raises:
+        InputError: the trial has values in its journal that are not of this space.
+    """
+    try:
+        return [f"{one.get_key_element()}={_value(trial, one)}" for one in space.values()]
+    except ValueError as error:
+        raise InputError(
+            f"trial {trial.number} of the sweep has other values in `study.log` than the space allows "
+            f"({error}); put a copy of the file back, or start the sweep in another folder with "
+            "`run_dir=PATH`"
+        ) from error
 
 
-def _value(trial: optuna.Trial, override: Override) -> Any:
+def drawn(trial: FrozenTrial, space: Space) -> list[str]:
+    """The overrides of a finished trial, by its values alone.
+
+    NOTE: never the text that stands in the journal, which may come from a stranger: `trust=...`, for one.
+    """
+    return draw(FixedTrial(trial.params, trial.number), space)
+
+
+def _value(trial: BaseTrial, override: Override) -> Any:
     key = override.key_or_group
     some = choices(override)
     if some is not None:

@@ -106,8 +106,8 @@ class OptunaSweeper(Sweeper):
             )
             return
         if self.options.rerank.top:
-            self._run(rerank_queue(folder, record, self.options, study))
-        write_winner(folder, record, self.options.rerank, study)
+            self._run(rerank_queue(folder, record, self.options, study, space))
+        write_winner(folder, record, self.options.rerank, study, space)
 
     def _space(self, arguments: Sequence[str]) -> Space:
         """Returns the search space; overrides that all trials share are kept in `fixed`."""
