@@ -570,3 +570,42 @@ def test_rows_with_a_european_label_are_read(tmp_path):
     rows = [(user, item, when, f"{stars},5") for user, item, when, stars in ROWS]
     station = station_of(tmp_path, written(tmp_path, text_of(rows, delimiter=";")), label=Label("rating", 4))
     assert sum(manifest_of(station)["counts"]["positives"].values()) == 1219
+
+
+def test_columns_of_types_that_are_not_read_are_left_out_where_all_are_wanted(tmp_path):
+    maps = pa.array([[("a", 1)]] * len(ROWS), pa.map_(pa.string(), pa.int64()))
+    table = pa.table({**COLUMNS, "extra": maps, "device": ["tv", "pc"] * (len(ROWS) // 2)})
+    pq.write_table(table, tmp_path / "maps.parquet")
+    station = station_of(tmp_path, tmp_path / "maps.parquet", features="infer")
+    features = [f["name"] for f in json.loads((station / "schema.json").read_text())["features"]]
+    assert "device" in features
+    assert "extra" not in features
+
+
+def test_a_tab_may_be_written_as_people_write_it(tmp_path):
+    path = written(tmp_path, text_of(ROWS, delimiter="\t"), "events.tsv")
+    interactions = InteractionsTable(path=str(path), delimiter=r"\t")
+    assert num_rows(prepare(DataOptions(interactions=interactions, cache_dir=str(tmp_path)))) == 1440
+
+
+def test_half_a_catalogue_is_said_without_an_item_that_is_not_there(tmp_path, caplog):
+    half = "item_id,genre\n" + "".join(f"p{n},g{n % 4}\n" for n in range(20))
+    station_of(tmp_path, written(tmp_path, text_of(ROWS)), items=written(tmp_path, half, "items.csv"))
+    assert "20 of 40 items of the interactions are in the items table; such as `p20` is not\n" in caplog.text
+
+
+def test_lists_that_hold_what_is_no_number_are_no_fault(tmp_path):
+    lists = [[float("nan")] if number == 1 else [1.0 * number] * (number % 3) for number in range(40)]
+    items = pa.table({"item_id": [f"p{number}" for number in range(40)], "measured": lists})
+    pq.write_table(items, tmp_path / "items.parquet")
+    station = station_of(tmp_path, written(tmp_path, text_of(ROWS)), items=tmp_path / "items.parquet")
+    assert num_rows(station) == 1440
+
+
+def test_the_lock_of_an_open_spreadsheet_is_passed_over(tmp_path, caplog):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    written(folder, text_of(ROWS), "part.csv")
+    written(folder, "me", "~$part.csv")
+    assert num_rows(station_of(tmp_path, folder)) == 1440
+    assert "`~$part.csv` is passed over (of a spreadsheet that is open)" in caplog.text

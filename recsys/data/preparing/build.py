@@ -208,7 +208,7 @@ def _raw_columns(engine: DuckDBEngine, raw: RawTable, kinds: dict[str, TextKind]
         found = engine.collect(typed.filter(_[SEQUENCE] <= _ROWS_TO_INFER_FROM).select("value"))
         return found["value"].combine_chunks()
 
-    return RawColumns(raw.columns, values)
+    return RawColumns(tuple(name for name in raw.columns if name not in raw.unreadable), values)
 
 
 def _context_columns(features: list[Feature]) -> list[str]:

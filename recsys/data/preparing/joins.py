@@ -45,10 +45,12 @@ def check_joins(
         share = join["in_table"] / max(join["ids"], 1)
         if share >= USUAL_SHARE or not join["rows"]:
             continue
+        unused = join["only_in_table"]
         message = (
             f"{join['in_table']} of {join['ids']} {table} of the interactions are in the {table} table; "
-            f"such as `{join['only_in_interactions']}` is not, and of the table's `{join['only_in_table']}` "
-            f"has no interaction{_hint(engine, events, side, name)}"
+            f"such as `{join['only_in_interactions']}` is not"
+            f"{'' if unused is None else f', and of the table `{unused}` has no interaction'}"
+            f"{_hint(engine, events, side, name)}"
         )
         if share < LEAST_SHARE:
             raise InputError(

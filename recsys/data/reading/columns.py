@@ -108,7 +108,7 @@ def id_type(engine: DuckDBEngine, raw: RawTable, name: str, *, key: str) -> Valu
         row = engine.collect(found).to_pylist()[0]
         if (row["largest"] or 0.0) > _EXACT:
             raise InputError(
-                f"`{key}={name}`: expected ids, found floats up to {row['largest']:.0f}, beyond 2^53, where "
+                f"`{key}={name}`: expected ids, found floats up to {row['largest']:.6g}, beyond 2^53, where "
                 "different ids have become one; write them as integers or as text"
             )
         return "string" if row["parts"] else "integer"

@@ -23,6 +23,8 @@ from recsys.schema.errors import InputError
 LOGGER = logging.getLogger(__name__)
 
 DELIMITERS = (",", "\t", ";", "|", "::", " ", ":", "\x01", "^", "~")
+# As people write them where a shell or YAML leaves the backslash as it is.
+_TYPED = {r"\t": "\t", "tab": "\t", r"\x01": "\x01"}
 _LINES_LOOKED_AT = 50
 _ROWS_SHOWN = 5
 
@@ -69,6 +71,7 @@ def read_header(path: Path, *, required: Sequence[str], delimiter: str | None = 
         InputError: the file is empty, or two columns have one name.
     """
     encoding = encoding_of(path)
+    delimiter = _TYPED.get(delimiter or "", delimiter)
     lines = _first_lines(path, encoding)
     if not lines:
         raise InputError(f"`{path}`: expected column names in its first line, found nothing")

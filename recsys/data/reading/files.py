@@ -83,6 +83,8 @@ def table_files(path: Path, *, key: str) -> TableFiles:
         kind = _kind_by_name(file)
         if any(part.startswith((".", "_")) for part in file.relative_to(path).parts):
             passed_over.append((file, "hidden"))
+        elif file.name.startswith("~$"):
+            passed_over.append((file, "of a spreadsheet that is open"))
         elif kind is None:
             passed_over.append((file, "no known suffix"))
         else:
