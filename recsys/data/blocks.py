@@ -40,10 +40,12 @@ class Wanted:
     Args:
         only_positives: leave out rows that are not positives.
         since: leave out rows before this instant, in microseconds since 1970 (UTC).
+        weighted: whether positives weigh their label, see `EventsWriter`.
     """
 
     only_positives: bool = False
     since: int | None = None
+    weighted: bool = False
 
     @property
     def columns(self) -> list[str]:
@@ -87,7 +89,8 @@ class SplitRows:
     @property
     def num_bytes(self) -> int:
         """Memory that all wanted rows take; bags are counted as if every row of the split were wanted."""
-        return self.num_rows * bytes_of_row(self.schema) + 4 * self._num_bag_values
+        of_rows = self.num_rows * (bytes_of_row(self.schema) + 4 * self.wanted.weighted)
+        return of_rows + 4 * self._num_bag_values
 
     def open(self, block: Sequence[RowGroup]) -> Block:
         """The rows of these row groups, read when asked for."""
@@ -101,11 +104,14 @@ class SplitRows:
 
     def read(self, group: RowGroup) -> pa.Table:
         """The wanted rows of one row group."""
+        columns = [*columns_of(self.schema), *([tables.LABEL] if self.wanted.weighted else [])]
         # One thread: the others are training.
-        table = pq.ParquetFile(group.file).read_row_group(
-            group.index, columns=columns_of(self.schema), use_threads=False
-        )
+        table = pq.ParquetFile(group.file).read_row_group(group.index, columns=columns, use_threads=False)
         return table.filter(pa.array(self.wanted.mask(table))) if self.wanted.columns else table
+
+    def writer(self, num_rows: int) -> EventsWriter:
+        """Makes the writer of `num_rows` of these rows."""
+        return EventsWriter(self.schema, num_rows, weighted=self.wanted.weighted)
 
     def _add(self, file: Path) -> None:
         parquet = pq.ParquetFile(file)
@@ -156,7 +162,7 @@ class Block:
         if self._held is not None or self._num_read >= wanted:
             return
         if self._writer is None:
-            self._writer = EventsWriter(self._rows.schema, self.num_rows)
+            self._writer = self._rows.writer(self.num_rows)
         for group in self._groups[self._num_read : wanted]:
             self._writer.add(self._rows.read(group))
         self._num_read = wanted

@@ -158,6 +158,7 @@ class Collator:
             dense=_side_by_side([self.users.dense[user_rows], *dense]),
             vectors=_vectors([self.users], [user_rows]),
             labels=events.positives.float(),
+            weights=events.weights,
             auxiliary_labels=events.labels if events.labels.shape[1] else None,
             item_rows=events.item_rows,
             user_keys=events.history_rows,

@@ -171,6 +171,7 @@ class RecDataModule(pl.LightningDataModule):
             shuffle_rows=options.shuffle_rows if shuffle else 0,
             only_positives=self.task == "retrieval" and self._has_negatives(split),
             since=self._train_from if split == "train" else None,
+            weighted=split == "train" and self.dataset.has_weights,
             seed=self.seed,
             ranks=self.ranks,
             # What is read once in order need not be held.
@@ -204,7 +205,9 @@ class RecDataModule(pl.LightningDataModule):
     @functools.cached_property
     def _train_histories(self) -> Histories:
         assert self.events_read is not None
-        return self.dataset.histories("train", events=self.events_read, with_timestamps=True)
+        return self.dataset.histories(
+            "train", events=self.events_read, with_timestamps=True, with_weights=self.dataset.has_weights
+        )
 
     @property
     def _prefetch_batches(self) -> int:

@@ -114,6 +114,11 @@ class PreparedDataset:
         """False when the raw table has none, and row order stands in for time."""
         return self.manifest["timestamp"]["kind"] is not None
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether `data.label.weights` says what each positive counts in the loss."""
+        return bool(self.manifest["config"]["label"].get("weights"))
+
     def raw_users(self) -> pa.Table:
         """The users' table as prepared, raw columns (`raw.*`) included."""
         return self._users
@@ -131,7 +136,12 @@ class PreparedDataset:
         return pa.concat_tables([pq.read_table(file) for file in self.files(split)])
 
     def histories(
-        self, split: Split, *, events: HistoryEvents = "positives", with_timestamps: bool = False
+        self,
+        split: Split,
+        *,
+        events: HistoryEvents = "positives",
+        with_timestamps: bool = False,
+        with_weights: bool = False,
     ) -> Histories:
         """Reads what each user of the split did, in it and before.
 
@@ -139,11 +149,13 @@ class PreparedDataset:
             split: whose users.
             events: `positives` leaves out those that are not.
             with_timestamps: whether to hold when, for models that read histories event by event.
+            with_weights: whether to hold what each positive counts in the loss.
         """
         return Histories.read(
             self.path / "histories" / f"{split}.parquet",
             events=events,
             with_timestamps=with_timestamps,
+            with_weights=with_weights,
             ties_by_item=self.manifest["config"]["split"] == "leave_last_out",
             has_times=self.has_timestamps,
         )

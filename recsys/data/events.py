@@ -51,6 +51,7 @@ class Events:
         single_valued: names of the features in the columns of `rows` behind the fixed ones.
         bags: bags of table rows of each multi-valued feature, by name.
         labels: [N, number of labels] float32, the auxiliary ones; NaN is unknown.
+        weights: [N] float32, of each row in the loss; None where all weigh the same.
     """
 
     rows: torch.Tensor
@@ -59,6 +60,7 @@ class Events:
     single_valued: tuple[str, ...]
     bags: dict[str, JaggedColumn]
     labels: torch.Tensor
+    weights: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -109,10 +111,12 @@ class Events:
             single_valued=self.single_valued,
             bags={name: column.select(positions) for name, column in self.bags.items()},
             labels=take(self.labels, positions),
+            weights=None if self.weights is None else self.weights[positions],
         )
 
     def join(self, other: Events) -> Events:
         """These events followed by the other's."""
+        weights = [part.weights for part in (self, other) if part.weights is not None]
         return Events(
             rows=torch.cat([self.rows, other.rows]),
             timestamps=torch.cat([self.timestamps, other.timestamps]),
@@ -120,6 +124,7 @@ class Events:
             single_valued=self.single_valued,
             bags={name: concatenated([column, other.bags[name]]) for name, column in self.bags.items()},
             labels=torch.cat([self.labels, other.labels]),
+            weights=torch.cat(weights) if weights else None,
         )
 
     def replace(self, **columns: torch.Tensor) -> Events:
@@ -147,9 +152,10 @@ class EventsWriter:
     Args:
         schema: the features.
         num_rows: of all tables together.
+        weighted: a positive weighs its label, any other row 1.
     """
 
-    def __init__(self, schema: FeatureSchema, num_rows: int) -> None:
+    def __init__(self, schema: FeatureSchema, num_rows: int, *, weighted: bool = False) -> None:
         sparse = schema.sparse(EVENT_ROLES)
         self._single = tuple(f.name for f in sparse if not f.is_multivalued)
         nothing = bags(pa.chunked_array([], type=pa.list_(pa.int32())))
@@ -161,6 +167,7 @@ class EventsWriter:
         self._floats: npt.NDArray[np.float32] = np.empty((num_rows, len(self._dense)), np.float32)
         self._afterwards: npt.NDArray[np.float32] = np.empty((num_rows, len(self._labels)), np.float32)
         self._timestamps: Int64Array = np.empty(num_rows, np.int64)
+        self._weights: npt.NDArray[np.float32] | None = np.empty(num_rows, np.float32) if weighted else None
         self._size = 0
 
     def add(self, table: pa.Table) -> None:
@@ -170,6 +177,9 @@ class EventsWriter:
         interleave(self._floats[begin:end], [table[name] for name in self._dense])
         interleave(self._afterwards[begin:end], [table[name] for name in self._labels])
         self._timestamps[begin:end] = table[tables.TIMESTAMP].to_numpy()
+        if self._weights is not None:
+            is_positive = table[tables.POSITIVE].to_numpy()
+            self._weights[begin:end] = np.where(is_positive, table[tables.LABEL].to_numpy(), 1)
         for name, parts in self._many.items():
             parts.append(bags(table[name]))
         self._size = end
@@ -184,6 +194,7 @@ class EventsWriter:
             single_valued=self._single,
             bags={name: concatenated(parts) for name, parts in self._many.items()},
             labels=torch.from_numpy(self._afterwards),
+            weights=None if self._weights is None else torch.from_numpy(self._weights),
         )
 
 

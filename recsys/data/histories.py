@@ -38,6 +38,8 @@ class Histories:
         ties_by_item: whether of two events at one instant the one with the lower item id is the earlier;
             otherwise neither is before the other.
         has_times: false where the raw table has no timestamps, and row order stands in for time.
+        weights: [N] float32, labels, which are what positives count in the loss; empty where they were not
+            asked for.
     """
 
     user_rows: torch.Tensor
@@ -49,6 +51,7 @@ class Histories:
     prepared_offsets: torch.Tensor
     ties_by_item: bool
     has_times: bool
+    weights: torch.Tensor = dataclasses.field(default_factory=lambda: torch.zeros(0))
 
     def __len__(self) -> int:
         return len(self.user_rows)
@@ -61,6 +64,7 @@ class Histories:
         with_timestamps: bool,
         ties_by_item: bool,
         has_times: bool,
+        with_weights: bool = False,
     ) -> Histories:
         """The histories in a prepared file.
 
@@ -70,9 +74,11 @@ class Histories:
             with_timestamps: whether to hold them, at 8 bytes an event.
             ties_by_item: see the class.
             has_times: see the class.
+            with_weights: whether to hold them, at 4 bytes an event.
         """
         file = pq.ParquetFile(path)
-        columns = [_ITEMS, _POSITIVES, _SPLITS, *([_TIMESTAMPS] if with_timestamps else []), tables.USER_ROW]
+        asked = [*([_TIMESTAMPS] if with_timestamps else []), *([_LABELS] if with_weights else [])]
+        columns = [_ITEMS, _POSITIVES, _SPLITS, *asked, tables.USER_ROW]
         # A row group at a time: the lists of all users at once take several times what is kept of them.
         groups = [
             _columns(file.read_row_group(number, columns=columns, use_threads=False), events)
@@ -91,6 +97,7 @@ class Histories:
             prepared_offsets=prepared_offsets,
             ties_by_item=ties_by_item,
             has_times=has_times,
+            weights=whole.get(_LABELS, torch.zeros(0)),
         )
 
     def before(self, events: Events) -> JaggedColumn:
@@ -134,6 +141,7 @@ class Histories:
             positives=self.positives[kept],
             splits=self.splits[kept],
             timestamps=self.timestamps[kept] if len(self.timestamps) else self.timestamps,
+            weights=self.weights[kept] if len(self.weights) else self.weights,
             kept_before=before[self.kept_before.long()],
         )
 
@@ -149,7 +157,8 @@ class Histories:
         return places - self.items.starts[user]
 
 
-_ITEMS, _POSITIVES, _SPLITS, _TIMESTAMPS = "item_rows", "positives", "splits", "timestamps"
+_ITEMS, _POSITIVES, _SPLITS = "item_rows", "positives", "splits"
+_TIMESTAMPS, _LABELS = "timestamps", "labels"
 
 
 def _columns(table: pa.Table, events: HistoryEvents) -> dict[str, torch.Tensor]:

@@ -38,6 +38,7 @@ class BatchLoader:
         shuffle_rows: rows of a block; 0 keeps the order on disk.
         only_positives: leave out rows that are not positives.
         since: leave out rows before this instant, in microseconds since 1970 (UTC).
+        weighted: whether positives weigh their label in the loss.
         seed: of the order.
         ranks: this process among those that share each batch.
         memory_budget: bytes; a split that fits is read once and held.
@@ -54,12 +55,14 @@ class BatchLoader:
         shuffle_rows: int = 0,
         only_positives: bool = False,
         since: int | None = None,
+        weighted: bool = False,
         seed: int = 0,
         ranks: Ranks = ALONE,
         memory_budget: float = 0.0,
         prefetch_batches: int = 0,
     ) -> None:
-        self.rows = SplitRows(files, schema, Wanted(only_positives, since), memory_budget=memory_budget)
+        wanted = Wanted(only_positives, since, weighted)
+        self.rows = SplitRows(files, schema, wanted, memory_budget=memory_budget)
         self.to_batch = to_batch
         self.batch_size = batch_size
         self.shuffle_rows = shuffle_rows
@@ -120,7 +123,11 @@ class BatchLoader:
 
     def _cut(self, events: Events, positions: torch.Tensor) -> tuple[Events, Part]:
         part = self.ranks.part(len(positions))
-        return events.select(positions[part.begin : part.end]), part
+        own = events.select(positions[part.begin : part.end])
+        if own.weights is not None and events.weights is not None and part.num_ranks > 1:
+            weight = float(own.weights.sum() / events.weights[positions].sum())
+            part = dataclasses.replace(part, weight=weight)
+        return own, part
 
     def _ordered(self, draws: Draws, skip: int) -> Iterator[tuple[Events, torch.Tensor, Block | None]]:
         """Events, the order of a block's rows among them, and the block that follows."""

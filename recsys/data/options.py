@@ -84,9 +84,10 @@ class Label:
         column: of numbers, truth values or words (`view`, `cart`, `purchase`).
         positive_at_least: of numbers and weights.
         positives: words that are positives; the others are not.
-        weights: what each word is worth as a number, which `label_mean` uses; all above 0 are
-            positives, unless `positives` or `positive_at_least` says otherwise. Of a user's repeated
-            events at one instant the one worth most is kept.
+        weights: what each word is worth. In the loss a positive counts as that many of weight 1, with the
+            negatives that are drawn for it, and any other row as one; `label_mean` is of these numbers. All
+            above 0 are positives, unless `positives` or `positive_at_least` says otherwise. Of a user's
+            repeated events at one instant the one worth most is kept.
     """
 
     column: str | None = None

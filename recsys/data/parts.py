@@ -15,7 +15,8 @@ class Part:
     """Rows `begin` to `end` of a global batch of `whole` rows.
 
     Where there are fewer rows than ranks, a rank without any gets the batch's first row to stand in
-    (`is_empty`), so that all ranks take the same number of steps.
+    (`is_empty`), so that all ranks take the same number of steps. Of rows that are weighed `weight` is this
+    part's share of the batch's weights; None where all weigh the same.
     """
 
     begin: int
@@ -23,6 +24,7 @@ class Part:
     whole: int
     num_ranks: int = 1
     is_empty: bool = False
+    weight: float | None = None
 
     @property
     def positions(self) -> torch.Tensor:
@@ -33,8 +35,10 @@ class Part:
         """Sets `share` and, where the rows only stand in, `weights` of 0."""
         if self.is_empty:
             batch.weights, batch.share = torch.zeros(len(batch)), 0.0
-        else:
+        elif self.weight is None:
             batch.share = self.num_ranks * (self.end - self.begin) / self.whole
+        else:
+            batch.share = self.num_ranks * self.weight
         return batch
 
 

@@ -117,7 +117,7 @@ class WindowLoader:
     def _batch(self, users: torch.Tensor, windows: JaggedColumn) -> Batch:
         part = self.ranks.part(len(users))
         own = part.positions
-        all_counts = self._targets.of_windows(users, windows).lengths
+        every = self._targets.of_windows(users, windows)
         users, windows = users[own], windows.at(own)
         targets = self._targets.of_windows(users, windows)
         chosen, sequences = targets.positions, targets.rows
@@ -139,8 +139,13 @@ class WindowLoader:
         batch.item_rows = item_rows
         if stands_in:
             batch.weights, batch.share = torch.zeros(len(item_rows)), 0.0
-        else:
-            batch.share = self.ranks.num_ranks * len(chosen) / int(all_counts.sum())
+            return batch
+        batch.share = self.ranks.num_ranks * len(chosen) / int(every.lengths.sum())
+        if len(weights := self.histories.weights):
+            batch.weights = weights[events]
+            whole = weights[self._targets.events[every.positions]].mean()
+            # As it weighs, and not as it counts; 1 where one process has all.
+            batch.share *= float(batch.weights.mean() / whole) if self.ranks.num_ranks > 1 else 1.0
         return batch
 
     def _instants_after(self, users: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:

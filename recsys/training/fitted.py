@@ -6,6 +6,7 @@ rounds; resuming, sweeps, evaluation and export are those of every other trainin
 
 from __future__ import annotations
 
+import logging
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -22,6 +23,8 @@ from recsys.schema.positives import TrainPositives
 from recsys.training.optimizers import Optimizers
 from recsys.training.task import data_module
 from recsys.training.validation import CatalogueValidation
+
+logger = logging.getLogger(__name__)
 
 
 class FittedTask(pl.LightningModule):
@@ -54,6 +57,11 @@ class FittedTask(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Takes the positives and the catalogue from the data module."""
         dataset = data_module(self).dataset
+        if stage == "fit" and dataset.has_weights:
+            logger.warning(
+                "`data.label.weights` do not act on %s, which counts each positive once",
+                type(self.model).__name__,
+            )
         self._positives = positives_of(dataset)
         self._validation.setup(dataset)
 

@@ -120,6 +120,13 @@ def _check_label(options: DataOptions) -> None:
             raise InputError(
                 f"`data.label.weights.{word}` must be a finite number of at least 0, got {weight}"
             )
+        at_least = label.positive_at_least
+        is_least = isinstance(at_least, int | float) and at_least <= 0
+        if not weight and (is_least or word in (label.positives or ())):
+            raise InputError(
+                f"`data.label.weights.{word}` is 0, and `{word}` is a positive, which counts in the loss as "
+                "much as its weight; give it a weight above 0, or leave it out of the positives"
+            )
 
 
 def _check_auxiliary(options: DataOptions) -> None:
