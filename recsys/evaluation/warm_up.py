@@ -122,7 +122,11 @@ def _users(systems: _Systems, queries: Queries) -> Iterator[dict[str, Any]]:
         if len(able) < systems.options.small_slice:
             return
         asked = queries.part(able).draw(_MOST_QUERIES, seed=systems.options.seed)
-        asked = dataclasses.replace(asked, histories=first_events(asked.histories, events))
+        asked = dataclasses.replace(
+            asked,
+            histories=first_events(asked.histories, events),
+            read=None if asked.read is None else first_events(asked.read, events),
+        )
         weights_Q = torch.cat([systems.model.query_weights(asked.batch(part)) for part in _parts(asked)])
         yield {
             "events": events,

@@ -39,13 +39,14 @@ from recsys.exporting.program.inputs import (
 )
 from recsys.exporting.program.interfaces import TrainedHead
 from recsys.exporting.program.known import Histories, Known
-from recsys.exporting.program.queries import ContentQuery, PooledQuery, SequenceQuery
+from recsys.exporting.program.queries import ContentQuery, PooledQuery, SequenceQuery, Weights
 from recsys.exporting.program.ranking import RankingProgram
 from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.program.statistics import Statistics
 from recsys.models.encoding import encode_catalogue
 from recsys.models.hybrid_towers import HISTORY_COUNT, HISTORY_ITEMS
 from recsys.models.protocols import (
+    HybridModel,
     MultiTaskModel,
     RankingModel,
     RetrievalModel,
@@ -110,6 +111,8 @@ def _retrieval_program(
         item_ids=_item_ids(dataset),
         query_inputs=builder.inputs(QUERY_ROLES),
         query=_query(model, builder, history_length=history_length),
+        # NOTE: a second copy of the tower, because a module has one scripted `forward` behind an interface.
+        weigher=scripted(Weights(frozen(model.query_tower))) if isinstance(model, HybridModel) else None,
         candidate=Network(builder.inputs(CANDIDATE_ROLES), _trained(model.candidate_tower)),
         candidates=catalogue_vectors(model, dataset),
         filters=filters_of(dataset, fields),

@@ -37,7 +37,7 @@ class Content(nn.Module):
     """unit(start + sum of weighted unit embeddings + MLP(embeddings, dense)): [B, D].
 
     Args:
-        names: features, each with whether it may hold several values.
+        names: features, each with whether it may hold several values or is a vector.
         num_dense: numbers beside them.
         embedding_dim: D.
         widths: of the MLP; its last layer begins at 0, so that what is alike in the tables is alike here.
@@ -88,24 +88,33 @@ class HybridItemTower(nn.Module):
         content: see `Content`.
         mix: gate or rule.
         behaviour_dropout: share of items that are taken for new in a training step.
+        num_windows: of a model that weighs popularity: so many zeros stand behind the vectors, in its place,
+            after the bias of the item; None for neither.
     """
 
-    def __init__(self, content: Content, mix: ColdStartMix, *, behaviour_dropout: float) -> None:
+    def __init__(
+        self, content: Content, mix: ColdStartMix, *, behaviour_dropout: float, num_windows: int | None = None
+    ) -> None:
         super().__init__()
         self.content = content
         self.mix = mix
         self.behaviour_dropout = behaviour_dropout
+        self.num_windows = num_windows
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
-        """Vectors [B, D] of length 1."""
+        """Vectors [B, D] of length 1, or [B, D + 1 + W] with bias and zeros behind them."""
         counts_B1 = embedded["count_item_id"]
         if self.training:
             counts_B1 = counts_B1 * (torch.rand_like(counts_B1) >= self.behaviour_dropout)
         content_BD = self.content(embedded, dense)
         mixed_BD = self.mix(content_BD, embedded["item_id"], counts_B1)
-        return functional.normalize(mixed_BD, dim=1)
+        unit_BD = functional.normalize(mixed_BD, dim=1, eps=1e-6)
+        if self.num_windows is None:
+            return unit_BD
+        bias_B1 = embedded["bias_item_id"].mean(dim=1, keepdim=True) * (counts_B1 > 0)
+        return torch.cat([unit_BD, bias_B1, bias_B1.new_zeros(len(bias_B1), self.num_windows)], dim=1)
 
-    def weights(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+    def behaviour_weights(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """[B] weight of behaviour in each vector."""
         weights_B1 = self.mix.weights(self.content(embedded, dense), embedded["count_item_id"])
         return weights_B1.squeeze(1)
@@ -143,7 +152,7 @@ class HybridQueryTower(nn.Module):
         unit_BD = functional.normalize(mixed_BD, dim=1, eps=1e-6)
         return self.scale * unit_BD if self.log_scale is None else self.log_scale.exp() * unit_BD
 
-    def weights(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+    def behaviour_weights(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """[B] weight of behaviour in each vector."""
         weights_B1 = self.mix.weights(self.content(embedded, dense), embedded["history_count"])
         return weights_B1.squeeze(1)

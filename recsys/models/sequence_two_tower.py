@@ -14,14 +14,17 @@ items, D embedding dimension, W windows of popularity, P positions of the packed
 
 import math
 from collections.abc import Sequence
-from typing import Dict, List  # noqa: UP035 (scripted)
+from functools import partial
+from typing import Dict, List, cast  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from recsys.models import sizes
+from recsys.models.hybrid_towers import HISTORY_COUNT, HybridItemTower, check_hybrid, content_of
 from recsys.models.protocols import embed
+from recsys.nn.cold_start import ColdStart, ColdStartMix, EventCounts
 from recsys.nn.dropout import Dropout
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
@@ -58,6 +61,10 @@ class SequenceTwoTower(nn.Module):
             is answered well.
         id_dropout: see `FeatureTables`.
         init_std: standard deviation of the initial embeddings.
+        cold_start: `none`, or `gate` or `rule` as of `TwoTower`: items mix content with their id's embedding,
+            and are of length 1; queries mix profile with history.
+        cold_start_events: events from which on the rule follows behaviour.
+        behaviour_dropout: share of items whose behaviour a training step forgets.
     """
 
     auto_sizes = sizes.SEQUENCE
@@ -79,6 +86,9 @@ class SequenceTwoTower(nn.Module):
         time_dropout: float = 0.05,
         id_dropout: float = 0.0,
         init_std: float = 0.05,
+        cold_start: ColdStart = "none",
+        cold_start_events: int = 3,
+        behaviour_dropout: float = 0.3,
     ) -> None:
         super().__init__()
         unknown = [name for name in leave_out if name not in schema]
@@ -89,6 +99,14 @@ class SequenceTwoTower(nn.Module):
         # The history is read event by event, not as a bag.
         users = [f.name for f in schema.embedded(["user"]) if f.name not in (*leave_out, HISTORY)]
         items = [f.name for f in schema.embedded(CANDIDATE_ROLES) if f.name not in leave_out]
+        mix = partial(ColdStartMix, cold_start, embedding_dim=embedding_dim, min_events=cold_start_events)
+        if cold_start != "none":
+            check_hybrid(schema, items)
+            items.remove(ITEM_ID)
+            self.counts = EventCounts(ITEM_ID, schema[ITEM_ID].num_rows)
+            self.ids = FeatureTables(
+                [schema[ITEM_ID]], embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
+            )
         self.tables = FeatureTables(
             [schema[name] for name in users + items],
             embedding_dim=embedding_dim,
@@ -112,12 +130,29 @@ class SequenceTwoTower(nn.Module):
             encoder=sequence_encoder(
                 history_encoder, width=embedding_dim, blocks=num_blocks, heads=num_heads, dropout=dropout
             ),
+            mix=None if cold_start == "none" else mix(),
         )
+        num_windows = len(self.popularity_windows)
+        if cold_start != "none":
+            self.candidate_tower: nn.Module = HybridItemTower(
+                content_of(
+                    schema,
+                    items,
+                    CANDIDATE_ROLES,
+                    embedding_dim=embedding_dim,
+                    widths=[embedding_dim],
+                    dropout=dropout,
+                ),
+                mix(),
+                behaviour_dropout=behaviour_dropout,
+                num_windows=num_windows,
+            )
+            return
         self.candidate_tower = ItemTower(
             items,
             num_dense=len(schema.dense(CANDIDATE_ROLES)),
             embedding_dim=embedding_dim,
-            num_windows=len(self.popularity_windows),
+            num_windows=num_windows,
             unit_length=temperature is not None,
         )
 
@@ -150,6 +185,20 @@ class SequenceTwoTower(nn.Module):
         vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
         return vectors
 
+    @torch.no_grad()
+    def query_weights(self, batch: Batch) -> torch.Tensor:
+        """[Q] weight of behaviour in each query, of a model with `cold_start`."""
+        assert batch.sequences is not None
+        queries_Q = batch.sequences.query_sequences
+        embedded = {name: vectors[queries_Q] for name, vectors in embed(self, batch).items()}
+        embedded[HISTORY_COUNT] = batch.sequences.query_states[:, None].float()
+        return self.query_tower.behaviour_weights(embedded, batch.dense[queries_Q])
+
+    @torch.no_grad()
+    def candidate_weights(self, batch: Batch) -> torch.Tensor:
+        """[U] weight of behaviour in each item, of a model with `cold_start`."""
+        return cast(HybridItemTower, self.candidate_tower).behaviour_weights(embed(self, batch), batch.dense)
+
 
 def dense_part(num_dense: int, embedding_dim: int) -> nn.Linear | None:
     """Numbers as vectors as small as embeddings are in the beginning; None where there are no numbers."""
@@ -176,9 +225,11 @@ class SequenceTower(nn.Module):
         dropout: float,
         temperature: float | None,
         encoder: nn.Module,
+        mix: ColdStartMix | None = None,
     ) -> None:
         super().__init__()
         self.names = list(names)
+        self.mix = mix
         self.max_length = max_length
         self.width = embedding_dim
         self.encoder = encoder
@@ -220,13 +271,16 @@ class SequenceTower(nn.Module):
         instants_BS = instants_BS * times_known_B[:, None].to(instants_BS.dtype)
         gaps_BL = log_gaps(instants_BS[:, 1:] - instants_BS[:, :-1]) * times_known_B[:, None].long()
         events_BLD = self.events(items_BLD, gaps_BL, positives_BL)
-        x_BSD = torch.cat([self.user(embedded, dense)[:, None], events_BLD], dim=1)
+        user_BD = self.user(embedded, dense)
+        x_BSD = torch.cat([user_BD[:, None], events_BLD], dim=1)
         x_BSD = x_BSD + self.places(torch.arange(x_BSD.size(1), device=dense.device))
         # Instants of the states: state 0 stands at the first event, state j at event j.
         at_BS = torch.cat([instants_BS[:, :1], instants_BS[:, :-1]], dim=1)
         count, size = x_BSD.size(0), x_BSD.size(1)
         states_PD = self.encoder(self.dropout(x_BSD.flatten(0, 1)), at_BS.flatten(), [(count, size)])
-        return self.vectors(states_PD).view(count, size, -1)
+        users_PD = user_BD[:, None].expand(-1, size, -1).flatten(0, 1)
+        seen_P1 = torch.arange(size, device=dense.device).repeat(count)[:, None]
+        return self.vectors(self.mixed(users_PD, states_PD, seen_P1)).view(count, size, -1)
 
     def queries(
         self,
@@ -250,7 +304,24 @@ class SequenceTower(nn.Module):
         x_PD = rows_BV.index_select(0, rows_P) + self.places(packing.states_P)
         states_PD = self.encoder(self.dropout(x_PD), at_P, packing.shapes)
         asked_Q = packing.starts_B[sequences.query_sequences] + sequences.query_states
-        return self.vectors(states_PD.index_select(0, asked_Q))
+        states_QD = states_PD.index_select(0, asked_Q)
+        seen_Q1 = sequences.query_states[:, None]
+        return self.vectors(self.mixed(user_BD[sequences.query_sequences], states_QD, seen_Q1))
+
+    def behaviour_weights(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+        """[B] weight of behaviour after so many events as `history_count` says; 1 where nothing is mixed."""
+        counts_B1 = embedded["history_count"]
+        if self.mix is None:
+            return torch.ones_like(counts_B1).squeeze(1)
+        weights_B1: torch.Tensor = self.mix.weights(self.user(embedded, dense), counts_B1)
+        return weights_B1.squeeze(1)
+
+    def mixed(self, users_QD: torch.Tensor, states_QD: torch.Tensor, seen_Q1: torch.Tensor) -> torch.Tensor:
+        """The states, with what is known of the users without a history by how many events they have seen."""
+        if self.mix is None:
+            return states_QD
+        mixed_QD: torch.Tensor = self.mix(users_QD, states_QD, seen_Q1.to(states_QD.dtype))
+        return mixed_QD
 
     def check_length(self, size: int) -> None:
         """Raises ValueError where a history of `size` events is longer than the model has positions for."""

@@ -148,12 +148,12 @@ class TwoTower(nn.Module):
     def query_weights(self, batch: Batch) -> torch.Tensor:
         """[B] weight of behaviour in each query, of a model with `cold_start`."""
         tower = cast(HybridQueryTower, self.query_tower)
-        return tower.weights(embed(self, batch) | self._history(batch), batch.dense)
+        return tower.behaviour_weights(embed(self, batch) | self._history(batch), batch.dense)
 
     @torch.no_grad()
     def candidate_weights(self, batch: Batch) -> torch.Tensor:
         """[B] weight of behaviour in each item, of a model with `cold_start`."""
-        return cast(HybridItemTower, self.candidate_tower).weights(embed(self, batch), batch.dense)
+        return cast(HybridItemTower, self.candidate_tower).behaviour_weights(embed(self, batch), batch.dense)
 
     def _history(self, batch: Batch) -> dict[str, torch.Tensor]:
         if batch.history is None:

@@ -18,6 +18,7 @@ from recsys.schema.tables import ITEM_ID, TIMESTAMP
 from recsys.serving.bundle import Bundle
 from recsys.serving.records import Id
 from recsys.serving.rules import SECOND
+from recsys.serving.rungs import rung_of
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,10 @@ class ServedBundle:
             where=query.where,
             **options,
         )
-        sources = answer[3] if len(answer) > 3 else ["retrieval"] * len(answer[0])
+        if len(answer) > 3:
+            return Scored(list(answer[0]), list(answer[1]), list(answer[3]))
+        rung = rung_of(self.bundle, query.user, self._as_ids(query.history), context)
+        sources = ["retrieval" if rung is None else rung.name] * len(answer[0])
         return Scored(list(answer[0]), list(answer[1]), list(sources))
 
     def _ranked(self, query: Query, context: dict[str, Any], wanted: int) -> Scored:

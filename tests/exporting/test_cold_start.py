@@ -5,7 +5,10 @@ import torch
 
 from recsys.exporting.bundle import load_scripted, save_loaded
 from recsys.models.protocols import embed
+from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
+from recsys.serving.bundle import Bundle
+from recsys.serving.rungs import rung_of
 from tests.exporting.conftest import HISTORY_LENGTH, export, lively
 from tests.exporting.test_add_items import NEW, ROWS, new_items
 
@@ -19,6 +22,18 @@ def hybrid(dataset, cold_start="gate"):
 @pytest.fixture(scope="module")
 def exported(shop, tmp_path_factory):
     return export(hybrid(shop), shop, tmp_path_factory.mktemp("hybrid") / "bundle")
+
+
+def test_a_sequence_model_with_a_gate_passes_the_gate_of_the_export(shop, tmp_path):
+    model = SequenceTwoTower(
+        shop.schema,
+        embedding_dim=8,
+        max_length=HISTORY_LENGTH,
+        temperature=0.1,
+        cold_start="gate",
+    )
+    model.counts.set(shop.items.ids["item_id"].values(), shop.item_counts)
+    export(lively(model), shop, tmp_path / "bundle")
 
 
 def test_a_rule_passes_the_gate_of_the_export(shop, tmp_path):
@@ -40,12 +55,24 @@ def test_added_item_is_placed_by_content_and_read_in_histories(exported, tmp_pat
 
 
 def test_each_event_of_a_history_moves_the_weight_of_behaviour(exported):
-    tower = exported.model.query_tower
     dataset = exported.dataset
     queries = dataset.queries("test", mode="event", history_length=HISTORY_LENGTH, events_read="content")
     batch = queries.batch(torch.arange(len(queries)))
-    embedded = embed(exported.model, batch) | exported.model._history(batch)
-    weights = tower.weights(embedded, batch.dense)
-    counts = embedded["history_count"].flatten()
+    weights = exported.model.query_weights(batch)
+    counts = batch.history.lengths
     assert (weights[counts == 0] == 0).all()
     assert (weights[counts > 0] > 0).all()
+
+
+def test_each_answer_says_its_rung_and_the_weight_of_behaviour(exported):
+    bundle = Bundle.open(exported.folder)
+    ids = exported.dataset.item_ids[1:5].tolist()
+    assert rung_of(bundle, {"user_id": 3}, []) == ("profile", 0.0)
+    rungs = [rung_of(bundle, {"user_id": 3}, ids[:number]) for number in (1, 2, 4)]
+    for rung in rungs:
+        assert rung.name == ("personal" if rung.weight >= 0.5 else "few_events")
+    assert len({rung.weight for rung in rungs}) == 3
+
+
+def test_models_without_a_gate_have_no_rungs(retrieval):
+    assert rung_of(Bundle.open(retrieval.folder), {"user_id": 3}, []) is None

@@ -100,6 +100,45 @@ class TestSequenceTwoTower(RetrievalContract):
         )
 
 
+class TestSequenceGate(RetrievalContract):
+    # The unknown item has no behaviour: its content is what places it.
+    test_unknown_user_and_item_are_trained = None
+
+    def build(self, schema):
+        model = SequenceTwoTower(
+            schema,
+            embedding_dim=16,
+            temperature=0.1,
+            cold_start="gate",
+            behaviour_dropout=0.1,
+            dropout=0.0,
+            max_length=SIZE,
+        )
+        model.counts.set(ALL, torch.full((SIZE + 1,), 5.0))
+        return model
+
+    queries = TestSequenceTwoTower.queries
+    query_inputs = TestSequenceTwoTower.query_inputs
+
+    def test_state_without_events_is_the_profile_and_each_event_moves_the_weight(self, model):
+        batch = self.queries(ALL)
+        weights = model.query_weights(batch)
+        seen = batch.sequences.query_states
+        assert ((weights == 0) == (seen == 0)).all()
+        assert set(seen.tolist()) > {0}
+
+    def test_item_without_events_is_its_content_without_a_bias(self, model):
+        catalogue = checkerboard().catalogue
+        model.counts.counts[3] = 0
+        for tables in (model.ids, model.biases):
+            for weight in tables.state_dict().values():
+                weight += 1.0
+        changed = model.encode_candidates(catalogue)
+        assert changed[3, 16] == 0
+        assert changed[4, 16] == 1
+        assert model.candidate_weights(catalogue)[3] == 0
+
+
 @pytest.fixture
 def model():
     torch.manual_seed(0)

@@ -43,6 +43,26 @@ class PooledQuery(nn.Module):
         return []
 
 
+class NoWeights(nn.Module):
+    """Says of each query that nothing is known of a weight of behaviour."""
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:
+        """[B] of -1."""
+        return torch.full((dense.size(0),), -1.0)
+
+
+class Weights(nn.Module):
+    """The weight of behaviour in each query, by a query tower that mixes it with content."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:
+        """[B] from 0 to 1; `embedded` holds the number of events."""
+        return self.tower.behaviour_weights(embedded, dense)  # type: ignore[operator]
+
+
 class ContentQuery(nn.Module):
     """A tower that reads the history as a bag of items with their content.
 

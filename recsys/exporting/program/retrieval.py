@@ -16,8 +16,9 @@ from torch import nn
 
 from recsys.exporting.program.filters import Filters
 from recsys.exporting.program.inputs import Inputs, Network
-from recsys.exporting.program.interfaces import QueryNetwork
+from recsys.exporting.program.interfaces import Head, QueryNetwork
 from recsys.exporting.program.known import Known, first_of, unread
+from recsys.exporting.program.queries import NoWeights
 from recsys.exporting.program.search import best_items, best_left
 from recsys.exporting.program.tensors import PackageTensors, no_package, padded_events
 
@@ -39,9 +40,11 @@ class RetrievalProgram(nn.Module):
         read_fields: fields that any record may hold to some effect.
         popularity_windows: the last so many coordinates of a vector say how popular an item was of late.
         excludes_history: whether items of a history are left out of the list.
+        weigher: the weight of behaviour in each query, of models that mix it with content.
     """
 
     query: QueryNetwork
+    weigher: Head
     candidates: torch.Tensor
     read_fields: List[str]
     if TYPE_CHECKING:
@@ -60,6 +63,7 @@ class RetrievalProgram(nn.Module):
         read_fields: List[str],
         popularity_windows: int = 0,
         excludes_history: bool = True,
+        weigher: Optional[nn.Module] = None,
     ) -> None:
         super().__init__()
         self.known = known
@@ -73,6 +77,7 @@ class RetrievalProgram(nn.Module):
         self.read_fields = read_fields
         self.popularity_windows = popularity_windows
         self.excludes_history = excludes_history
+        self.weigher = cast(Head, weigher if weigher is not None else NoWeights())
         # Where there is one; see `recsys.exporting.compiled`.
         self.package: PackageTensors | None = None
 
@@ -136,6 +141,25 @@ class RetrievalProgram(nn.Module):
         if self.package is not None:
             return self.package(bags, dense) + padded_events(events)
         raise ValueError(no_package())
+
+    @torch.jit.export
+    def behaviour_weights(
+        self,
+        users: List[Dict[str, Any]],
+        histories: List[List[Any]],
+        contexts: Optional[List[Dict[str, Any]]] = None,
+    ) -> List[float]:
+        """Weight of behaviour in the answer to each user, 0 for content alone; -1 where there is no gate.
+
+        It moves with every event of a history.
+        """
+        past = self.known.history_rows(histories)
+        given = self.each_or_nothing(contexts, len(users))
+        bags, dense = self.query_features(users, past[0], past[1], given)
+        embedded = self.query_inputs.embed(bags, dense.size(0))
+        embedded["history_count"] = past[1].clamp(max=self.known.histories.length).float().unsqueeze(1)
+        weights: List[float] = self.weigher.forward(embedded, dense).tolist()
+        return weights
 
     @torch.jit.export
     def encode_item(self, item: Dict[str, Any]) -> torch.Tensor:
