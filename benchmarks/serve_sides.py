@@ -107,7 +107,7 @@ class Served:
         bags, dense = retrieval.query_features([request["user"]], *past, [request["context"]])
         times.append(clock())
         embedded = retrieval.query_inputs.embed(bags, 1)
-        events = retrieval.query.events(past, None, None, [request["context"]], retrieval.candidates)
+        events = retrieval.query.events((past, None, None, [request["context"]]), retrieval.candidates)
         vector = retrieval.query.forward(embedded, dense, events)[0]
         times.append(clock())
         rows = self.nearest(vector, past[0])
@@ -134,8 +134,8 @@ class Rankers:
         from recsys.exporting.compiled import load_package, package_of
 
         second = stages(run)[1]
-        program = build_program(second.model, second.dataset, history_length=HISTORY)
-        package = package_of(program, second.model, second.dataset.schema)
+        program = build_program(second)
+        package = package_of(program, second)
         self.served = served
         self.program = served.program
         self.arithmetic = package.module.eval()

@@ -27,7 +27,7 @@ from benchmarks.criteo import zipf
 from benchmarks.harness import run_command
 
 if TYPE_CHECKING:
-    from recsys.exporting.stages import Stage
+    from recsys.exporting.stage import Stage
 
 HISTORY, CANDIDATES, LISTED = 50, 500, 10
 _EVENTS_OF_USER = HISTORY + 10
@@ -204,7 +204,7 @@ def stages(run: Path) -> tuple[Stage, Stage]:
     """The two-tower model of a run, and a Wide & Deep model of the same dataset, the same one every time."""
     import torch
 
-    from recsys.exporting.stages import Stage
+    from recsys.exporting.stage import Stage
     from recsys.models.wide_deep import WideDeep
     from recsys.nn.embeddings import FeatureTables
     from recsys.runs.trained import TrainedRun
@@ -230,8 +230,8 @@ def main() -> None:
     from recsys.commands.installation import importing
 
     with importing():
+        from recsys.exporting.bundle import export_bundle
         from recsys.exporting.options import ExportOptions
-        from recsys.exporting.recommender import export_two_stage
     options = ExportOptions(
         parity_rows=100,
         recorded_requests=6,
@@ -241,7 +241,8 @@ def main() -> None:
         index=asked.index,
     )
     shutil.rmtree(asked.folder, ignore_errors=True)
-    print(export_two_stage(*stages(asked.run), asked.folder, options=options))
+    retrieval, ranking = stages(asked.run)
+    print(export_bundle(retrieval, asked.folder, ranker=ranking, options=options))
 
 
 if __name__ == "__main__":

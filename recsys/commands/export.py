@@ -12,6 +12,7 @@ from recsys.schema.errors import InputError
 
 if TYPE_CHECKING:
     from recsys.commands.options import ExportConfig
+    from recsys.exporting.stage import Stage
 
 _HELP = HelpTexts(
     "python export.py",
@@ -28,28 +29,27 @@ def main(config: ExportConfig, composed: dict[str, Any]) -> Path:
 
 def export_bundle(config: ExportConfig, composed: dict[str, Any]) -> Path:
     """Exports the run that `config` names, alone or in two stages with a ranking model."""
-    from recsys.exporting.bundle import export_run
-    from recsys.exporting.recommender import export_two_stage
-    from recsys.exporting.stages import Stage
+    from recsys.exporting import bundle
 
     run = TrainedRun.open(config.run, config=composed, checkpoint=config.checkpoint)
-    folder, source = run.path / "bundle", run.fingerprint
+    stages = [_stage_of(run)]
     if config.ranker is not None:
         try:
             ranker = TrainedRun.open(config.ranker)
         except InputError as error:
             raise InputError(f"`ranker`: {error}") from error
-        first, second = (
-            Stage(one.model, one.dataset, one.history_length, one.provenance(), seen=one.seen)
-            for one in (run, ranker)
-        )
-        return export_two_stage(first, second, folder, options=config.export, config=composed, source=source)
-    return export_run(
-        run.model,
-        run.dataset,
-        folder,
-        history_length=run.history_length,
-        seen=run.seen,
+        stages.append(_stage_of(ranker))
+    return bundle.export_bundle(
+        stages[0],
+        run.path / "bundle",
+        ranker=stages[1] if len(stages) > 1 else None,
         options=config.export,
-        provenance={"config": composed, "source": source, **run.provenance()},
+        config=composed,
+        source=run.fingerprint,
     )
+
+
+def _stage_of(run: TrainedRun) -> Stage:
+    from recsys.exporting.stage import Stage
+
+    return Stage(run.model, run.dataset, run.history_length, run.provenance(), seen=run.seen)

@@ -12,12 +12,13 @@ import dataclasses
 import functools
 import importlib
 import inspect
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from recsys.schema.docstrings import argument_texts
 
 PACKAGE = "recsys"
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,7 +88,7 @@ def declared(name: str) -> Signature | str:
     node = module.definitions.get(attribute)
     if attribute.startswith("_") or not isinstance(node, ast.ClassDef | ast.FunctionDef):
         return f"`{module_name}` has no class `{attribute}`"
-    texts = _described(ast.get_docstring(node) or "")
+    texts = argument_texts(ast.get_docstring(node) or "")
     summary = (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
     if isinstance(node, ast.FunctionDef):
         return Signature(name, *_arguments(node, module, texts, skip=0), text=summary)
@@ -146,7 +147,7 @@ def reflected(target: Callable[..., Any]) -> Signature:
         hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError):  # names imported for type checkers only
         hints = {}
-    texts = _described(inspect.getdoc(target) or "")
+    texts = argument_texts(inspect.getdoc(target) or "")
     parameters = inspect.signature(target).parameters.values()
     return Signature(
         f"{target.__module__}.{target.__qualname__}",
@@ -337,22 +338,3 @@ def stand_in(name: str) -> type:
     """An empty class of this dotted name, to stand in type hints for one that is not imported."""
     module, _, attribute = name.rpartition(".")
     return type(attribute, (), {"__module__": module, "__qualname__": attribute})
-
-
-def _described(docstring: str) -> dict[str, str]:
-    """The text of each argument in the `Args:` section of a docstring."""
-    ends = r"^ *(?:Returns|Raises|Yields|Example|Reference)s?:|\Z"
-    section = re.search(rf"^ *Args:\n(.*?)(?={ends})", docstring, re.MULTILINE | re.DOTALL)
-    texts: dict[str, str] = {}
-    names: list[str] = []
-    indent: int | None = None
-    for line in (section[1] if section else "").splitlines():
-        depth = len(line) - len(line.lstrip())
-        indent = depth if indent is None and line.strip() else indent
-        entry = re.match(r"\s*([\w, ]+):\s+(.*)", line)
-        if entry and depth == indent:
-            names = [name.strip() for name in entry[1].split(",")]
-            texts |= dict.fromkeys(names, entry[2])
-        elif names:
-            texts |= {name: f"{texts[name]} {line.strip()}".strip() for name in names}
-    return texts

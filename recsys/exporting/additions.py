@@ -18,14 +18,14 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from recsys.exporting.bundle import load_bundle, load_scripted, save_loaded
+from recsys.exporting.bundle import describe_catalogue, load_bundle, load_scripted, save_loaded
 from recsys.exporting.fields import TABLE_OF_ROLE
 from recsys.exporting.gate.differences import ParityError
 from recsys.exporting.gate.lists import first_difference
-from recsys.exporting.gate.recorded import Record, raw_values
+from recsys.exporting.gate.recorded import Record
 from recsys.exporting.gate.replay import RESPONSES, answer_of, check_in_fresh_process, record
 from recsys.exporting.index import INDEX_FILE
-from recsys.exporting.records import read_records
+from recsys.exporting.records import raw_values, read_records
 from recsys.nn.sentence_encoder import SentenceEncoder
 from recsys.retrieval.ann import load
 from recsys.schema.errors import InputError
@@ -91,7 +91,7 @@ def extend_bundle(config: AddItemsConfig) -> Path:
     parts = _parts(program)
     before = [_num_items(part) for part in parts]
     id_fields = [field.removeprefix(f"{TABLE_OF_ROLE['item']}.") for field in parts[0].known.item_fields]
-    columns = _columns(manifest)
+    columns = {feature["column"]: feature["kind"] for feature in _item_features(manifest)}
     table = read_records(config.items, key="items", id_fields=id_fields, columns=columns, kinds=columns)
     missing = sorted(set(columns) - set(table.column_names))
     if missing:
@@ -108,8 +108,9 @@ def extend_bundle(config: AddItemsConfig) -> Path:
             shutil.copyfile(config.bundle / name, temporary / name)
         program = load_scripted(file)
         parts = _parts(program)
-        if "file" in (manifest.get("index") or {}):
-            extend_index(manifest["index"], config.bundle, temporary, candidates=parts[0].candidates)
+        entry = manifest.get("index") or {}
+        if "file" in entry:
+            extend_index(entry, config.bundle, temporary, candidates=parts[0].candidates)
         tolerance = manifest["parity"]["tolerance"]
         compared = _check_recorded(config.bundle, program, ids, before=before, tolerance=tolerance)
         requests = read_recorded(config.bundle)
@@ -130,16 +131,7 @@ def extend_bundle(config: AddItemsConfig) -> Path:
 def extend_index(entry: Mapping[str, Any], old: Path, new: Path, *, candidates: torch.Tensor) -> None:
     """Writes the index of a bundle with the rows of the catalogue beyond those that it has.
 
-    Its settings and what was measured of it stay as they are.
-
-    Args:
-        entry: what the manifest says of the index.
-        old: folder of the old bundle.
-        new: folder of the new one.
-        candidates: [I, D] vectors of the catalogue, with the new items.
-
-    Raises:
-        ValueError: FAISS is not installed.
+    Its settings and what was measured of it, `entry` of the manifest, stay as they are.
     """
     index = load(old / entry["file"], entry["kind"], k=entry["k"], settings=entry["settings"], time_share=0.0)
     index.add(candidates)
@@ -177,11 +169,10 @@ def _parts(program: Any) -> list[Any]:
     return [program.retrieval, program.ranking] if hasattr(program, "ranking") else [program]
 
 
-def _columns(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Raw columns of the items that a model reads, and the kind of the feature that reads each."""
+def _item_features(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The features of items that a model reads."""
     parts = manifest["stages"].values() if "stages" in manifest else [manifest]
-    features = [feature for part in parts for feature in part["features"]]
-    return {f["column"]: f["kind"] for f in features if f["role"] == "item" and f["name"] != ITEM_ID}
+    return [f for part in parts for f in part["features"] if f["role"] == "item" and f["name"] != ITEM_ID]
 
 
 def _add(
@@ -193,12 +184,13 @@ def _add(
 ) -> list[Any]:
     """Adds the items to a loaded file, in memory; their raw ids."""
     ids: list[Any] = []
-    sentences = _sentences(manifest)
+    sentences = [feature for feature in _item_features(manifest) if feature["kind"] == "sentence"]
     for first in range(0, table.num_rows, _ADDED_AT_ONCE):
         part = table.slice(first, _ADDED_AT_ONCE)
         columns = {name: raw_values(part[name]) for name in part.column_names}
-        for name, (column, model) in sentences.items():
-            columns.setdefault(name, _vectors(columns.get(column) or [None] * part.num_rows, model))
+        for feature in sentences:
+            texts = columns.get(feature["column"]) or [None] * part.num_rows
+            columns.setdefault(feature["name"], _vectors(texts, feature["model"]))
         records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         try:
             program.add_items(records)
@@ -213,18 +205,8 @@ def _add(
     return ids
 
 
-def _sentences(manifest: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """By feature, the column of the text that its vector is made of, and the model."""
-    parts = manifest["stages"].values() if "stages" in manifest else [manifest]
-    features = [feature for part in parts for feature in part["features"]]
-    return {
-        f["name"]: (f["column"], f["model"])
-        for f in features
-        if f["kind"] == "sentence" and f["role"] == "item"
-    }
-
-
 def _vectors(texts: Sequence[Any], model: str) -> list[list[float] | None]:
+    """The vectors of texts by a sentence model."""
     encoder = SentenceEncoder(model, threads=os.cpu_count() or 1)
     each = progress(texts, f"encoding {len(texts):,} texts by {model}")
     return [encoder.encode([str(text)])[0].tolist() if text else None for text in each]
@@ -276,9 +258,9 @@ def _items_in(arguments: Mapping[str, Any]) -> Iterator[Any]:
         yield from arguments.get(name) or []
     for history in arguments.get("histories", []):
         yield from history
-    for one in [*arguments.get("rows", []), arguments.get("item", {})]:
-        yield from one.get(HISTORY) or []
-        yield one.get(ITEM_ID)
+    for row in [*arguments.get("rows", []), arguments.get("item", {})]:
+        yield from row.get(HISTORY) or []
+        yield row.get(ITEM_ID)
 
 
 def _is_same(expected: Any, found: Any, tolerance: float) -> bool:
@@ -307,13 +289,7 @@ def _counts(manifest: Mapping[str, Any], program: Any) -> dict[str, Any]:
         name: {**stage, "catalogue": {**stage["catalogue"], "items": _num_items(part)}}
         for (name, stage), part in zip(manifest["stages"].items(), parts, strict=True)
     }
-    known = int((program.ranker_rows > 0).sum())
-    catalogue = {
-        "items": _num_items(parts[0]),
-        "known_to_ranking_model": known,
-        "unknown_to_ranking_model": _num_items(parts[0]) - known,
-    }
-    return {"catalogue": catalogue, "stages": stages}
+    return {"catalogue": describe_catalogue(program), "stages": stages}
 
 
 def _num_items(part: Any) -> int:

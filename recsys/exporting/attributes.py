@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from recsys.data.dataset import PreparedDataset
 from recsys.exporting.fields import Fields
-from recsys.exporting.gate.recorded import raw_values
 from recsys.exporting.program.filters import Attribute, Filters
+from recsys.exporting.records import raw_values
 from recsys.schema.feature_kinds import LookupFeature
 from recsys.schema.features import ITEM_ID
 from recsys.schema.tables import RAW_PREFIX
@@ -14,13 +14,13 @@ from recsys.schema.tables import RAW_PREFIX
 def attributes_of(dataset: PreparedDataset, fields: Fields) -> dict[str, LookupFeature]:
     """The feature that reads each attribute, by the name that requests call it."""
     there = dataset.raw_items().column_names
-    found: dict[str, LookupFeature] = {}
+    attributes: dict[str, LookupFeature] = {}
     for feature in dataset.schema.features:
         if not isinstance(feature, LookupFeature) or feature.role != "item" or feature.name == ITEM_ID:
             continue
         if RAW_PREFIX + feature.column in there:
-            found.setdefault(fields.of(feature)[0], feature)
-    return found
+            attributes.setdefault(fields.of(feature)[0], feature)
+    return attributes
 
 
 def filters_of(dataset: PreparedDataset, fields: Fields) -> Filters:

@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
-from recsys.data.queries import Seen
 from recsys.exporting.attributes import filters_of
-from recsys.exporting.fields import PER_SECOND, Fields, fields_of
-from recsys.exporting.observed import Log, build_statistics, statistics_of
+from recsys.exporting.fields import PER_SECOND
+from recsys.exporting.observed import Log, build_statistics
 from recsys.exporting.options import TableType
 from recsys.exporting.program.columns import (
     AlwaysStored,
@@ -24,25 +23,16 @@ from recsys.exporting.program.columns import (
     StoredBags,
     VectorColumn,
 )
-from recsys.exporting.program.encoders import bag_encoder, number_encoder, vector_encoder
+from recsys.exporting.program.encoders import Numeric, Vector, bag_encoder
 from recsys.exporting.program.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
-from recsys.exporting.program.inputs import (
-    CountLookup,
-    CrossLookup,
-    EachLookup,
-    Inputs,
-    Lookup,
-    Network,
-    VectorLookup,
-    WeightedLookup,
-    stored,
-)
+from recsys.exporting.program.inputs import CountLookup, Inputs, Lookup, Network, VectorLookup, stored
 from recsys.exporting.program.interfaces import TrainedHead
 from recsys.exporting.program.known import Histories, Known
 from recsys.exporting.program.queries import ContentQuery, PooledQuery, SequenceQuery, Weights
 from recsys.exporting.program.ranking import RankingProgram
 from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.program.statistics import Statistics
+from recsys.exporting.stage import Stage
 from recsys.models.encoding import encode_catalogue
 from recsys.models.hybrid_towers import HISTORY_COUNT, HISTORY_ITEMS
 from recsys.models.protocols import (
@@ -65,105 +55,59 @@ from recsys.schema.feature_kinds import (
     Role,
     VectorFeature,
     difference_name,
-    row_weights,
 )
+from recsys.schema.feature_kinds import row_weights as row_weights_of
 from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
 
+AnyLookup = Lookup | VectorLookup | CountLookup
 
-def build_program(
-    model: nn.Module,
-    dataset: PreparedDataset,
-    *,
-    history_length: int,
-    tables: TableType = "float32",
-    seen: Seen = "exclude",
-) -> nn.Module:
+
+def build_program(stage: Stage, tables: TableType = "float32") -> nn.Module:
     """The module of raw values in, answers out, that holds the model's weights and the dataset's encodings.
 
     Args:
-        model: trained, on the CPU; it is not changed.
-        dataset: what it was trained on.
-        history_length: latest items of a history that the model sees.
+        stage: the trained model, which is not changed, and its dataset.
         tables: how embedding tables are stored.
-        seen: whether a retrieval model recommends items of a history: `exclude` or `keep`.
 
     Raises:
-        TypeError: `model` is neither a retrieval nor a ranking model.
+        TypeError: the model is neither a retrieval nor a ranking model.
     """
+    model, builder = stage.model, _Builder(stage, tables)
     if isinstance(model, RetrievalModel):
-        return _retrieval_program(model, dataset, history_length=history_length, tables=tables, seen=seen)
+        return RetrievalProgram(
+            builder.known(),
+            item_ids=builder.item_ids(),
+            query_inputs=builder.inputs(QUERY_ROLES),
+            query=builder.query(model),
+            # NOTE: a second copy of the tower: a module has one scripted `forward` behind an interface.
+            weigher=scripted(Weights(frozen(model.query_tower))) if isinstance(model, HybridModel) else None,
+            candidate=Network(builder.inputs(CANDIDATE_ROLES), _trained(model.candidate_tower)),
+            candidates=catalogue_vectors(model, stage.dataset),
+            filters=filters_of(stage.dataset, builder.fields),
+            read_fields=builder.fields.read(stage.dataset.schema),
+            popularity_windows=len(popularity_windows(model)),
+            excludes_history=stage.seen == "exclude",
+        )
     if isinstance(model, RankingModel):
-        return _ranking_program(model, dataset, history_length=history_length, tables=tables)
+        return RankingProgram(
+            builder.known(),
+            network=Network(builder.inputs(ALL_ROLES), _trained(model.head)),
+            statistics=builder.statistics(
+                Log.read(stage.dataset) if stage.dataset.schema.statistics else None
+            ),
+            read_fields=[*builder.fields.read(stage.dataset.schema), HISTORY],
+            ambiguous=builder.fields.ambiguous,
+            labels=model.labels if isinstance(model, MultiTaskModel) else (),
+        )
     raise InputTypeError(
         "expected a model with `query_tower` and `candidate_tower`, or `head` (recsys.models.protocols); "
         f"got {type(model).__name__}"
     )
 
 
-def _retrieval_program(
-    model: RetrievalModel, dataset: PreparedDataset, *, history_length: int, tables: TableType, seen: Seen
-) -> nn.Module:
-    assert isinstance(model, nn.Module)
-    fields = fields_of(dataset.schema, dataset.manifest["config"], flat=False)
-    builder = _Builder(model, dataset, fields, tables=tables)
-    return RetrievalProgram(
-        _known(dataset, fields, history_length),
-        item_ids=_item_ids(dataset),
-        query_inputs=builder.inputs(QUERY_ROLES),
-        query=_query(model, builder, history_length=history_length),
-        # NOTE: a second copy of the tower, because a module has one scripted `forward` behind an interface.
-        weigher=scripted(Weights(frozen(model.query_tower))) if isinstance(model, HybridModel) else None,
-        candidate=Network(builder.inputs(CANDIDATE_ROLES), _trained(model.candidate_tower)),
-        candidates=catalogue_vectors(model, dataset),
-        filters=filters_of(dataset, fields),
-        read_fields=fields.read(dataset.schema),
-        popularity_windows=len(popularity_windows(model)),
-        excludes_history=seen == "exclude",
-    )
-
-
-def _query(model: RetrievalModel, builder: _Builder, *, history_length: int) -> nn.Module:
-    """The query network of a model, by how it reads histories."""
-    reads = events_read(model)
-    if reads is None:
-        return PooledQuery(_trained(model.query_tower))
-    if reads == "content":
-        return ContentQuery(
-            _trained(model.query_tower),
-            length=history_length,
-            items_name=HISTORY_ITEMS,
-            count_name=HISTORY_COUNT,
-        )
-    return SequenceQuery(
-        # NOTE: scripting a module for an interface wants a forward of all its parts, which lists lack.
-        scripted(frozen(model.query_tower)),
-        length=history_length,
-        width=cast(Any, model.query_tower).width,
-        time_fields=builder.fields.timestamp,
-        per_second=builder.per_second,
-    )
-
-
-def _ranking_program(
-    model: RankingModel, dataset: PreparedDataset, *, history_length: int, tables: TableType
-) -> nn.Module:
-    assert isinstance(model, nn.Module)
-    fields = fields_of(dataset.schema, dataset.manifest["config"], flat=True)
-    builder = _Builder(model, dataset, fields, tables=tables)
-    return RankingProgram(
-        _known(dataset, fields, history_length),
-        network=Network(builder.inputs(ALL_ROLES), _trained(model.head)),
-        statistics=builder.statistics(Log.read(dataset) if statistics_of(dataset) else None),
-        read_fields=[*fields.read(dataset.schema), HISTORY],
-        ambiguous=fields.ambiguous,
-        labels=model.labels if isinstance(model, MultiTaskModel) else (),
-    )
-
-
-def statistics_before(model: nn.Module, log: Log, instant: int) -> Statistics:
+def statistics_before(stage: Stage, log: Log, instant: int) -> Statistics:
     """The statistics of a ranking program as they stood strictly before an instant."""
-    fields = fields_of(log.dataset.schema, log.dataset.manifest["config"], flat=True)
-    return _Builder(model, log.dataset, fields).statistics(log, until=instant)
+    return _Builder(stage).statistics(log, until=instant)
 
 
 @torch.no_grad()
@@ -182,40 +126,76 @@ def catalogue_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.
 
 
 class _Builder:
-    """Makes the inputs of one model."""
+    """Makes the parts of one model's program."""
 
-    def __init__(
-        self, model: nn.Module, dataset: PreparedDataset, fields: Fields, *, tables: TableType = "float32"
-    ) -> None:
-        self.tables = [child for child in model.children() if isinstance(child, FeatureTables)]
-        self.counts = [child for child in model.children() if isinstance(child, EventCounts)]
-        self.dataset = dataset
-        self.fields = fields
+    def __init__(self, stage: Stage, tables: TableType = "float32") -> None:
+        self.tables = [child for child in stage.model.children() if isinstance(child, FeatureTables)]
+        self.counts = [child for child in stage.model.children() if isinstance(child, EventCounts)]
+        self.stage = stage
+        self.dataset = stage.dataset
+        self.fields = stage.fields()
         self.table_type = tables
         # Every table once, whoever reads it.
         self.weights: dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor, int]] = {}
-        self.per_second = PER_SECOND[dataset.manifest["timestamp"]["unit"] or "s"]
+        self.per_second = PER_SECOND[self.dataset.manifest["timestamp"]["unit"] or "s"]
+
+    def known(self) -> Known:
+        """Users and items by raw id, and histories of them."""
+        dataset, types = self.dataset, self.dataset.manifest["id_types"]
+        of_users, of_items = (
+            IntegerIndex if types[name] == "integer" else StringIndex for name in (USER_ID, ITEM_ID)
+        )
+        assert dataset.schema[HISTORY].table == dataset.schema[ITEM_ID].table
+        return Known(
+            of_users(dataset.user_ids[1:].tolist(), field=USER_ID),
+            of_items(dataset.item_ids[1:].tolist(), field=ITEM_ID),
+            user_fields=self.fields.user_id,
+            item_fields=self.fields.item_id,
+            histories=Histories(dataset.items.ids[ITEM_ID].values(), length=self.stage.history_length),
+        )
+
+    def item_ids(self) -> nn.Module:
+        """Raw ids of catalogue rows."""
+        is_integer = self.dataset.manifest["id_types"][ITEM_ID] == "integer"
+        return (IntegerIds if is_integer else StringIds)(self.dataset.item_ids.tolist())
+
+    def query(self, model: RetrievalModel) -> nn.Module:
+        """The query tower, by how it reads histories."""
+        reads, length = events_read(model), self.stage.history_length
+        if reads is None:
+            return PooledQuery(_trained(model.query_tower))
+        if reads == "content":
+            names = {"items_name": HISTORY_ITEMS, "count_name": HISTORY_COUNT}
+            return ContentQuery(_trained(model.query_tower), length=length, **names)
+        return SequenceQuery(
+            # NOTE: scripting a module for an interface wants a forward of all its parts, which lists lack.
+            scripted(frozen(model.query_tower)),
+            length=length,
+            width=cast(Any, model.query_tower).width,
+            time_fields=self.fields.timestamp,
+            per_second=self.per_second,
+        )
 
     def inputs(self, roles: Iterable[Role]) -> Inputs:
         """Inputs of a tower or head that reads features of these roles."""
         present = {feature.name: feature for feature in self.dataset.schema.embedded(roles)}
         lookups = [lookup for tables in self.tables for lookup in self._lookups(tables, present)]
         lookups += [
-            (one.name, CountLookup(one.feature, one.counts.detach().cpu().clone()))
-            for one in self.counts
-            if one.feature in present
+            (counts.name, CountLookup(counts.feature, counts.counts.detach().cpu().clone()))
+            for counts in self.counts
+            if counts.feature in present
         ]
-        read = {part for _, lookup in lookups for part in _parts(lookup)}
+        read = {part for _, lookup in lookups for part in lookup.parts}
         columns = [f for name, f in present.items() if name in read and not isinstance(f, HistoryFeature)]
         return Inputs(
             sparse=[(f.name, f.role, self._sparse(f)) for f in columns],
-            dense=[(f.role, self._dense(f, at)) for at, f in self._dense_features(roles)],
+            dense=[(f.role, self._dense(f)) for f in self.dataset.schema.dense(roles)],
             lookups=lookups,
         )
 
     def statistics(self, log: Log | None, *, until: int | None = None) -> Statistics:
         """Statistics as of an instant; see `build_statistics`."""
-        of = {name for feature in statistics_of(self.dataset) for name in feature.of} - {USER_ID, ITEM_ID}
+        of = {name for feature in self.dataset.schema.statistics for name in feature.of} - {USER_ID, ITEM_ID}
         keys = [self.dataset.schema[name] for name in sorted(of)]
         return build_statistics(
             log,
@@ -233,7 +213,7 @@ class _Builder:
             assert store.vectors is not None
             return VectorColumn(
                 fields=self.fields.of(feature),
-                encoder=vector_encoder(feature),
+                encoder=Vector(feature),
                 stored=store.vectors.columns[feature.name],
             )
         stored = _stored_bags(self._store(feature.role), feature)
@@ -242,17 +222,13 @@ class _Builder:
         encoder = bag_encoder(feature, vocabulary=self._vocabulary(feature), per_second=self.per_second)
         return GivenOrStored(fields=self.fields.of(feature), encoder=encoder, stored=stored)
 
-    def _dense(self, feature: NumberFeature, position: int) -> nn.Module:
+    def _dense(self, feature: NumberFeature) -> nn.Module:
         store = self._store(feature.role)
         # Nothing is stored of a context; what it lacks is the train mean.
-        stored = store.dense[:, position] if store is not None else torch.zeros(1)
-        encoder = number_encoder(feature)
-        return DenseColumn(fields=self.fields.of(feature), encoder=encoder, stored=stored)
-
-    def _dense_features(self, roles: Iterable[Role]) -> list[tuple[int, NumberFeature]]:
-        """Dense features in the order of `Batch.dense`, each with its position among those of its role."""
-        schema = self.dataset.schema
-        return [(schema.dense([f.role]).index(f), f) for f in schema.dense(roles)]
+        stored_values = torch.zeros(1)
+        if store is not None:
+            stored_values = store.dense[:, self.dataset.schema.dense([feature.role]).index(feature)]
+        return DenseColumn(fields=self.fields.of(feature), encoder=Numeric(feature), stored=stored_values)
 
     def _store(self, role: Role) -> Batch | None:
         return {"user": self.dataset.users, "item": self.dataset.items}.get(role)
@@ -266,28 +242,29 @@ class _Builder:
         values: list[int] | list[str] = table["value"].to_pylist()
         return values
 
-    def _lookups(self, tables: FeatureTables, present: dict[str, Feature]) -> list[tuple[str, nn.Module]]:
+    def _lookups(self, tables: FeatureTables, present: dict[str, Feature]) -> list[tuple[str, AnyLookup]]:
         """Makes the look-ups that give what `FeatureTables.forward` does, of the features `present`."""
         # Fused and plain collections name their weights alike; only the plain one has them as modules.
         weights = tables.state_dict()
-        parts = {cross.name: cross.parts for cross in tables.crosses}
-        found: list[tuple[str, nn.Module]] = []
+        crosses = {cross.name: cross.parts for cross in tables.crosses}
+        lookups: list[tuple[str, AnyLookup]] = []
         for table, (_, names) in tables.tables().items():
             key = id(tables), table
             if key not in self.weights:
                 weight = weights[tables.weight_name(table)].detach().float().cpu()
                 self.weights[key] = (*stored(weight, self.table_type), weight.size(1))
-            held = self.weights[key]
             for name in names:
-                if name in parts and all(part in present for part in parts[name]):
-                    found.append((tables.prefix + name, CrossLookup(parts[name], *held)))
-                elif name not in parts and name in present:
-                    each = name in tables.one_by_one
-                    found.append((tables.prefix + name, _lookup(present[name], held, each=each)))
+                parts = crosses.get(name, (name,))
+                if all(part in present for part in parts):
+                    one_by_one = name in tables.one_by_one
+                    is_weighted = name in present and not one_by_one
+                    row_weights = row_weights_of(present[name]) if is_weighted else ()
+                    lookup = Lookup(parts, *self.weights[key], one_by_one=one_by_one, row_weights=row_weights)
+                    lookups.append((tables.prefix + name, lookup))
         vectors = [vector for vector in tables.vectors if vector.name in present]
-        return found + [(tables.prefix + v.name, self._vector_lookup(tables, v)) for v in vectors]
+        return lookups + [(tables.prefix + v.name, self._vector_lookup(tables, v)) for v in vectors]
 
-    def _vector_lookup(self, tables: FeatureTables, vector: VectorFeature) -> nn.Module:
+    def _vector_lookup(self, tables: FeatureTables, vector: VectorFeature) -> VectorLookup:
         projection = cast(Projection, tables.projections[vector.name]).weight.detach().float().cpu()
         of, weight, scales = "", torch.zeros(0, projection.size(0)), torch.zeros(0, 2)
         if vector.difference > 0:
@@ -298,19 +275,6 @@ class _Builder:
         )
 
 
-def _lookup(feature: Feature, held: tuple[torch.Tensor, torch.Tensor, int], *, each: bool) -> nn.Module:
-    if each:
-        return EachLookup(feature.name, *held)
-    weights = row_weights(feature)
-    return WeightedLookup(feature.name, *held, weights) if weights else Lookup(feature.name, *held)
-
-
-def _parts(lookup: nn.Module) -> tuple[str, ...]:
-    if isinstance(lookup, VectorLookup):
-        return (lookup.feature, lookup.of) if lookup.of else (lookup.feature,)
-    return tuple(lookup.parts) if isinstance(lookup, CrossLookup) else (str(lookup.feature),)
-
-
 def _stored_bags(store: Batch | None, feature: Feature) -> StoredBags:
     if store is not None:
         column = store.ids[feature.name]
@@ -319,26 +283,6 @@ def _stored_bags(store: Batch | None, feature: Feature) -> StoredBags:
     return StoredBags(
         torch.zeros(0 if feature.is_multivalued else 1), torch.tensor([int(not feature.is_multivalued)])
     )
-
-
-def _known(dataset: PreparedDataset, fields: Fields, history_length: int) -> Known:
-    types = dataset.manifest["id_types"]
-    of_users, of_items = (
-        IntegerIndex if types[name] == "integer" else StringIndex for name in (USER_ID, ITEM_ID)
-    )
-    assert dataset.schema[HISTORY].table == dataset.schema[ITEM_ID].table
-    return Known(
-        of_users(dataset.user_ids.tolist(), field=USER_ID),
-        of_items(dataset.item_ids.tolist(), field=ITEM_ID),
-        user_fields=fields.user_id,
-        item_fields=fields.item_id,
-        histories=Histories(dataset.items.ids[ITEM_ID].values(), length=history_length),
-    )
-
-
-def _item_ids(dataset: PreparedDataset) -> nn.Module:
-    ids = dataset.item_ids.tolist()
-    return IntegerIds(ids) if dataset.manifest["id_types"][ITEM_ID] == "integer" else StringIds(ids)
 
 
 def _trained(module: nn.Module) -> TrainedHead:

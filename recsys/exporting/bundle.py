@@ -1,4 +1,4 @@
-"""export_run: a trained model -> a bundle that any process with torch can serve.
+"""export_bundle: a trained model, or two -> a bundle that any process with torch can serve.
 
 A newcomer's whole program, in a Python that has torch and nothing else, for a bundle of a retrieval model:
 
@@ -19,7 +19,13 @@ and for one of a ranking model:
     print(model.predict(rows).tolist())  # probabilities
     model.observe([{**rows[0], "label": 4}])  # where features are statistics: later requests see this event
 
-What holds for both:
+and for both together, the candidates of the one ranked by the other:
+
+    model = torch.jit.load("bundle/recommender.pt")
+    ids, probabilities, scores, sources = model.recommend(user, history, 10, context)
+    model.retrieval, model.ranking  # the two stages, with every method that bundles of one model have
+
+What holds for all:
 
 - A field that is there overrides what is stored of a known user or item, None too; one that is left out is
   looked up. Fields that no feature reads do nothing; `unread_fields(record)` lists them.
@@ -36,7 +42,6 @@ What holds for both:
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import platform
 import warnings
@@ -48,24 +53,22 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from recsys.data.dataset import PreparedDataset
-from recsys.data.queries import Seen
-from recsys.exporting.build import build_program, scripted, statistics_before
+from recsys.exporting.build import build_program, scripted
 from recsys.exporting.compiled import package_of
-from recsys.exporting.fields import fields_of
 from recsys.exporting.gate.compiled import PackageGate
-from recsys.exporting.gate.evaluated_lists import check_evaluated_lists
-from recsys.exporting.gate.observing import check_observing
-from recsys.exporting.gate.parity import Parity, check_ranking, check_retrieval
-from recsys.exporting.gate.recorded import Record, RecordedRequests, Recorder
-from recsys.exporting.gate.replay import check_in_fresh_process, ranking_requests, record, retrieval_requests
-from recsys.exporting.gate.sentences import check_sentences
-from recsys.exporting.index import check_index, ship_index
-from recsys.exporting.observed import Log, statistics_of
+from recsys.exporting.gate.composed import ask_both, check_two_stage
+from recsys.exporting.gate.parity import Parity, check_stage
+from recsys.exporting.gate.recorded import Record, Recorder
+from recsys.exporting.gate.replay import check_in_fresh_process, record, requests_of_lists, requests_of_stage
+from recsys.exporting.index import NUM_COMPARED, check_index, ship_index
 from recsys.exporting.options import ExportOptions
+from recsys.exporting.program.ranking import RankingProgram
+from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.rounding import describe_rounding, with_rounded_tables
-from recsys.exporting.signature import signature
-from recsys.models.protocols import MultiTaskModel, RankingModel, RetrievalModel, events_read
+from recsys.exporting.signature import signature, two_stage_signature
+from recsys.exporting.stage import Stage
+from recsys.exporting.two_stages import check_stages, join_programs
+from recsys.models.protocols import RetrievalModel
 from recsys.schema.disk import write_file
 from recsys.schema.manifest import read_station, writing_station
 from recsys.schema.requests import RequestLimits
@@ -73,85 +76,189 @@ from recsys.schema.signing import SIGNED, sign
 
 LOGGER = logging.getLogger(__name__)
 
-RETRIEVAL_FILE = "retrieval.pt"
-RANKING_FILE = "ranking.pt"
 _OWN_LICENCE = "none is known: the raw tables were the user's own"
 
 
-def export_run(
-    model: nn.Module,
-    dataset: PreparedDataset,
+def export_bundle(
+    stage: Stage,
     folder: Path,
     *,
-    history_length: int = 50,
-    seen: Seen = "exclude",
+    ranker: Stage | None = None,
     options: ExportOptions | None = None,
-    provenance: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    source: str | None = None,
 ) -> Path:
-    """Writes the bundle of a trained model to `folder`, after both have given the same answers on test rows.
+    """Writes the bundle of one trained model, or two, after it has given their answers on test rows.
 
     Args:
-        model: with its weights loaded, on the CPU; it is put into eval mode.
-        dataset: what it was trained on.
+        stage: the model, which is put into eval mode, and its dataset; the first where there are two.
         folder: of the bundle; one that is there is replaced when all is well.
-        history_length: latest items of a history that the model was trained to see (`data.history_length`).
-        seen: whether items of a history are recommended by the bundle (`evaluation.seen`): `exclude` or
-            `keep`.
+        ranker: ranks what the first retrieves.
         options: of `export.`.
-        provenance: `config` (composed configuration), `source` (fingerprint of the run); anything else, such
-            as the run's path and metrics, goes into the manifest under `run`.
+        config: the composed configuration.
+        source: fingerprint of the run.
 
     Returns:
         `folder`.
 
     Raises:
-        ParityError: the file answers otherwise than the model, or needs more than torch; nothing is written.
-        ValueError: the dataset has no test rows to check on; the model does not compile; or the index
-            can't be had, see `ship_index`.
+        ParityError: the file answers otherwise than the models, or needs more than torch; nothing is written.
+        ValueError: the dataset has no test rows to check on; a model does not compile; the two can't work
+            together; or the index can't be had, see `ship_index`.
     """
     options = options or ExportOptions()
-    check_index(options, has_catalogue=isinstance(model, RetrievalModel))
-    given = dict(provenance or {})
-    config, source = given.pop("config", {}), given.pop("source", None)
-    trained = model.eval()
-    model = with_rounded_tables(trained, options.quantize)
-    name = RANKING_FILE if isinstance(model, RankingModel) else RETRIEVAL_FILE
-    recorder = recorder_of(model, dataset, file=name, history_length=history_length)
-    with writing_station(folder, "bundle", config=config, source=source) as (temporary, extra):
-        file = temporary / name
-        built = build_program(
-            model, dataset, history_length=history_length, tables=options.quantize, seen=seen
-        )
-        package = package_of(built, model, dataset.schema) if options.format == "aoti" else None
-        save_scripted(built, file)
-        program = load_scripted(file)
-        LOGGER.info("`%s` is compared with the trained model", name)
-        asked = recorder.ask(options.parity_rows)
-        parity = check_part(model, program, recorder, asked, options)
-        requests = requests_of(recorder, asked, options)
-        if package is not None:
-            gate = PackageGate(package, temporary, model, program, recorder, options.tolerance)
-            requests += gate.passed(asked, extra, options)
-        LOGGER.info("%d requests are recorded, and answered again by torch alone", len(requests))
-        record(program, requests, temporary)
-        check_in_fresh_process(file, tolerance=options.tolerance)
-        extra["file"] = name
-        if not recorder.is_ranking:
-            extra["index"] = ship_index(program, asked[0], temporary, options)
-            extra["seen"] = seen
-        extra.update(describe_part(model, dataset, history_length=history_length))
-        extra["quantize"] = describe_rounding(
-            trained, model, dataset, options.quantize, history_length=history_length, seen=seen
-        )
-        extra.update(
-            limits=dataclasses.asdict(RequestLimits()),
-            versions=versions(),
-            parity=describe_parity(parity, options),
-            run=given,
-        )
+    check_index(options, has_catalogue=isinstance(stage.model, RetrievalModel))
+    trained = {stage.task: stage}
+    if ranker is not None:
+        check_stages(stage, ranker)
+        trained[ranker.task] = ranker
+    config = config or {}
+    with writing_station(folder, "bundle", config=config, source=source) as (temporary, manifest):
+        _Export(trained, temporary, manifest, options).write()
         if options.sign is not None:
-            extra[SIGNED] = sign(temporary, {**extra, "config": config}, options.sign)
+            manifest[SIGNED] = sign(temporary, {**manifest, "config": config}, options.sign)
     return folder
+
+
+@dataclasses.dataclass
+class _Export:
+    """A bundle on its way into a folder.
+
+    Args:
+        trained: the models by task, the retrieval model first.
+        folder: of the files.
+        manifest: of the bundle, to be filled.
+        options: of `export.`.
+    """
+
+    trained: dict[str, Stage]
+    folder: Path
+    manifest: dict[str, Any]
+    options: ExportOptions
+
+    def __post_init__(self) -> None:
+        self.is_two_stage = len(self.trained) == 2
+        self.file = "recommender.pt" if self.is_two_stage else f"{next(iter(self.trained))}.pt"
+        # What the file holds: the models as their rounded tables make them.
+        self.stages = {
+            task: dataclasses.replace(
+                stage, model=with_rounded_tables(stage.model.eval(), self.options.quantize)
+            )
+            for task, stage in self.trained.items()
+        }
+        self.parities: dict[str, Parity] = {}
+
+    def write(self) -> None:
+        """Writes the file and all that goes with it, once it answers as the trained models do."""
+        options, stages = self.options, self.stages
+        programs = {task: build_program(stage, options.quantize) for task, stage in stages.items()}
+        packages = {
+            task: package_of(programs[task], stage)
+            for task, stage in stages.items()
+            if options.format == "aoti"
+        }
+        program = self._save(programs)
+        requests: list[Record] = []
+        for task, stage in stages.items():
+            part = getattr(program, task) if self.is_two_stage else program
+            recorder = Recorder(stage, self.file)
+            asked = recorder.ask(options.parity_rows)
+            LOGGER.info("the %s model in `%s` is compared with the trained one", task, self.file)
+            self.parities[task] = check_stage(part, recorder, asked, options)
+            recorded = requests_of_stage(asked, options, is_ranking=stage.is_ranking)
+            if task in packages:
+                gate = PackageGate(packages[task], self.folder, part, recorder, options)
+                recorded += gate.ship(asked, self.manifest)
+            prefix = f"{task}." if self.is_two_stage else ""
+            requests += [{**request, "method": prefix + request["method"]} for request in recorded]
+            if not stage.is_ranking:
+                num_found = options.num_candidates if self.is_two_stage else NUM_COMPARED
+                self.manifest["seen"] = stage.seen
+                self.manifest["index"] = ship_index(part, asked[0], self.folder, options, k=num_found)
+        if self.is_two_stage:
+            LOGGER.info("both models together are compared with each")
+            both = ask_both(*stages.values(), file=self.file, num_rows=options.parity_rows)
+            self.parities["two_stage"] = check_two_stage(program, stages["retrieval"], both, options)
+            requests = [*requests_of_lists(both, options), *requests]
+        LOGGER.info("%d requests are recorded, and answered again by torch alone", len(requests))
+        record(program, requests, self.folder)
+        check_in_fresh_process(self.folder / self.file, tolerance=options.tolerance)
+        self._describe(program)
+
+    def _save(self, programs: Mapping[str, nn.Module]) -> Any:
+        """The program of the whole file, after it was saved and loaded as a server would."""
+        program, *others = programs.values()
+        if others:
+            parts = cast(RetrievalProgram, program), cast(RankingProgram, others[0])
+            program = join_programs(
+                self.stages["retrieval"], self.stages["ranking"], *parts, options=self.options
+            )
+        save_scripted(program, self.folder / self.file)
+        return load_scripted(self.folder / self.file)
+
+    def _describe(self, program: Any) -> None:
+        """Fills the manifest."""
+        parts = {
+            task: {
+                **describe_stage(stage),
+                "run": dict(stage.run),
+                "parity": self.parities[task].describe(self.options),
+                "quantize": describe_rounding(self.trained[task], stage, self.options.quantize),
+            }
+            for task, stage in self.stages.items()
+        }
+        own = self._describe_both(program, parts) if self.is_two_stage else next(iter(parts.values()))
+        self.manifest.update(
+            own, file=self.file, limits=dataclasses.asdict(RequestLimits()), versions=_versions()
+        )
+
+    def _describe_both(self, program: Any, parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        defaults = {"num_candidates": self.options.num_candidates, "diversity": self.options.diversity}
+        return {
+            "task": "two_stage",
+            "signature": two_stage_signature(*self.stages.values(), defaults=defaults),
+            "catalogue": describe_catalogue(program),
+            **defaults,
+            "stages": parts,
+            "licence": "; ".join(dict.fromkeys(part["licence"] for part in parts.values())),
+            "parity": self.parities["two_stage"].describe(self.options),
+        }
+
+
+def describe_stage(stage: Stage) -> dict[str, Any]:
+    """Describes one model and the data it was trained on, for a manifest."""
+    dataset = stage.dataset
+    licence = dataset.manifest.get("licence") or _OWN_LICENCE
+    return {
+        "task": stage.task,
+        "model": type(stage.model).__name__,
+        "signature": signature(stage),
+        # Without the weights of rows, which the file holds.
+        "features": [
+            {key: value for key, value in feature.items() if key != "idf"}
+            for feature in dataset.schema.to_dict()["features"]
+        ],
+        "vocabulary_sizes": dataset.schema.num_rows,
+        "catalogue": {"items": dataset.num_items - 1, "users": dataset.num_users - 1},
+        "history_length": stage.history_length,
+        "prepared": {
+            "name": dataset.manifest.get("name"),
+            "fingerprint": dataset.manifest["fingerprint"],
+            "licence": licence,
+        },
+        "licence": licence,
+    }
+
+
+def describe_catalogue(program: Any) -> dict[str, int]:
+    """Counts the items of a two-stage file, and how many of them its ranking model knows."""
+    num_items = program.ranker_rows.numel() - 1
+    num_known = int((program.ranker_rows > 0).sum())
+    return {
+        "items": num_items,
+        "known_to_ranking_model": num_known,
+        "unknown_to_ranking_model": num_items - num_known,
+    }
 
 
 def load_bundle(folder: Path) -> tuple[dict[str, Any], Any]:
@@ -164,31 +271,6 @@ def load_bundle(folder: Path) -> tuple[dict[str, Any], Any]:
     """
     manifest = read_station(folder, "bundle", verify_all=True)
     return manifest, load_scripted(Path(folder) / manifest["file"])
-
-
-def recorder_of(
-    model: nn.Module, dataset: PreparedDataset, *, file: str, history_length: int, flat: bool | None = None
-) -> Recorder:
-    """Takes recorded rows for a model out of its dataset.
-
-    Args:
-        model: trained.
-        dataset: what it was trained on.
-        file: name of the file that is checked.
-        history_length: latest items of a history that the model sees.
-        flat: whether requests are rows of all tables; as its own file takes them when None.
-    """
-    is_ranking = isinstance(model, RankingModel)
-    return Recorder(
-        dataset=dataset,
-        file=file,
-        fields=fields_of(
-            dataset.schema, dataset.manifest["config"], flat=is_ranking if flat is None else flat
-        ),
-        history_length=history_length,
-        is_ranking=is_ranking,
-        events_read=events_read(model),
-    )
 
 
 def save_scripted(program: nn.Module, file: Path) -> None:
@@ -211,85 +293,7 @@ def load_scripted(file: Path) -> Any:
         return torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
 
 
-def check_part(
-    model: nn.Module, program: Any, recorder: Recorder, asked: list[RecordedRequests], options: ExportOptions
-) -> Parity:
-    """Compares what a file of one model, or one stage of a file, answers with the trained model.
-
-    Args:
-        model: trained.
-        program: the file or the stage of it, loaded again.
-        recorder: of the prepared dataset.
-        asked: recorded requests.
-        options: of `export.`.
-
-    Raises:
-        ParityError: at the first difference.
-    """
-    trained = cast(Any, model)
-    check_sentences(recorder.dataset)
-    if not recorder.is_ranking:
-        k, tolerance = options.k, options.tolerance
-        parity = check_retrieval(trained, program, recorder, asked, k=k, tolerance=tolerance)
-        lists = check_evaluated_lists(trained, program, recorder, k=k, tolerance=tolerance)
-        return dataclasses.replace(parity, lists=lists)
-    parity = check_ranking(trained, program, recorder, asked, tolerance=options.tolerance)
-    if statistics_of(recorder.dataset):
-        log = Log.read(recorder.dataset)
-        before = functools.partial(statistics_before, model, log)
-        check_observing(program, log, before, num_rows=options.parity_rows)
-    return parity
-
-
-def requests_of(recorder: Recorder, asked: list[RecordedRequests], options: ExportOptions) -> list[Record]:
-    """The requests that are recorded with their responses."""
-    if recorder.is_ranking:
-        return ranking_requests(asked, number=options.recorded_requests)
-    return retrieval_requests(asked, number=options.recorded_requests, k=options.k)
-
-
-def describe_part(model: nn.Module, dataset: PreparedDataset, *, history_length: int) -> dict[str, Any]:
-    """Describes one model and the data it was trained on, for a manifest."""
-    is_ranking = isinstance(model, RankingModel)
-    licence = dataset.manifest.get("licence") or _OWN_LICENCE
-    return {
-        "task": "ranking" if is_ranking else "retrieval",
-        "model": type(model).__name__,
-        "signature": signature(
-            dataset,
-            is_ranking=is_ranking,
-            history_length=history_length,
-            labels=model.labels if isinstance(model, MultiTaskModel) else (),
-        ),
-        # Without the weights of rows, which the file holds.
-        "features": [
-            {key: value for key, value in feature.items() if key != "idf"}
-            for feature in dataset.schema.to_dict()["features"]
-        ],
-        "vocabulary_sizes": dataset.schema.num_rows,
-        "catalogue": {"items": dataset.num_items - 1, "users": dataset.num_users - 1},
-        "history_length": history_length,
-        "prepared": {
-            "name": dataset.manifest.get("name"),
-            "fingerprint": dataset.manifest["fingerprint"],
-            "licence": licence,
-        },
-        "licence": licence,
-    }
-
-
-def describe_parity(parity: Parity, options: ExportOptions) -> dict[str, Any]:
-    """Describes the comparison with the trained models, for a manifest."""
-    found = {
-        "requests": parity.num_requests,
-        "max_difference": parity.max_difference,
-        "tolerance": options.tolerance,
-    }
-    return found if parity.lists is None else {**found, "lists": dict(parity.lists)}
-
-
-def versions() -> dict[str, str | None]:
-    """Versions that a manifest names."""
+def _versions() -> dict[str, str | None]:
     try:
         own: str | None = version("recsys")
     except PackageNotFoundError:  # run from a checkout that is not installed; the manifest has its commit

@@ -45,12 +45,9 @@ from torch._inductor.utils import fresh_cache
 
 from recsys.exporting.build import frozen
 from recsys.exporting.program.inputs import (
-    CrossLookup,
-    EachLookup,
     Inputs,
     Lookup,
     VectorLookup,
-    WeightedLookup,
     mean_of_bags,
     restored,
     weighted_sum_of_bags,
@@ -59,6 +56,7 @@ from recsys.exporting.program.queries import ContentQuery, SequenceQuery
 from recsys.exporting.program.ranking import RankingProgram, answer_of
 from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.program.tensors import Entry, PackageTensors
+from recsys.exporting.stage import Stage
 from recsys.models.protocols import RankingModel, RetrievalModel
 from recsys.nn.cross import Cross
 from recsys.schema.disk import write_file
@@ -83,6 +81,10 @@ class TensorOf:
     name: str
     kind: str
     shape: tuple[str | int, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """Describes the tensor for the manifest."""
+        return {"name": self.name, "type": self.kind, "shape": list(self.shape)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +128,8 @@ class Package:
         """Describes the package for the manifest."""
         return {
             "made_by": list(self.made_by),
-            "inputs": [_described(tensor) for tensor in self.inputs],
-            "output": _described(self.output),
+            "inputs": [tensor.describe() for tensor in self.inputs],
+            "output": self.output.describe(),
             "compiled_for": {
                 "torch": str(torch.__version__),
                 "system": f"{platform.system()} {platform.machine()}",
@@ -145,50 +147,49 @@ def load_package(file: Path) -> Any:
         return torch._inductor.aoti_load_package(str(file))
 
 
-def package_of(program: nn.Module, model: nn.Module, schema: FeatureSchema) -> Package:
+def package_of(program: nn.Module, stage: Stage) -> Package:
     """The package of a model; from now on its program makes tensors for it.
 
     Args:
         program: as `build_program` makes it, not yet scripted.
-        model: trained.
-        schema: the features it was trained on.
+        stage: the trained model and its dataset.
     """
     if isinstance(program, RankingProgram):
-        return _ranking_package(program, cast(RankingModel, model), schema)
+        return _ranking_package(program, stage)
     assert isinstance(program, RetrievalProgram)
-    return _query_package(program, cast(RetrievalModel, model), schema)
+    return _query_package(program, stage)
 
 
-def _ranking_package(program: RankingProgram, model: RankingModel, schema: FeatureSchema) -> Package:
+def _ranking_package(program: RankingProgram, stage: Stage) -> Package:
     inputs = program.network.inputs
-    entries = entries_of(inputs, schema)
+    entries = _entries_of(inputs, stage.dataset.schema)
     program.package = PackageTensors(entries, has_requests=True)
-    given = [
-        TensorOf("dense", "float32", ("rows", len(inputs.dense))),
-        TensorOf("request", "int64", ("rows",)),
-        *_tensors_of(entries, "rows"),
-    ]
-    embedded = EmbeddedTensors(inputs, entries, schema, has_requests=True)
-    num_heads = len(program.heads)
-    shape: tuple[str | int, ...] = ("rows", num_heads + 1) if num_heads else ("rows",)
+    heads = ["main", *program.heads]
     return Package(
         "ranking.pt2",
-        RankingArithmetic(embedded, frozen(model.head), program),
-        given,
-        TensorOf("main" if not num_heads else ", ".join(["main", *program.heads]), "float32", shape),
+        RankingArithmetic(
+            EmbeddedTensors(inputs, entries, stage.dataset.schema, has_requests=True),
+            program,
+            frozen(cast(RankingModel, stage.model).head),
+        ),
+        [
+            TensorOf("dense", "float32", ("rows", len(inputs.dense))),
+            TensorOf("request", "int64", ("rows",)),
+            *_tensors_of(entries, "rows"),
+        ],
+        TensorOf(", ".join(heads), "float32", ("rows", len(heads)) if program.heads else ("rows",)),
         ("inputs_of_rows", "inputs_of_items"),
     )
 
 
-def _query_package(program: RetrievalProgram, model: RetrievalModel, schema: FeatureSchema) -> Package:
-    inputs = program.query_inputs
-    entries = entries_of(inputs, schema)
+def _query_package(program: RetrievalProgram, stage: Stage) -> Package:
+    inputs, query = program.query_inputs, program.query
+    entries = _entries_of(inputs, stage.dataset.schema)
     program.package = PackageTensors(entries, has_requests=False)
     given = [
         TensorOf("dense", "float32", ("requests", len(inputs.dense))),
         *_tensors_of(entries, "requests"),
     ]
-    query: Any = program.query
     if isinstance(query, SequenceQuery):
         given += [
             TensorOf("history.items", "float32", ("requests", "events", query.width)),
@@ -202,56 +203,52 @@ def _query_package(program: RetrievalProgram, model: RetrievalModel, schema: Fea
             TensorOf("history.items", "float32", ("requests", program.candidates.size(1))),
             TensorOf("history.count", "float32", ("requests", 1)),
         ]
-    embedded = EmbeddedTensors(inputs, entries, schema, has_requests=False)
+    embedded = EmbeddedTensors(inputs, entries, stage.dataset.schema, has_requests=False)
+    tower = frozen(cast(RetrievalModel, stage.model).query_tower)
     return Package(
         "retrieval.pt2",
-        QueryArithmetic(embedded, frozen(model.query_tower), query),
+        QueryArithmetic(embedded, tower, query),
         given,
         TensorOf("vectors", "float32", ("requests", program.candidates.size(1))),
         ("inputs_of_users",),
     )
 
 
-def entries_of(inputs: Inputs, schema: FeatureSchema) -> list[Entry]:
+def _entries_of(inputs: Inputs, schema: FeatureSchema) -> list[Entry]:
     """Lists what a package is given of the features and crosses that are looked up, each once."""
-    found: dict[tuple[str, str], Entry] = {}
-    for lookup in inputs.lookups:
-        entry = _entry(lookup, schema)
-        found.setdefault((entry.name, entry.form), entry)
-    return list(found.values())
+    return list(dict.fromkeys(_entry(lookup, schema) for lookup in inputs.lookups))
 
 
 def _entry(lookup: nn.Module, schema: FeatureSchema) -> Entry:
-    if isinstance(lookup, CrossLookup):
+    if isinstance(lookup, VectorLookup):
+        raise InputError(
+            f"`export.format=aoti` can't hold the feature `{lookup.parts[0]}` of kind vector; leave it out "
+            "(`model.leave_out`), or export with `export.format=torchscript`"
+        )
+    assert isinstance(lookup, Lookup)
+    if len(lookup.parts) > 1:
         parts = tuple(lookup.parts)
         name = Cross(parts, num_buckets=1).name
         return Entry(name, "crossed", is_of_request=False, parts=parts, num_rows=lookup.weight.size(0))
-    if isinstance(lookup, VectorLookup):
-        raise InputError(
-            f"`export.format=aoti` can't hold the feature `{lookup.feature}` of kind vector; leave it out "
-            "(`model.leave_out`), or export with `export.format=torchscript`"
-        )
-    feature = schema[str(lookup.feature)]
-    form = "bags" if feature.is_multivalued else "rows"
-    if isinstance(lookup, EachLookup):
-        form = "padded"
+    feature = schema[lookup.parts[0]]
+    form = "padded" if lookup.one_by_one else "bags" if feature.is_multivalued else "rows"
     return Entry(feature.name, form, is_of_request=feature.role in QUERY_ROLES)
 
 
 def _tensors_of(entries: Sequence[Entry], each: str) -> list[TensorOf]:
     """The tensors of all entries; there is one bag for each of what `each` names, or for each request."""
-    found = []
+    tensors = []
     for entry in entries:
         size = "requests" if entry.is_of_request else each
         if entry.form == "rows":
-            found.append(TensorOf(entry.name, "int64", (size,)))
+            tensors.append(TensorOf(entry.name, "int64", (size,)))
             continue
         shape = (size, f"longest {entry.name}") if entry.form == "padded" else (f"values of {entry.name}",)
-        found += [
+        tensors += [
             TensorOf(f"{entry.name}.values", "int64", shape),
             TensorOf(f"{entry.name}.lengths", "int64", (size,)),
         ]
-    return found
+    return tensors
 
 
 class EmbeddedTensors(nn.Module):
@@ -275,13 +272,12 @@ class EmbeddedTensors(nn.Module):
         # Every table once, whoever reads it.
         tables: dict[int, int] = {}
         for name, lookup in zip(inputs.lookup_names, inputs.lookups, strict=True):
-            assert isinstance(lookup, Lookup | WeightedLookup | EachLookup | CrossLookup)
+            assert isinstance(lookup, Lookup)
             table = tables.setdefault(id(lookup.weight), len(tables))
             self.register_buffer(f"weight_{table}", lookup.weight)
             self.register_buffer(f"scales_{table}", lookup.scales)
             self.widths[table] = lookup.width
-            if isinstance(lookup, WeightedLookup):
-                self.register_buffer(f"row_weights_{len(self.lookups)}", lookup.row_weights)
+            self.register_buffer(f"row_weights_{len(self.lookups)}", lookup.row_weights)
             self.lookups.append((name, self.entries.index(_entry(lookup, schema)), table))
 
     def forward(self, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -290,25 +286,24 @@ class EmbeddedTensors(nn.Module):
         embedded = {}
         for number, (name, at, table) in enumerate(self.lookups):
             held = getattr(self, f"weight_{table}"), getattr(self, f"scales_{table}"), self.widths[table]
-            weights = getattr(self, f"row_weights_{number}", None)
-            if weights is None:
-                found = _embed(held, self.entries[at].form, given[at])
+            row_weights = getattr(self, f"row_weights_{number}")
+            if len(row_weights):
+                embedded[name] = weighted_sum_of_bags(*held, row_weights, *given[at])
             else:
-                found = weighted_sum_of_bags(*held, weights, *given[at])
+                embedded[name] = _embed(held, self.entries[at].form, given[at])
             if self.has_requests and self.entries[at].is_of_request:
-                found = found[tensors[1]]
-            embedded[name] = found
+                embedded[name] = embedded[name][tensors[1]]
         return embedded
 
     def given(self, tensors: Sequence[torch.Tensor]) -> list[Sequence[torch.Tensor]]:
         """The tensors of each entry."""
         first = 2 if self.has_requests else 1
-        found = []
+        given = []
         for entry in self.entries:
             number = 1 if entry.form == "rows" else 2
-            found.append(tensors[first : first + number])
+            given.append(tensors[first : first + number])
             first += number
-        return found
+        return given
 
 
 def _embed(
@@ -327,7 +322,7 @@ def _embed(
 class RankingArithmetic(nn.Module):
     """Tensors -> probabilities [B], or with auxiliary labels [B, 1 + H] as `predict_heads` has them."""
 
-    def __init__(self, embedded: EmbeddedTensors, head: nn.Module, program: RankingProgram) -> None:
+    def __init__(self, embedded: EmbeddedTensors, program: RankingProgram, head: nn.Module) -> None:
         super().__init__()
         self.embedded = embedded
         self.head = head
@@ -336,10 +331,7 @@ class RankingArithmetic(nn.Module):
 
     def forward(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         """Answers for B rows."""
-        return self.answers(self.head(self.embedded(tensors), tensors[0]))
-
-    def answers(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Turns the outputs of the head into probabilities and numbers."""
+        outputs: torch.Tensor = self.head(self.embedded(tensors), tensors[0])
         if outputs.dim() == 1:
             return torch.sigmoid(outputs)
         columns = [answer_of(outputs[:, at], *head) for at, head in enumerate(self.heads)]
@@ -386,15 +378,11 @@ def _compile(package: Package, file: Path) -> None:
 def examples(inputs: Sequence[TensorOf]) -> list[torch.Tensor]:
     """Tensors of these shapes; sizes that differ from call to call differ here."""
     sizes = {"events": _EVENTS, _STATES: _EVENTS + 1}
-    found = []
+    tensors = []
     for tensor in inputs:
         for size in tensor.shape:
             if isinstance(size, str):
                 sizes.setdefault(size, _FIRST_SIZE + 2 * len(sizes))
         shape = [sizes[size] if isinstance(size, str) else size for size in tensor.shape]
-        found.append(torch.zeros(shape, dtype=getattr(torch, tensor.kind)))
-    return found
-
-
-def _described(tensor: TensorOf) -> dict[str, Any]:
-    return {"name": tensor.name, "type": tensor.kind, "shape": list(tensor.shape)}
+        tensors.append(torch.zeros(shape, dtype=getattr(torch, tensor.kind)))
+    return tensors

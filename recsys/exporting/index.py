@@ -26,7 +26,8 @@ from recsys.schema.errors import InputError
 LOGGER = logging.getLogger(__name__)
 
 INDEX_FILE = "index.faiss"
-_K = 100
+# So many of the best items an index is asked for, and must find a share of.
+NUM_COMPARED = 100
 # Below, an exact search takes a quarter of a millisecond.
 _MEASURED_FROM = 20_000
 _TIMED = 50
@@ -57,7 +58,7 @@ def check_index(options: ExportOptions, *, has_catalogue: bool) -> None:
 
 
 def ship_index(
-    program: Any, asked: RecordedRequests, folder: Path, options: ExportOptions, *, k: int = _K
+    program: Any, asked: RecordedRequests, folder: Path, options: ExportOptions, *, k: int = NUM_COMPARED
 ) -> dict[str, Any]:
     """Builds and measures what `export.index` says, and writes it to `folder` when it serves.
 
@@ -80,16 +81,17 @@ def ship_index(
     why = _why_exact(options, num_items)
     if why:
         return {"kind": "exact", "why": why}
-    questions = program.questions(
-        asked.users, asked.histories, asked.contexts, None, asked.times, asked.liked
-    )
+    users, histories, contexts, times, liked = asked.arguments()
+    questions = program.questions(users, histories, contexts, None, times, liked)
     kinds = _KINDS if options.index == "auto" else (cast(IndexKind, options.index),)
     tried: list[tuple[Index, dict[str, Any]]] = []
     for kind in kinds:
         tried.append(_measured(program, kind, questions, options, k=min(k, max(1, num_items // 2))))
         if _serves(tried[-1][1], options, share=_QUICK_SHARE):
             break
-    index, entry = min(tried, key=lambda one: (one[1]["recall"] < options.min_recall, one[1]["ms_a_query"]))
+    index, entry = min(
+        tried, key=lambda pair: (pair[1]["recall"] < options.min_recall, pair[1]["ms_a_query"])
+    )
     if options.index == "auto" and not _serves(entry, options, share=1.0):
         entries = [entry for _, entry in tried]
         return {"kind": "exact", "why": _why_none(entries, options), "tried": entries}
@@ -134,7 +136,7 @@ def _measured(
     started = time.perf_counter()
     index = build(candidates, kind, k=k)
     build_seconds = time.perf_counter() - started
-    at = min(_K, k)
+    at = min(NUM_COMPARED, k)
     reached = settle(index, candidates, vectors, excluded, min_recall=options.min_recall, at=at)
     best = best_scores(candidates, vectors, excluded, k=k)
 

@@ -36,11 +36,6 @@ _SPLIT = "_split"
 _ROWS = {USER_ID: tables.USER_ROW, ITEM_ID: tables.ITEM_ROW}
 
 
-def statistics_of(dataset: PreparedDataset) -> list[StatisticFeature]:
-    """The statistics of a prepared dataset."""
-    return dataset.schema.statistics
-
-
 @dataclasses.dataclass
 class Log:
     """All events of a prepared dataset, in the order of time, user id and item id.
@@ -57,7 +52,7 @@ class Log:
     @staticmethod
     def read(dataset: PreparedDataset) -> Log:
         """The events of all splits."""
-        of = {name for feature in statistics_of(dataset) for name in feature.of}
+        of = {name for feature in dataset.schema.statistics for name in feature.of}
         context = [name for name in sorted(of) if dataset.schema[name].role == "context"]
         chosen = [tables.TIMESTAMP, tables.LABEL, tables.POSITIVE, *_ROWS.values(), *context]
         parts = []
@@ -178,7 +173,7 @@ def build_statistics(
         per_second: units of a numeric timestamp to the second.
         until: only events before this instant have been observed; all for None.
     """
-    features = statistics_of(dataset)
+    features = dataset.schema.statistics
     windows = list(dict.fromkeys(map(_window, features)))
     size = log.size_before(until) if log else 0
     numbers = {}

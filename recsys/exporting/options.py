@@ -54,11 +54,10 @@ class ExportOptions:
             raise InputError(f"`export.tolerance` must lie between 0 and 1, got {self.tolerance}")
         if not 0 <= self.diversity <= 1:
             raise InputError(f"`export.diversity` must lie between 0 and 1, got {self.diversity}")
-        if self.quantize not in get_args(TableType):
-            raise InputError(f"`export.quantize` must be one of {get_args(TableType)}, got {self.quantize!r}")
-        if self.format not in get_args(Format):
-            raise InputError(f"`export.format` must be one of {get_args(Format)}, got {self.format!r}")
-        if self.index not in get_args(IndexChoice):
-            raise InputError(f"`export.index` must be one of {get_args(IndexChoice)}, got {self.index!r}")
+        for name, choices in (("quantize", TableType), ("format", Format), ("index", IndexChoice)):
+            if getattr(self, name) not in get_args(choices):
+                raise InputError(
+                    f"`export.{name}` must be one of {get_args(choices)}, got {getattr(self, name)!r}"
+                )
         if not 0 < self.min_recall <= 1:
             raise InputError(f"`export.min_recall` must lie above 0 and at most at 1, got {self.min_recall}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -47,3 +49,22 @@ def read_records(
             read = numbers_in(table, name) if kind == "numeric" else typed_in(table, name)
             table = table.set_column(table.column_names.index(name), name, read)
     return table
+
+
+def raw_values(column: pa.ChunkedArray) -> list[Any]:
+    """A raw column as plain Python; instants and decimals as text, no value as None."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if any(is_other(column.type) for is_other in _AS_TEXT):
+        column = column.cast(pa.string())
+    return [_plain(value) for value in column.to_pylist()]
+
+
+_AS_TEXT = (pa.types.is_temporal, pa.types.is_decimal, pa.types.is_uint64, pa.types.is_binary)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        # NOTE: torch can't pass an empty list inside a dictionary to TorchScript; None means the same.
+        return [_plain(part) for part in value if part is not None] or None
+    return None if isinstance(value, float) and not math.isfinite(value) else value

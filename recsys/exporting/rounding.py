@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
-from recsys.data.queries import Seen
 from recsys.exporting.build import catalogue_vectors
 from recsys.exporting.options import TableType
 from recsys.exporting.program.inputs import restored, stored
+from recsys.exporting.stage import Stage
 from recsys.metrics.classification import auc, log_loss
 from recsys.metrics.ranking import find_hits, ndcg
 from recsys.models.protocols import RankingModel, RetrievalModel, events_read
@@ -44,67 +43,53 @@ def with_rounded_tables(model: nn.Module, kind: TableType) -> nn.Module:
     return rounded.eval()
 
 
-def describe_rounding(
-    model: nn.Module,
-    rounded: nn.Module,
-    dataset: PreparedDataset,
-    kind: TableType,
-    *,
-    history_length: int,
-    seen: Seen = "exclude",
-) -> dict[str, Any]:
+def describe_rounding(trained: Stage, rounded: Stage, kind: TableType) -> dict[str, Any]:
     """Returns the manifest's entry on tables: bytes, and test metrics before and after rounding."""
     sizes = {"float32": 0, kind: 0}
-    for tables in _tables(model):
+    for tables in _tables(trained.model):
         state = tables.state_dict()
         for name in map(tables.weight_name, tables.tables()):
             sizes["float32"] += state[name].numel() * 4
             if kind != "float32":
                 parts = stored(state[name].detach().float(), kind)
                 sizes[kind] += sum(part.numel() * part.element_size() for part in parts)
-    found: dict[str, Any] = {"tables": kind, "table_bytes": sizes}
+    described: dict[str, Any] = {"tables": kind, "table_bytes": sizes}
     if kind != "float32":
-        found["test_metrics"] = {
-            name: metrics_on_test(one, dataset, history_length=history_length, seen=seen)
-            for name, one in (("float32", model), (kind, rounded))
-        }
-    return found
+        described["test_metrics"] = {"float32": metrics_on_test(trained), kind: metrics_on_test(rounded)}
+    return described
 
 
 @torch.no_grad()
-def metrics_on_test(
-    model: nn.Module, dataset: PreparedDataset, *, history_length: int, seen: Seen = "exclude"
-) -> dict[str, float]:
+def metrics_on_test(stage: Stage) -> dict[str, float]:
     """NDCG of a retrieval model, with the vectors of the bundle; log loss and AUC of a ranking model.
 
     Empty where the test split is.
     """
+    model, dataset = stage.model, stage.dataset
     if isinstance(model, RetrievalModel):
-        return _retrieval_metrics(model, dataset, history_length, seen)
+        return _retrieval_metrics(model, stage)
     assert isinstance(model, RankingModel)
     events = Events.from_arrow(dataset.split_table("test"), dataset.schema)
     if not len(events):
         return {}
-    collator, histories = dataset.collator(history_length), dataset.histories("test")
+    collator, histories = dataset.collator(stage.history_length), dataset.histories("test")
     parts = []
     for positions in torch.split(torch.arange(len(events)), _ASKED_AT_ONCE):
         rows = events.select(positions)
         batch = collator.rows(rows, histories.before(rows))
         parts.append(torch.sigmoid(model.forward(batch).double()))
     labels, probabilities = events.positives.numpy(), torch.cat(parts).numpy()
-    found = {"log_loss": log_loss(labels, probabilities)}
-    return found | ({"auc": auc(labels, probabilities)} if 0 < labels.mean() < 1 else {})
+    metrics = {"log_loss": log_loss(labels, probabilities)}
+    return metrics | ({"auc": auc(labels, probabilities)} if 0 < labels.mean() < 1 else {})
 
 
-def _retrieval_metrics(
-    model: RetrievalModel, dataset: PreparedDataset, history_length: int, seen: Seen
-) -> dict[str, float]:
-    queries = dataset.queries(
-        "test", history_length=history_length, events_read=events_read(model), seen=seen
+def _retrieval_metrics(model: RetrievalModel, stage: Stage) -> dict[str, float]:
+    queries = stage.dataset.queries(
+        "test", history_length=stage.history_length, events_read=events_read(model), seen=stage.seen
     )
     if not len(queries):
         return {}
-    catalogue = catalogue_vectors(model, dataset)
+    catalogue = catalogue_vectors(model, stage.dataset)
     lists = []
     for positions in torch.split(torch.arange(len(queries)), _ASKED_AT_ONCE):
         batch = queries.batch(positions)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
+from torch._jit_internal import FunctionModifiers
 
 from recsys.data.dataset import PreparedDataset
 from recsys.exporting.attributes import attributes_of
-from recsys.exporting.fields import Fields, fields_of
+from recsys.exporting.fields import Fields
 from recsys.exporting.program.ranking import RankingProgram
 from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.program.two_stage import TwoStageProgram
+from recsys.exporting.stage import Stage
+from recsys.models.protocols import MultiTaskModel
+from recsys.schema.docstrings import argument_texts
 from recsys.schema.feature_kinds import (
     Feature,
     IdFeature,
@@ -26,7 +31,7 @@ from recsys.schema.feature_kinds import (
     VectorFeature,
 )
 from recsys.schema.features import ALL_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
-from recsys.schema.labels import MAIN, AuxiliaryLabel
+from recsys.schema.labels import MAIN
 from recsys.schema.requests import FieldKind
 from recsys.schema.tables import TIMESTAMP
 
@@ -59,54 +64,59 @@ _WHEN_MISSING = {
 }
 
 
-def signature(
-    dataset: PreparedDataset,
-    *,
-    is_ranking: bool,
-    history_length: int,
-    labels: Sequence[AuxiliaryLabel] = (),
-) -> dict[str, Any]:
-    """Methods with their arguments, and the fields of the records they take.
+def signature(stage: Stage) -> dict[str, Any]:
+    """Methods of a file of one model with their arguments, and the fields of the records they take."""
+    fields = stage.fields()
+    records: dict[str, Any] = {role: _fields(stage.dataset, fields, role) for role in ALL_ROLES}
+    history = _history(stage, f"the model sees the latest {stage.history_length}")
+    if not stage.is_ranking:
+        methods = _methods(RetrievalProgram, stage, attributes=list(attributes_of(stage.dataset, fields)))
+        return {"methods": methods, HISTORY: history} | records
+    methods = _methods(RankingProgram, stage)
+    labels = stage.model.labels if isinstance(stage.model, MultiTaskModel) else ()
+    methods["predict_heads"]["heads"] = {MAIN: "probability that the row is a positive"} | {
+        label.name: "probability" if label.kind == "binary" else f"number, as in the column `{label.column}`"
+        for label in labels
+    }
+    row = {name: field for role in ALL_ROLES for name, field in records[role].items()}
+    return {"methods": methods, "row": row | {HISTORY: history}}
+
+
+def two_stage_signature(retrieval: Stage, ranking: Stage, *, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Methods of a two-stage recommender, and the fields that either of its models reads.
 
     Args:
-        dataset: what the model was trained on.
-        is_ranking: whether the file is `ranking.pt`.
-        history_length: latest items of a history that the model sees.
-        labels: the auxiliary labels that the model has heads for.
+        retrieval: the first stage.
+        ranking: the second.
+        defaults: of `num_candidates` and `diversity`.
     """
-    fields = fields_of(dataset.schema, dataset.manifest["config"], flat=is_ranking)
-    records: dict[str, Any] = {role: _fields(dataset, fields, role) for role in ALL_ROLES}
-    history = {
-        "type": f"list of {_id_type(dataset, ITEM_ID)} item ids, oldest first",
-        "meaning": f"what the user liked before; the model sees the latest {history_length}",
+    stages = {"retrieval": retrieval, "ranking": ranking}
+    records = {
+        role: _of_either(
+            {name: _fields(stage.dataset, stage.fields(flat=False), role) for name, stage in stages.items()}
+        )
+        for role in QUERY_ROLES
+    }
+    seen = f"the models see the latest {retrieval.history_length} and {ranking.history_length}"
+    attributes = list(attributes_of(retrieval.dataset, retrieval.fields(flat=False)))
+    methods = _methods(TwoStageProgram, retrieval, attributes=attributes, defaults=defaults)
+    return {"methods": methods, HISTORY: _history(retrieval, seen)} | records
+
+
+def _history(stage: Stage, seen: str) -> dict[str, str]:
+    return {
+        "type": f"list of {_id_type(stage.dataset, ITEM_ID)} item ids, oldest first",
+        "meaning": f"what the user liked before; {seen}",
         "when_missing": "no history",
     }
-    if is_ranking:
-        row = {
-            **records["user"],
-            **records["item"],
-            **records["context"],
-            **records["pair"],
-            HISTORY: history,
-        }
-        methods = _methods(RankingProgram, _RANKING_METHODS, item_id=_id_type(dataset, ITEM_ID))
-        methods["predict_heads"]["heads"] = _heads(labels)
-        return {"methods": methods, "row": row}
-    methods = _methods(
-        RetrievalProgram,
-        _RETRIEVAL_METHODS,
-        item_id=_id_type(dataset, ITEM_ID),
-        attributes=list(attributes_of(dataset, fields)),
-    )
-    return {"methods": methods, HISTORY: history} | records
 
 
 def _fields(dataset: PreparedDataset, fields: Fields, role: Role) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    described: dict[str, Any] = {}
     names = {"user": (USER_ID, fields.user_id), "item": (ITEM_ID, fields.item_id)}
     if role in names:
         name, accepted = names[role]
-        found[name] = {
+        described[name] = {
             "kind": "id",
             "type": _id_type(dataset, name),
             "accepted_names": accepted,
@@ -116,16 +126,14 @@ def _fields(dataset: PreparedDataset, fields: Fields, role: Role) -> dict[str, A
     for feature in dataset.schema.features:
         if feature.role == role and feature.name not in (USER_ID, ITEM_ID, HISTORY):
             accepted = fields.of(feature)
-            described = found.setdefault(
-                accepted[0],
-                {"kind": _FIELD_KINDS[feature.kind], **_describe(dataset, feature, accepted)},
-            )
+            kind = _FIELD_KINDS[feature.kind]
+            field = described.setdefault(accepted[0], {"kind": kind, **_describe(dataset, feature, accepted)})
             if isinstance(feature, SentenceFeature):
-                field = fields.columns[role].get(feature.column, feature.column)
-                described["made_of"] = {"field": field, "model": feature.model}
-            described.setdefault("features", []).append(feature.name)
+                text = fields.columns[role].get(feature.column, feature.column)
+                field["made_of"] = {"field": text, "model": feature.model}
+            field.setdefault("features", []).append(feature.name)
     if role == "context" and dataset.has_timestamps:
-        found.setdefault(
+        described.setdefault(
             fields.timestamp[0],
             {
                 "kind": "time",
@@ -135,7 +143,7 @@ def _fields(dataset: PreparedDataset, fields: Fields, role: Role) -> dict[str, A
                 "when_missing": "after all that was observed",
             },
         )
-    return found
+    return described
 
 
 def _describe(dataset: PreparedDataset, feature: Feature, accepted: list[str]) -> dict[str, Any]:
@@ -193,171 +201,103 @@ def _id_type(dataset: PreparedDataset, name: str) -> str:
     return kind
 
 
-def two_stage_signature(
-    retrieval: PreparedDataset,
-    ranking: PreparedDataset,
-    *,
-    history_lengths: Sequence[int],
-    defaults: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Methods of a two-stage recommender, and the fields that either of its models reads.
-
-    Args:
-        retrieval: what the first model was trained on.
-        ranking: what the second was.
-        history_lengths: latest items of a history that each of them sees.
-        defaults: of `num_candidates` and `diversity`.
-    """
-    datasets = {"retrieval": retrieval, "ranking": ranking}
-    records: dict[str, Any] = {}
-    for role in QUERY_ROLES:
-        described = {
-            stage: _fields(one, fields_of(one.schema, one.manifest["config"], flat=False), role)
-            for stage, one in datasets.items()
-        }
-        records[role] = _of_either(described)
-    seen = " and ".join(map(str, history_lengths))
-    history = {
-        "type": f"list of {_id_type(retrieval, ITEM_ID)} item ids, oldest first",
-        "meaning": f"what the user liked before; the models see the latest {seen}",
-        "when_missing": "no history",
-    }
-    filtered = attributes_of(retrieval, fields_of(retrieval.schema, retrieval.manifest["config"], flat=False))
-    methods = _methods(
-        TwoStageProgram,
-        _TWO_STAGE_METHODS,
-        item_id=_id_type(retrieval, ITEM_ID),
-        defaults=defaults,
-        attributes=list(filtered),
-    )
-    return {"methods": methods, HISTORY: history} | records
-
-
 def _of_either(described: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """The fields that any stage reads, each with who does; what they do without it where that differs."""
-    found: dict[str, Any] = {}
+    either: dict[str, Any] = {}
     for stage, fields in described.items():
         for name, field in fields.items():
-            entry = found.setdefault(name, {**field, "read_by": []})
+            entry = either.setdefault(name, {**field, "read_by": []})
             entry["read_by"].append(stage)
             if field["when_missing"] not in entry["when_missing"]:
                 entry["when_missing"] += f"; in {stage}: {field['when_missing']}"
             names = [*entry.get("features", []), *field.get("features", [])]
             if names:
                 entry["features"] = list(dict.fromkeys(names))
-    return found
+    return either
 
 
 def _methods(
     program: type[nn.Module],
-    names: Sequence[str],
+    stage: Stage,
     *,
-    item_id: str,
+    attributes: list[str] | None = None,
     defaults: Mapping[str, Any] | None = None,
-    attributes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Methods of a program: arguments as their signatures have them, each with its meaning and shape."""
-    ids = "List[int]" if item_id == "integer" else "List[str]"
-    returns = _RETURNS | (_RETURNS_OF_TWO_STAGES if program is TwoStageProgram else {})
-    found: dict[str, Any] = {}
-    for name in names:
-        method = getattr(program, name)
-        parameters = [one for one in inspect.signature(method).parameters.values() if one.name != "self"]
-        arguments = [_argument(one, defaults or {}) for one in parameters]
+    """Methods of a program as its code says: arguments with meaning and shape, and what is returned."""
+    methods = dict(_exported(program))
+    texts = {name: argument_texts(inspect.getdoc(method) or "") for name, method in methods.items()}
+    # What one method says of an argument holds for those that do not say it again.
+    said_once = {name: text for of_method in reversed(texts.values()) for name, text in of_method.items()}
+    ids = "List[int]" if _id_type(stage.dataset, ITEM_ID) == "integer" else "List[str]"
+    described: dict[str, Any] = {}
+    for name, method in methods.items():
+        parameters = list(inspect.signature(method).parameters.values())[1:]
+        meanings = said_once | texts[name]
+        arguments = [_argument(parameter, meanings, defaults or {}) for parameter in parameters]
         for argument in arguments:
             if argument["name"] == "where":
-                argument["attributes"] = list(attributes)
-        found[name] = {"arguments": arguments, "returns": returns[name].format(ids=ids)}
-    return found
+                argument["attributes"] = attributes
+        described[name] = {"arguments": arguments, "returns": _returns(program, name, method, ids)}
+    return described
 
 
-def _argument(parameter: inspect.Parameter, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _exported(program: type[nn.Module]) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Methods that requests call; those that make the tensors of a package stand with the package."""
+    for name, method in vars(program).items():
+        is_exported = getattr(method, "_torchscript_modifier", None) is FunctionModifiers.EXPORT
+        if is_exported and not name.startswith("inputs_of_"):
+            yield name, method
+
+
+def _argument(
+    parameter: inspect.Parameter, meanings: Mapping[str, str], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
     """An argument; its shape names the lengths of lists, from the outermost on."""
     one = _SINGULAR.get(parameter.name, parameter.name)
-    is_plural = one != parameter.name
-    annotation = parameter.annotation
-    kind = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    kind = _type_text(parameter.annotation)
+    shape = [_LENGTHS[one]] if one in _LENGTHS else []
+    # Of B requests, these are lists of what they are of one.
+    is_of_many = one != parameter.name or kind.startswith("Optional[List[List[")
     argument = {
         "name": parameter.name,
         "type": kind,
-        "shape": [*(["B"] if is_plural else []), *_SHAPES.get(one, [])],
-        "meaning": _MEANINGS[one],
+        "shape": ["B", *shape] if is_of_many else shape,
+        "meaning": meanings[one],
     }
-    # Of B requests, these are lists of what they are of one.
-    if kind.startswith("Optional[List[List["):
-        argument["shape"] = ["B", *_SHAPES[one]]
     if parameter.default is not inspect.Parameter.empty:
         argument["default"] = defaults.get(parameter.name, parameter.default)
     return argument
 
 
-_SINGULAR = {
-    "users": "user",
-    "histories": HISTORY,
-    "contexts": "context",
-    "excludes": "exclude",
+_SINGULAR = {"users": "user", "histories": HISTORY, "contexts": "context", "excludes": "exclude"}
+_LENGTHS = {
+    HISTORY: "L",
+    "history_times": "L",
+    "history_liked": "L",
+    "exclude": "E",
+    "item_ids": "N",
+    "items": "N",
+    "rows": "B",
 }
-_SHAPES = {
-    HISTORY: ["L"],
-    "history_times": ["L"],
-    "history_liked": ["L"],
-    "exclude": ["E"],
-    "item_ids": ["N"],
-    "items": ["N"],
-    "rows": ["B"],
-}
-_MEANINGS = {
-    "user": "fields of the user",
-    "context": "fields of the request",
-    "item": "fields of the item",
-    "items": "fields of items; of `add_items` each with an id that is not known yet",
-    "rows": "user, item and context fields, and `history`; of `observe` events in the order of time, with "
-    "`label`",
-    "row": "any record",
-    "record": "any record",
-    HISTORY: "raw item ids, oldest first; not recommended where the manifest has `seen` `exclude`",
-    "k": "how many items, at least 1",
-    "exclude": "raw ids of further items to leave out",
-    "history_times": "timestamps of the history's items; models that read the history as a bag do without",
-    "history_liked": "whether each of them was liked; models that read only what was liked do without",
-    "where": "raw values by attribute of the items; of each attribute, an item must hold one of them",
-    "num_candidates": "how many of what is left are ranked, k at least",
-    "diversity": "weight of variety, 0 to 1; 0 is the order of the probabilities",
-    "item_ids": "raw item ids; `set_available` passes over unknown ones",
-    "available": "whether they may be recommended; all may at first",
-}
-_RETURNS = {
-    "recommend": "Tuple[{ids}, List[float]]: ids and scores, best first",
-    "recommend_batch": "Tuple[List[{ids}], List[List[float]]]",
-    "encode_user": "Tensor [D]",
-    "encode_users": "Tensor [B, D]",
-    "encode_item": "Tensor [D]",
-    "encode_items": "Tensor [B, D]",
-    "predict": "Tensor [B]: probability that each row is a positive",
-    "predict_heads": "Dict[str, Tensor [B]]: what each head predicts",
-    "predict_items": "Tensor [N]: probability of each item for this user",
-    "add_items": "int: how many were added",
-    "set_available": "int: how many of them the catalogue knows",
-    "observe": "None: later requests see these events in their statistics",
-    "unread_fields": "List[str]: its fields that no feature reads",
-}
-_RETURNS_OF_TWO_STAGES = {
-    "recommend": "Tuple[{ids}, List[float], List[float], List[str]]: ids, probabilities, retrieval scores "
-    "and sources: `retrieval`, `ranking` or `diversity`, the first to choose it",
-    "recommend_batch": "Tuple[List[{ids}], List[List[float]], List[List[float]], List[List[str]]]",
-}
-_RETRIEVAL_METHODS = (
-    *("recommend", "encode_user", "encode_item", "recommend_batch", "encode_users", "encode_items"),
-    *("add_items", "set_available", "unread_fields"),
-)
-_RANKING_METHODS = ("predict", "predict_heads", "predict_items", "observe", "add_items", "unread_fields")
-_TWO_STAGE_METHODS = (
-    *("recommend", "recommend_batch", "set_available", "observe", "add_items", "unread_fields"),
-)
 
 
-def _heads(labels: Sequence[AuxiliaryLabel]) -> dict[str, str]:
-    return {MAIN: "probability that the row is a positive"} | {
-        label.name: "probability" if label.kind == "binary" else f"number, as in the column `{label.column}`"
-        for label in labels
-    }
+def _returns(program: type[nn.Module], name: str, method: Callable[..., Any], ids: str) -> str:
+    """The type of an answer, and what the docstring says of it."""
+    annotation = inspect.signature(method).return_annotation
+    kind = _type_text(annotation)
+    if annotation is inspect.Signature.empty:  # TorchScript infers it, as the ids are
+        lists = [ids, "List[float]"] if program is RetrievalProgram else [ids, *_OF_TWO_STAGES]
+        each = lists if name == "recommend" else [f"List[{one}]" for one in lists]
+        kind = f"Tuple[{', '.join(each)}]"
+    text = inspect.getdoc(method) or ""
+    said = re.search(r"Returns:\n\s+(.*)", text)
+    return f"{kind}: {said[1] if said else text.splitlines()[0]}"
+
+
+_OF_TWO_STAGES = ("List[float]", "List[float]", "List[str]")
+
+
+def _type_text(annotation: Any) -> str:
+    if isinstance(annotation, type):
+        return annotation.__name__
+    return str(annotation).replace("typing.", "").replace("torch.", "")

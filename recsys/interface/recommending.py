@@ -16,6 +16,7 @@ import torch
 from recsys.data.dataset import SPLITS, Split
 from recsys.exporting.build import build_program
 from recsys.exporting.gate.recorded import raw_times
+from recsys.exporting.stage import Stage
 from recsys.models.protocols import events_read
 from recsys.runs.trained import TrainedRun
 from recsys.schema import tables
@@ -45,9 +46,7 @@ class Recommender:
             )
         self.dataset = run.dataset
         self.reads = events_read(run.model)
-        self.program: Any = build_program(
-            run.model, run.dataset, history_length=run.history_length, seen=run.seen
-        )
+        self.program: Any = build_program(Stage(run.model, run.dataset, run.history_length, seen=run.seen))
 
     def recommend(self, users: Sequence[Any], k: int) -> pd.DataFrame:
         """A row per recommended item: `user_id`, `rank`, `item_id`, `score`.

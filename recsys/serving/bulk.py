@@ -31,7 +31,7 @@ from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
 from recsys.schema.jagged import JaggedColumn
 from recsys.schema.progress import progress
 from recsys.serving.bundle import Bundle
-from recsys.serving.requests import RecordReader
+from recsys.serving.record_reader import RecordReader
 
 # Users whose requests are read and whose vectors are made at once.
 _ENCODED_AT_ONCE = 4_096

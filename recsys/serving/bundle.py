@@ -29,17 +29,16 @@ from recsys.schema import signing
 from recsys.schema.errors import InputError, InputTypeError
 from recsys.schema.manifest import MADE_BY, read_station
 from recsys.schema.requests import read_recorded
+from recsys.serving.candidates import CandidateSearch
 from recsys.serving.index import open_index
-from recsys.serving.item_space import ItemSpace
 from recsys.serving.locks import ReadersWriterLock
-from recsys.serving.requests import QueryOptions, Record, RequestBatch, RequestReader, check_not_ahead
+from recsys.serving.record_reader import Record
+from recsys.serving.requests import QueryOptions, RequestBatch, RequestReader, check_not_ahead
 from recsys.serving.values import RequestError, shown
 
 # At first the types are recorded, then the code is optimised for them.
 _TIMES_ANSWERED = 2
 _OF_RANKING = ("num_candidates", "diversity")
-# How many of the items nearest to one are looked through for a list on its page.
-_NEAREST = 200
 
 
 @dataclasses.dataclass
@@ -78,6 +77,7 @@ class Bundle:
             times.update(ranking.statistics.timestamp_fields)
         if self.manifest["task"] != "ranking":
             times.update(getattr(self.retrieval.query, "time_fields", ()))
+            self._search = CandidateSearch(self.retrieval, self.index)
         self.requests = RequestReader(
             self.manifest,
             read_fields=[*ranking.read_fields, *ranking.ambiguous] if ranking is not None else (),
@@ -87,7 +87,6 @@ class Bundle:
         )
         # Of what is observed later anybody may say when it was.
         self._latest_at_first = int(ranking.statistics.latest) if ranking is not None else 0
-        self._space: ItemSpace | None = None
 
     @staticmethod
     def open(
@@ -182,7 +181,7 @@ class Bundle:
         """
         self._check_options(options)
         batch = self.requests.one(user, history, k, context, exclude, **options)
-        return tuple(part[0] for part in self._lists(batch, options.get("similar_to")))
+        return tuple(part[0] for part in self._lists(batch))
 
     def recommend_batch(
         self,
@@ -195,8 +194,7 @@ class Bundle:
     ) -> tuple[list[Any], ...]:
         """The same for B users."""
         self._check_options(options)
-        batch = self.requests.batch(users, histories, k, contexts, excludes, **options)
-        return self._lists(batch, options.get("similar_to"))
+        return self._lists(self.requests.batch(users, histories, k, contexts, excludes, **options))
 
     def recommend_places(
         self,
@@ -251,7 +249,7 @@ class Bundle:
         with self._lock.reading(), _errors_by_field():
             first = self.retrieval
             excluded = first.known.rows_of_items((batch.excludes or [[]])[0])
-            rows, cosines = self._item_space().nearest(
+            rows, cosines = self._search.nearest(
                 self._row_of(item_id, "item_id"), batch.k, excluded, first.allowed(batch.where)
             )
             return first.item_ids.ids_of(rows), cosines.tolist()
@@ -349,12 +347,7 @@ class Bundle:
         with self._lock.writing(), _errors_by_field():
             added = int(self.program.add_items(read))
             if self.manifest["task"] != "ranking":
-                first = self.retrieval
-                # Files of releases up to 0.1 mark new items as available when they are next asked.
-                first.allowed(None)
-                self._space = None
-                if self.index is not None:
-                    self.index.add(first.candidates)
+                self._search.read_new_items()
         return added
 
     def unread_fields(self, user: Record | None = None, context: Record | None = None) -> list[str]:
@@ -391,71 +384,23 @@ class Bundle:
                     # Raw tables hold values that a request may not: the gate asks the file with them.
                     continue
 
-    def _lists(self, batch: RequestBatch, similar_to: Any) -> tuple[list[Any], ...]:
+    def _lists(self, batch: RequestBatch) -> tuple[list[Any], ...]:
         """Lists by user: of ids, of scores, and of what else there is."""
-        first = self.retrieval
+        first, similar_to = self.retrieval, batch.similar_to
         with self._lock.reading(), _errors_by_field():
-            if self.index is None and similar_to is None:
-                answer: tuple[list[Any], ...] = self.program.recommend_batch(**self._arguments(batch))
-                return answer
-            limits = batch.num_candidates, batch.diversity
-            wanted = self.program.wanted(batch.k, *limits) if self.has_two_stages else batch.k
-            vectors, excluded = first.questions(
-                batch.users,
-                batch.histories,
-                batch.contexts,
-                batch.excludes,
-                batch.history_times,
-                batch.history_liked,
-            )
-            allowed = first.allowed(batch.where)
-            pairs = zip(vectors, excluded, strict=True)
-            if similar_to is None:
-                best = [self._best(vector, gone, wanted, allowed) for vector, gone in pairs]
-            else:
-                item_row, number = self._row_of(similar_to, "similar_to"), max(_NEAREST, batch.k)
-                space = self._item_space()
-                best = [
-                    first.best_among(
-                        vector, space.nearest(item_row, number, gone, allowed)[0].sort()[0], gone, wanted
-                    )
-                    for vector, gone in pairs
-                ]
-            rows, scores = [rows for rows, _ in best], [scores for _, scores in best]
+            wanted = batch.k
+            if self.has_two_stages:
+                wanted = self.program.wanted(batch.k, batch.num_candidates, batch.diversity)
+            near_row = None if similar_to is None else self._row_of(similar_to, "similar_to")
+            rows, scores = self._search.best_of_each(batch, wanted, near_row=near_row)
             if not self.has_two_stages:
-                listed: tuple[list[Any], ...] = first.listed(rows, scores)
-                return listed
+                lists: tuple[list[Any], ...] = first.listed(rows, scores)
+                return lists
             chosen, *rest = self.program.ranked(
-                batch.users,
-                batch.histories,
-                batch.contexts,
-                batch.history_liked,
-                rows,
-                scores,
-                batch.k,
-                batch.diversity,
+                *(batch.users, batch.histories, batch.contexts, batch.history_liked),
+                *(rows, scores, batch.k, batch.diversity),
             )
             return first.item_ids.lists_of(chosen), *rest
-
-    def _arguments(self, batch: RequestBatch) -> dict[str, Any]:
-        names = [field.name for field in dataclasses.fields(RequestBatch)]
-        return {
-            name: getattr(batch, name) for name in names if self.has_two_stages or name not in _OF_RANKING
-        }
-
-    def _best(
-        self, vector: torch.Tensor, excluded: torch.Tensor, k: int, allowed: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Catalogue rows and scores of the k best items, by the index where it is quicker."""
-        rows = None
-        if self.index is not None:
-            rows = self.index.near(vector, k, excluded=excluded, allowed=allowed)
-        best: tuple[torch.Tensor, torch.Tensor] = (
-            self.retrieval.best(vector, excluded, k, allowed)
-            if rows is None
-            else self.retrieval.best_among(vector, rows, excluded, k)
-        )
-        return best
 
     def _row_of(self, item_id: Any, argument: str) -> int:
         row = int(self.retrieval.known.rows_of_items(self.requests.ids([item_id], argument, 1))[0])
@@ -464,14 +409,6 @@ class Bundle:
                 f"`{argument}` must be an item of the catalogue; got {shown(item_id)}", field=argument
             )
         return row
-
-    def _item_space(self) -> ItemSpace:
-        if self._space is None:
-            first = self.retrieval
-            # How popular an item was of late stands in the last coordinates, and says nothing of what it is.
-            width = first.candidates.size(1) - int(first.popularity_windows)
-            self._space = ItemSpace.of(first.candidates[:, :width])
-        return self._space
 
     def _check_options(self, options: QueryOptions) -> None:
         known = [

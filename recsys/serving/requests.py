@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, cast
 
 import numpy as np
 
-from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
-from recsys.schema.requests import FieldKind, RequestLimits
+from recsys.schema.features import HISTORY
+from recsys.schema.requests import RequestLimits
 from recsys.schema.tables import TIMESTAMP
-from recsys.serving.sentences import vector_of
-from recsys.serving.values import (
-    Reader,
-    Refused,
-    RequestError,
-    as_text,
-    read_id,
-    read_instant,
-    readers_of,
-    shown,
+from recsys.serving.record_reader import (
+    Record,
+    RecordReader,
+    fields_of_kind,
+    readers_by_name,
+    too_long,
+    wrong_value,
 )
+from recsys.serving.values import Refused, RequestError, as_text, read_id, read_instant, readers_of
 
-LOGGER = logging.getLogger(__name__)
-
-Record = dict[str, Any]
-# Names of unread fields that are said once each; hostile requests bring ever new ones.
-_MOST_NAMES_SAID = 100
 _SEQUENCES = (list, tuple, np.ndarray)
 
 
@@ -61,6 +53,7 @@ class RequestBatch:
         k: length of the lists.
         excludes, history_times, history_liked: [B], or None.
         num_candidates, diversity, where: as in the manifest.
+        similar_to: see `QueryOptions`.
     """
 
     users: list[Record]
@@ -73,81 +66,7 @@ class RequestBatch:
     num_candidates: int | None = None
     diversity: float | None = None
     where: dict[str, list[Any]] | None = None
-
-
-class RecordReader:
-    """Reads records of one table: the fields that some feature reads, made plain.
-
-    Args:
-        readers: of every field, by name.
-        limits: of requests.
-        sentences: by field, the field of the text that its vector is made of, and the model.
-    """
-
-    def __init__(
-        self,
-        readers: Mapping[str, Reader],
-        limits: RequestLimits,
-        sentences: Mapping[str, Mapping[str, str]] | None = None,
-    ) -> None:
-        self._readers = readers
-        self._limits = limits
-        self._sentences = sentences or {}
-        self._said: set[str] = set()
-
-    def read(self, record: object, argument: str, *, strict: bool) -> Record:
-        """The record without the fields that no feature reads.
-
-        Args:
-            record: by name of field.
-            argument: what it is called, as `user` or `users[3]`.
-            strict: whether a field that no feature reads is refused.
-
-        Raises:
-            RequestError: naming the field.
-        """
-        if not isinstance(record, Mapping):
-            raise _wrong(argument, "a record of fields by name", record)
-        if len(record) > self._limits.fields:
-            raise _too_long(argument, "fields", self._limits.fields, len(record))
-        found: Record = {}
-        for name, value in record.items():
-            reader = self._readers.get(name) if type(name) is str else None
-            if reader is None:
-                self._refuse_or_say(name, argument, strict=strict)
-                continue
-            try:
-                found[name] = reader(value)
-            except Refused as refused:
-                raise _wrong(f"{argument}.{name}", str(refused), value) from None
-        for name, made_of in self._sentences.items():
-            if name not in found and made_of["field"] in found:
-                found[name] = vector_of(
-                    found[made_of["field"]], made_of["model"], argument=f"{argument}.{name}"
-                )
-        return found
-
-    @property
-    def fields(self) -> list[str]:
-        """Names of the fields that are read."""
-        return list(self._readers)
-
-    def unread(self, record: Mapping[str, Any]) -> list[str]:
-        """Names of fields that no feature reads."""
-        return [name for name in record if name not in self._readers]
-
-    def _refuse_or_say(self, name: object, argument: str, *, strict: bool) -> None:
-        # A surrogate in a name must not end the message or the log.
-        plain = ascii(name)[:80] if not isinstance(name, str) or not name.isascii() else repr(name[:80])
-        if strict or not isinstance(name, str):
-            known = ", ".join(f"`{known}`" for known in sorted(self._readers))
-            raise RequestError(
-                f"`{argument}` has the field {plain}, which no feature reads; it may have: {known}",
-                field=argument,
-            )
-        if name not in self._said and len(self._said) < _MOST_NAMES_SAID:
-            self._said.add(name)
-            LOGGER.warning("no feature reads the field %s of `%s`; it is ignored", plain, argument)
+    similar_to: Any = None
 
 
 class RequestReader:
@@ -179,19 +98,19 @@ class RequestReader:
         readers = readers_of(self.limits)
 
         def reader_of(*described: Mapping[str, Any]) -> RecordReader:
-            known = {name: reader for part in described for name, reader in _by_name(part, readers)}
+            known = {name: reader for part in described for name, reader in readers_by_name(part, readers)}
             fields = {name: field for part in described for name, field in part.items()}
             sentences = {name: field["made_of"] for name, field in fields.items() if "made_of" in field}
             texts = {made_of["field"]: readers["text"] for made_of in sentences.values()}
             return RecordReader({**texts, **known}, self.limits, sentences)
 
         # A manifest of releases up to 0.1 leaves out fields of time; of others the file knows best.
-        times, others = _fields("time", {TIMESTAMP, *time_fields}), _fields("list", read_fields)
+        times, others = fields_of_kind("time", {TIMESTAMP, *time_fields}), fields_of_kind("list", read_fields)
         row = {name: field for part in signatures for name, field in part.get("row", {}).items()}
         row = others | times | row
         items = {name: field for part in signatures for name, field in part.get("item", {}).items()}
         self.rows = reader_of(row)
-        self.events = reader_of(row, _fields("number", label_fields))
+        self.events = reader_of(row, fields_of_kind("number", label_fields))
         # Of a new item only its own table is given, whose columns go by their own names.
         self.items = reader_of(row, {name.removeprefix("items."): row[name] for name in row}, items)
         self.users = reader_of(own["user"]) if "user" in own else self.rows
@@ -205,62 +124,65 @@ class RequestReader:
         Raises:
             RequestError: naming the argument or the field.
         """
-        for name in ("history_times", "history_liked"):
+        for name in _OF_EACH_ITEM:
             if options.get(name) is not None:
                 options[name] = [options[name]]
         excludes = None if exclude is None else [exclude]
-        return self._batch([user], [history], k, [context], excludes, options, name_of=_name_of_one)
+        return self.batch([user], [history], k, [context], excludes, is_one=True, **options)
 
     def batch(
-        self, users: object, histories: object, k: object, contexts: object, excludes: object, **options: Any
-    ) -> RequestBatch:
-        """Requests for lists; arguments as of `Bundle.recommend_batch`.
-
-        Raises:
-            RequestError: naming the argument or the field.
-        """
-        return self._batch(users, histories, k, contexts, excludes, options, name_of=_name_of_many)
-
-    def _batch(
         self,
         users: object,
         histories: object,
         k: object,
         contexts: object,
         excludes: object,
-        options: Mapping[str, Any],
         *,
-        name_of: Callable[[str, int], str],
+        is_one: bool = False,
+        **options: Any,
     ) -> RequestBatch:
+        """Requests for lists; arguments as of `Bundle.recommend_batch`.
+
+        Raises:
+            RequestError: naming the argument or the field, as that of one request where `is_one`.
+        """
+
+        def name_of(argument: str, at: int) -> str:
+            return _SINGULAR.get(argument, argument) if is_one else f"{argument}[{at}]"
+
         strict = self.strict if options.get("strict") is None else bool(options["strict"])
-        given_users = _sequence(users, "users", self.limits.requests)
+        limits, wanted = self.limits, options.get("num_candidates")
+        given_users = _sequence(users, "users", limits.requests)
         size = len(given_users)
 
         def ids_of_each(lists: object, argument: str, limit: int) -> list[list[Any]]:
             each = _for_each(lists, argument, size) or [None] * size
             return [self.ids(ids, name_of(argument, at), limit) for at, ids in enumerate(each)]
 
-        past = ids_of_each(histories, "histories", self.limits.history)
-        found = RequestBatch(
+        past = ids_of_each(histories, "histories", limits.history)
+        batch = RequestBatch(
             users=[
                 self.users.read(user, name_of("users", at), strict=strict)
                 for at, user in enumerate(given_users)
             ],
             histories=past,
-            k=_whole(k, "k", self.limits.k),
+            k=_whole(k, "k", limits.k),
             contexts=[
                 self.contexts.read({} if context is None else context, name_of("contexts", at), strict=strict)
                 for at, context in enumerate(_for_each(contexts, "contexts", size) or [None] * size)
             ],
-            excludes=None if excludes is None else ids_of_each(excludes, "excludes", self.limits.exclude),
+            excludes=None if excludes is None else ids_of_each(excludes, "excludes", limits.exclude),
             history_times=self._of_each_item(options, "history_times", past, name_of),
             history_liked=self._of_each_item(options, "history_liked", past, name_of),
-            num_candidates=self._num_candidates(options.get("num_candidates")),
+            num_candidates=None
+            if wanted is None
+            else _whole(wanted, "num_candidates", limits.num_candidates),
             diversity=_share(options.get("diversity"), "diversity"),
             where=self.where(options.get("where")),
+            similar_to=options.get("similar_to"),
         )
-        self._check_diversified(found)
-        return found
+        self._check_diversified(batch)
+        return batch
 
     def rows_of(self, rows: object, *, strict: bool | None = None) -> list[Record]:
         """Rows to predict."""
@@ -279,30 +201,30 @@ class RequestReader:
     def ids(self, ids: object, argument: str, limit: int | None) -> list[Any]:
         """Raw ids of items; none for None."""
         given = [] if ids is None else _sequence(ids, argument, limit)
-        found = []
+        read = []
         for at, value in enumerate(given):
             try:
-                found.append(read_id(value))
+                read.append(read_id(value))
             except Refused as refused:
-                raise _wrong(f"{argument}[{at}]", str(refused), value) from None
-        return found
+                raise wrong_value(f"{argument}[{at}]", str(refused), value) from None
+        return read
 
     def where(self, where: object) -> dict[str, list[Any]] | None:
         """Values by attribute of the items."""
         if where is None:
             return None
         if not isinstance(where, Mapping) or not all(isinstance(name, str) for name in where):
-            raise _wrong("where", "lists of values by attribute of the items", where)
+            raise wrong_value("where", "lists of values by attribute of the items", where)
         total = 0
-        found = {}
+        read = {}
         for name, values in where.items():
             argument = f"where.{ascii(name)[1:-1][:80]}"
             given = _sequence(values, argument, self.limits.where_values)
             total += len(given)
             if total > self.limits.where_values:
-                raise _too_long("where", "values", self.limits.where_values, total)
-            found[name] = self.ids(given, argument, self.limits.where_values)
-        return found
+                raise too_long("where", "values", self.limits.where_values, total)
+            read[name] = self.ids(given, argument, self.limits.where_values)
+        return read
 
     def _rows(self, reader: RecordReader, rows: object, strict: bool | None) -> list[Record]:
         strict = self.strict if strict is None else strict
@@ -313,13 +235,13 @@ class RequestReader:
         if not isinstance(row, Mapping) or HISTORY not in row:
             return reader.read(row, argument, strict=strict)
         others = {name: value for name, value in row.items() if name != HISTORY}
-        found = reader.read(others, argument, strict=strict)
+        fields = reader.read(others, argument, strict=strict)
         ids = self.ids(row[HISTORY], f"{argument}.{HISTORY}", self.limits.history)
         kinds = {type(item_id) for item_id in ids} - {type(None)}
         # TorchScript takes no empty list within a record, and no list of mixed types.
         if bool in kinds or len(kinds) > 1:
             ids = [as_text(item_id) for item_id in ids]
-        return {**found, HISTORY: ids or None}
+        return {**fields, HISTORY: ids or None}
 
     def _of_each_item(
         self,
@@ -332,7 +254,7 @@ class RequestReader:
         each = _for_each(options.get(name), name, len(histories))
         if each is None:
             return None
-        found = []
+        read = []
         for at, (values, history) in enumerate(zip(each, histories, strict=True)):
             argument = name_of(name, at)
             given = _sequence(values, argument, self.limits.history)
@@ -342,8 +264,8 @@ class RequestReader:
                     f"got {len(given)}",
                     field=argument,
                 )
-            found.append([_OF_EACH_ITEM[name](value, argument) for value in given])
-        return found
+            read.append([_OF_EACH_ITEM[name](value, argument) for value in given])
+        return read
 
     def _check_diversified(self, batch: RequestBatch) -> None:
         candidates = max(batch.k, batch.num_candidates or self._num_candidates_unasked)
@@ -355,19 +277,8 @@ class RequestReader:
                 field="diversity",
             )
 
-    def _num_candidates(self, value: object) -> int | None:
-        return None if value is None else _whole(value, "num_candidates", self.limits.num_candidates)
-
 
 _SINGULAR = {"users": "user", "histories": "history", "contexts": "context", "excludes": "exclude"}
-
-
-def _name_of_one(argument: str, at: int) -> str:
-    return _SINGULAR.get(argument, argument)
-
-
-def _name_of_many(argument: str, at: int) -> str:
-    return f"{argument}[{at}]"
 
 
 def check_not_ahead(instants: Iterable[int], *, latest: int, seconds_ahead: int) -> None:
@@ -391,32 +302,6 @@ def check_not_ahead(instants: Iterable[int], *, latest: int, seconds_ahead: int)
             )
 
 
-def _by_name(
-    described: Mapping[str, Any], readers: Mapping[FieldKind, Reader]
-) -> Iterable[tuple[str, Reader]]:
-    """A reader for each name that a field goes by."""
-    for name, field in described.items():
-        if name == HISTORY:
-            continue
-        kind = field.get("kind") or _kind_of_type(field["type"])
-        for accepted in [name, *field["accepted_names"]]:
-            yield accepted, read_id if name in (USER_ID, ITEM_ID) else readers[kind]
-
-
-def _fields(kind: FieldKind, names: Iterable[str]) -> dict[str, Any]:
-    """Fields of a kind, as a signature describes them."""
-    return {name: {"kind": kind, "accepted_names": []} for name in names}
-
-
-def _kind_of_type(described: str) -> FieldKind:
-    """The kind of a field in a bundle of a release that only described it in words."""
-    if described.startswith("list of"):
-        return "list"
-    if described.startswith("number of"):
-        return "time"
-    return cast(FieldKind, described) if described in ("number", "text") else "id"
-
-
 def _for_each(values: object, argument: str, size: int) -> Sequence[Any] | None:
     if values is None:
         return None
@@ -431,15 +316,15 @@ def _for_each(values: object, argument: str, size: int) -> Sequence[Any] | None:
 def _sequence(values: object, argument: str, limit: int | None) -> Sequence[Any]:
     """A list, whatever its kind; text is none."""
     if not isinstance(values, _SEQUENCES):
-        raise _wrong(argument, "a list", values)
+        raise wrong_value(argument, "a list", values)
     if limit is not None and len(values) > limit:
-        raise _too_long(argument, "values", limit, len(values))
+        raise too_long(argument, "values", limit, len(values))
     return cast(Sequence[Any], values)
 
 
 def _whole(value: object, argument: str, limit: int) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= limit:
-        raise _wrong(argument, f"a whole number from 1 to {limit}", value)
+        raise wrong_value(argument, f"a whole number from 1 to {limit}", value)
     return int(value)
 
 
@@ -447,12 +332,12 @@ def _read_instant(value: object, argument: str) -> Any:
     try:
         return read_instant(value)
     except Refused as refused:
-        raise _wrong(argument, f"a list; each must be {refused}", value) from None
+        raise wrong_value(argument, f"a list; each must be {refused}", value) from None
 
 
 def _read_truth(value: object, argument: str) -> bool:
     if not isinstance(value, bool | np.bool_) and not (type(value) is int and value in (0, 1)):
-        raise _wrong(argument, "a list of truth values", value)
+        raise wrong_value(argument, "a list of truth values", value)
     return bool(value)
 
 
@@ -461,16 +346,8 @@ def _share(value: object, argument: str) -> float | None:
         return None
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not is_number or not 0 <= cast(float, value) <= 1:
-        raise _wrong(argument, "a number from 0 to 1", value)
+        raise wrong_value(argument, "a number from 0 to 1", value)
     return float(cast(float, value))
 
 
 _OF_EACH_ITEM = {"history_times": _read_instant, "history_liked": _read_truth}
-
-
-def _wrong(argument: str, expected: str, value: object) -> RequestError:
-    return RequestError(f"`{argument}` must be {expected}; got {shown(value)}", field=argument)
-
-
-def _too_long(argument: str, what: str, limit: int, size: int) -> RequestError:
-    return RequestError(f"`{argument}` must hold at most {limit} {what}, got {size}", field=argument)

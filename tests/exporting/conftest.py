@@ -9,10 +9,9 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.options import SideTable
-from recsys.exporting.bundle import export_run, load_bundle, load_scripted
+from recsys.exporting.bundle import export_bundle, load_bundle, load_scripted
 from recsys.exporting.options import ExportOptions
-from recsys.exporting.recommender import export_two_stage
-from recsys.exporting.stages import Stage
+from recsys.exporting.stage import Stage
 from recsys.models.dcn_v2 import DCNv2
 from recsys.models.deep_fm import DeepFM
 from recsys.models.din import DIN
@@ -131,18 +130,8 @@ def lively(model: nn.Module) -> nn.Module:
 
 
 def export(model: nn.Module, dataset: PreparedDataset, folder: Path) -> Exported:
-    export_run(
-        model,
-        dataset,
-        folder,
-        history_length=HISTORY_LENGTH,
-        provenance={
-            "config": {"seed": 3},
-            "source": "run-fingerprint",
-            "path": "runs/1",
-            "metrics": {"test": {"ndcg@10": 0.1}},
-        },
-    )
+    run = {"path": "runs/1", "metrics": {"test": {"ndcg@10": 0.1}}}
+    export_bundle(stage(model, dataset, **run), folder, config={"seed": 3}, source="run-fingerprint")
     file = "ranking.pt" if (folder / "ranking.pt").exists() else "retrieval.pt"
     return Exported(model, dataset, folder, load_scripted(folder / file))
 
@@ -187,7 +176,7 @@ def stage(model: nn.Module, dataset: PreparedDataset, **run: Any) -> Stage:
 
 def export_both(retrieval: Stage, ranking: Stage, folder: Path, **keys: Any) -> Recommender:
     options = ExportOptions(parity_rows=15, recorded_requests=7, **keys)
-    export_two_stage(retrieval, ranking, folder, options=options, config={"seed": 3}, source="first-run")
+    export_bundle(retrieval, folder, ranker=ranking, options=options, config={"seed": 3}, source="first-run")
     return Recommender(retrieval, ranking, folder, *load_bundle(folder))
 
 

@@ -12,9 +12,8 @@ from recsys.exporting.build import build_program, scripted
 from recsys.exporting.bundle import load_scripted, save_loaded
 from recsys.exporting.gate.recorded import with_unknown_ids
 from recsys.exporting.options import ExportOptions
-from recsys.exporting.stages import build_two_stage
+from recsys.exporting.two_stages import join_programs
 from tests.exporting.conftest import (
-    HISTORY_LENGTH,
     matrix_factorization,
     sequence_two_tower,
     stage,
@@ -156,12 +155,9 @@ def test_two_stages_retrieve_and_rank_new_items(recommender):
 
 
 def test_what_the_ranking_model_knows_already_stays_as_it_is_there(lean_shop, shop):
-    options = ExportOptions()
-    program = scripted(
-        build_two_stage(
-            stage(matrix_factorization(lean_shop), lean_shop), stage(wide_deep(shop), shop), options
-        ).eval()
-    )
+    stages = stage(matrix_factorization(lean_shop), lean_shop), stage(wide_deep(shop), shop)
+    joined = join_programs(*stages, *map(build_program, stages), options=ExportOptions())
+    program = scripted(joined.eval())
     known = sorted(set(shop.item_ids[1:]) - set(lean_shop.item_ids[1:]))[0]
     expected = float(program.ranking.predict_items(USER, [known], [])[0])
     assert program.add_items([{"item_id": known, "title": "other"}, {"item_id": NEW[0]}]) == 2
@@ -174,7 +170,7 @@ def test_what_the_ranking_model_knows_already_stays_as_it_is_there(lean_shop, sh
 
 def test_nobody_has_liked_a_new_item_of_late_and_a_history_of_it_is_read(shop):
     model = sequence_two_tower(shop)
-    program = scripted(build_program(model, shop, history_length=HISTORY_LENGTH).eval())
+    program = scripted(build_program(stage(model, shop)).eval())
     items = new_items(shop)
     assert program.add_items(items) == 2
     vectors = model.encode_candidates(with_unknown_ids(shop.items.select(torch.tensor(ROWS))))
@@ -283,7 +279,7 @@ def growing(recommender):
 
 def test_an_eager_program_adds_as_a_scripted_one(retrieval, grown):
     dataset = retrieval.dataset
-    program = build_program(two_tower(dataset), dataset, history_length=HISTORY_LENGTH).eval()
+    program = build_program(stage(two_tower(dataset), dataset)).eval()
     assert program.add_items(new_items(dataset)) == 2
     torch.testing.assert_close(program.candidates, grown.candidates)
     assert program.recommend(USER, [NEW[0]], 36)[0] == grown.recommend(USER, [NEW[0]], 36)[0]

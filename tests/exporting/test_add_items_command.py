@@ -15,13 +15,14 @@ import torch
 from recsys.commands.add_items import main
 from recsys.exporting import additions
 from recsys.exporting.additions import _OF_STATION, AddItemsConfig, extend_bundle, extend_index
-from recsys.exporting.bundle import export_run, load_bundle, load_scripted
+from recsys.exporting.bundle import export_bundle, load_bundle, load_scripted
 from recsys.exporting.gate.lists import first_difference
 from recsys.exporting.records import read_records
 from recsys.retrieval.ann import build, load
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_manifest
 from recsys.serving.bundle import Bundle
+from tests.exporting.conftest import stage
 from tests.exporting.test_add_items import NEW, USER, new_items
 
 ROWS = [
@@ -262,5 +263,5 @@ def test_a_disk_that_is_full_is_said_with_the_file_and_leaves_nothing(retrieval,
         files_of_at_most(30_000),
         pytest.raises(InputError, match=r"write `.*retrieval.pt`, but "),
     ):
-        export_run(retrieval.model, retrieval.dataset, target, history_length=4)
+        export_bundle(stage(retrieval.model, retrieval.dataset), target)
     assert [path.name for path in tmp_path.iterdir()] == ["new.parquet"]

@@ -6,22 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 import torch
-from torchrec import KeyedJaggedTensor
 
-from recsys.data.events import Events
-from recsys.exporting.bundle import export_run
+from recsys.exporting.bundle import export_bundle
 from recsys.exporting.options import ExportOptions
 from recsys.models.two_tower import TwoTower
-from recsys.schema.batch import Batch
-from recsys.schema.jagged import JaggedColumn
 from recsys.schema.manifest import read_station
 from tests.exporting import worlds
-from tests.exporting.conftest import HISTORY_LENGTH, export, matrix_factorization, wide_deep
-
-
-@pytest.fixture(scope="module")
-def catalogue(retrieval):
-    return retrieval.model.encode_candidates(retrieval.dataset.items)
+from tests.exporting.conftest import HISTORY_LENGTH, export, matrix_factorization, stage, wide_deep
 
 
 def known_queries(exported):
@@ -45,34 +36,6 @@ def known_queries(exported):
     ]
     users = [{"user_id": user} for user in table["user_id"].to_pylist()]
     return queries, users, histories, contexts
-
-
-def test_probabilities_are_those_of_the_trained_model(ranker):
-    dataset = ranker.dataset
-    table = dataset.split_table("test")
-    events = Events.from_arrow(table, dataset.schema)
-    history = dataset.histories("test").before(events)
-    batch = dataset.collator(HISTORY_LENGTH).rows(events, history)
-    expected = torch.sigmoid(ranker.model(batch))
-    raw = table.to_pylist()
-    ids = dataset.item_ids
-    liked = history.lists()
-    rows = [
-        {
-            "user_id": row["user_id"],
-            "item_id": row["item_id"],
-            "ts": row["raw.timestamp"],  # by its name in the raw table
-            "device": row["raw.device"],
-            "basket": row["raw.basket"] or None,
-            "dwell": row["raw.dwell"],
-            "history": [ids[i] for i in liked[n]] or None,
-        }
-        for n, row in enumerate(raw)
-    ]
-    found = ranker.program.predict(rows)
-    assert found.std() > 0.05
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    torch.testing.assert_close(ranker.program(rows), found, rtol=0, atol=0)
 
 
 def test_batched_calls_equal_single_ones(retrieval):
@@ -122,40 +85,9 @@ def test_a_given_value_overrides_what_is_stored_and_none_says_that_it_is_unknown
     assert not torch.allclose(nothing, older)
 
 
-def test_a_new_item_is_encoded_from_its_content(retrieval):
-    dataset, program = retrieval.dataset, retrieval.program
-    row = 5
-    raw = {
-        name.removeprefix("raw."): value[0] if value[0] != [] else None
-        for name, value in dataset.raw_items().slice(row, 1).to_pydict().items()
-        if name.startswith("raw.") and name != "raw.sku"
-    }
-    batch = dataset.items.select(torch.tensor([row]))
-    columns = batch.ids.to_dict()
-    ids = KeyedJaggedTensor(
-        keys=list(columns),
-        values=torch.cat([bag.values() * (name != "item_id") for name, bag in columns.items()]),
-        lengths=torch.cat([bag.lengths() for bag in columns.values()]),
-    )
-    expected = retrieval.model.encode_candidates(Batch(ids=ids, dense=batch.dense))[0]
-    torch.testing.assert_close(program.encode_item({"item_id": "brand new", **raw}), expected)
-    torch.testing.assert_close(program.encode_item(raw), expected)
-    assert not torch.allclose(program.encode_item({"sku": dataset.item_ids[row]}), expected)
-
-
-def test_an_unknown_user_without_values_gets_the_vector_of_row_0(retrieval):
-    dataset = retrieval.dataset
-    events = dataset.events("test").select(torch.tensor([0]))
-    events = events.replace(user_rows=torch.tensor([0])).without_context()
-    empty = JaggedColumn.of_lists([[]])
-    expected = retrieval.model.encode_queries(dataset.collator(HISTORY_LENGTH).queries(events, empty))[0]
-    for user in (
-        {},
-        {"user_id": 10**9},
-        {"user_id": "nobody"},
-        {"user_id": None},
-        {"favourite_colour": "red"},
-    ):
+def test_a_user_of_whom_nothing_is_known_is_always_the_same(retrieval):
+    expected = retrieval.program.encode_user({}, [])
+    for user in ({"user_id": 10**9}, {"user_id": "nobody"}, {"user_id": None}, {"favourite_colour": "red"}):
         torch.testing.assert_close(retrieval.program.encode_user(user, []), expected)
 
 
@@ -260,7 +192,7 @@ def test_the_manifest_says_what_the_bundle_is(retrieval, ranking):
     signature = manifest["signature"]
     assert set(signature["methods"]) == {
         *("recommend", "recommend_batch", "encode_user", "encode_users", "encode_item", "encode_items"),
-        *("add_items", "set_available", "unread_fields"),
+        *("add_items", "set_available", "unread_fields", "behaviour_weights"),
     }
     assert signature["user"]["user_id"]["accepted_names"] == ["user_id", "uid"]
     assert signature["user"]["age"]["features"] == ["age", "age_group"]
@@ -329,5 +261,5 @@ def test_exporting_leaves_the_model_as_it_was(shop, tmp_path):
 def test_an_index_is_refused_where_there_is_no_catalogue(shop, tmp_path):
     message = "`export.index=hnsw` must be `auto` for the bundle of a ranking model, which has no catalogue"
     with pytest.raises(ValueError, match=message):
-        export_run(wide_deep(shop), shop, tmp_path / "bundle", options=ExportOptions(index="hnsw"))
+        export_bundle(stage(wide_deep(shop), shop), tmp_path / "bundle", options=ExportOptions(index="hnsw"))
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recsys.data.preparing.encode import encode
 from recsys.data.preparing.hashing import hash_rows
-from recsys.exporting.program.encoders import IntegerLookup, StringLookup, bag_encoder, number_encoder
+from recsys.exporting.program.encoders import Numeric, _IntegerLookup, bag_encoder
 from recsys.exporting.program.ids import StringIndex
 from recsys.exporting.program.values import as_text
 from recsys.schema.feature_kinds import IdFeature, MultiIdFeature, NumericFeature, TextFeature, TimeFeature
@@ -47,7 +47,7 @@ def plain(column):
 def both(feature, column, vocabulary=()):
     """What the bundle and what preparing make of a column."""
     if not feature.is_sparse:
-        return scripted(number_encoder(feature))(plain(column)).tolist(), prepared(feature, column)
+        return scripted(Numeric(feature))(plain(column)).tolist(), prepared(feature, column)
     encoder = scripted(bag_encoder(feature, vocabulary=vocabulary, per_second=1))
     return bags(encoder, plain(column)), prepared(feature, column, vocabulary)
 
@@ -162,7 +162,7 @@ def test_numbers_are_encoded_as_prepared(feature, column):
 
 
 def test_absurd_numbers_stop_before_arithmetic_overflows():
-    encoder = scripted(number_encoder(NumericFeature("x", "user", mean=1.0, std=1e-6)))
+    encoder = scripted(Numeric(NumericFeature("x", "user", mean=1.0, std=1e-6)))
     assert encoder([1e30, -1e30, 3e38, "1e37"]).tolist() == [1e9, -1e9, 1e9, 1e9]
     assert encoder([1e39, "1e299"]).tolist() == [0.0, 0.0]  # more than float32 holds is no number
 
@@ -235,13 +235,13 @@ def test_decimals_become_the_text_that_arrow_makes_of_them():
 
 
 def test_an_id_is_found_as_it_stands_or_else_without_blanks_around_it():
-    index = StringIndex(["", "x", "y "], field="item_id")
+    index = StringIndex(["x", "y "], field="item_id")
     assert index.rows_of(["x", " x\t", "y ", " y", None]).tolist() == [1, 1, 2, 0, 0]
 
 
 @pytest.mark.parametrize("value", [True, "True", "true", "TRUE"])
 def test_truth_values_are_found_however_a_request_writes_them(value):
-    words = StringLookup(["True", "False"], field="mobile", prefix=0)
-    numbers = IntegerLookup([1, 0], field="mobile")
+    words = StringIndex(["True", "False"], field="mobile")
+    numbers = _IntegerLookup([1, 0], field="mobile")
     assert words.rows_of([value, False]).tolist() == [1, 2]
     assert numbers.rows_of([value, False]).tolist() == [1, 2]

@@ -5,20 +5,27 @@ import torch
 
 from recsys.evaluation.recommendations import recommend
 from recsys.exporting.build import build_program, scripted
-from recsys.exporting.bundle import load_scripted, recorder_of
+from recsys.exporting.bundle import load_scripted
 from recsys.exporting.gate import evaluated_lists
 from recsys.exporting.gate.differences import ParityError
-from recsys.exporting.gate.evaluated_lists import check_evaluated_lists, found_lists
+from recsys.exporting.gate.evaluated_lists import check_evaluated_lists, lists_of_file
+from recsys.exporting.gate.recorded import Recorder
 from recsys.models.protocols import events_read, popularity_windows
 from recsys.schema.manifest import read_station
 from tests.exporting import worlds
-from tests.exporting.conftest import HISTORY_LENGTH, matrix_factorization, sequence_two_tower, two_tower
+from tests.exporting.conftest import (
+    HISTORY_LENGTH,
+    matrix_factorization,
+    sequence_two_tower,
+    stage,
+    two_tower,
+)
 
 
 def made(model, dataset):
     """A file of the model, and what records its requests."""
-    program = scripted(build_program(model, dataset, history_length=HISTORY_LENGTH).eval())
-    return program, recorder_of(model, dataset, file="retrieval.pt", history_length=HISTORY_LENGTH)
+    trained = stage(model, dataset)
+    return scripted(build_program(trained).eval()), Recorder(trained, "retrieval.pt")
 
 
 def sequence(dataset):
@@ -34,13 +41,13 @@ def test_the_file_recommends_what_evaluation_does_for_every_query(shop, build):
     asked = recorder.ask_queries(queries, torch.arange(len(queries)))
     popularity = shop.popularity("test", popularity_windows(model))
     before = program.candidates.clone()
-    ids, scores = found_lists(program, asked, k=10, popularity=popularity)
+    ids, scores = lists_of_file(program, asked, k=10, popularity=popularity)
     assert len(ids) == len(queries) > 40
     for rows, best, listed, found in zip(expected.item_rows, expected.scores, ids, scores, strict=True):
         assert listed == shop.item_ids[rows[rows > 0]].tolist()
         assert found == pytest.approx(best[rows > 0].tolist(), abs=1e-5)
     assert torch.equal(program.candidates, before)
-    said = check_evaluated_lists(model, program, recorder, k=10, tolerance=1e-5)
+    said = check_evaluated_lists(program, recorder, k=10, tolerance=1e-5)
     assert (said["compared"], said["of"]) == (len(queries), len(queries))
 
 
@@ -53,7 +60,7 @@ def test_where_there_is_no_time_a_user_is_asked_once(tmp_path):
     expected = recommend(model, dataset, queries, k=5, batch_size=100)
     asked = recorder.ask_queries(queries, torch.arange(len(queries)))
     assert [user["user_id"] for user in asked.users] == queries.user_ids.tolist()
-    ids, _ = found_lists(program, asked, k=5, popularity=None)
+    ids, _ = lists_of_file(program, asked, k=5, popularity=None)
     rows = [[row for row in listed if row] for listed in expected.item_rows.tolist()]
     assert ids == [dataset.item_ids[listed].tolist() for listed in rows]
 
@@ -75,23 +82,19 @@ def test_the_manifest_says_how_many_lists_were_compared(retrieval, recommender):
 
 
 def test_a_thousand_lists_are_compared_where_there_are_more(retrieval, monkeypatch):
-    recorder = recorder_of(
-        retrieval.model, retrieval.dataset, file="retrieval.pt", history_length=HISTORY_LENGTH
-    )
+    recorder = Recorder(stage(retrieval.model, retrieval.dataset), "retrieval.pt")
     monkeypatch.setattr(evaluated_lists, "_MOST_QUERIES", 9)
-    said = check_evaluated_lists(retrieval.model, retrieval.program, recorder, k=3, tolerance=1e-5)
+    said = check_evaluated_lists(retrieval.program, recorder, k=3, tolerance=1e-5)
     assert (said["compared"], said["k"]) == (9, 3)
     assert said["of"] > 40
 
 
 def test_the_first_list_that_differs_is_named_with_place_and_items(retrieval):
     program = load_scripted(retrieval.folder / "retrieval.pt")
-    recorder = recorder_of(
-        retrieval.model, retrieval.dataset, file="retrieval.pt", history_length=HISTORY_LENGTH
-    )
+    recorder = Recorder(stage(retrieval.model, retrieval.dataset), "retrieval.pt")
     queries = retrieval.dataset.queries("test", history_length=HISTORY_LENGTH)
     asked = recorder.ask_queries(queries, torch.tensor([0]))
-    [ids], [scores] = found_lists(program, asked, k=10, popularity=None)
+    [ids], [scores] = lists_of_file(program, asked, k=10, popularity=None)
     third = int(program.known.rows_of_items(ids[2:3])[0])
     program.candidates[third] *= -1
     with pytest.raises(
@@ -100,4 +103,4 @@ def test_the_first_list_that_differs_is_named_with_place_and_items(retrieval):
         rf"\(\{{'user': \{{'user_id': {asked.users[0]['user_id']}\}}.*evaluation has item '{ids[2]}' with "
         rf"score {scores[2]:.4f}.* at place 3, the file item '{ids[3]}'",
     ):
-        check_evaluated_lists(retrieval.model, program, recorder, k=10, tolerance=1e-5)
+        check_evaluated_lists(program, recorder, k=10, tolerance=1e-5)

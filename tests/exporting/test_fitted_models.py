@@ -3,7 +3,6 @@
 from functools import partial
 
 import pytest
-import torch
 
 from recsys.models.ease import EASE
 from recsys.models.ease_factorization import EaseFactorization
@@ -11,9 +10,8 @@ from recsys.models.ials import IALS
 from recsys.models.item_knn import ItemKNN
 from recsys.models.light_gcn import LightGCN
 from recsys.models.popularity import MostPopular
-from recsys.retrieval.exact import top_k
 from recsys.training.fitted import positives_of
-from tests.exporting.conftest import HISTORY_LENGTH, export
+from tests.exporting.conftest import export
 
 MODELS = {
     "ease": lambda schema: EASE(schema, embedding_dim=40, l2=[5.0]),
@@ -24,22 +22,11 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_bundle_recommends_what_the_model_ranks_highest(shop, tmp_path, name):
+def test_fitted_models_pass_the_gate(shop, tmp_path, name):
     model = MODELS[name](shop.schema).eval()
     for number in range(model.num_fits):
         model.fit(positives_of(shop), number)
-    exported = export(model, shop, tmp_path / "bundle")  # the gate compares scores, vectors and lists
-    queries = shop.queries("test", history_length=HISTORY_LENGTH)
-    chosen = torch.arange(min(5, len(queries)))
-    batch = queries.batch(chosen)
-    with torch.no_grad():
-        vectors = model.encode_queries(batch), model.encode_candidates(shop.items)
-    _, rows = top_k(*vectors, 5, seen=batch.seen)
-    for query, history in enumerate(torch.split(batch.seen.values, batch.seen.lengths.tolist())):
-        ids = [shop.item_ids[row] for row in history.tolist()]
-        user = {"user_id": queries.user_ids[query].item()}
-        found, _ = exported.program.recommend(user, ids, 5)
-        assert found == [shop.item_ids[row] for row in rows[query].tolist() if row]
+    export(model, shop, tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("build", [LightGCN, partial(EaseFactorization, ease_dim=40)])

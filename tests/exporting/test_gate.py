@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from recsys.exporting import bundle
-from recsys.exporting.bundle import export_run, save_scripted
+from recsys.exporting.bundle import export_bundle, save_scripted
 from recsys.exporting.gate.differences import ParityError
 from recsys.exporting.gate.replay import REQUESTS, RESPONSES, check_in_fresh_process
 from recsys.exporting.options import ExportOptions
-from tests.exporting.conftest import HISTORY_LENGTH, matrix_factorization, two_tower, wide_deep
+from tests.exporting.conftest import matrix_factorization, stage, two_tower, wide_deep
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def broken(monkeypatch, tmp_path):
 
         monkeypatch.setattr(bundle, "build_program", build_and_damage)
         try:
-            export_run(model, dataset, tmp_path / "bundle", history_length=HISTORY_LENGTH)
+            export_bundle(stage(model, dataset), tmp_path / "bundle")
         finally:
             # Nothing, not even a temporary folder, may be left.
             assert list(tmp_path.iterdir()) == []
@@ -145,7 +145,7 @@ def test_wrong_raw_ids_are_noticed(shop, broken):
         ids[1], ids[2] = ids[2], ids[1]
 
     with pytest.raises(
-        ParityError, match=r"`retrieval.pt` must recommend what the trained model ranks highest"
+        ParityError, match=r"`retrieval.pt` must recommend what the evaluation of its model does"
     ):
         broken(matrix_factorization(shop), shop, damage)
 
@@ -159,11 +159,11 @@ def test_a_score_that_is_no_number_is_noticed(shop, broken):
 
 
 def test_a_bundle_that_is_there_stays_when_its_successor_fails(shop, monkeypatch, tmp_path):
-    folder = export_run(matrix_factorization(shop), shop, tmp_path / "bundle")
+    folder = export_bundle(stage(matrix_factorization(shop), shop), tmp_path / "bundle")
     before = (folder / "manifest.json").read_text()
     monkeypatch.setattr(bundle, "build_program", lambda *args, **kwargs: pytest.fail("half way"))
     with pytest.raises(pytest.fail.Exception):
-        export_run(matrix_factorization(shop), shop, folder)
+        export_bundle(stage(matrix_factorization(shop), shop), folder)
     assert (folder / "manifest.json").read_text() == before
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -196,14 +196,14 @@ def test_a_dataset_without_rows_to_check_on_is_refused(shop, tmp_path):
     with pytest.raises(
         ValueError, match="must have rows in test or validation to check the export on, found none"
     ):
-        export_run(matrix_factorization(shop), empty, tmp_path / "bundle")
+        export_bundle(stage(matrix_factorization(shop), empty), tmp_path / "bundle")
 
 
 def test_a_module_that_is_no_model_is_refused(shop, tmp_path):
     with pytest.raises(
         TypeError, match=r"expected a model with `query_tower` and `candidate_tower`, .* got Linear"
     ):
-        export_run(nn.Linear(1, 1), shop, tmp_path / "bundle")
+        export_bundle(stage(nn.Linear(1, 1), shop), tmp_path / "bundle")
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
 from recsys.data.options import Auxiliary, DataOptions, InteractionsTable, Label
 from recsys.data.prepare import prepare
-from recsys.exporting.bundle import export_run, load_bundle
-from recsys.exporting.gate.parity import ParityError
+from recsys.exporting.bundle import export_bundle, load_bundle
+from recsys.exporting.gate.differences import ParityError
 from recsys.exporting.options import ExportOptions
 from recsys.schema.manifest import read_station
-from tests.exporting.conftest import HISTORY_LENGTH, export, mmoe, wide_deep
+from tests.exporting.conftest import HISTORY_LENGTH, export, mmoe, stage, wide_deep
 
 
 @pytest.fixture(scope="module")
@@ -102,16 +102,14 @@ def test_a_wrong_auxiliary_head_stops_the_export(dataset, tmp_path):
     every_head = model.every_head
     model.every_head = lambda batch: every_head(batch) + torch.tensor([0.0, 0.0, 0.0, 0.1])
     with pytest.raises(ParityError, match="must answer like the trained model"):
-        export_run(model, dataset, tmp_path / "bundle", history_length=HISTORY_LENGTH)
+        export_bundle(stage(model, dataset), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.slow
 def test_a_compiled_package_answers_for_every_head(dataset, tmp_path):
     options = ExportOptions(parity_rows=12, recorded_requests=7, format="aoti")
-    folder = export_run(
-        mmoe(dataset), dataset, tmp_path / "bundle", history_length=HISTORY_LENGTH, options=options
-    )
+    folder = export_bundle(stage(mmoe(dataset), dataset), tmp_path / "bundle", options=options)
     manifest, program = load_bundle(folder)
     package = torch._inductor.aoti_load_package(str(folder / "ranking.pt2"))
     assert manifest["packages"]["ranking.pt2"]["output"]["name"] == "main, shared, dwell, stars"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from recsys.data.events import Events
-from recsys.exporting.bundle import export_run, load_bundle
+from recsys.exporting.bundle import export_bundle, load_bundle
 from recsys.exporting.options import ExportOptions
 from recsys.exporting.program.inputs import mean_of_bags, restored, stored
 from recsys.exporting.rounding import metrics_on_test, with_rounded_tables
@@ -90,7 +90,7 @@ def test_a_bundle_of_fewer_bits_is_smaller_and_says_what_it_costs(shop, tmp_path
     model = lively(TwoTower(shop.schema, embedding_dim=32, hidden=(8,)))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     options = ExportOptions(parity_rows=8, recorded_requests=7, quantize=kind)
-    folder = export_run(model, shop, tmp_path / "bundle", history_length=HISTORY_LENGTH, options=options)
+    folder = export_bundle(stage(model, shop), tmp_path / "bundle", options=options)
     manifest, program = load_bundle(folder)
     said = manifest["quantize"]
     rows = sum(weight.shape[0] for name, weight in before.items() if "embedding_bags" in name)
@@ -99,7 +99,7 @@ def test_a_bundle_of_fewer_bits_is_smaller_and_says_what_it_costs(shop, tmp_path
     assert set(said["test_metrics"]) == {"float32", kind}
     assert 0 < said["test_metrics"]["float32"]["ndcg@10"] < 1
     rounded = with_rounded_tables(model, kind)
-    expected = metrics_on_test(rounded, shop, history_length=HISTORY_LENGTH)
+    expected = metrics_on_test(stage(rounded, shop))
     assert said["test_metrics"][kind] == expected
     torch.testing.assert_close(
         program.encode_item({"item_id": "sku-3é"}),
@@ -132,7 +132,7 @@ def test_figures_of_a_ranking_model_are_those_of_its_rows(shop):
     history = shop.histories("test").before(events)
     probabilities = torch.sigmoid(model(shop.collator(HISTORY_LENGTH).rows(events, history)).double())
     p, y = probabilities.detach().numpy(), events.positives.numpy()
-    found = metrics_on_test(model, shop, history_length=HISTORY_LENGTH)
+    found = metrics_on_test(stage(model, shop))
     assert found["log_loss"] == pytest.approx(-np.mean(np.where(y, np.log(p), np.log(1 - p))), rel=1e-6)
     pairs = p[y][:, None] - p[~y][None, :]
     assert found["auc"] == pytest.approx((pairs > 0).mean() + (pairs == 0).mean() / 2)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from recsys.exporting.fields import PER_SECOND
 from tests.exporting import worlds
 from tests.exporting.conftest import HISTORY_LENGTH, export, sequence_two_tower
 
@@ -49,34 +48,16 @@ def test_data_without_timestamps_pass_the_gate(tmp_path):
     assert len(ids) == 3
 
 
-def test_vectors_are_the_trained_model_s_at_the_request_s_time(exported):
-    dataset, program = exported.dataset, exported.program
-    queries = dataset.queries("test", mode="event", history_length=HISTORY_LENGTH, events_read="positives")
-    batch = queries.batch(torch.arange(len(queries)))
-    expected = exported.model.encode_queries(batch)
-    sequences = batch.sequences
-    ends = sequences.lengths.cumsum(0).tolist()
-    read = queries.read.lists()
-    per_second = PER_SECOND[dataset.manifest["timestamp"]["unit"]]
-    unknown = 0
-    for q, (end, length) in enumerate(zip(ends, sequences.lengths.tolist(), strict=True)):
-        seen = slice(end - length, end)
-        history = [dataset.item_ids[row] or "nobody's" for row in read[q][-HISTORY_LENGTH:]]
-        times = (sequences.timestamps[seen] // 1_000_000 * per_second).tolist()
-        user = {"user_id": int(queries.user_ids[q])}
-        context = {"timestamp": int(sequences.ends[q]) // 1_000_000 * per_second}
-        found = program.encode_user(user, history, context, times)
-        torch.testing.assert_close(found, expected[q], atol=1e-5, rtol=1e-5)
-        if length:
-            without = program.encode_user(user, history, context)
-            assert not torch.allclose(found, without, atol=1e-4)
-            torch.testing.assert_close(program.encode_user(user, history, {}, times), without)
-            torch.testing.assert_close(
-                program.encode_user(user, history, context, [None, *times[1:]]), without
-            )
-        else:
-            unknown += 1
-    assert unknown < len(ends) / 2
+def test_times_count_where_those_of_all_items_and_of_the_request_are_known(exported):
+    ids, encode = exported.dataset.item_ids[1:4].tolist(), exported.program.encode_user
+    times, context = (
+        [1_600_000_000_000, 1_600_500_000_000, 1_601_000_000_000],
+        {"timestamp": 1_602_000_000_000},
+    )
+    without = encode({"user_id": 3}, ids, context)
+    assert not torch.allclose(encode({"user_id": 3}, ids, context, times), without, atol=1e-4)
+    torch.testing.assert_close(encode({"user_id": 3}, ids, {}, times), without)
+    torch.testing.assert_close(encode({"user_id": 3}, ids, context, [None, *times[1:]]), without)
 
 
 def test_order_of_the_history_matters_and_its_early_part_does_not(exported):
@@ -100,6 +81,10 @@ def test_batch_equals_single_requests(exported):
         assert single[0] == lists[q]
         assert single[1] == pytest.approx(scores[q], abs=1e-5)
         assert not set(lists[q]) & set(histories[q])
+
+
+def test_no_users_get_no_lists(exported):
+    assert exported.program.recommend_batch([], [], 5) == ([], [])
 
 
 @pytest.mark.parametrize(

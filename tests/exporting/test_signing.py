@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.exporting.additions import AddItemsConfig, extend_bundle
-from recsys.exporting.bundle import export_run
+from recsys.exporting.bundle import export_bundle
 from recsys.exporting.options import ExportOptions
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_manifest
 from recsys.serving.bundle import Bundle
-from tests.exporting.conftest import HISTORY_LENGTH, two_tower
+from tests.exporting.conftest import stage, two_tower
 
 _OF_MANIFEST = (
     "checksum",
@@ -44,10 +44,8 @@ def keys(tmp_path_factory):
 def signed(shop, keys, tmp_path_factory):
     options = ExportOptions(parity_rows=15, recorded_requests=7, sign=keys / "key.pem")
     folder = tmp_path_factory.mktemp("signed") / "bundle"
-    provenance = {"config": {"seed": 3}, "path": "runs/1"}
-    return export_run(
-        two_tower(shop), shop, folder, history_length=HISTORY_LENGTH, options=options, provenance=provenance
-    )
+    trained = stage(two_tower(shop), shop, path="runs/1")
+    return export_bundle(trained, folder, options=options, config={"seed": 3})
 
 
 def rewritten(folder, target, change=lambda manifest: None, config=None):
@@ -92,11 +90,9 @@ def test_what_nobody_has_signed_is_refused_and_so_is_what_is_no_key(retrieval, s
         with pytest.raises(InputError, match=r"must be a public ed25519 key in PEM .*openssl genpkey"):
             Bundle.open(signed, verify=path)
     with pytest.raises(InputError, match="must be a private ed25519 key"):
-        export_run(
-            retrieval.model,
-            retrieval.dataset,
+        export_bundle(
+            stage(retrieval.model, retrieval.dataset),
             tmp_path / "bundle",
-            history_length=HISTORY_LENGTH,
             options=ExportOptions(parity_rows=5, sign=keys / "key.pub.pem"),
         )
     assert list(tmp_path.iterdir()) == []

@@ -12,10 +12,11 @@ from recsys.data.prepare import prepare
 from recsys.exporting import bundle
 from recsys.exporting.build import statistics_before
 from recsys.exporting.bundle import load_scripted, save_scripted
+from recsys.exporting.gate import observing
 from recsys.exporting.gate.differences import ParityError
 from recsys.exporting.observed import Log
 from recsys.models.wide_deep import WideDeep
-from tests.exporting.conftest import HISTORY_LENGTH, export, lively, two_tower
+from tests.exporting.conftest import export, lively, stage, two_tower
 from tests.exporting.test_graphs import found_in
 
 STATISTICS = {
@@ -91,10 +92,10 @@ def exported(dataset, tmp_path_factory):
 @pytest.fixture
 def at_test(exported, dataset, tmp_path):
     """A file like the bundle's, as of the first test event."""
-    program = bundle.build_program(exported.model, dataset, history_length=HISTORY_LENGTH)
+    program = bundle.build_program(stage(exported.model, dataset))
     log = Log.read(dataset)
     first = int(dataset.events("test").timestamps.min())
-    program.statistics = statistics_before(exported.model, log, first)
+    program.statistics = statistics_before(stage(exported.model, dataset), log, first)
     save_scripted(program, tmp_path / "ranking.pt")
     return load_scripted(tmp_path / "ranking.pt")
 
@@ -112,21 +113,6 @@ def rows_of(dataset):
         for row in rows
     ]
     return requests, [{**one, "stars": row["label"]} for one, row in zip(requests, rows, strict=True)]
-
-
-def test_replayed_test_events_have_the_features_that_were_prepared(exported, dataset, at_test):
-    requests, observed = rows_of(dataset)
-    batch = dataset.collator(0).rows(dataset.events("test"), None)
-    expected = batch.dense
-    buckets = batch.ids["item_bucket"].values()
-    instants = [request["timestamp"] for request in requests]
-    assert len(set(instants)) < len(instants)
-    assert 0 in dataset.events("test").user_rows.tolist()
-    for position, request in enumerate(requests):
-        bags, dense = at_test.features([request])
-        torch.testing.assert_close(dense[0], expected[position], rtol=1e-5, atol=1e-5)
-        assert bags["item_bucket"][0].tolist() == [buckets[position]]
-        at_test.observe([observed[position]])
 
 
 def test_nothing_scripted_is_miscompiled(exported):
@@ -210,12 +196,12 @@ def test_the_gate_passes_on_splits_that_do_not_follow_time(tmp_path, split):
 
 
 def test_the_gate_notices_a_statistic_that_is_not_what_was_prepared(dataset, tmp_path, monkeypatch):
-    def with_other_window(model, log, instant):
-        found = statistics_before(model, log, instant)
+    def with_other_window(stage, log, instant):
+        found = statistics_before(stage, log, instant)
         found.tallies[2].window_events += 1
         return found
 
-    monkeypatch.setattr(bundle, "statistics_before", with_other_window)
+    monkeypatch.setattr(observing, "statistics_before", with_other_window)
     with pytest.raises(ParityError, match=r"`device_share` is .* by preparing, .* in the file"):
         export(wide_deep(dataset), dataset, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
@@ -224,10 +210,10 @@ def test_the_gate_notices_a_statistic_that_is_not_what_was_prepared(dataset, tmp
 def test_the_gate_notices_a_file_that_has_not_seen_all_events(dataset, tmp_path, monkeypatch):
     build = bundle.build_program
 
-    def build_early(model, dataset, **kwargs):
-        program = build(model, dataset, **kwargs)
+    def build_early(stage, tables):
+        program = build(stage, tables)
         log = Log.read(dataset)
-        program.statistics = statistics_before(model, log, int(log.times[-30]))
+        program.statistics = statistics_before(stage, log, int(log.times[-30]))
         return program
 
     monkeypatch.setattr(bundle, "build_program", build_early)

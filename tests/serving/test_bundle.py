@@ -184,7 +184,7 @@ def test_a_damaged_or_missing_file_is_named(exported, tmp_path):
 def asked_of(exported):
     """Four test requests."""
     contexts = [{} for _ in range(4)]
-    return RecordedRequests("test", USERS[:4], contexts, [], HISTORIES[:4], None, False, None, None)
+    return RecordedRequests("test", USERS[:4], contexts, [], HISTORIES[:4], None)
 
 
 def ship(exported, folder, **keys):

@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
+from recsys.exporting.gate.recorded import Recorder
+from recsys.exporting.program.types import Features
+from recsys.models.protocols import embed
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Feature, Role
-from recsys.schema.features import FeatureSchema
 
 
 class ParityError(InputError):
@@ -22,45 +24,26 @@ class ParityError(InputError):
 
 
 @dataclasses.dataclass
-class Features:
-    """B requests as the file encodes and embeds them.
-
-    Args:
-        bags: values and lengths [B] of each sparse feature it reads.
-        dense: [B, number of dense features].
-        embedded: [B, D] of each embedded feature.
-    """
-
-    bags: dict[str, tuple[torch.Tensor, torch.Tensor]]
-    dense: torch.Tensor
-    embedded: dict[str, torch.Tensor]
-
-
-@dataclasses.dataclass
 class Comparison:
     """B requests, and where on the way from raw values to scores the file first leaves the model.
 
     Args:
-        file: name of the file.
-        asked: the way of asking.
+        recorder: of the trained model and its dataset.
+        name: of the way of asking.
         requests: [B] raw.
         batch: the same as the model takes it.
-        embedded: what the model makes of it.
-        found: what the file makes of the requests.
-        schema: the features.
+        inputs: those of the file, which embed.
+        features: bags and dense values that the file reads from the requests.
         roles: whose features the batch holds.
-        what: a request is called in messages.
     """
 
-    file: str
-    asked: str
+    recorder: Recorder
+    name: str
     requests: Sequence[Any]
     batch: Batch
-    embedded: dict[str, torch.Tensor]
-    found: Features
-    schema: FeatureSchema
-    roles: tuple[Role, ...]
-    what: str = "test row"
+    inputs: Any
+    features: Features
+    roles: Sequence[Role]
 
     def check_inputs(self) -> None:
         """Raises when a raw value is encoded otherwise than in the prepared data, if it moves a score or not.
@@ -68,18 +51,19 @@ class Comparison:
         Raises:
             ParityError: naming the request and the feature.
         """
+        schema = self.recorder.dataset.schema
         expected = {
-            name: _bags(bag.values(), bag.lengths()) for name, bag in self.batch.ids.to_dict().items()
+            name: _lists(bag.values(), bag.lengths()) for name, bag in self.batch.ids.to_dict().items()
         }
         if self.batch.vectors is not None:
             expected |= {name: column.tolist() for name, column in self.batch.vectors.columns.items()}
-        found = {name: _bags(*bag) for name, bag in self.found.bags.items()}
+        read = {name: _lists(*bag) for name, bag in self.features[0].items()}
         for row in range(len(self.requests)):
-            for feature in self.schema.embedded(self.roles):
-                if feature.name in found and found[feature.name][row] != expected[feature.name][row]:
-                    self._refuse_input(row, feature, expected[feature.name][row], found[feature.name][row])
-            for position, feature in enumerate(self.schema.dense(self.roles)):
-                pair = float(self.batch.dense[row, position]), float(self.found.dense[row, position])
+            for feature in schema.embedded(self.roles):
+                if feature.name in read and read[feature.name][row] != expected[feature.name][row]:
+                    self._refuse_input(row, feature, expected[feature.name][row], read[feature.name][row])
+            for position, feature in enumerate(schema.dense(self.roles)):
+                pair = float(self.batch.dense[row, position]), float(self.features[1][row, position])
                 if not abs(pair[0] - pair[1]) <= 1e-5 * max(1.0, abs(pair[0])):  # NaN is refused too
                     self._refuse_input(row, feature, *pair)
 
@@ -99,17 +83,14 @@ class Comparison:
         """
         if not expected.numel():
             return 0.0
-        expected, found = (
-            expected.flatten(1) if expected.dim() > 1 else expected[:, None],
-            found.reshape(len(found), -1),
-        )
-        difference = ((expected - found).abs() / expected.abs().clamp(min=1.0)).nan_to_num(torch.inf)
+        expected, found = expected.reshape(len(expected), -1), found.reshape(len(found), -1)
+        difference = relative_difference(expected, found)
         largest = float(difference.max())
         if not largest <= tolerance:
             row = int((difference.amax(dim=1) > tolerance).nonzero()[0])
             at = int(difference[row].argmax())
             raise ParityError(
-                f"`{self.file}` must answer like the trained model, to {tolerance:g}; but for "
+                f"`{self.recorder.file}` must answer like the trained model, to {tolerance:g}; but for "
                 f"{self._request(first_row + row)} the model's score is {float(expected[row, at]):.8g}, "
                 f"the file's {float(found[row, at]):.8g}; {self._first_difference(first_row + row)}; "
                 f"nothing was written"
@@ -118,21 +99,26 @@ class Comparison:
 
     def _refuse_input(self, row: int, feature: Feature, expected: object, found: object) -> None:
         raise ParityError(
-            f"`{self.file}` must encode raw values as the prepared data does; but for {self._request(row)} "
-            f"the first feature that differs is `{feature.name}` (column `{feature.column}`): {expected} in "
-            f"the prepared data, {found} in the file; nothing was written"
+            f"`{self.recorder.file}` must encode raw values as the prepared data does; but for "
+            f"{self._request(row)} the first feature that differs is `{feature.name}` (column "
+            f"`{feature.column}`): {expected} in the prepared data, {found} in the file; nothing was written"
         )
 
     def _request(self, row: int) -> str:
-        return f"{self.what} {row} ({self.asked}: {self.requests[row]})"
+        return f"test row {row} ({self.name}: {self.requests[row]})"
 
     def _first_difference(self, row: int) -> str:
-        for name, expected in self.embedded.items():
-            found = self.found.embedded.get(name)
-            if found is None or not torch.allclose(found[row], expected[row], rtol=1e-5, atol=1e-6):
+        found = self.inputs.embed(self.features[0], len(self.requests))
+        for name, expected in embed(self.recorder.stage.model, self.batch).items():
+            if name not in found or not torch.allclose(found[name][row], expected[row], rtol=1e-5, atol=1e-6):
                 return f"the first feature that differs is `{name}`, in its embedding"
         return "all features and embeddings agree, so that the tower or head differs"
 
 
-def _bags(values: torch.Tensor, lengths: torch.Tensor) -> list[list[Any]]:
+def relative_difference(expected: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    """Differences of scores as a share of those beyond 1; infinite where there is no number."""
+    return ((expected - found).abs() / expected.abs().clamp(min=1.0)).nan_to_num(torch.inf)
+
+
+def _lists(values: torch.Tensor, lengths: torch.Tensor) -> list[list[Any]]:
     return [bag.tolist() for bag in torch.split(values, lengths.tolist())]

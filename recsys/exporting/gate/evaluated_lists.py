@@ -8,7 +8,7 @@ Legend: B queries, I catalogue rows, D dimension of their vectors, K cut-off.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -25,18 +25,16 @@ Lists = tuple[list[list[Any]], list[list[float]]]
 
 
 @torch.no_grad()
-def check_evaluated_lists(
-    model: RetrievalModel, program: Any, recorder: Recorder, *, k: int, tolerance: float
-) -> dict[str, Any]:
-    """Compares the lists of up to a thousand queries of the test split, evenly spaced, with evaluation's.
+def check_evaluated_lists(program: Any, recorder: Recorder, *, k: int, tolerance: float) -> dict[str, Any]:
+    """Compares the lists of up to a thousand held-out queries, evenly spaced, with evaluation's.
 
-    Where vectors end in how popular items were of late, the file holds that as of the end of the data. Here
-    it is given, in memory, what was known at each query, as evaluation does.
+    The queries are those of the test split, or of validation where there is no test. Where vectors end in
+    how popular items were of late, the file holds that as of the end of the data. Here it is given, in
+    memory, what was known at each query, as evaluation does.
 
     Args:
-        model: trained.
         program: the file, loaded again.
-        recorder: of the prepared dataset.
+        recorder: of the trained model and its dataset.
         k: length of the lists.
         tolerance: largest difference of a score; items that score alike may change places.
 
@@ -47,49 +45,44 @@ def check_evaluated_lists(
     Raises:
         ParityError: naming the first user, place and items that differ.
     """
-    dataset = recorder.dataset
+    dataset, model = recorder.dataset, recorder.stage.model
+    split = recorder.split
     queries = dataset.queries(
-        "test",
-        history_length=recorder.history_length,
+        split,
+        history_length=recorder.stage.history_length,
         events_read=recorder.events_read,
-        seen="exclude" if program.excludes_history else "keep",
+        seen=recorder.stage.seen,
     )
     number = min(_MOST_QUERIES, len(queries))
-    said = {
+    described = {
         "compared": number,
         "of": len(queries),
         "queries": queries.mode,
         "k": k,
-        "with": "what the evaluation of the model recommends on the test split",
+        "with": f"what the evaluation of the model recommends on the {split} split",
     }
     if not number:
-        return said
-    asked = recorder.ask_queries(queries, torch.linspace(0, len(queries) - 1, number).round().long())
-    popularity = dataset.popularity("test", popularity_windows(model))
-    expected = expected_lists(model, recorder, asked, k=k, popularity=popularity)
-    found = found_lists(program, asked, k=k, popularity=popularity)
-    for number, lists in enumerate(zip(*expected, *found, strict=True)):
-        ids, scores, other_ids, others = lists
+        return described
+    asked = recorder.ask_queries(queries, torch.linspace(0, len(queries) - 1, number).round().long(), split)
+    popularity = dataset.popularity(split, popularity_windows(model))
+    expected = _expected_lists(recorder, asked, k, popularity)
+    listed = lists_of_file(program, asked, k=k, popularity=popularity)
+    for query, (ids, scores, other_ids, others) in enumerate(zip(*expected, *listed, strict=True)):
         place = first_difference((ids, scores), (other_ids, others), tolerance=tolerance)
         if place is not None:
-            here = _at(ids, scores, place), _at(other_ids, others, place)
             raise ParityError(
                 f"`{recorder.file}` must recommend what the evaluation of its model does; but for query "
-                f"{number} ({asked.queries()[number]}) evaluation has {here[0]} at place {place + 1}, the "
-                f"file {here[1]}; nothing was written"
+                f"{query} ({asked.queries()[query]}) evaluation has {_at(ids, scores, place)} at place "
+                f"{place + 1}, the file {_at(other_ids, others, place)}; nothing was written"
             )
-    return said
+    return described
 
 
-def expected_lists(
-    model: RetrievalModel,
-    recorder: Recorder,
-    asked: RecordedRequests,
-    *,
-    k: int,
-    popularity: Popularity | None,
+def _expected_lists(
+    recorder: Recorder, asked: RecordedRequests, k: int, popularity: Popularity | None
 ) -> Lists:
     """Raw ids and scores by the trained model, as evaluation makes them, of B queries."""
+    model = cast(RetrievalModel, recorder.stage.model)
     scores_BK, rows_BK = answers(
         model.encode_queries(asked.batch),
         catalogue_vectors(model, recorder.dataset),
@@ -98,15 +91,17 @@ def expected_lists(
         popularity=popularity,
     )
     left_BK = scores_BK.isfinite()
-    pairs = list(zip(rows_BK, scores_BK, left_BK, strict=True))
-    ids = [recorder.dataset.item_ids[rows_K[left_K].numpy()].tolist() for rows_K, _, left_K in pairs]
-    return ids, [scores_K[left_K].tolist() for _, scores_K, left_K in pairs]
+    ids = [
+        recorder.dataset.item_ids[rows[left].numpy()].tolist()
+        for rows, left in zip(rows_BK, left_BK, strict=True)
+    ]
+    return ids, [scores[left].tolist() for scores, left in zip(scores_BK, left_BK, strict=True)]
 
 
-def found_lists(program: Any, asked: RecordedRequests, *, k: int, popularity: Popularity | None) -> Lists:
+def lists_of_file(program: Any, asked: RecordedRequests, *, k: int, popularity: Popularity | None) -> Lists:
     """Raw ids and scores by the file, of B queries."""
     if popularity is None:
-        return _recommend(program, asked, list(range(len(asked))), k)
+        return _recommended(program, asked, k)
     assert asked.batch.sequences is not None
     ids: list[list[Any]] = [[] for _ in range(len(asked))]
     scores: list[list[float]] = [[] for _ in range(len(asked))]
@@ -114,21 +109,17 @@ def found_lists(program: Any, asked: RecordedRequests, *, k: int, popularity: Po
     try:
         for chosen, filled_ID in popularity.candidates_at(kept, asked.batch.sequences.query_instants):
             program.candidates.copy_(filled_ID)
-            lists = _recommend(program, asked, chosen.tolist(), k)
-            for number, its_ids, its_scores in zip(chosen.tolist(), *lists, strict=True):
-                ids[number], scores[number] = its_ids, its_scores
+            for query in chosen.tolist():
+                [ids[query]], [scores[query]] = _recommended(program, asked, k, slice(query, query + 1))
     finally:
         program.candidates.copy_(kept)
     return ids, scores
 
 
-def _recommend(program: Any, asked: RecordedRequests, chosen: list[int], k: int) -> Lists:
-    parts = (asked.users, asked.histories, asked.contexts, asked.times, asked.liked)
-    users, histories, contexts, times, liked = (
-        None if part is None else [part[number] for number in chosen] for part in parts
-    )
-    found: Lists = program.recommend_batch(users, histories, k, contexts, None, times, liked)
-    return found
+def _recommended(program: Any, asked: RecordedRequests, k: int, rows: slice = slice(None)) -> Lists:
+    users, histories, contexts, times, liked = asked.arguments(rows)
+    lists: Lists = program.recommend_batch(users, histories, k, contexts, None, times, liked)
+    return lists
 
 
 def _at(ids: list[Any], scores: list[float], place: int) -> str:

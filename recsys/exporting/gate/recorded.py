@@ -9,8 +9,8 @@ Legend: B rows, V values of a jagged field.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,15 +25,20 @@ from recsys.data.dataset import PreparedDataset, Split
 from recsys.data.events import Events
 from recsys.data.histories import Histories
 from recsys.data.queries import Queries
-from recsys.exporting.fields import PER_SECOND, Fields
+from recsys.exporting.fields import PER_SECOND
+from recsys.exporting.records import raw_values
+from recsys.exporting.stage import Stage
+from recsys.models.protocols import events_read
 from recsys.schema import tables
-from recsys.schema.batch import Batch, HistoryEvents
+from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Role, StatisticFeature
 from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
 from recsys.schema.jagged import JaggedColumn
 
 Record = dict[str, Any]
+
+_HELD_OUT: tuple[Split, ...] = ("test", "validation")
 
 
 @dataclasses.dataclass
@@ -44,10 +49,7 @@ class RecordedRequests:
         name: of the way, for messages.
         users, contexts, items: [B] raw fields.
         histories: [B] raw item ids, oldest first.
-        events: whose these requests are, as the model is to see them.
-        is_stranger: whether the ids of users and items are unknown, and their features are not.
         batch: the same as the trained model takes it.
-        seen: catalogue rows of the histories.
         times: [B] raw timestamps of the histories' items, for models that read them one by one.
         liked: [B] whether each item of the histories was liked, for models that read others too.
     """
@@ -57,24 +59,26 @@ class RecordedRequests:
     contexts: list[Record]
     items: list[Record]
     histories: list[list[Any]]
-    events: Events
-    is_stranger: bool
     batch: Batch
-    seen: JaggedColumn
     times: list[list[Any]] | None = None
     liked: list[list[bool]] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
 
+    def arguments(self, rows: slice = slice(None)) -> list[Any]:
+        """Users, histories, contexts, times and whether items were liked, of some of the requests."""
+        parts = (self.users, self.histories, self.contexts, self.times, self.liked)
+        return [None if part is None else part[rows] for part in parts]
+
     def queries(self) -> list[Record]:
         """Each request as the arguments of a query, for messages and recordings."""
         parts = zip(self.users, self.histories, self.contexts, strict=True)
-        found = [{"user": user, "history": history, "context": context} for user, history, context in parts]
+        queries = [{"user": user, "history": history, "context": context} for user, history, context in parts]
         for name, values in (("history_times", self.times), ("history_liked", self.liked)):
             if values is not None:
-                found = [{**query, name: value} for query, value in zip(found, values, strict=True)]
-        return found
+                queries = [{**query, name: value} for query, value in zip(queries, values, strict=True)]
+        return queries
 
     def rows(self) -> list[Record]:
         """Each request as one flat row."""
@@ -86,37 +90,33 @@ class RecordedRequests:
 
 @dataclasses.dataclass
 class Recorder:
-    """Takes recorded rows out of a prepared dataset.
+    """Takes recorded rows out of the dataset of a trained model.
 
     Args:
-        dataset: where they are.
+        stage: the model and its dataset.
         file: name of the file that is checked.
-        fields: how requests call things.
-        history_length: latest items of a history that the model sees.
-        is_ranking: whether batches hold items too.
-        events_read: which events the model reads, see `recsys.models.protocols.events_read`.
+        flat: whether requests are rows of all tables; as the model's own file takes them when None.
     """
 
-    dataset: PreparedDataset
+    stage: Stage
     file: str
-    fields: Fields
-    history_length: int
-    is_ranking: bool
-    events_read: HistoryEvents | None = None
+    flat: bool | None = None
 
     def __post_init__(self) -> None:
-        self.users = RawRecords(self.dataset.raw_users(), self.fields.columns["user"], self._vectors("user"))
-        self.items = RawRecords(self.dataset.raw_items(), self.fields.columns["item"], self._vectors("item"))
+        self.dataset = self.stage.dataset
+        self.fields = self.stage.fields(flat=self.stage.is_ranking if self.flat is None else self.flat)
         self.unknown = {
             USER_ID: unknown_id(self.dataset.user_ids),
             ITEM_ID: unknown_id(self.dataset.item_ids),
         }
-
+        self.events_read = events_read(self.stage.model)
         self.sequences: Histories | None = None
 
     def ask(self, num_rows: int) -> list[RecordedRequests]:
         """The test rows (at most `num_rows`, evenly spaced) in every way."""
-        return self.ask_rows(*self._table(num_rows))
+        table = self._rows_of(self.split)
+        positions = np.linspace(0, table.num_rows - 1, min(num_rows, table.num_rows)).astype(np.int64)
+        return self.ask_rows(self.split, table.take(pa.array(positions)))
 
     def ask_rows(self, split: Split, table: pa.Table) -> list[RecordedRequests]:
         """Rows of a split in every way."""
@@ -127,7 +127,15 @@ class Recorder:
         nothing = JaggedColumn.of_lists([[]] * len(events))
         row_0 = torch.zeros_like(events.user_rows)
         unknown = events.replace(user_rows=row_0, item_rows=row_0)
-        known, given = self._known(table), self._given(table, events)
+        known = self._known(table)
+        values = {
+            USER_ID: self._values("user", self.dataset.raw_users(), self.dataset.users, events.user_rows),
+            ITEM_ID: self.values_of_items(events.item_rows),
+        }
+        given = {
+            name: [{**others, **its_id} for others, its_id in zip(values[name], known[name], strict=True)]
+            for name in known
+        }
         strangers = {name: [{**r, name: self.unknown[name]} for r in given[name]] for name in given}
         nobody: dict[str, list[Record]] = {name: [{} for _ in range(len(events))] for name in known}
         # A statistic that a request leaves out is computed.
@@ -144,14 +152,17 @@ class Recorder:
             self._asked("no context", bare, history, empty, known),
         ]
 
-    def ask_queries(self, queries: Queries, positions: torch.Tensor) -> RecordedRequests:
-        """Queries of the test split, as evaluation asks them: of users and items the ids alone.
+    def ask_queries(
+        self, queries: Queries, positions: torch.Tensor, split: Split = "test"
+    ) -> RecordedRequests:
+        """Queries of a split, as evaluation asks them: of users and items the ids alone.
 
         Args:
             queries: of `PreparedDataset.queries`.
             positions: [B] which of them.
+            split: that they are of.
         """
-        table = self.dataset.split_table("test")
+        table = self.dataset.split_table(split)
         table = table.filter(table[tables.POSITIVE])
         if queries.mode == "user":
             # What a query knows of its context is that of the user's first event.
@@ -160,36 +171,37 @@ class Recorder:
         else:
             rows = positions.tolist()
         table = table.take(pa.array(rows))
-        past = queries.past(positions)
         asked = RecordedRequests(
             name="as evaluation asks",
             users=self._known(table)[USER_ID],
             contexts=self._contexts(table),
             items=[{} for _ in rows],
-            histories=self._raw_histories(past),
-            events=queries.events.select(positions),
-            is_stranger=False,
+            histories=self._raw_histories(queries.past(positions)),
             batch=queries.batch(positions),
-            seen=past,
         )
         if queries.sequences is not None and queries.read is not None:
             asked.times, asked.liked = self._events_of(queries.sequences, queries.read.at(positions))
         return asked
 
-    def _table(self, num_rows: int) -> tuple[Split, pa.Table]:
-        """Rows of the test split, or of the validation split when it is empty; positives for retrieval."""
-        splits: tuple[Split, ...] = ("test", "validation")
-        for split in splits:
-            table = self.dataset.split_table(split)
-            if not self.is_ranking:
-                table = table.filter(table[tables.POSITIVE])
-            if table.num_rows:
-                positions = np.linspace(0, table.num_rows - 1, min(num_rows, table.num_rows)).astype(np.int64)
-                return split, table.take(pa.array(positions))
+    @functools.cached_property
+    def split(self) -> Split:
+        """The split that requests are taken from: test, or validation where there are no rows in test.
+
+        Raises:
+            InputError: there are none in validation either.
+        """
+        for split in _HELD_OUT:
+            if self._rows_of(split).num_rows:
+                return split
         raise InputError(
             f"the prepared dataset `{self.dataset.path}` must have rows in test or validation to check the "
             "export on, found none; prepare it with a split that has (`data.split`, `data.split_fractions`)"
         )
+
+    def _rows_of(self, split: Split) -> pa.Table:
+        """Rows of a split; the positives alone for retrieval."""
+        table = self.dataset.split_table(split)
+        return table if self.stage.is_ranking else table.filter(table[tables.POSITIVE])
 
     def _asked(
         self,
@@ -202,12 +214,12 @@ class Recorder:
         forget: bool = False,
         without_history: bool = False,
     ) -> RecordedRequests:
-        collator: Collator = self.dataset.collator(self.history_length, self.events_read)
+        collator: Collator = self.dataset.collator(self.stage.history_length, self.events_read)
         times = liked = None
         if self.sequences is not None:
             history = self.sequences.before(events)
             history = history.latest(0) if without_history else history
-        batch = (collator.rows if self.is_ranking else collator.queries)(events, history)
+        batch = (collator.rows if self.stage.is_ranking else collator.queries)(events, history)
         if self.sequences is not None:
             batch = collator.with_sequences(batch, self.sequences, history, events.timestamps)
             assert batch.sequences is not None
@@ -219,10 +231,7 @@ class Recorder:
             contexts=contexts,
             items=records[ITEM_ID],
             histories=self._raw_histories(history),
-            events=events,
-            is_stranger=forget,
             batch=with_unknown_ids(batch) if forget else batch,
-            seen=history.compact().long(),
             times=times,
             liked=liked,
         )
@@ -240,24 +249,26 @@ class Recorder:
         raw = raw_times(self.dataset, instants.values.numpy())
         return [raw[begin:end] for begin, end in itertools.pairwise(instants.offsets.tolist())]
 
-    def _vectors(self, role: Role) -> dict[str, torch.Tensor]:
-        """By field, the vectors of all users or items."""
-        store = self.dataset.users if role == "user" else self.dataset.items
-        features = self.dataset.schema.vectors([role])
-        held = store.vectors.columns if store.vectors is not None else {}
-        return {self.fields.of(feature)[0]: held[feature.name] for feature in features}
+    def values_of_items(self, item_rows: torch.Tensor) -> list[Record]:
+        """Raw values of items, as requests would give them, by catalogue row; none of row 0."""
+        return self._values("item", self.dataset.raw_items(), self.dataset.items, item_rows)
+
+    def _values(self, role: Role, table: pa.Table, store: Batch, rows: torch.Tensor) -> list[Record]:
+        columns: dict[str, list[Any]] = {
+            field: raw_values(table[tables.RAW_PREFIX + column].take(pa.array(rows.numpy())))
+            for column, field in self.fields.columns[role].items()
+            if tables.RAW_PREFIX + column in table.column_names
+        }
+        vectors = store.vectors.columns if store.vectors is not None else {}
+        for feature in self.dataset.schema.vectors([role]):
+            columns[self.fields.of(feature)[0]] = vectors[feature.name][rows].tolist()
+        return [
+            {field: values[at] for field, values in columns.items()} if row else {}
+            for at, row in enumerate(rows.tolist())
+        ]
 
     def _known(self, table: pa.Table) -> dict[str, list[Record]]:
         return {name: [{name: value} for value in raw_values(table[name])] for name in (USER_ID, ITEM_ID)}
-
-    def _given(self, table: pa.Table, events: Events) -> dict[str, list[Record]]:
-        known = self._known(table)
-        users = self.users.of(events.user_rows.tolist())
-        items = self.items.of(events.item_rows.tolist())
-        return {
-            USER_ID: [{**values, **record} for values, record in zip(users, known[USER_ID], strict=True)],
-            ITEM_ID: [{**values, **record} for values, record in zip(items, known[ITEM_ID], strict=True)],
-        }
 
     def _contexts(self, table: pa.Table) -> list[Record]:
         columns = {}
@@ -274,7 +285,7 @@ class Recorder:
 
     def _statistics(self) -> list[StatisticFeature]:
         """Those that requests may give."""
-        roles = EVENT_ROLES if self.is_ranking else QUERY_ROLES
+        roles = EVENT_ROLES if self.stage.is_ranking else QUERY_ROLES
         return [f for f in self.dataset.schema.statistics if f.role in roles]
 
     def _raw_histories(self, history: JaggedColumn) -> list[list[Any]]:
@@ -292,56 +303,6 @@ def raw_times(dataset: PreparedDataset, instants: npt.NDArray[np.int64]) -> list
         else (seconds * PER_SECOND[unit]).tolist()
     )
     return raw
-
-
-class RawRecords:
-    """Raw columns of the users or the items, as requests would give them.
-
-    Args:
-        table: with `raw.*` columns.
-        fields: the field of each raw column that is read.
-        vectors: by field, what is held of vectors beside the table.
-    """
-
-    def __init__(
-        self, table: pa.Table, fields: Mapping[str, str], vectors: Mapping[str, torch.Tensor] | None = None
-    ) -> None:
-        self.table = table
-        self.vectors = vectors or {}
-        self.fields = {
-            tables.RAW_PREFIX + column: field
-            for column, field in fields.items()
-            if tables.RAW_PREFIX + column in table.column_names
-        }
-
-    def of(self, rows: Sequence[int]) -> list[Record]:
-        """The records of these rows; one without fields for row 0, of which no values are known."""
-        chosen = self.table.select(list(self.fields)).take(pa.array(rows, pa.int64()))
-        columns = {field: raw_values(chosen[column]) for column, field in self.fields.items()}
-        columns |= {field: held[torch.tensor(rows)].tolist() for field, held in self.vectors.items()}
-        return [
-            {field: values[at] for field, values in columns.items()} if row else {}
-            for at, row in enumerate(rows)
-        ]
-
-
-def raw_values(column: pa.ChunkedArray) -> list[Any]:
-    """A raw column as plain Python; instants and decimals as text, no value as None."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if any(is_other(column.type) for is_other in _AS_TEXT):
-        column = column.cast(pa.string())
-    return [_plain(value) for value in column.to_pylist()]
-
-
-_AS_TEXT = (pa.types.is_temporal, pa.types.is_decimal, pa.types.is_uint64, pa.types.is_binary)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        # NOTE: torch can't pass an empty list inside a dictionary to TorchScript; None means the same.
-        return [_plain(part) for part in value if part is not None] or None
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def unknown_id(ids: Iterable[Any]) -> Any:

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 from recsys.exporting.compiled import load_package
+from recsys.exporting.gate.composed import TwoStageRequest
 from recsys.exporting.gate.differences import ParityError
 from recsys.exporting.gate.recorded import Record, RecordedRequests
+from recsys.exporting.options import ExportOptions
 from recsys.schema.disk import write_file
 from recsys.schema.requests import REQUESTS
 
@@ -66,40 +68,34 @@ for number, (request, response) in enumerate(pairs):
 """
 
 
-def retrieval_requests(asked: list[RecordedRequests], *, number: int, k: int) -> list[Record]:
-    """About `number` requests of every way of asking, as method and arguments by name."""
-    each = -(-number // (len(asked) + 2))
-    lists = [{**query, "k": k} for requests in asked for query in requests.queries()[:each]]
+def requests_of_stage(
+    asked: list[RecordedRequests], options: ExportOptions, *, is_ranking: bool
+) -> list[Record]:
+    """About `export.recorded_requests` requests to one model, of every way of asking."""
+    if is_ranking:
+        # The rows of one way of asking in one request.
+        each = -(-options.recorded_requests // len(asked))
+        return [_request("predict", rows=requests.rows()[:each]) for requests in asked]
+    each = -(-options.recorded_requests // (len(asked) + 2))
     return [
-        *({"method": "recommend", "arguments": arguments} for arguments in lists),
-        *({"method": "encode_user", "arguments": query} for query in asked[0].queries()[:each]),
-        *({"method": "encode_item", "arguments": {"item": item}} for item in asked[1].items[:each]),
+        *(_request("recommend", **query, k=options.k) for some in asked for query in some.queries()[:each]),
+        *(_request("encode_user", **query) for query in asked[0].queries()[:each]),
+        *(_request("encode_item", item=item) for item in asked[1].items[:each]),
     ]
 
 
-def ranking_requests(asked: list[RecordedRequests], *, number: int) -> list[Record]:
-    """About `number` rows, those of one way of asking in one request."""
-    each = -(-number // len(asked))
-    return [{"method": "predict", "arguments": {"rows": requests.rows()[:each]}} for requests in asked]
+def requests_of_lists(asked: list[list[TwoStageRequest]], options: ExportOptions) -> list[Record]:
+    """About `export.recorded_requests` requests to two stages, of every way of asking and of spread lists."""
+    each = -(-options.recorded_requests // (len(asked) + 1))
+    chosen = [request.arguments for requests in asked for request in requests[:each]]
+    return [
+        *(_request("recommend", **query, k=options.k) for query in chosen),
+        *(_request("recommend", **query, k=options.k, diversity=0.3) for query in chosen[:each]),
+    ]
 
 
-def two_stage_requests(queries: list[list[Record]], *, number: int, k: int) -> list[Record]:
-    """About `number` requests of every way of asking for lists of two stages, and one for spread lists.
-
-    Args:
-        queries: arguments of `recommend`, by way of asking.
-        number: how many.
-        k: length of the lists.
-    """
-    each = -(-number // (len(queries) + 1))
-    lists = [{**query, "k": k} for some in queries for query in some[:each]]
-    lists += [{**query, "k": k, "diversity": 0.3} for query in queries[0][:each]]
-    return [{"method": "recommend", "arguments": arguments} for arguments in lists]
-
-
-def of_stage(stage: str, requests: list[Record]) -> list[Record]:
-    """The requests, to one stage of a file."""
-    return [{**request, "method": f"{stage}.{request['method']}"} for request in requests]
+def _request(method: str, **arguments: Any) -> Record:
+    return {"method": method, "arguments": arguments}
 
 
 def record(program: Any, requests: list[Record], folder: Path) -> None:

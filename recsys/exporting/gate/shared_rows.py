@@ -33,14 +33,14 @@ def shared_rows(
     Raises:
         ValueError: what one holds out, the other has learnt from.
     """
-    held = [{split: one.split_table(split) for split in _HELD_OUT} for one in (first, second)]
-    found = []
+    held = [{split: dataset.split_table(split) for split in _HELD_OUT} for dataset in (first, second)]
+    shared = []
     for splits in itertools.product(_HELD_OUT, _HELD_OUT):
         ours, theirs = (tables_of[split] for tables_of, split in zip(held, splits, strict=True))
         ours = ours.filter(ours[tables.POSITIVE])
         at = _matches(ours, theirs)
-        found.append((splits, [ours.take(at[0]), theirs.take(at[1])]))
-    splits, rows = max(found, key=lambda pair: pair[1][0].num_rows)
+        shared.append((splits, [ours.take(at[0]), theirs.take(at[1])]))
+    splits, rows = max(shared, key=lambda pair: pair[1][0].num_rows)
     if not rows[0].num_rows:
         raise InputError(
             f"`run` and `ranker` must hold out events in common to be checked on, but no positive event is "

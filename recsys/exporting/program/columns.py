@@ -8,12 +8,13 @@ Legend: B examples, N given values, R stored rows (row 0 is the unknown user or 
 # ruff: noqa: UP006, UP035 (scripted)
 # mypy: no-warn-return-any
 
-from typing import Any, Dict, List, Sequence, Tuple, cast
+from typing import Any, List, Sequence, Tuple, cast
 
 import torch
 from torch import nn
 
 from recsys.exporting.program.interfaces import BagEncoder, NumberEncoder
+from recsys.exporting.program.types import Bag, Record
 
 
 class StoredBags(nn.Module):
@@ -35,7 +36,7 @@ class StoredBags(nn.Module):
         self.register_buffer("values", values.int())
         self.register_buffer("offsets", torch.zeros(0, dtype=torch.int64) if self.is_single else offsets)
 
-    def forward(self, rows: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, rows: torch.Tensor) -> Bag:
         """Values and lengths [B] of the bags of users or items [B]."""
         if self.is_single:
             return self.values.index_select(0, rows).long(), torch.ones_like(rows)
@@ -72,7 +73,7 @@ class GivenOrStored(nn.Module):
         self.encoder = cast(BagEncoder, encoder)
         self.stored = stored
 
-    def forward(self, records: List[Dict[str, Any]], rows: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, records: List[Record], rows: torch.Tensor) -> Bag:
         """Values and lengths [B] of the bags of B records, whose users or items stand in `rows` [B]."""
         given, positions = pick(records, self.fields)
         if len(given) == 0:
@@ -111,7 +112,7 @@ class VectorColumn(nn.Module):
         self.encoder = cast(BagEncoder, encoder)
         self.register_buffer("stored", stored)
 
-    def forward(self, records: List[Dict[str, Any]], rows: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, records: List[Record], rows: torch.Tensor) -> Bag:
         """Values [B x S] and lengths [B]."""
         size = self.stored.size(1)
         result = self.stored.index_select(0, rows).float()
@@ -134,7 +135,7 @@ class AlwaysStored(nn.Module):
         super().__init__()
         self.stored = stored
 
-    def forward(self, records: List[Dict[str, Any]], rows: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, records: List[Record], rows: torch.Tensor) -> Bag:
         """Values and lengths [B]."""
         return self.stored(rows)
 
@@ -157,7 +158,7 @@ class DenseColumn(nn.Module):
         self.encoder = cast(NumberEncoder, encoder)
         self.register_buffer("stored", stored.float())
 
-    def forward(self, records: List[Dict[str, Any]], rows: torch.Tensor) -> torch.Tensor:
+    def forward(self, records: List[Record], rows: torch.Tensor) -> torch.Tensor:
         """[B] float32."""
         result = self.stored.index_select(0, rows)
         given, positions = pick(records, self.fields)
@@ -171,7 +172,7 @@ class DenseColumn(nn.Module):
         self.stored = torch.cat([self.stored, numbers])
 
 
-def pick(records: List[Dict[str, Any]], fields: List[str]) -> Tuple[List[Any], List[int]]:
+def pick(records: List[Record], fields: List[str]) -> Tuple[List[Any], List[int]]:
     """Values that records hold under one of the names, and the positions of those records."""
     given: List[Any] = []
     positions: List[int] = []

@@ -28,7 +28,7 @@ def choose(probabilities_N: torch.Tensor, vectors_ND: torch.Tensor, k: int, dive
         k: at least 1.
         diversity: from 0, the order of the probabilities, to 1, which looks at the first of them alone.
     """
-    order = by_probability(probabilities_N)
+    order = _by_probability(probabilities_N)
     if diversity <= 0.0 or order.numel() == 0:
         return order[:k]
     gains = (1.0 - diversity) * probabilities_N[order]
@@ -44,7 +44,7 @@ def choose(probabilities_N: torch.Tensor, vectors_ND: torch.Tensor, k: int, dive
     return order[torch.tensor(chosen, dtype=torch.int64)]
 
 
-def by_probability(probabilities_N: torch.Tensor) -> torch.Tensor:
+def _by_probability(probabilities_N: torch.Tensor) -> torch.Tensor:
     """Positions [N], best first, ties by the higher retrieval score."""
     return torch.sort(probabilities_N, stable=True, dim=0, descending=True)[1]
 
@@ -54,7 +54,7 @@ def sources_of(chosen_K: torch.Tensor, probabilities_N: torch.Tensor, k: int) ->
 
     `retrieval` by the retrieval score; else `ranking` by the probability; else `diversity`.
     """
-    order = by_probability(probabilities_N)
+    order = _by_probability(probabilities_N)
     places_N = torch.empty_like(order)
     places_N[order] = torch.arange(order.numel())
     positions: List[int] = chosen_K.tolist()

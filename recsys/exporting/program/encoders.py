@@ -14,16 +14,18 @@ import torch
 from torch import nn
 
 from recsys.exporting.program.hashed import first_characters, hash_row, ngram_rows
+from recsys.exporting.program.ids import StringIndex
 from recsys.exporting.program.instants import as_seconds
 from recsys.exporting.program.interfaces import RowIndex
+from recsys.exporting.program.types import Bag
 from recsys.exporting.program.values import (
+    as_digits_or_text,
     as_integer,
     as_number,
     as_pieces,
     as_text,
     elements,
     is_list,
-    stripped,
 )
 from recsys.schema.feature_kinds import (
     Feature,
@@ -48,38 +50,28 @@ def bag_encoder(feature: Feature, *, vocabulary: Sequence[Any], per_second: int)
     """
     match feature:
         case IdFeature():
-            return OneId(row_index(feature, vocabulary))
+            return _OneId(_row_index(feature, vocabulary))
         case MultiIdFeature():
-            return ManyIds(feature, row_index(feature, vocabulary))
+            return _ManyIds(feature, _row_index(feature, vocabulary))
         case NumberFeature():
-            return Buckets(feature)
+            return _Buckets(feature)
         case TimeFeature():
-            return TimePart(feature, per_second=per_second)
+            return _TimePart(feature, per_second=per_second)
         case TextFeature():
-            return Words(feature)
+            return _Words(feature)
     raise AssertionError(feature.kind)
 
 
-def vector_encoder(feature: VectorFeature) -> nn.Module:
-    """The encoder of an embedding made elsewhere."""
-    return Vector(feature)
-
-
-def number_encoder(feature: NumberFeature) -> nn.Module:
-    """The encoder of a dense feature."""
-    return Numeric(feature)
-
-
-def row_index(feature: LookupFeature, vocabulary: Sequence[Any]) -> nn.Module:
+def _row_index(feature: LookupFeature, vocabulary: Sequence[Any]) -> nn.Module:
     """Rows of single values of an id or a multi-valued id."""
     if feature.is_hashed:
-        return HashLookup(feature)
+        return _HashLookup(feature)
     if feature.value_type == "integer" and not feature.prefix:
-        return IntegerLookup(vocabulary, field=feature.column)
-    return StringLookup(vocabulary, field=feature.column, prefix=feature.prefix)
+        return _IntegerLookup(vocabulary, field=feature.column)
+    return StringIndex(vocabulary, field=feature.column, prefix=feature.prefix)
 
 
-class OneId(nn.Module):
+class _OneId(nn.Module):
     """An id: always one row, 0 when it is missing or unknown."""
 
     lookup: RowIndex
@@ -88,13 +80,13 @@ class OneId(nn.Module):
         super().__init__()
         self.lookup = cast(RowIndex, lookup)
 
-    def forward(self, given: List[Any]) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, given: List[Any]) -> Bag:
         """Values [N] and lengths [N]."""
         rows = self.lookup.rows_of(given)
         return rows, torch.ones_like(rows)
 
 
-class ManyIds(nn.Module):
+class _ManyIds(nn.Module):
     """A multi-valued id: the rows of its known values, the first `max_length` of them."""
 
     lookup: RowIndex
@@ -106,7 +98,7 @@ class ManyIds(nn.Module):
         self.delimiter = feature.delimiter
         self.max_length = feature.max_length
 
-    def forward(self, given: List[Any]) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, given: List[Any]) -> Bag:
         """Values [V] and lengths [N]."""
         pieces: List[Any] = []
         examples: List[int] = []
@@ -122,7 +114,7 @@ class ManyIds(nn.Module):
         return rows[kept], torch.bincount(example[kept], minlength=len(given))
 
 
-class Words(nn.Module):
+class _Words(nn.Module):
     """A text: the rows of its hashed word n-grams."""
 
     def __init__(self, feature: TextFeature) -> None:
@@ -132,21 +124,21 @@ class Words(nn.Module):
         self.max_length = feature.max_length
         self.num_buckets = feature.num_buckets
 
-    def forward(self, given: List[Any]) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, given: List[Any]) -> Bag:
         """Values [V] and lengths [N]."""
         rows: List[int] = []
         lengths: List[int] = []
         for value in given:
             text = as_text(value, self.field)
-            found: List[int] = []
+            own: List[int] = []
             if text is not None:
-                found = ngram_rows(text, self.ngrams, self.max_length, self.num_buckets)
-            rows.extend(found)
-            lengths.append(len(found))
+                own = ngram_rows(text, self.ngrams, self.max_length, self.num_buckets)
+            rows.extend(own)
+            lengths.append(len(own))
         return torch.tensor(rows, dtype=torch.int64), torch.tensor(lengths, dtype=torch.int64)
 
 
-class TimePart(nn.Module):
+class _TimePart(nn.Module):
     """The hour or the weekday of a timestamp (UTC); row 0 when it is missing."""
 
     def __init__(self, feature: TimeFeature, *, per_second: int) -> None:
@@ -155,7 +147,7 @@ class TimePart(nn.Module):
         self.per_second = per_second
         self.is_hour = feature.part == "hour"
 
-    def forward(self, given: List[Any]) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, given: List[Any]) -> Bag:
         """Values [N] and lengths [N]."""
         parts: List[int] = []
         for value in given:
@@ -170,7 +162,7 @@ class TimePart(nn.Module):
         return rows, torch.ones_like(rows)
 
 
-class Buckets(nn.Module):
+class _Buckets(nn.Module):
     """A bucketised number; row 0 when it is missing."""
 
     boundaries: torch.Tensor
@@ -180,9 +172,9 @@ class Buckets(nn.Module):
         self.field = feature.column
         self.register_buffer("boundaries", torch.tensor(feature.boundaries, dtype=torch.float32))
 
-    def forward(self, given: List[Any]) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, given: List[Any]) -> Bag:
         """Values [N] and lengths [N]."""
-        numbers, known = read_numbers(given, self.field)
+        numbers, known = _read_numbers(given, self.field)
         rows = torch.where(known, 1 + torch.searchsorted(self.boundaries, numbers, right=True), 0)
         return rows, torch.ones_like(rows)
 
@@ -195,17 +187,17 @@ class Vector(nn.Module):
         self.field = feature.name if isinstance(feature, SentenceFeature) else feature.column
         self.size = feature.size
 
-    def forward(self, given: List[Any]) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, given: List[Any]) -> Bag:
         """Values [N x size] and lengths [N], all of them the size."""
-        found = torch.zeros(len(given), self.size)
+        vectors = torch.zeros(len(given), self.size)
         for position, value in enumerate(given):
             if is_list(value):
-                found[position] = self.numbers(elements(value))
-            elif not is_nothing(value):
+                vectors[position] = self._numbers(elements(value))
+            elif not _is_nothing(value):
                 raise ValueError(f"`{self.field}` must be a list of {self.size} numbers or None")
-        return found.half().float().flatten(), torch.full([len(given)], self.size, dtype=torch.int64)
+        return vectors.half().float().flatten(), torch.full([len(given)], self.size, dtype=torch.int64)
 
-    def numbers(self, given: List[Any]) -> torch.Tensor:
+    def _numbers(self, given: List[Any]) -> torch.Tensor:
         """The numbers of one vector [size]."""
         numbers: List[float] = []
         for element in given:
@@ -220,7 +212,7 @@ class Vector(nn.Module):
         return torch.tensor(numbers, dtype=torch.float32)
 
 
-def is_nothing(value: Any) -> bool:
+def _is_nothing(value: Any) -> bool:
     """Whether a value is None."""
     return torch.jit.isinstance(value, Optional[int]) and not isinstance(value, int)  # type: ignore[no-untyped-call]
 
@@ -240,7 +232,7 @@ class Numeric(nn.Module):
 
     def forward(self, given: List[Any]) -> torch.Tensor:
         """[N] float32."""
-        numbers, known = read_numbers(given, self.field)
+        numbers, known = _read_numbers(given, self.field)
         wide = numbers.double()
         if self.is_log:
             wide = torch.log1p(wide.clamp(min=0.0))
@@ -248,7 +240,7 @@ class Numeric(nn.Module):
         return torch.where(known, scaled, 0.0).float()
 
 
-def read_numbers(given: List[Any], field: str) -> Tuple[torch.Tensor, torch.Tensor]:
+def _read_numbers(given: List[Any], field: str) -> Tuple[torch.Tensor, torch.Tensor]:
     """Numbers [N] float32, 0 where there is none, and whether there is one that float32 can hold [N]."""
     numbers: List[float] = []
     known: List[bool] = []
@@ -261,7 +253,7 @@ def read_numbers(given: List[Any], field: str) -> Tuple[torch.Tensor, torch.Tens
     return torch.where(finite, narrow, 0.0), torch.tensor(known, dtype=torch.bool) & finite
 
 
-class IntegerLookup(nn.Module):
+class _IntegerLookup(nn.Module):
     """Rows in a vocabulary of whole numbers."""
 
     rows: Dict[int, int]
@@ -281,37 +273,7 @@ class IntegerLookup(nn.Module):
         return torch.tensor(rows, dtype=torch.int64)
 
 
-class StringLookup(nn.Module):
-    """Rows in a vocabulary of text; what is not in it is looked up again without the blanks around it."""
-
-    rows: Dict[str, int]
-
-    def __init__(self, vocabulary: Sequence[str], *, field: str, prefix: int) -> None:
-        super().__init__()
-        self.field = field
-        self.prefix = prefix
-        self.rows = {value: row for row, value in enumerate(vocabulary, start=1)}
-
-    @torch.jit.export
-    def rows_of(self, given: List[Any]) -> torch.Tensor:
-        """[N] rows, 0 for what is missing or unknown."""
-        rows: List[int] = []
-        for value in given:
-            text = as_text(value, self.field)
-            row = 0
-            if text is not None:
-                row = self.row_of(text)
-                if row == 0:
-                    row = self.row_of(stripped(text))
-            rows.append(row)
-        return torch.tensor(rows, dtype=torch.int64)
-
-    def row_of(self, text: str) -> int:
-        """The row of a value, 0 when it is unknown."""
-        return self.rows.get(first_characters(text, self.prefix) if self.prefix > 0 else text, 0)
-
-
-class HashLookup(nn.Module):
+class _HashLookup(nn.Module):
     """Rows by hashing the value's text; where the raw column holds whole numbers, their digits."""
 
     def __init__(self, feature: LookupFeature) -> None:
@@ -326,15 +288,8 @@ class HashLookup(nn.Module):
         """[N] rows, 0 for what is missing."""
         rows: List[int] = []
         for value in given:
-            text = self.text_of(value)
+            text = as_digits_or_text(value, self.field, self.is_integer)
             if text is not None and self.prefix > 0:
                 text = first_characters(text, self.prefix)
             rows.append(hash_row(text, self.num_buckets) if text is not None else 0)
         return torch.tensor(rows, dtype=torch.int64)
-
-    def text_of(self, value: Any) -> Optional[str]:
-        """Returns the text that is hashed."""
-        if self.is_integer:
-            number = as_integer(value, self.field)
-            return None if number is None else str(number)
-        return as_text(value, self.field)

@@ -16,7 +16,7 @@ from torch import nn
 
 from recsys.exporting.program.columns import gather, pick
 from recsys.exporting.program.interfaces import AttributeIndex
-from recsys.exporting.program.values import as_integer, as_pieces, as_text, stripped
+from recsys.exporting.program.values import as_digits_or_text, as_pieces, stripped
 from recsys.schema.feature_kinds import LookupFeature, MultiIdFeature
 
 
@@ -57,7 +57,7 @@ class Attribute(nn.Module):
         wanted: Dict[int, bool] = {}
         old: List[int] = []
         for value in given:
-            for key in self.keys_of(value):
+            for key in self._keys_of(value):
                 number = self.numbers.get(key, -1)
                 if number >= 0 and number not in wanted:
                     wanted[number] = True
@@ -76,7 +76,7 @@ class Attribute(nn.Module):
     def add(self, given: List[Any], rows: List[int]) -> None:
         """Takes up the values of items that were not there before, at new catalogue rows."""
         for position, value in enumerate(given):
-            for key in self.keys_of(value):
+            for key in self._keys_of(value):
                 number = self.numbers.get(key, -1)
                 if number < 0:
                     number = len(self.numbers)
@@ -84,7 +84,7 @@ class Attribute(nn.Module):
                 self.added_numbers.append(number)
                 self.added_rows.append(rows[position])
 
-    def keys_of(self, value: Any) -> List[str]:
+    def _keys_of(self, value: Any) -> List[str]:
         """Returns the values in a raw value, as text that is the same for all ways of writing them."""
         pieces: List[Any] = []
         if self.is_multivalued:
@@ -94,18 +94,11 @@ class Attribute(nn.Module):
             pieces.append(value)
         keys: List[str] = []
         for piece in pieces:
-            key = self.key_of(piece)
+            text = as_digits_or_text(piece, self.field, self.is_integer)
+            key = stripped(text) if text is not None else ""
             if len(key) > 0:
                 keys.append(key)
         return keys
-
-    def key_of(self, piece: Any) -> str:
-        """One value as text; empty when there is none."""
-        if self.is_integer:
-            number = as_integer(piece, self.field)
-            return "" if number is None else str(number)
-        text = as_text(piece, self.field)
-        return "" if text is None else stripped(text)
 
     def _read(self, values: Sequence[Any]) -> Tuple[torch.Tensor, torch.Tensor]:
         """Numbers of the values that items hold [V] and the catalogue rows of those items [V]."""
@@ -115,7 +108,7 @@ class Attribute(nn.Module):
         for row, value in enumerate(values):
             raw = tuple(value) if isinstance(value, list) else value
             if raw not in known:
-                keys = dict.fromkeys(self.keys_of(value))
+                keys = dict.fromkeys(self._keys_of(value))
                 known[raw] = [self.numbers.setdefault(key, len(self.numbers)) for key in keys]
             held += known[raw]
             owners += [row] * len(known[raw])
@@ -149,29 +142,19 @@ class Filters(nn.Module):
         Args:
             where: raw values by attribute; of each, an item must hold one. Nothing holds one of no values.
         """
-        if where is not None and len(where) > 0:
-            return self.holding(where)
-        if self.num_unavailable > 0:
-            return self.available
-        return None
-
-    def holding(self, where: Dict[str, List[Any]]) -> torch.Tensor:
-        """[I] whether each item is available and holds one of the values of each attribute."""
+        if where is None or len(where) == 0:
+            return self.available if self.num_unavailable > 0 else None
         allowed = self.available
         for name in where.keys():  # noqa: SIM118 (scripted)
-            attribute: AttributeIndex = self.attributes[self.place_of(name)]  # type: ignore[assignment]
-            held = torch.zeros_like(allowed)
-            held[attribute.rows_of_any(where[name])] = torch.tensor(True)
-            allowed = torch.logical_and(allowed, held)
+            if name not in self.names:
+                there = "`, `".join(self.names)
+                there = f"`{there}`" if len(self.names) > 0 else "there are none"
+                raise ValueError(f"`where` must name attributes of the items: {there}; got `{name}`")
+            attribute: AttributeIndex = self.attributes[self.names.index(name)]  # type: ignore[assignment]
+            holding = torch.zeros_like(allowed)
+            holding[attribute.rows_of_any(where[name])] = torch.tensor(True)
+            allowed = torch.logical_and(allowed, holding)
         return allowed
-
-    def place_of(self, name: str) -> int:
-        """Where an attribute is."""
-        if name not in self.names:
-            there = "`, `".join(self.names)
-            there = f"`{there}`" if len(self.names) > 0 else "there are none"
-            raise ValueError(f"`where` must name attributes of the items: {there}; got `{name}`")
-        return self.names.index(name)
 
     @torch.jit.export
     def set_available(self, rows: torch.Tensor, available: bool) -> int:

@@ -14,10 +14,10 @@ import torch
 
 def hash_row(text: str, num_buckets: int) -> int:
     """Row 1 .. num_buckets of `text`."""
-    return hash_row_of_bytes(utf8(text), num_buckets)
+    return _hash_row_of_bytes(_utf8(text), num_buckets)
 
 
-def hash_row_of_bytes(codes: List[int], num_buckets: int) -> int:
+def _hash_row_of_bytes(codes: List[int], num_buckets: int) -> int:
     """Row 1 .. num_buckets of a string given as its UTF-8 bytes."""
     hashed = 2166136261
     for code in codes:
@@ -27,24 +27,24 @@ def hash_row_of_bytes(codes: List[int], num_buckets: int) -> int:
 
 def ngram_rows(text: str, ngrams: int, max_length: int, num_buckets: int) -> List[int]:
     """Rows of the words of `text`, then of its pairs of words, up to `ngrams`; the first `max_length`."""
-    found = words(utf8(text))
+    words = _words(_utf8(text))
     rows: List[int] = []
     for size in range(1, ngrams + 1):
-        for begin in range(len(found) - size + 1):
+        for begin in range(len(words) - size + 1):
             if len(rows) == max_length:
                 return rows
             joined: List[int] = []
-            for word in found[begin : begin + size]:
+            for word in words[begin : begin + size]:
                 if len(joined) > 0:
                     joined.append(32)
                 joined.extend(word)
-            rows.append(hash_row_of_bytes(joined, num_buckets))
+            rows.append(_hash_row_of_bytes(joined, num_buckets))
     return rows
 
 
-def words(codes: List[int]) -> List[List[int]]:
+def _words(codes: List[int]) -> List[List[int]]:
     """Maximal runs of a-z, 0-9 and bytes of other scripts, ASCII in lower case."""
-    found: List[List[int]] = []
+    words: List[List[int]] = []
     word: List[int] = []
     for code in codes:
         if code >= 65 and code <= 90:
@@ -52,11 +52,11 @@ def words(codes: List[int]) -> List[List[int]]:
         if (code >= 97 and code <= 122) or (code >= 48 and code <= 57) or code >= 128:
             word.append(code)
         elif len(word) > 0:
-            found.append(word)
+            words.append(word)
             word = []
     if len(word) > 0:
-        found.append(word)
-    return found
+        words.append(word)
+    return words
 
 
 def first_characters(text: str, count: int) -> str:
@@ -64,7 +64,7 @@ def first_characters(text: str, count: int) -> str:
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         characters = 0
         # A character has at most four bytes.
-        for end, code in enumerate(utf8(text[: 4 * count + 4])):
+        for end, code in enumerate(_utf8(text[: 4 * count + 4])):
             # 128-191 go on with a character, everything else begins one.
             if code < 128 or code > 191:
                 characters += 1
@@ -75,7 +75,7 @@ def first_characters(text: str, count: int) -> str:
         return text[:count]
 
 
-def utf8(text: str) -> List[int]:
+def _utf8(text: str) -> List[int]:
     """The UTF-8 bytes of `text`."""
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         codes: List[int] = []

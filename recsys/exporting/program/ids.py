@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Sequence
 import torch
 from torch import nn
 
+from recsys.exporting.program.hashed import first_characters
 from recsys.exporting.program.values import as_integer, as_text, stripped
 
 
@@ -16,7 +17,7 @@ class IntegerIndex(nn.Module):
     """Rows of ids that are whole numbers.
 
     Args:
-        ids: [R] raw ids; that of row 0 is never read.
+        ids: of rows 1, 2, ...
         field: how requests call the id.
     """
 
@@ -26,7 +27,7 @@ class IntegerIndex(nn.Module):
     def __init__(self, ids: Sequence[Any], *, field: str) -> None:
         super().__init__()
         self.field = field
-        in_order, rows = torch.sort(torch.tensor(list(ids[1:]), dtype=torch.int64))
+        in_order, rows = torch.sort(torch.tensor(list(ids), dtype=torch.int64))
         self.register_buffer("sorted_ids", in_order)
         self.register_buffer("sorted_rows", rows + 1)
 
@@ -43,8 +44,8 @@ class IntegerIndex(nn.Module):
         if self.sorted_ids.numel() == 0:
             return torch.zeros_like(wanted)
         places = torch.searchsorted(self.sorted_ids, wanted).clamp(max=self.sorted_ids.numel() - 1)
-        found = (self.sorted_ids[places] == wanted) & torch.tensor(readable, dtype=torch.bool)
-        return torch.where(found, self.sorted_rows[places], 0)
+        is_known = (self.sorted_ids[places] == wanted) & torch.tensor(readable, dtype=torch.bool)
+        return torch.where(is_known, self.sorted_rows[places], 0)
 
     @torch.jit.export
     def check_new(self, given: List[Any]) -> None:
@@ -54,11 +55,11 @@ class IntegerIndex(nn.Module):
         for position, value in enumerate(given):
             number = as_integer(value, self.field)
             if number is None:
-                raise ValueError(id_missing(self.field, position, "a whole number"))
+                raise ValueError(_id_missing(self.field, position, "a whole number"))
             if rows[position] > 0:
-                raise ValueError(id_known(self.field, position, str(number)))
+                raise ValueError(_id_known(self.field, position, str(number)))
             if number in places:
-                raise ValueError(id_repeated(self.field, position, str(number), places[number]))
+                raise ValueError(_id_repeated(self.field, position, str(number), places[number]))
             places[number] = position
 
     @torch.jit.export
@@ -76,34 +77,41 @@ class IntegerIndex(nn.Module):
 
 
 class StringIndex(nn.Module):
-    """Rows of ids that are text; a whole number stands for its digits.
+    """Rows of values that are text, ids among them; a whole number stands for its digits.
+
+    What is not known is looked up again without the blanks around it.
 
     Args:
-        ids: [R] raw ids; that of row 0 is never read.
-        field: how requests call the id.
+        values: of rows 1, 2, ...
+        field: how requests call the value.
+        prefix: so many characters tell values from each other; 0 for all.
     """
 
     rows: Dict[str, int]
 
-    def __init__(self, ids: Sequence[Any], *, field: str) -> None:
+    def __init__(self, values: Sequence[Any], *, field: str, prefix: int = 0) -> None:
         super().__init__()
         self.field = field
-        self.rows = {str(known): row for row, known in enumerate(ids) if row > 0}
+        self.prefix = prefix
+        self.rows = {str(value): row for row, value in enumerate(values, start=1)}
 
     @torch.jit.export
     def rows_of(self, given: List[Any]) -> torch.Tensor:
-        """Rows [N] of raw ids; 0 for one that is unknown or missing."""
+        """Rows [N] of raw values; 0 for one that is unknown or missing."""
         rows: List[int] = []
         for value in given:
             text = as_text(value, self.field)
             row = 0
             if text is not None:
                 # Mostly there are no blanks to take away, and to see that takes longer than a look-up.
-                row = self.rows.get(text, 0)
+                row = self._row_of(text)
                 if row == 0:
-                    row = self.rows.get(stripped(text), 0)
+                    row = self._row_of(stripped(text))
             rows.append(row)
         return torch.tensor(rows, dtype=torch.int64)
+
+    def _row_of(self, text: str) -> int:
+        return self.rows.get(first_characters(text, self.prefix) if self.prefix > 0 else text, 0)
 
     @torch.jit.export
     def check_new(self, given: List[Any]) -> None:
@@ -113,11 +121,11 @@ class StringIndex(nn.Module):
             text = as_text(value, self.field)
             bare = stripped(text) if text is not None else ""
             if len(bare) == 0:
-                raise ValueError(id_missing(self.field, position, "text"))
+                raise ValueError(_id_missing(self.field, position, "text"))
             if bare in self.rows:
-                raise ValueError(id_known(self.field, position, bare))
+                raise ValueError(_id_known(self.field, position, bare))
             if bare in places:
-                raise ValueError(id_repeated(self.field, position, bare, places[bare]))
+                raise ValueError(_id_repeated(self.field, position, bare, places[bare]))
             places[bare] = position
 
     @torch.jit.export
@@ -181,22 +189,22 @@ class StringIds(nn.Module):
         return [self.ids_of(some) for some in rows]
 
 
-def id_missing(field: str, position: int, expected: str) -> str:
+def _id_missing(field: str, position: int, expected: str) -> str:
     """The error of a new item without an id."""
     return f"`{field}` of item {position}: a new item needs an id, {expected}; nothing was added"
 
 
-def id_known(field: str, position: int, found: str) -> str:
+def _id_known(field: str, position: int, given: str) -> str:
     """The error of a new item whose id is known already."""
     return (
-        f"`{field}` of item {position} is `{found}`, which is known already; leave such items out, what was "
+        f"`{field}` of item {position} is `{given}`, which is known already; leave such items out, what was "
         "learnt of them stays until the next training; nothing was added"
     )
 
 
-def id_repeated(field: str, position: int, found: str, first: int) -> str:
+def _id_repeated(field: str, position: int, given: str, first: int) -> str:
     """The error of a new item that is there twice."""
     return (
-        f"`{field}` of item {position} is `{found}`, as that of item {first}; give every new item once; "
+        f"`{field}` of item {position} is `{given}`, as that of item {first}; give every new item once; "
         "nothing was added"
     )

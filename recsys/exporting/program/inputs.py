@@ -13,13 +13,14 @@ Legend: B examples, D embedding dimension, L longest bag, R rows of a table, V r
 # ruff: noqa: UP006, UP035 (scripted)
 # mypy: no-warn-return-any
 
-from typing import Any, Dict, List, Sequence, Tuple, cast
+from typing import Dict, List, Sequence, Tuple, cast
 
 import torch
 from torch import nn
 
 from recsys.exporting.options import TableType
 from recsys.exporting.program.interfaces import BagColumn, BagLookup, Head, NumberColumn
+from recsys.exporting.program.types import Bag, Features, Records, Rows
 from recsys.nn.cross import cross_ids
 from recsys.nn.pooling import normalised_weights
 from recsys.nn.vectors import projected, with_difference
@@ -29,72 +30,66 @@ _STEPS = {"int8": 255, "int4": 15}
 
 
 class Lookup(nn.Module):
-    """Mean embedding of the bags of one feature; zeros for an empty bag.
+    """Embeddings of the bags of one feature, or of the cross of several (`recsys.nn.cross`).
 
     Args:
-        feature: whose bags are looked up.
+        parts: the feature, or the features that are crossed.
         weight: of R rows; see `restored`.
         scales: the same.
         width: D.
+        one_by_one: whether the rows of a bag are embedded each for itself; otherwise by their mean.
+        row_weights: [R] of the rows, which are then summed up by them (`recsys.nn.pooling`); or none.
     """
 
-    weight: torch.Tensor
-    scales: torch.Tensor
-
-    def __init__(self, feature: str, weight: torch.Tensor, scales: torch.Tensor, width: int) -> None:
-        super().__init__()
-        self.feature = feature
-        self.register_buffer("weight", weight)
-        self.register_buffer("scales", scales)
-        self.width = width
-
-    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
-        """[size, D]; one bag stands for all `size` examples."""
-        values, lengths = bags[self.feature]
-        if are_single(values, lengths):
-            embedded = restored(self.weight, self.scales, self.width, values)
-        else:
-            embedded = mean_of_bags(self.weight, self.scales, self.width, values, lengths)
-        return embedded if embedded.size(0) == size else embedded.expand(size, -1)
-
-
-class WeightedLookup(nn.Module):
-    """Sum of the rows of each bag of one feature, weighted; zeros for an empty bag.
-
-    Args:
-        feature: whose bags are looked up.
-        weight: of R rows; see `restored`.
-        scales: the same.
-        width: D.
-        row_weights: [R] of the rows; see `recsys.nn.embeddings.normalised_weights`.
-    """
-
+    parts: List[str]
     weight: torch.Tensor
     scales: torch.Tensor
     row_weights: torch.Tensor
 
     def __init__(
         self,
-        feature: str,
+        parts: Sequence[str],
         weight: torch.Tensor,
         scales: torch.Tensor,
         width: int,
-        row_weights: Sequence[float],
+        *,
+        one_by_one: bool = False,
+        row_weights: Sequence[float] = (),
     ) -> None:
         super().__init__()
-        self.feature = feature
+        self.parts = list(parts)
         self.register_buffer("weight", weight)
         self.register_buffer("scales", scales)
         self.width = width
+        self.one_by_one = one_by_one
         self.register_buffer("row_weights", torch.tensor(row_weights))
 
-    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
-        """[size, D]; one bag stands for all `size` examples."""
-        values, lengths = bags[self.feature]
-        embedded = weighted_sum_of_bags(
-            self.weight, self.scales, self.width, self.row_weights, values, lengths
-        )
-        return embedded if embedded.size(0) == size else embedded.expand(size, -1)
+    def forward(self, bags: Dict[str, Bag], size: int) -> torch.Tensor:
+        """[size, D], zeros for an empty bag; one by one [size, L, D], zeros behind the end of a bag.
+
+        One bag stands for all `size` examples.
+        """
+        if len(self.parts) > 1:
+            values, lengths = crossed(bags, self.parts, size, self.weight.size(0))
+        else:
+            values, lengths = bags[self.parts[0]]
+        if self.one_by_one:
+            longest = int(lengths.max()) if lengths.numel() > 0 else 0
+            embedded = torch.zeros(lengths.numel(), longest, self.width)
+            embedded[torch.arange(longest) < lengths[:, None]] = restored(
+                self.weight, self.scales, self.width, values
+            )
+        elif self.row_weights.numel() > 0:
+            embedded = weighted_sum_of_bags(
+                self.weight, self.scales, self.width, self.row_weights, values, lengths
+            )
+        elif _are_single(values, lengths):
+            embedded = restored(self.weight, self.scales, self.width, values)
+        else:
+            embedded = mean_of_bags(self.weight, self.scales, self.width, values, lengths)
+        if embedded.size(0) == size:
+            return embedded
+        return embedded.expand([size] + [-1 for _ in range(embedded.dim() - 1)])
 
 
 class VectorLookup(nn.Module):
@@ -109,6 +104,7 @@ class VectorLookup(nn.Module):
         scales: the same.
     """
 
+    parts: List[str]
     projection: torch.Tensor
     weight: torch.Tensor
     scales: torch.Tensor
@@ -124,8 +120,7 @@ class VectorLookup(nn.Module):
         scales: torch.Tensor,
     ) -> None:
         super().__init__()
-        self.feature = feature
-        self.of = of
+        self.parts = [feature, of] if of else [feature]
         self.limit = limit
         self.size = projection.size(1)
         self.width = projection.size(0)
@@ -133,83 +128,32 @@ class VectorLookup(nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("scales", scales)
 
-    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
+    def forward(self, bags: Dict[str, Bag], size: int) -> torch.Tensor:
         """[size, D]; one vector stands for all `size` examples."""
-        vectors = bags[self.feature][0].view(-1, self.size)
-        embedded = projected(self.projection, vectors)
-        if len(self.of) > 0:
-            rows = bags[self.of][0]
+        embedded = projected(self.projection, bags[self.parts[0]][0].view(-1, self.size))
+        if len(self.parts) > 1:
+            rows = bags[self.parts[1]][0]
             known = (rows > 0).unsqueeze(1)
             difference = restored(self.weight, self.scales, self.width, rows) * known
             embedded = with_difference(embedded, difference, self.limit)
         return embedded if embedded.size(0) == size else embedded.expand(size, -1)
 
 
-class EachLookup(nn.Module):
-    """Embeddings of the rows of one feature's bags, each for itself; zeros behind the end of a bag.
-
-    Args:
-        feature: whose bags are looked up.
-        weight: of R rows; see `restored`.
-        scales: the same.
-        width: D.
-    """
-
-    weight: torch.Tensor
-    scales: torch.Tensor
-
-    def __init__(self, feature: str, weight: torch.Tensor, scales: torch.Tensor, width: int) -> None:
-        super().__init__()
-        self.feature = feature
-        self.register_buffer("weight", weight)
-        self.register_buffer("scales", scales)
-        self.width = width
-
-    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
-        """[size, L, D], L the longest bag; one bag stands for all `size` examples."""
-        values, lengths = bags[self.feature]
-        longest = int(lengths.max()) if lengths.numel() > 0 else 0
-        padded = torch.zeros(lengths.numel(), longest, self.width)
-        padded[torch.arange(longest) < lengths[:, None]] = restored(
-            self.weight, self.scales, self.width, values
-        )
-        return padded if padded.size(0) == size else padded.expand(size, -1, -1)
-
-
 class CountLookup(nn.Module):
     """Events that the row of an id's table has had; see `recsys.nn.cold_start.EventCounts`."""
 
+    parts: List[str]
     counts: torch.Tensor
 
     def __init__(self, feature: str, counts: torch.Tensor) -> None:
         super().__init__()
-        self.feature = feature
+        self.parts = [feature]
         self.register_buffer("counts", counts)
 
-    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
+    def forward(self, bags: Dict[str, Bag], size: int) -> torch.Tensor:
         """[size, 1]; one id stands for all `size` examples."""
-        found = self.counts.index_select(0, bags[self.feature][0]).unsqueeze(1)
-        return found if found.size(0) == size else found.expand(size, -1)
-
-
-class CrossLookup(nn.Module):
-    """Mean embedding of the crosses of several features; see `recsys.nn.cross`."""
-
-    parts: List[str]
-    weight: torch.Tensor
-    scales: torch.Tensor
-
-    def __init__(self, parts: Sequence[str], weight: torch.Tensor, scales: torch.Tensor, width: int) -> None:
-        super().__init__()
-        self.parts = list(parts)
-        self.register_buffer("weight", weight)
-        self.register_buffer("scales", scales)
-        self.width = width
-
-    def forward(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> torch.Tensor:
-        """[size, D]; one bag stands for all `size` examples."""
-        values, lengths = crossed(bags, self.parts, size, self.weight.size(0))
-        return mean_of_bags(self.weight, self.scales, self.width, values, lengths)
+        counts = self.counts.index_select(0, bags[self.parts[0]][0]).unsqueeze(1)
+        return counts if counts.size(0) == size else counts.expand(size, -1)
 
 
 class Inputs(nn.Module):
@@ -242,30 +186,28 @@ class Inputs(nn.Module):
         self.lookup_names = [name for name, _ in lookups]
         self.lookups = nn.ModuleList([lookup for _, lookup in lookups])
 
-    def bags(
-        self, records: Dict[str, List[Dict[str, Any]]], rows: Dict[str, torch.Tensor]
-    ) -> Dict[str, Tuple[torch.Tensor, torch.Tensor]]:
-        """Values and lengths of every sparse feature; records and rows by role."""
-        found: Dict[str, Tuple[torch.Tensor, torch.Tensor]] = {}
+    def read(self, records: Records, rows: Rows, size: int) -> Features:
+        """Bags of the sparse features but the history, and dense values of `size` examples.
+
+        One record of a role stands for all of them.
+        """
+        numbers: List[torch.Tensor] = []
+        for position, role in enumerate(self.dense_roles):
+            column: NumberColumn = self.dense[position]  # type: ignore[assignment]
+            numbers.append(column.forward(records[role], rows[role]).expand(size))
+        dense = torch.stack(numbers, dim=1) if len(numbers) > 0 else torch.zeros(size, 0)
+        return self.bags(records, rows), dense
+
+    def bags(self, records: Records, rows: Rows) -> Dict[str, Bag]:
+        """Bags of the sparse features but the history."""
+        bags: Dict[str, Bag] = {}
         for position, name in enumerate(self.sparse_names):
             column: BagColumn = self.sparse[position]  # type: ignore[assignment]
             role = self.sparse_roles[position]
-            found[name] = column.forward(records[role], rows[role])
-        return found
+            bags[name] = column.forward(records[role], rows[role])
+        return bags
 
-    def numbers(
-        self, records: Dict[str, List[Dict[str, Any]]], rows: Dict[str, torch.Tensor], size: int
-    ) -> torch.Tensor:
-        """[size, number of dense features]; one record of a role stands for all `size` examples."""
-        found: List[torch.Tensor] = []
-        for position, role in enumerate(self.dense_roles):
-            column: NumberColumn = self.dense[position]  # type: ignore[assignment]
-            found.append(column.forward(records[role], rows[role]).expand(size))
-        return torch.stack(found, dim=1) if len(found) > 0 else torch.zeros(size, 0)
-
-    def append(
-        self, role: str, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], dense: torch.Tensor
-    ) -> None:
+    def append(self, role: str, bags: Dict[str, Bag], dense: torch.Tensor) -> None:
         """Stores features of N new users or items behind those of the known ones.
 
         Args:
@@ -278,12 +220,12 @@ class Inputs(nn.Module):
                 column: BagColumn = self.sparse[position]  # type: ignore[assignment]
                 values, lengths = bags[name]
                 column.append(values, lengths)
-        for position, one in enumerate(self.dense_roles):
-            if one == role:
+        for position, its_role in enumerate(self.dense_roles):
+            if its_role == role:
                 number: NumberColumn = self.dense[position]  # type: ignore[assignment]
                 number.append(dense[:, position])
 
-    def embed(self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int) -> Dict[str, torch.Tensor]:
+    def embed(self, bags: Dict[str, Bag], size: int) -> Dict[str, torch.Tensor]:
         """[size, D] of every embedded feature; [size, L, D] of what is embedded one by one."""
         embedded: Dict[str, torch.Tensor] = {}
         for position, name in enumerate(self.lookup_names):
@@ -302,27 +244,23 @@ class Network(nn.Module):
         self.inputs = inputs
         self.head = cast(Head, head)
 
-    def forward(
-        self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], dense: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, bags: Dict[str, Bag], dense: torch.Tensor) -> torch.Tensor:
         """Runs the trained model on B examples; bags of one example stand for all of them."""
         return self.head.forward(self.inputs.embed(bags, dense.size(0)), dense)
 
 
-def crossed(
-    bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], parts: List[str], size: int, num_rows: int
-) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Values and lengths [size] of the cross of several features, in a table of `num_rows`."""
-    found: List[Tuple[torch.Tensor, torch.Tensor]] = []
+def crossed(bags: Dict[str, Bag], parts: List[str], size: int, num_rows: int) -> Bag:
+    """Bags of `size` examples of the cross of several features, in a table of `num_rows`."""
+    each: List[Bag] = []
     for part in parts:
         values, lengths = bags[part]
         if lengths.numel() != size:
             values, lengths = values.repeat(size), lengths.repeat(size)
-        found.append((values, lengths))
-    return cross_ids(found, num_rows)
+        each.append((values, lengths))
+    return cross_ids(each, num_rows)
 
 
-def are_single(values: torch.Tensor, lengths: torch.Tensor) -> bool:
+def _are_single(values: torch.Tensor, lengths: torch.Tensor) -> bool:
     """Whether every bag holds one row, which then is its mean."""
     return values.numel() == lengths.numel() and bool((lengths == 1).all())
 
@@ -369,13 +307,13 @@ def restored(weight: torch.Tensor, scales: torch.Tensor, width: int, rows: torch
         width: D.
         rows: [V].
     """
-    found = torch.index_select(weight, 0, rows)
-    if found.size(1) != width:
-        found = torch.stack([found & 15, found >> 4], dim=2).flatten(1)
+    steps = torch.index_select(weight, 0, rows)
+    if steps.size(1) != width:
+        steps = torch.stack([steps & 15, steps >> 4], dim=2).flatten(1)
     if scales.numel() == 0:
-        return found.float()
+        return steps.float()
     own = torch.index_select(scales, 0, rows).float()
-    return torch.addcmul(own[:, 1:], found.float(), own[:, :1])
+    return torch.addcmul(own[:, 1:], steps.float(), own[:, :1])
 
 
 def stored(weight: torch.Tensor, kind: TableType) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -391,14 +329,14 @@ def stored(weight: torch.Tensor, kind: TableType) -> Tuple[torch.Tensor, torch.T
         return weight, nothing
     if kind == "float16":
         return weight.half(), nothing
-    scales = scales_of(weight, _STEPS[kind])
+    scales = _scales_of(weight, _STEPS[kind])
     step, least = scales[:, :1].float(), scales[:, 1:].float()
     places = (weight - least) / step.clamp(min=torch.finfo(torch.float32).tiny)
     levels = places.round().clamp(0, _STEPS[kind]).to(torch.uint8)
     return (levels[:, ::2] | levels[:, 1::2] << 4) if kind == "int4" else levels, scales
 
 
-def scales_of(weight: torch.Tensor, num_steps: int) -> torch.Tensor:
+def _scales_of(weight: torch.Tensor, num_steps: int) -> torch.Tensor:
     """[R, 2] step and least value of each row of a table.
 
     In float16 where that moves no end of a row by more than half a step, so that no value is read back

@@ -6,12 +6,14 @@ and modules of one class share their optimised code.
 
 Legend: B examples, N values, V rows of bags, D embedding dimension.
 """
-# ruff: noqa: UP006, UP035, UP045 (scripted)
+# ruff: noqa: UP006, UP035 (scripted)
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 import torch
 from torch import nn
+
+from recsys.exporting.program.types import Bag, Record
 
 
 @torch.jit.interface
@@ -44,7 +46,7 @@ class IdIndex(nn.Module):
 class BagEncoder(nn.Module):
     """Raw values of a sparse feature -> bags of rows."""
 
-    def forward(self, given: List[Any]) -> Tuple[torch.Tensor, torch.Tensor]:  # type: ignore[empty-body]
+    def forward(self, given: List[Any]) -> Bag:  # type: ignore[empty-body]
         """Values [V] and lengths [N]."""
         pass
 
@@ -62,9 +64,7 @@ class NumberEncoder(nn.Module):
 class BagColumn(nn.Module):
     """Records -> bags of one sparse feature."""
 
-    def forward(  # type: ignore[empty-body]
-        self, records: List[Dict[str, Any]], rows: torch.Tensor
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, records: List[Record], rows: torch.Tensor) -> Bag:  # type: ignore[empty-body]
         """Values [V] and lengths [B] for records whose users or items stand in `rows` [B]."""
         pass
 
@@ -78,7 +78,7 @@ class NumberColumn(nn.Module):
     """Records -> floats of one dense feature."""
 
     def forward(  # type: ignore[empty-body]
-        self, records: List[Dict[str, Any]], rows: torch.Tensor
+        self, records: List[Record], rows: torch.Tensor
     ) -> torch.Tensor:
         """[B] float32."""
         pass
@@ -92,9 +92,7 @@ class NumberColumn(nn.Module):
 class BagLookup(nn.Module):
     """Bags of all features -> embeddings of one."""
 
-    def forward(  # type: ignore[empty-body]
-        self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], size: int
-    ) -> torch.Tensor:
+    def forward(self, bags: Dict[str, Bag], size: int) -> torch.Tensor:  # type: ignore[empty-body]
         """[size, D]; one bag stands for all `size` examples."""
         pass
 
@@ -150,28 +148,6 @@ class AttributeIndex(nn.Module):
 
     def add(self, given: List[Any], rows: List[int]) -> None:
         """Takes up the values of items that were not there before."""
-        pass
-
-
-@torch.jit.interface
-class QueryNetwork(nn.Module):
-    """A query tower; see `recsys.exporting.program.queries`."""
-
-    def forward(  # type: ignore[empty-body]
-        self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor, events: List[torch.Tensor]
-    ) -> torch.Tensor:
-        """Vectors [B, D]; `events` as the method of that name gives them."""
-        pass
-
-    def events(  # type: ignore[empty-body]
-        self,
-        history: Tuple[torch.Tensor, torch.Tensor],
-        times: Optional[List[List[Any]]],
-        liked: Optional[List[List[bool]]],
-        contexts: List[Dict[str, Any]],
-        candidates: torch.Tensor,
-    ) -> List[torch.Tensor]:
-        """Reads histories item by item; returns nothing where they are bags."""
         pass
 
 

@@ -4,13 +4,14 @@ Legend: B requests, N ids, V values of a jagged field, I catalogue rows.
 """
 # ruff: noqa: UP006, UP035 (scripted)
 
-from typing import Any, Dict, List, Tuple, cast
+from typing import Any, Dict, List, cast
 
 import torch
 from torch import nn
 
 from recsys.exporting.program.columns import pick
 from recsys.exporting.program.interfaces import IdIndex
+from recsys.exporting.program.types import Bag, Record
 
 
 class Known(nn.Module):
@@ -43,11 +44,11 @@ class Known(nn.Module):
         self.item_fields = item_fields
         self.histories = histories
 
-    def user_rows(self, records: List[Dict[str, Any]]) -> torch.Tensor:
+    def user_rows(self, records: List[Record]) -> torch.Tensor:
         """Rows [B] of the users of records; 0 where the id is unknown or left out."""
         return self.users.rows_of(first_of(records, self.user_fields))
 
-    def item_rows(self, records: List[Dict[str, Any]]) -> torch.Tensor:
+    def item_rows(self, records: List[Record]) -> torch.Tensor:
         """Catalogue rows [B] of the items of records; 0 where the id is unknown or left out."""
         return self.items.rows_of(first_of(records, self.item_fields))
 
@@ -55,7 +56,7 @@ class Known(nn.Module):
         """Catalogue rows [N] of raw item ids."""
         return self.items.rows_of(ids)
 
-    def history_rows(self, histories: List[List[Any]]) -> Tuple[torch.Tensor, torch.Tensor]:
+    def history_rows(self, histories: List[List[Any]]) -> Bag:
         """Catalogue rows [V] and lengths [B] of histories of raw ids."""
         flat: List[Any] = []
         for history in histories:
@@ -84,7 +85,7 @@ class Histories(nn.Module):
         self.length = length
         self.register_buffer("item_id_rows", item_id_rows.int())
 
-    def forward(self, item_rows: torch.Tensor, lengths: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, item_rows: torch.Tensor, lengths: torch.Tensor) -> Bag:
         """Values and lengths [B] of B histories of catalogue rows [V], oldest first."""
         ends = torch.cumsum(lengths, 0)
         from_the_end = torch.repeat_interleave(ends, lengths) - torch.arange(item_rows.numel())
@@ -96,19 +97,25 @@ class Histories(nn.Module):
         self.item_id_rows = torch.cat([self.item_id_rows, torch.zeros(num_items, dtype=torch.int32)])
 
 
-def first_of(records: List[Dict[str, Any]], fields: List[str]) -> List[Any]:
+def empty_records(count: int) -> List[Record]:
+    """Records without fields."""
+    nothing: Record = {}
+    return [nothing for _ in range(count)]
+
+
+def first_of(records: List[Record], fields: List[str]) -> List[Any]:
     """The value of each record under the first of the names that it has; None without."""
-    found: List[Any] = []
+    values: List[Any] = []
     for record in records:
         given, _ = pick([record], fields)
         if len(given) > 0:
-            found.append(given[0])
+            values.append(given[0])
         else:
-            found.append(None)
-    return found
+            values.append(None)
+    return values
 
 
-def unread(record: Dict[str, Any], read: List[str]) -> List[str]:
+def unread(record: Record, read: List[str]) -> List[str]:
     """The fields of a record that are not among those read."""
     fields: List[str] = []
     for field in record.keys():  # noqa: SIM118 (scripted)
@@ -117,11 +124,11 @@ def unread(record: Dict[str, Any], read: List[str]) -> List[str]:
     return fields
 
 
-def renamed(record: Dict[str, Any], names: Dict[str, str]) -> Dict[str, Any]:
+def renamed(record: Record, names: Dict[str, str]) -> Record:
     """The record with other names for some of its fields."""
     if len(names) == 0:
         return record
-    found: Dict[str, Any] = {}
+    named: Record = {}
     for field in record.keys():  # noqa: SIM118 (scripted)
-        found[names.get(field, field)] = record[field]
-    return found
+        named[names.get(field, field)] = record[field]
+    return named

@@ -14,6 +14,7 @@ from torch import nn
 from recsys.exporting.program.columns import pick
 from recsys.exporting.program.instants import as_seconds
 from recsys.exporting.program.interfaces import Head, SequenceHead
+from recsys.exporting.program.types import Past, Record
 
 
 class PooledQuery(nn.Module):
@@ -31,14 +32,7 @@ class PooledQuery(nn.Module):
         """Vectors [B, D]; see `SequenceQuery`."""
         return self.head.forward(embedded, dense)
 
-    def events(
-        self,
-        history: Tuple[torch.Tensor, torch.Tensor],
-        times: Optional[List[List[Any]]],
-        liked: Optional[List[List[bool]]],
-        contexts: List[Dict[str, Any]],
-        candidates: torch.Tensor,
-    ) -> List[torch.Tensor]:
+    def events(self, past: Past, candidates: torch.Tensor) -> List[torch.Tensor]:
         """Nothing beyond the bags."""
         return []
 
@@ -93,16 +87,9 @@ class ContentQuery(nn.Module):
         embedded[self.count_name] = events[1]
         return self.head.forward(embedded, dense)
 
-    def events(
-        self,
-        history: Tuple[torch.Tensor, torch.Tensor],
-        times: Optional[List[List[Any]]],
-        liked: Optional[List[List[bool]]],
-        contexts: List[Dict[str, Any]],
-        candidates: torch.Tensor,
-    ) -> List[torch.Tensor]:
+    def events(self, past: Past, candidates: torch.Tensor) -> List[torch.Tensor]:
         """Mean of the vectors of the latest items [B, D], and their number [B, 1]."""
-        rows, lengths = history
+        rows, lengths = past[0]
         ends = torch.cumsum(lengths, 0)
         latest = torch.repeat_interleave(ends, lengths) - torch.arange(rows.numel()) <= self.length
         request = torch.repeat_interleave(torch.arange(lengths.numel()), lengths)[latest]
@@ -156,26 +143,17 @@ class SequenceQuery(nn.Module):
         states_BSD = self.head.forward(embedded, dense, events[0], events[1], events[2], events[3])
         return states_BSD[torch.arange(kept.numel()), kept]
 
-    def events(
-        self,
-        history: Tuple[torch.Tensor, torch.Tensor],
-        times: Optional[List[List[Any]]],
-        liked: Optional[List[List[bool]]],
-        contexts: List[Dict[str, Any]],
-        candidates: torch.Tensor,
-    ) -> List[torch.Tensor]:
+    def events(self, past: Past, candidates: torch.Tensor) -> List[torch.Tensor]:
         """Of the items that are seen, vectors [B, L, D], whether they were liked [B, L], instants [B, S].
 
         Then whether the instants are known [B], and how many items are seen [B].
 
         Args:
-            history: catalogue rows [V], oldest first, and lengths [B].
-            times: when each item of each history was liked; without them, or where one is missing, the times
-                of the whole history are unknown.
-            liked: whether each item of each history was liked; without them all of them were.
-            contexts: of the requests, for their times.
+            past: of the requests. Without times, or where one is missing, those of the whole history are
+                unknown; all items were liked where it is not said.
             candidates: [I, D] vectors of the catalogue.
         """
+        history, times, liked, contexts = past
         rows, lengths = history
         kept = lengths.clamp(max=self.length)
         ends = torch.cumsum(lengths, 0)
@@ -184,11 +162,11 @@ class SequenceQuery(nn.Module):
         mask_BL = torch.arange(longest) < kept[:, None]
         items_BLD = torch.zeros(lengths.numel(), longest, self.width)
         items_BLD[mask_BL] = candidates[rows[latest], : self.width]
-        positives_BL = self.positives(mask_BL, lengths, liked)
-        instants_BS, known_B = self.instants(lengths, kept, times, contexts, longest)
+        positives_BL = self._positives(mask_BL, lengths, liked)
+        instants_BS, known_B = self._instants(lengths, kept, times, contexts, longest)
         return [items_BLD, positives_BL, instants_BS, known_B, kept]
 
-    def positives(
+    def _positives(
         self, mask_BL: torch.Tensor, lengths: torch.Tensor, liked: Optional[List[List[bool]]]
     ) -> torch.Tensor:
         """[B, L] whether each item that is seen was liked."""
@@ -209,12 +187,12 @@ class SequenceQuery(nn.Module):
             positives_BL[query, :seen] = torch.tensor(given[len(given) - seen :], dtype=torch.bool)
         return positives_BL
 
-    def instants(
+    def _instants(
         self,
         lengths: torch.Tensor,
         kept: torch.Tensor,
         times: Optional[List[List[Any]]],
-        contexts: List[Dict[str, Any]],
+        contexts: List[Record],
         longest: int,
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """[B, S] seconds from each history's first item that is seen, and whether they are known [B]."""
@@ -232,27 +210,27 @@ class SequenceQuery(nn.Module):
                     f"`history_times` must have a time for each of the {int(lengths[query])} items of the "
                     f"history, got {len(given)}"
                 )
-            found = self.seconds(given[len(given) - int(kept[query]) :], contexts[query])
-            if len(found) > 0:
+            seconds = self._seconds(given[len(given) - int(kept[query]) :], contexts[query])
+            if len(seconds) > 0:
                 known[query] = True
-                exact = torch.tensor(found, dtype=torch.int64)
+                exact = torch.tensor(seconds, dtype=torch.int64)
                 instants[query, : exact.numel()] = (exact - exact[0]).float()
         return instants, known
 
-    def seconds(self, times: List[Any], context: Dict[str, Any]) -> List[int]:
+    def _seconds(self, times: List[Any], context: Record) -> List[int]:
         """Seconds of all `times` and of the request; empty where one of them is not known."""
         asked, _ = pick([context], self.time_fields)
         nothing: List[int] = []
         if len(asked) == 0:
             return nothing
-        found: List[int] = []
+        seconds: List[int] = []
         for value in times:
             second = as_seconds(value, self.per_second, "history_times")
             if second is None:
                 return nothing
-            found.append(second)
+            seconds.append(second)
         end = as_seconds(asked[0], self.per_second, self.time_fields[0])
         if end is None:
             return nothing
-        found.append(end)
-        return found
+        seconds.append(end)
+        return seconds

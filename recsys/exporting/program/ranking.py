@@ -12,9 +12,10 @@ from torch import nn
 
 from recsys.exporting.fields import TABLE_OF_ROLE
 from recsys.exporting.program.inputs import Network
-from recsys.exporting.program.known import Known, first_of, renamed, unread
+from recsys.exporting.program.known import Known, empty_records, first_of, renamed, unread
 from recsys.exporting.program.statistics import Statistics, with_values
-from recsys.exporting.program.tensors import PackageTensors, no_package
+from recsys.exporting.program.tensors import PackageTensors
+from recsys.exporting.program.types import Bag, Features, Record, Records, Rows
 from recsys.exporting.program.values import elements, is_list
 from recsys.schema.labels import AuxiliaryLabel
 
@@ -62,21 +63,25 @@ class RankingProgram(nn.Module):
         self.head_kinds = ["log" if label.transform == "log" else label.kind for label in labels]
         self.head_means = [label.mean for label in labels]
         self.head_stds = [label.std for label in labels]
-        # Where there is one; see `recsys.exporting.compiled`.
-        self.package: PackageTensors | None = None
+        self.package = PackageTensors(None, has_requests=True)
 
-    def forward(self, rows: List[Dict[str, Any]]) -> torch.Tensor:
+    def forward(self, rows: List[Record]) -> torch.Tensor:
+        """Probabilities [B] that each row is a positive; see `predict`."""
+        bags, dense = self.features(rows)
+        return torch.sigmoid(self.main_logits(bags, dense))
+
+    @torch.jit.export
+    def predict(self, rows: List[Record]) -> torch.Tensor:
         """Probabilities [B] that each row is a positive.
 
         Args:
             rows: fields of the users', the items' and the interactions' tables; of a known user or item the
                 id is enough. `history` may hold the raw ids of the items the user liked before, oldest first.
         """
-        bags, dense = self.features(rows)
-        return torch.sigmoid(self.main_logits(bags, dense))
+        return self.forward(rows)
 
     @torch.jit.export
-    def predict_heads(self, rows: List[Dict[str, Any]]) -> Dict[str, torch.Tensor]:
+    def predict_heads(self, rows: List[Record]) -> Dict[str, torch.Tensor]:
         """Predicts by every head [B]: probabilities, and numbers as they stand in the raw table.
 
         `main` is what `predict` gives; the others are the auxiliary labels that the model was trained with.
@@ -85,86 +90,66 @@ class RankingProgram(nn.Module):
         outputs = self.network(bags, dense)
         if outputs.dim() == 1:
             return {"main": torch.sigmoid(outputs)}
-        found = {"main": torch.sigmoid(outputs[:, 0])}
+        answers = {"main": torch.sigmoid(outputs[:, 0])}
         for position, name in enumerate(self.heads):
-            found[name] = answer_of(
+            answers[name] = answer_of(
                 outputs[:, position + 1],
                 self.head_kinds[position],
                 self.head_means[position],
                 self.head_stds[position],
             )
-        return found
-
-    def main_logits(
-        self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], dense: torch.Tensor
-    ) -> torch.Tensor:
-        """Logits [B] of the label."""
-        outputs = self.network(bags, dense)
-        return outputs if outputs.dim() == 1 else outputs[:, 0]
-
-    @torch.jit.export
-    def predict(self, rows: List[Dict[str, Any]]) -> torch.Tensor:
-        """The same as `forward`."""
-        return self.forward(rows)
+        return answers
 
     @torch.jit.export
     def predict_items(
-        self,
-        user: Dict[str, Any],
-        item_ids: List[Any],
-        history: List[Any],
-        context: Optional[Dict[str, Any]] = None,
+        self, user: Record, item_ids: List[Any], history: List[Any], context: Optional[Record] = None
     ) -> torch.Tensor:
-        """Probabilities [N] of many items for one user, whose features are read once."""
-        bags, dense = self.features_of_items(user, item_ids, history, context)
+        """Probabilities [N] of many items for one user, whose features are read once.
+
+        Args:
+            user: fields of the user.
+            item_ids: raw ids.
+            history: raw ids of the items the user liked, oldest first.
+            context: fields of the request.
+        """
+        bags, dense = self._features_of_items(user, item_ids, history, context)
         return torch.sigmoid(self.main_logits(bags, dense))
 
     @torch.jit.export
-    def inputs_of_rows(self, rows: List[Dict[str, Any]]) -> List[torch.Tensor]:
+    def inputs_of_rows(self, rows: List[Record]) -> List[torch.Tensor]:
         """Makes the tensors that a compiled package takes for `predict`."""
         bags, dense = self.features(rows)
-        if self.package is not None:
-            return self.package(bags, dense)
-        raise ValueError(no_package())
+        return self.package(bags, dense)
 
     @torch.jit.export
     def inputs_of_items(
-        self,
-        user: Dict[str, Any],
-        item_ids: List[Any],
-        history: List[Any],
-        context: Optional[Dict[str, Any]] = None,
+        self, user: Record, item_ids: List[Any], history: List[Any], context: Optional[Record] = None
     ) -> List[torch.Tensor]:
         """Makes the tensors that a compiled package takes for `predict_items`."""
-        bags, dense = self.features_of_items(user, item_ids, history, context)
-        if self.package is not None:
-            return self.package(bags, dense)
-        raise ValueError(no_package())
+        bags, dense = self._features_of_items(user, item_ids, history, context)
+        return self.package(bags, dense)
 
     @torch.jit.export
-    def observe(self, rows: List[Dict[str, Any]]) -> None:
-        """Counts events in the statistics, so that requests later than they see them; not safe among threads.
+    def observe(self, rows: List[Record]) -> None:
+        """Counts events in the statistics, so that later requests see them; not safe among threads.
 
         Args:
             rows: as of `predict`, each with the ids of its user and item, its timestamp (where the data have
                 timestamps) and, where the data have a label, `label`; in the order of time. One that is
                 earlier than the latest of its key counts as of that instant.
         """
-        self.check_unambiguous(rows)
-        records = {"user": rows, "context": rows, "pair": rows, "item": rows}
-        ids = {
-            "user": first_of(rows, self.known.user_fields),
-            "item": first_of(rows, self.known.item_fields),
-        }
+        self._check_unambiguous(rows)
+        user_ids = first_of(rows, self.known.user_fields)
+        item_ids = first_of(rows, self.known.item_fields)
         # All that can be refused is read first: `columns` gives new ids their numbers.
         times, labels = self.statistics.times(rows, True), self.statistics.labels(rows)
-        places = self.rows_of(rows, self.known.rows_of_items(ids["item"]))
-        columns = self.statistics.columns(records, places, ids, True)
+        places = self._rows_of(rows, self.known.rows_of_items(item_ids))
+        columns = self.statistics.columns(_of_each_role(rows), places, user_ids, item_ids, True)
         self.statistics.add(columns, times, labels)
 
     @torch.jit.export
-    def add_items(self, items: List[Dict[str, Any]]) -> int:
-        """Has the content of new items known by their id from now on; how many there were.
+    def add_items(self, items: List[Record]) -> int:
+        """Has the content of new items known by their id from now on.
 
         Their id is read as an unknown one. Statistics of them begin with what was observed of the id, mostly
         nothing, and go on by `observe`. `torch.jit.save` keeps them. Not safe among threads.
@@ -172,58 +157,58 @@ class RankingProgram(nn.Module):
         Args:
             items: fields of the items' table, each with an id that is not known yet; what is missing is
                 answered as in `predict`. Where one can't be read, none is added.
+
+        Returns:
+            How many were added.
         """
-        ids, bags, dense, keys = self.read_new_items(items)
-        self.keep_new_items(ids, bags, dense, keys)
+        ids, features, keys = self.read_new_items(items)
+        self.keep_new_items(ids, features, keys)
         return len(ids)
 
     @torch.jit.export
-    def unread_fields(self, row: Dict[str, Any]) -> List[str]:
-        """Fields of a row that no feature reads, to find mistyped names; elsewhere they do nothing."""
+    def unread_fields(self, row: Record) -> List[str]:
+        """Fields of a row that no feature reads, to find mistyped names; elsewhere they do nothing.
+
+        Args:
+            row: any.
+        """
         return unread(row, self.read_fields)
 
-    def features(
-        self, rows: List[Dict[str, Any]]
-    ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
-        """Bags of the sparse features and dense values [B, ...] of rows."""
-        self.check_unambiguous(rows)
+    def main_logits(self, bags: Dict[str, Bag], dense: torch.Tensor) -> torch.Tensor:
+        """Logits [B] of the label."""
+        outputs = self.network(bags, dense)
+        return outputs if outputs.dim() == 1 else outputs[:, 0]
+
+    def features(self, rows: List[Record]) -> Features:
+        """Reads rows."""
+        self._check_unambiguous(rows)
         histories: List[List[Any]] = []
         for row in rows:
             history: List[Any] = []
             if "history" in row:
-                history = as_history(row["history"])
+                history = _as_history(row["history"])
             histories.append(history)
-        records = {"user": rows, "context": rows, "pair": rows, "item": rows}
         item_ids = first_of(rows, self.known.item_fields)
-        places = self.rows_of(rows, self.known.rows_of_items(item_ids))
-        return self.features_of(records, places, item_ids, self.known.history_rows(histories))
+        places = self._rows_of(rows, self.known.rows_of_items(item_ids))
+        return self._features_of(_of_each_role(rows), places, item_ids, self.known.history_rows(histories))
 
-    def features_of_items(
-        self,
-        user: Dict[str, Any],
-        item_ids: List[Any],
-        history: List[Any],
-        context: Optional[Dict[str, Any]],
-    ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
-        """Bags and dense values [N, ...] of items, given by raw id, for one user."""
-        given: Dict[str, Any] = {}
-        if context is not None:
-            given = context
-        for name in self.ambiguous:
-            if name in user or name in given:
-                raise ValueError(ambiguous_field(name))
-        item_rows = self.known.rows_of_items(item_ids)
-        return self.candidate_features(user, given, history, item_rows, item_ids)
+    def _features_of_items(
+        self, user: Record, item_ids: List[Any], history: List[Any], context: Optional[Record]
+    ) -> Features:
+        """Reads items, given by raw id, for one user."""
+        given = empty_records(1)[0] if context is None else context
+        self._check_unambiguous([user, given])
+        return self.candidate_features(user, given, history, self.known.rows_of_items(item_ids), item_ids)
 
     def candidate_features(
         self,
-        user: Dict[str, Any],
-        context: Dict[str, Any],
+        user: Record,
+        context: Record,
         history: List[Any],
         item_rows: torch.Tensor,
         item_ids: List[Any],
-    ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
-        """Bags and dense values [N, ...] of items of the catalogue for one user, whose bags stand for all.
+    ) -> Features:
+        """Reads items of the catalogue for one user, whose bags stand for all.
 
         Args:
             user: as of `predict_items`.
@@ -232,65 +217,43 @@ class RankingProgram(nn.Module):
             item_rows: [N] of the catalogue.
             item_ids: their raw ids; only statistics need them.
         """
-        nothing: Dict[str, Any] = {}
         # Of items nothing is given, so that all is looked up at once.
-        nobody: List[Dict[str, Any]] = []
-        records = {"user": [user], "context": [context], "pair": [nothing], "item": nobody}
-        places = self.rows_of([user], item_rows)
-        return self.features_of(records, places, item_ids, self.known.history_rows([history]))
+        records = {"user": [user], "context": [context], "pair": empty_records(1), "item": empty_records(0)}
+        places = self._rows_of([user], item_rows)
+        return self._features_of(records, places, item_ids, self.known.history_rows([history]))
 
-    def features_of(
-        self,
-        records: Dict[str, List[Dict[str, Any]]],
-        rows: Dict[str, torch.Tensor],
-        item_ids: List[Any],
-        history: Tuple[torch.Tensor, torch.Tensor],
-    ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
-        """Bags and dense values of records and rows by role, and of histories as rows and lengths."""
+    def _features_of(self, records: Records, rows: Rows, item_ids: List[Any], history: Bag) -> Features:
+        """Reads records, and histories as rows and lengths."""
         if len(self.statistics.fields) > 0:
-            ids = {"user": first_of(records["user"], self.known.user_fields), "item": item_ids}
-            columns = self.statistics.columns(records, rows, ids, False)
-            records = self.with_statistics(records, columns, len(item_ids))
-        bags = self.network.inputs.bags(records, rows)
+            user_ids = first_of(records["user"], self.known.user_fields)
+            columns = self.statistics.columns(records, rows, user_ids, item_ids, False)
+            records = self._with_statistics(records, columns, len(item_ids))
+        bags, dense = self.network.inputs.read(records, rows, rows["item"].numel())
         bags["history"] = self.known.histories(history[0], history[1])
-        return bags, self.network.inputs.numbers(records, rows, rows["item"].numel())
+        return bags, dense
 
-    def read_new_items(
-        self, items: List[Dict[str, Any]]
-    ) -> Tuple[
-        List[Any],
-        Dict[str, Tuple[torch.Tensor, torch.Tensor]],
-        torch.Tensor,
-        Dict[str, Tuple[torch.Tensor, torch.Tensor]],
-    ]:
-        """Ids, bags, dense values [N, ...] and what makes keys of statistics, of new items; or raises."""
+    def read_new_items(self, items: List[Record]) -> Tuple[List[Any], Features, Dict[str, Bag]]:
+        """Ids, features and what makes keys of statistics, of new items; raises where they can't be read."""
         named = [renamed(item, self.item_names) for item in items]
         ids = first_of(named, self.known.item_fields)
         self.known.items.check_new(ids)
-        nothing: Dict[str, Any] = {}
-        nobody = [nothing for _ in range(len(ids))]
-        records = {"user": nobody, "context": nobody, "pair": nobody, "item": named}
+        records = _of_each_role(empty_records(len(ids)))
+        records["item"] = named
         row_0 = torch.zeros(len(ids), dtype=torch.int64)
         rows = {"user": row_0, "context": row_0, "pair": row_0, "item": row_0}
-        inputs = self.network.inputs
-        bags, dense = inputs.bags(records, rows), inputs.numbers(records, rows, len(ids))
-        return ids, bags, dense, self.statistics.attributes.bags(records, rows)
+        features = self.network.inputs.read(records, rows, len(ids))
+        return ids, features, self.statistics.attributes.bags(records, rows)
 
-    def keep_new_items(
-        self,
-        ids: List[Any],
-        bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]],
-        dense: torch.Tensor,
-        keys: Dict[str, Tuple[torch.Tensor, torch.Tensor]],
-    ) -> None:
+    def keep_new_items(self, ids: List[Any], features: Features, keys: Dict[str, Bag]) -> None:
         """Stores what was read of new items."""
         if len(ids) == 0:
             return
+        bags, dense = features
         self.network.inputs.append("item", bags, dense)
         self.statistics.attributes.append("item", keys, torch.zeros(len(ids), 0))
         self.known.add_items(ids)
 
-    def rows_of(self, users: List[Dict[str, Any]], item_rows: torch.Tensor) -> Dict[str, torch.Tensor]:
+    def _rows_of(self, users: List[Record], item_rows: torch.Tensor) -> Rows:
         """Where users and items stand, by role."""
         user_rows = self.known.user_rows(users)
         return {
@@ -300,25 +263,29 @@ class RankingProgram(nn.Module):
             "item": item_rows,
         }
 
-    def with_statistics(
-        self, records: Dict[str, List[Dict[str, Any]]], columns: Dict[str, List[List[int]]], size: int
-    ) -> Dict[str, List[Dict[str, Any]]]:
+    def _with_statistics(self, records: Records, columns: Dict[str, List[List[int]]], size: int) -> Records:
         """The records with every statistic that they do not hold; `size` pairs of user and item."""
         times = self.statistics.times(records["context"], False)
         pair_times = [times[min(row, len(times) - 1)] for row in range(size)]
-        return {
-            "user": records["user"],
-            "context": with_values(records["context"], self.statistics(columns, times, False)),
-            "pair": with_values(records["pair"], self.statistics(columns, pair_times, True)),
-            "item": records["item"],
-        }
+        completed = records.copy()
+        completed["context"] = with_values(records["context"], self.statistics(columns, times, False))
+        completed["pair"] = with_values(records["pair"], self.statistics(columns, pair_times, True))
+        return completed
 
-    def check_unambiguous(self, rows: List[Dict[str, Any]]) -> None:
-        """Raises when a row holds a column that several tables have, without naming the table."""
-        for row in rows:
+    def _check_unambiguous(self, records: List[Record]) -> None:
+        """Raises when one holds a column that several tables have, without naming the table."""
+        for record in records:
             for name in self.ambiguous:
-                if name in row:
-                    raise ValueError(ambiguous_field(name))
+                if name in record:
+                    raise ValueError(
+                        f"`{name}` is a column of several tables; name the table, as in `users.{name}` or "
+                        f"`items.{name}`"
+                    )
+
+
+def _of_each_role(rows: List[Record]) -> Records:
+    """The records of each role where every row holds those of all."""
+    return {"user": rows, "context": rows, "pair": rows, "item": rows}
 
 
 def answer_of(values: torch.Tensor, kind: str, mean: float, std: float) -> torch.Tensor:
@@ -329,13 +296,8 @@ def answer_of(values: torch.Tensor, kind: str, mean: float, std: float) -> torch
     return torch.expm1(numbers) if kind == "log" else numbers
 
 
-def as_history(value: Any) -> List[Any]:
+def _as_history(value: Any) -> List[Any]:
     """The item ids of a history held in a row."""
     if not is_list(value) and (isinstance(value, int) or not torch.jit.isinstance(value, Optional[int])):
         raise ValueError("`history` must be a list of item ids or None")
     return elements(value)
-
-
-def ambiguous_field(name: str) -> str:
-    """The error of a row that holds a column of several tables."""
-    return f"`{name}` is a column of several tables; name the table, as in `users.{name}` or `items.{name}`"

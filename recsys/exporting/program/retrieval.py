@@ -16,11 +16,12 @@ from torch import nn
 
 from recsys.exporting.program.filters import Filters
 from recsys.exporting.program.inputs import Inputs, Network
-from recsys.exporting.program.interfaces import Head, QueryNetwork
-from recsys.exporting.program.known import Known, first_of, unread
+from recsys.exporting.program.interfaces import Head
+from recsys.exporting.program.known import Known, empty_records, first_of, unread
 from recsys.exporting.program.queries import NoWeights
 from recsys.exporting.program.search import best_items, best_left
-from recsys.exporting.program.tensors import PackageTensors, no_package, padded_events
+from recsys.exporting.program.tensors import PackageTensors, padded_events
+from recsys.exporting.program.types import Bag, Features, Record
 
 # Of more of the catalogue than this share, scoring all and masking is quicker than picking rows to score.
 _FEW = 0.1
@@ -33,7 +34,7 @@ class RetrievalProgram(nn.Module):
         known: users and items by raw id.
         item_ids: raw ids of catalogue rows, `IntegerIds` or `StringIds`.
         query_inputs: of users and contexts.
-        query: a `QueryNetwork`.
+        query: `PooledQuery` or `SequenceQuery`.
         candidate: the tower behind its inputs.
         candidates: [I, D] vectors of the catalogue; row 0 is that of an unknown item.
         filters: what of it may be recommended.
@@ -43,12 +44,13 @@ class RetrievalProgram(nn.Module):
         weigher: the weight of behaviour in each query, of models that mix it with content.
     """
 
-    query: QueryNetwork
     weigher: Head
+
     candidates: torch.Tensor
     read_fields: List[str]
     if TYPE_CHECKING:
         item_ids: Any  # no interface: what it returns depends on the type of the ids
+        query: Any  # no interface: there is one, so that nothing is unrolled
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class RetrievalProgram(nn.Module):
         self.known = known
         self.item_ids = item_ids
         self.query_inputs = query_inputs
-        self.query = cast(QueryNetwork, query)
+        self.query = query
         self.candidate = candidate
         self.register_buffer("candidates", candidates)
         self.filters = filters
@@ -78,83 +80,66 @@ class RetrievalProgram(nn.Module):
         self.popularity_windows = popularity_windows
         self.excludes_history = excludes_history
         self.weigher = cast(Head, weigher if weigher is not None else NoWeights())
-        # Where there is one; see `recsys.exporting.compiled`.
-        self.package: PackageTensors | None = None
+        self.package = PackageTensors(None, has_requests=False)
 
     @torch.jit.export
     def encode_user(
         self,
-        user: Dict[str, Any],
+        user: Record,
         history: List[Any],
-        context: Optional[Dict[str, Any]] = None,
+        context: Optional[Record] = None,
         history_times: Optional[List[Any]] = None,
         history_liked: Optional[List[bool]] = None,
     ) -> torch.Tensor:
-        """Vector [D] of a user.
-
-        Args:
-            user: fields of the users' table; of a known user the id is enough.
-            history: raw ids of the items the user liked, oldest first.
-            context: fields of the interactions' table, as the timestamp of the request.
-            history_times: when each item of the history was liked, as timestamps of the interactions' table;
-                models that read the history as a bag do without.
-            history_liked: whether each item of the history was liked, for models that read what was not, too;
-                all of them were where it is left out.
-        """
+        """Vector [D] of a user; arguments as of `recommend`."""
         return self.encode_users(
             [user],
             [history],
-            [self.or_nothing(context)],
-            [history_times] if history_times is not None else None,
-            [history_liked] if history_liked is not None else None,
+            None if context is None else [context],
+            None if history_times is None else [history_times],
+            None if history_liked is None else [history_liked],
         )[0]
 
     @torch.jit.export
     def encode_users(
         self,
-        users: List[Dict[str, Any]],
+        users: List[Record],
         histories: List[List[Any]],
-        contexts: Optional[List[Dict[str, Any]]] = None,
+        contexts: Optional[List[Record]] = None,
         history_times: Optional[List[List[Any]]] = None,
         history_liked: Optional[List[List[bool]]] = None,
     ) -> torch.Tensor:
         """Vectors [B, D] of several users."""
         past = self.known.history_rows(histories)
-        return self.encode_queries(
-            users, past, self.each_or_nothing(contexts, len(users)), history_times, history_liked
-        )
+        given = empty_records(len(users)) if contexts is None else contexts
+        return self.encode_queries(users, past, given, history_times, history_liked)
 
     @torch.jit.export
     def inputs_of_users(
         self,
-        users: List[Dict[str, Any]],
+        users: List[Record],
         histories: List[List[Any]],
-        contexts: Optional[List[Dict[str, Any]]] = None,
+        contexts: Optional[List[Record]] = None,
         history_times: Optional[List[List[Any]]] = None,
         history_liked: Optional[List[List[bool]]] = None,
     ) -> List[torch.Tensor]:
         """Makes the tensors that a compiled package takes for `encode_users`."""
         past = self.known.history_rows(histories)
-        given = self.each_or_nothing(contexts, len(users))
+        given = empty_records(len(users)) if contexts is None else contexts
         bags, dense = self.query_features(users, past[0], past[1], given)
-        events = self.query.events(past, history_times, history_liked, given, self.candidates)
-        if self.package is not None:
-            return self.package(bags, dense) + padded_events(events)
-        raise ValueError(no_package())
+        events = self.query.events((past, history_times, history_liked, given), self.candidates)
+        return self.package(bags, dense) + padded_events(events)
 
     @torch.jit.export
     def behaviour_weights(
-        self,
-        users: List[Dict[str, Any]],
-        histories: List[List[Any]],
-        contexts: Optional[List[Dict[str, Any]]] = None,
+        self, users: List[Record], histories: List[List[Any]], contexts: Optional[List[Record]] = None
     ) -> List[float]:
         """Weight of behaviour in the answer to each user, 0 for content alone; -1 where there is no gate.
 
         It moves with every event of a history.
         """
         past = self.known.history_rows(histories)
-        given = self.each_or_nothing(contexts, len(users))
+        given = empty_records(len(users)) if contexts is None else contexts
         bags, dense = self.query_features(users, past[0], past[1], given)
         embedded = self.query_inputs.embed(bags, dense.size(0))
         embedded["history_count"] = past[1].clamp(max=self.known.histories.length).float().unsqueeze(1)
@@ -162,23 +147,31 @@ class RetrievalProgram(nn.Module):
         return weights
 
     @torch.jit.export
-    def encode_item(self, item: Dict[str, Any]) -> torch.Tensor:
-        """Vector [D] of an item from fields of the items' table; of a known item the id is enough."""
+    def encode_item(self, item: Record) -> torch.Tensor:
+        """Vector [D] of an item.
+
+        Args:
+            item: fields of the items' table; of a known item the id is enough.
+        """
         return self.encode_items([item])[0]
 
     @torch.jit.export
-    def encode_items(self, items: List[Dict[str, Any]]) -> torch.Tensor:
-        """Vectors [N, D] of several items."""
+    def encode_items(self, items: List[Record]) -> torch.Tensor:
+        """Vectors [N, D] of several items.
+
+        Args:
+            items: fields of the items' table; of a known item the id is enough.
+        """
         bags, dense = self.item_features(items)
         return self.candidate(bags, dense)
 
     @torch.jit.export
     def recommend(  # type: ignore[no-untyped-def]
         self,
-        user: Dict[str, Any],
+        user: Record,
         history: List[Any],
         k: int,
-        context: Optional[Dict[str, Any]] = None,
+        context: Optional[Record] = None,
         exclude: Optional[List[Any]] = None,
         history_times: Optional[List[Any]] = None,
         history_liked: Optional[List[bool]] = None,
@@ -187,47 +180,47 @@ class RetrievalProgram(nn.Module):
         """Raw ids of the k best items and their scores, best first; fewer where fewer are left.
 
         Args:
-            user: see `encode_user`.
-            history: see `encode_user`; its items are not recommended where `excludes_history` is true.
-            k: at least 1.
-            context: see `encode_user`.
+            user: fields of the users' table; of a known user the id is enough.
+            history: raw ids of the items the user liked, oldest first; not recommended where
+                `excludes_history` is true, which the manifest has as `seen` `exclude`.
+            k: how many items, at least 1.
+            context: fields of the interactions' table, as the timestamp of the request.
             exclude: raw ids of further items that must not be recommended.
-            history_times: see `encode_user`.
-            history_liked: see `encode_user`.
+            history_times: when each item of the history was liked, as timestamps of the interactions' table;
+                models that read the history as a bag do without.
+            history_liked: whether each item of the history was liked, for models that read what was not, too;
+                all of them were where it is left out.
             where: raw values by attribute of the items; of each attribute, an item must hold one of them.
         """
-        vectors, excluded = self.questions(
+        ids, scores = self.recommend_batch(
             [user],
             [history],
-            [self.or_nothing(context)],
-            [exclude] if exclude is not None else None,
-            [history_times] if history_times is not None else None,
-            [history_liked] if history_liked is not None else None,
+            k,
+            None if context is None else [context],
+            None if exclude is None else [exclude],
+            None if history_times is None else [history_times],
+            None if history_liked is None else [history_liked],
+            where,
         )
-        found, scores = self.nearest(vectors, excluded, k, where)
-        listed: List[float] = scores[0].tolist()
-        return self.item_ids.ids_of(found[0]), listed
+        return ids[0], scores[0]
 
     @torch.jit.export
     def recommend_batch(  # type: ignore[no-untyped-def]
         self,
-        users: List[Dict[str, Any]],
+        users: List[Record],
         histories: List[List[Any]],
         k: int,
-        contexts: Optional[List[Dict[str, Any]]] = None,
+        contexts: Optional[List[Record]] = None,
         excludes: Optional[List[List[Any]]] = None,
         history_times: Optional[List[List[Any]]] = None,
         history_liked: Optional[List[List[bool]]] = None,
         where: Optional[Dict[str, List[Any]]] = None,
     ):
-        """Lists of raw item ids and of scores, one for each user; arguments as of `recommend`.
-
-        `where` holds for all of them.
-        """
-        given = self.each_or_nothing(contexts, len(users))
+        """Lists of raw item ids and of scores, one for each user; `where` holds for all of them."""
+        given = empty_records(len(users)) if contexts is None else contexts
         vectors, excluded = self.questions(users, histories, given, excludes, history_times, history_liked)
-        found, scores = self.nearest(vectors, excluded, k, where)
-        return self.listed(found, scores)
+        rows, scores = self.nearest(vectors, excluded, k, where)
+        return self.listed(rows, scores)
 
     @torch.jit.export
     def set_available(self, item_ids: List[Any], available: bool) -> int:
@@ -235,21 +228,48 @@ class RetrievalProgram(nn.Module):
 
         Args:
             item_ids: raw ids; those that the catalogue does not know do nothing.
-            available: whether they may.
+            available: whether they may be recommended.
 
         Returns:
             How many of them the catalogue knows.
         """
-        rows = self.known.rows_of_items(item_ids)
-        return self.filters.set_available(rows, available)
+        return self.filters.set_available(self.known.rows_of_items(item_ids), available)
 
-    def listed(self, found: List[torch.Tensor], scores: List[torch.Tensor]):  # type: ignore[no-untyped-def]
-        """Lists of raw item ids and of scores, of lists of catalogue rows and of scores."""
-        listed: List[List[float]] = []
-        for one in scores:
-            numbers: List[float] = one.tolist()
-            listed.append(numbers)
-        return self.item_ids.lists_of(found), listed
+    @torch.jit.export
+    def add_items(self, items: List[Record]) -> int:
+        """Puts new items into the catalogue, to be recommended from now on.
+
+        They are encoded from their content, their id as an unknown one, and nobody has liked them of late; in
+        histories and `exclude` they are known by their id. Costs a copy of the catalogue: many at once are as
+        quick as one. `torch.jit.save` keeps them. Not safe among threads.
+
+        Args:
+            items: fields of the items' table, each with an id that is not known yet; what is missing is
+                answered as in `encode_item`. Where one can't be read, none is added.
+
+        Returns:
+            How many were added.
+        """
+        ids, features = self.read_new_items(items)
+        self.keep_new_items(items, ids, features)
+        return len(ids)
+
+    @torch.jit.export
+    def unread_fields(self, record: Record) -> List[str]:
+        """Fields of a record that no feature reads, to find mistyped names; elsewhere they do nothing.
+
+        Args:
+            record: any.
+        """
+        return unread(record, self.read_fields)
+
+    def listed(self, rows: List[torch.Tensor], scores: List[torch.Tensor]):  # type: ignore[no-untyped-def]
+        """Lists of raw ids and of scores."""
+        numbers: List[List[float]] = []
+        for some in scores:
+            some_numbers: List[float] = some.tolist()
+            numbers.append(some_numbers)
+        return self.item_ids.lists_of(rows), numbers
 
     def nearest(
         self,
@@ -260,19 +280,19 @@ class RetrievalProgram(nn.Module):
     ) -> Tuple[List[torch.Tensor], List[torch.Tensor]]:
         """Catalogue rows and scores of the k best items for each of `questions`, best first."""
         allowed = self.allowed(where)
-        found: List[torch.Tensor] = []
+        rows: List[torch.Tensor] = []
         scores: List[torch.Tensor] = []
         for position, gone in enumerate(excluded):
             best, best_scores = self.best(vectors[position], gone, k, allowed)
-            found.append(best)
+            rows.append(best)
             scores.append(best_scores)
-        return found, scores
+        return rows, scores
 
     def questions(
         self,
-        users: List[Dict[str, Any]],
+        users: List[Record],
         histories: List[List[Any]],
-        contexts: List[Dict[str, Any]],
+        contexts: List[Record],
         excludes: Optional[List[List[Any]]],
         times: Optional[List[List[Any]]],
         liked: Optional[List[List[bool]]],
@@ -289,10 +309,8 @@ class RetrievalProgram(nn.Module):
                 raise ValueError(
                     f"`excludes` must have a list for each of the {len(users)} users, got {len(excludes)}"
                 )
-            both: List[torch.Tensor] = []
             for position, ids in enumerate(excludes):
-                both.append(torch.cat([excluded[position], self.known.rows_of_items(ids)]))
-            excluded = both
+                excluded[position] = torch.cat([excluded[position], self.known.rows_of_items(ids)])
         return vectors, excluded
 
     def allowed(self, where: Optional[Dict[str, List[Any]]]) -> Optional[torch.Tensor]:
@@ -331,49 +349,23 @@ class RetrievalProgram(nn.Module):
         positions, best_scores = best_left(scores, k)
         return rows[positions], best_scores
 
-    @torch.jit.export
-    def add_items(self, items: List[Dict[str, Any]]) -> int:
-        """Puts new items into the catalogue, to be recommended from now on; how many there were.
-
-        They are encoded from their content, their id as an unknown one, and nobody has liked them of late; in
-        histories and `exclude` they are known by their id. Costs a copy of the catalogue: many at once are as
-        quick as one. `torch.jit.save` keeps them. Not safe among threads.
-
-        Args:
-            items: fields of the items' table, each with an id that is not known yet; what is missing is
-                answered as in `encode_item`. Where one can't be read, none is added.
-        """
-        ids, bags, dense = self.read_new_items(items)
-        self.keep_new_items(items, ids, bags, dense)
-        return len(ids)
-
-    @torch.jit.export
-    def unread_fields(self, record: Dict[str, Any]) -> List[str]:
-        """Fields of a record that no feature reads, to find mistyped names; elsewhere they do nothing."""
-        return unread(record, self.read_fields)
-
     def encode_queries(
         self,
-        users: List[Dict[str, Any]],
-        past: Tuple[torch.Tensor, torch.Tensor],
-        contexts: List[Dict[str, Any]],
+        users: List[Record],
+        past: Bag,
+        contexts: List[Record],
         times: Optional[List[List[Any]]],
         liked: Optional[List[List[bool]]],
     ) -> torch.Tensor:
         """Vectors [B, D]; histories as catalogue rows and lengths."""
         bags, dense = self.query_features(users, past[0], past[1], contexts)
-        embedded = self.query_inputs.embed(bags, dense.size(0))
-        events = self.query.events(past, times, liked, contexts, self.candidates)
-        return self.query.forward(embedded, dense, events)
+        events = self.query.events((past, times, liked, contexts), self.candidates)
+        return self.query(self.query_inputs.embed(bags, dense.size(0)), dense, events)
 
     def query_features(
-        self,
-        users: List[Dict[str, Any]],
-        history: torch.Tensor,
-        lengths: torch.Tensor,
-        contexts: List[Dict[str, Any]],
-    ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
-        """Bags of the sparse features and dense values [B, ...] of queries."""
+        self, users: List[Record], history: torch.Tensor, lengths: torch.Tensor, contexts: List[Record]
+    ) -> Features:
+        """Reads queries, whose histories are catalogue rows and lengths."""
         if len(users) != lengths.numel() or len(users) != len(contexts):
             raise ValueError(
                 f"there must be as many histories and contexts as users ({len(users)}), "
@@ -381,40 +373,27 @@ class RetrievalProgram(nn.Module):
             )
         rows = {"user": self.known.user_rows(users)}
         rows["context"] = torch.zeros_like(rows["user"])
-        records = {"user": users, "context": contexts}
-        bags = self.query_inputs.bags(records, rows)
+        bags, dense = self.query_inputs.read({"user": users, "context": contexts}, rows, len(users))
         bags["history"] = self.known.histories(history, lengths)
-        return bags, self.query_inputs.numbers(records, rows, len(users))
+        return bags, dense
 
-    def item_features(
-        self, items: List[Dict[str, Any]]
-    ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
-        """Bags of the sparse features and dense values [N, ...] of items."""
+    def item_features(self, items: List[Record]) -> Features:
+        """Reads items."""
         rows = {"item": self.known.item_rows(items)}
-        records = {"item": items}
-        inputs = self.candidate.inputs
-        return inputs.bags(records, rows), inputs.numbers(records, rows, len(items))
+        return self.candidate.inputs.read({"item": items}, rows, len(items))
 
-    def read_new_items(
-        self, items: List[Dict[str, Any]]
-    ) -> Tuple[List[Any], Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
-        """Ids, bags and dense values [N, ...] of new items; raises where they can't be read."""
+    def read_new_items(self, items: List[Record]) -> Tuple[List[Any], Features]:
+        """Ids and features of new items; raises where they can't be read."""
         ids = first_of(items, self.known.item_fields)
         self.known.items.check_new(ids)
         self.filters.check(items)
-        bags, dense = self.item_features(items)
-        return ids, bags, dense
+        return ids, self.item_features(items)
 
-    def keep_new_items(
-        self,
-        items: List[Dict[str, Any]],
-        ids: List[Any],
-        bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]],
-        dense: torch.Tensor,
-    ) -> None:
+    def keep_new_items(self, items: List[Record], ids: List[Any], features: Features) -> None:
         """Stores new items and what was read of them."""
         if len(items) == 0:
             return
+        bags, dense = features
         vectors = self.candidate(bags, dense)
         if self.popularity_windows > 0:
             begin = vectors.size(1) - self.popularity_windows
@@ -424,18 +403,6 @@ class RetrievalProgram(nn.Module):
         self.candidate.inputs.append("item", bags, dense)
         self.known.add_items(ids)
         self.item_ids.add(ids)
-
-    def or_nothing(self, record: Optional[Dict[str, Any]]) -> Dict[str, Any]:
-        """The record, or one without fields."""
-        nothing: Dict[str, Any] = {}
-        return nothing if record is None else record
-
-    def each_or_nothing(self, records: Optional[List[Dict[str, Any]]], count: int) -> List[Dict[str, Any]]:
-        """The records, or `count` without fields."""
-        if records is not None:
-            return records
-        nothing: Dict[str, Any] = {}
-        return [nothing for _ in range(count)]
 
 
 def check_k(k: int) -> None:

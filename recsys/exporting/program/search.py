@@ -37,26 +37,26 @@ def best_left(scores_N: torch.Tensor, k: int) -> Tuple[torch.Tensor, torch.Tenso
     if scores_N.numel() >= 4096 and group >= 4:
         num_groups = scores_N.numel() // group
         maxima = scores_N[: num_groups * group].view(num_groups, group).amax(dim=1)
-        chosen = torch.sort(best_positions(maxima, k))[0]
+        chosen = torch.sort(_best_positions(maxima, k))[0]
         searched = (chosen.unsqueeze(1) * group + torch.arange(group)).flatten()
         searched = torch.cat([searched, torch.arange(num_groups * group, scores_N.numel())])
-        positions = searched[best_positions(scores_N[searched], k)]
+        positions = searched[_best_positions(scores_N[searched], k)]
     else:
-        positions = best_positions(scores_N, k)
+        positions = _best_positions(scores_N, k)
     scores = scores_N[positions]
     left = scores > -math.inf
     return positions[left], scores[left]
 
 
-def best_positions(scores: torch.Tensor, k: int) -> torch.Tensor:
+def _best_positions(scores: torch.Tensor, k: int) -> torch.Tensor:
     """Positions of the k best scores, best first, ties by the lower one; `torch.topk` leaves them open."""
     wanted = min(k, scores.numel())
     # To sort so few is quicker than to search them.
     if scores.numel() <= 1024:
         return torch.sort(scores, stable=True, dim=0, descending=True)[1][:wanted]
-    found = torch.topk(scores, min(wanted + 1, scores.numel()))[0]
-    threshold = found[wanted - 1]
-    if wanted < found.numel() and found[wanted] == threshold:
+    best = torch.topk(scores, min(wanted + 1, scores.numel()))[0]
+    threshold = best[wanted - 1]
+    if wanted < best.numel() and best[wanted] == threshold:
         above = torch.nonzero(scores > threshold).flatten()
         level = torch.nonzero(scores == threshold).flatten()[: wanted - above.numel()]
         positions = torch.sort(torch.cat([above, level]))[0]

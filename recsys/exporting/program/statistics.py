@@ -20,7 +20,8 @@ from recsys.exporting.program.columns import pick
 from recsys.exporting.program.inputs import Inputs
 from recsys.exporting.program.instants import as_microseconds
 from recsys.exporting.program.interfaces import KeyTally
-from recsys.exporting.program.values import as_integer, as_number, as_text, stripped
+from recsys.exporting.program.types import Record, Records, Rows
+from recsys.exporting.program.values import as_digits_or_text, as_number, stripped
 from recsys.schema.feature_kinds import StatisticFeature
 
 # Before every instant, and far enough from the ends of 64 bits to take a window from it.
@@ -80,7 +81,7 @@ class Tally(nn.Module):
         times.append(max(time, times[-1]))
         self.positives[slot].append(self.positives[slot][-1] + positive)
         self.labels[slot].append(self.labels[slot][-1] + label)
-        self.forget(slot)
+        self._forget(slot)
 
     @torch.jit.export
     def at(self, key: int, time: int) -> Tuple[float, float, float, int]:
@@ -89,21 +90,23 @@ class Tally(nn.Module):
             return 0.0, 0.0, 0.0, self.earliest
         slot = self.slots[key]
         times, positives, labels = self.times[slot], self.positives[slot], self.labels[slot]
-        high = last_before(times, time)
+        high = _last_before(times, time)
         if self.window == 0 and self.window_events == 0:
             return float(self.first[slot] + high), positives[high], labels[high], times[high]
-        low = last_before(times, time - self.window) if self.window > 0 else max(0, high - self.window_events)
+        low = (
+            _last_before(times, time - self.window) if self.window > 0 else max(0, high - self.window_events)
+        )
         if low >= high:
             return 0.0, 0.0, 0.0, self.earliest
         return float(high - low), positives[high] - positives[low], labels[high] - labels[low], times[high]
 
-    def forget(self, slot: int) -> None:
+    def _forget(self, slot: int) -> None:
         """Lets go what no request from the key's latest instant on can see, when that is most of it."""
         times = self.times[slot]
         if self.window > 0:
-            base = last_before(times, times[-1] - self.window)
+            base = _last_before(times, times[-1] - self.window)
         else:
-            base = last_before(times, times[-1])
+            base = _last_before(times, times[-1])
             if self.window_events > 0:
                 base = max(0, base - self.window_events)
         if base > 0 and 2 * base >= len(times):
@@ -113,7 +116,7 @@ class Tally(nn.Module):
             self.labels[slot] = self.labels[slot][base:]
 
 
-def last_before(times: List[int], time: int) -> int:
+def _last_before(times: List[int], time: int) -> int:
     """Position of the last of ascending `times` before `time`; 0 where there is none."""
     low = 0
     high = len(times)
@@ -147,29 +150,23 @@ class IdNumbers(nn.Module):
 
     def forward(self, rows: List[int], given: List[Any], observed: bool) -> List[List[int]]:
         """The number of each id, nothing where it is missing; a new one gets a number when it is observed."""
-        found: List[List[int]] = []
+        numbers: List[List[int]] = []
         for position, row in enumerate(rows):
+            own: List[int] = []
             if row > 0 and row < self.num_rows:
-                found.append([row])
+                own.append(row)
             else:
-                text = self.text_of(given[position])
-                if text is None and observed:
+                text = as_digits_or_text(given[position], self.field, self.is_integer)
+                if text is not None:
+                    key = stripped(text)
+                    if observed and key not in self.others:
+                        self.others[key] = self.num_rows + len(self.others)
+                    if key in self.others:
+                        own.append(self.others[key])
+                elif observed:
                     raise ValueError(f"`{self.field}` of row {position}: an event that is observed needs one")
-                if text is not None and observed and text not in self.others:
-                    self.others[text] = self.num_rows + len(self.others)
-                known: List[int] = []
-                if text is not None and text in self.others:
-                    known.append(self.others[text])
-                found.append(known)
-        return found
-
-    def text_of(self, value: Any) -> Optional[str]:
-        """Returns the text that an id is known by."""
-        if self.is_integer:
-            number = as_integer(value, self.field)
-            return None if number is None else str(number)
-        text = as_text(value, self.field)
-        return None if text is None else stripped(text)
+            numbers.append(own)
+        return numbers
 
 
 class Statistics(nn.Module):
@@ -235,9 +232,7 @@ class Statistics(nn.Module):
         self.positive_at_least = positive_at_least
         self.latest = latest
 
-    def forward(
-        self, columns: Dict[str, List[List[int]]], times: List[int], is_pair: bool
-    ) -> List[Dict[str, Any]]:
+    def forward(self, columns: Dict[str, List[List[int]]], times: List[int], is_pair: bool) -> List[Record]:
         """The statistics of pairs, or those of contexts, of each row: by field, None where there is nothing.
 
         Args:
@@ -245,36 +240,36 @@ class Statistics(nn.Module):
             times: the instant of each row.
             is_pair: which of the statistics.
         """
-        found: List[Dict[str, Any]] = []
+        by_row: List[Record] = []
         for row, time in enumerate(times):
-            values: Dict[str, Any] = {}
+            values: Record = {}
             for number in range(len(self.of)):
                 if self.is_pair[number] == is_pair:
-                    sums = self.sums(number, columns, row, time)
+                    sums = self._sums(number, columns, row, time)
                     for position in self.statistics_of[number]:
-                        values[self.fields[position]] = self.value(position, sums, time)
-            found.append(values)
-        return found
+                        values[self.fields[position]] = self._value(position, sums, time)
+            by_row.append(values)
+        return by_row
 
-    def sums(
+    def _sums(
         self, number: int, columns: Dict[str, List[List[int]]], row: int, time: int
     ) -> Tuple[float, float, float, int]:
         """Returns the mean of a tally's sums over the keys of a row, with the latest instant of any."""
         tally: KeyTally = self.tallies[number]  # type: ignore[assignment]
-        keys = keys_of(columns, self.of[number], row)
+        keys = _keys_of(columns, self.of[number], row)
         if len(keys) == 1:
             return tally.at(keys[0], time)
         count, positives, labels, last = 0.0, 0.0, 0.0, self.earliest
         share = 1.0 / float(max(len(keys), 1))
         for key in keys:
-            one = tally.at(key, time)
-            count += one[0] * share
-            positives += one[1] * share
-            labels += one[2] * share
-            last = max(last, one[3])
+            its_count, its_positives, its_labels, its_last = tally.at(key, time)
+            count += its_count * share
+            positives += its_positives * share
+            labels += its_labels * share
+            last = max(last, its_last)
         return count, positives, labels, last
 
-    def value(self, position: int, sums: Tuple[float, float, float, int], time: int) -> Optional[float]:
+    def _value(self, position: int, sums: Tuple[float, float, float, int], time: int) -> Optional[float]:
         """One statistic of one row."""
         count, positives, labels, last = sums
         measure = self.measures[position]
@@ -294,14 +289,15 @@ class Statistics(nn.Module):
             self.latest = max(self.latest, time)
             for number, of in enumerate(self.of):
                 tally: KeyTally = self.tallies[number]  # type: ignore[assignment]
-                for key in keys_of(columns, of, row):
+                for key in _keys_of(columns, of, row):
                     tally.add(key, time, positive, labels[row])
 
     def columns(
         self,
-        records: Dict[str, List[Dict[str, Any]]],
-        rows: Dict[str, torch.Tensor],
-        ids: Dict[str, List[Any]],
+        records: Records,
+        rows: Rows,
+        user_ids: List[Any],
+        item_ids: List[Any],
         observed: bool,
     ) -> Dict[str, List[List[int]]]:
         """Values of every feature that makes keys, by row; of an attribute those that are known, each once.
@@ -309,27 +305,28 @@ class Statistics(nn.Module):
         Args:
             records: of the users, contexts and items, by role.
             rows: where users and items stand, by role.
-            ids: raw ids, by role.
+            user_ids: raw.
+            item_ids: raw.
             observed: whether these are events; then none may lack an id, and new ids are remembered.
         """
-        found: Dict[str, List[List[int]]] = {}
+        by_name: Dict[str, List[List[int]]] = {}
         user_rows: List[int] = rows["user"].tolist()
         item_rows: List[int] = rows["item"].tolist()
-        found["user_id"] = self.user_numbers(user_rows, ids["user"], observed)
-        found["item_id"] = self.item_numbers(item_rows, ids["item"], observed)
+        by_name["user_id"] = self.user_numbers(user_rows, user_ids, observed)
+        by_name["item_id"] = self.item_numbers(item_rows, item_ids, observed)
         bags = self.attributes.bags(records, rows)
         for name in bags.keys():  # noqa: SIM118 (scripted)
             values: List[int] = bags[name][0].tolist()
             lengths: List[int] = bags[name][1].tolist()
-            found[name] = distinct_by_row(values, lengths)
-        return found
+            by_name[name] = _distinct_by_row(values, lengths)
+        return by_name
 
-    def times(self, records: List[Dict[str, Any]], observed: bool) -> List[int]:
+    def times(self, records: List[Record], observed: bool) -> List[int]:
         """The instant of each row in microseconds; after all that was observed where it has none.
 
         Where the data have no timestamps, rows that are observed follow one another.
         """
-        found: List[int] = []
+        instants: List[int] = []
         for position, record in enumerate(records):
             given, _ = pick([record], self.timestamp_fields)
             time: Optional[int] = None
@@ -339,12 +336,12 @@ class Statistics(nn.Module):
                 if observed and len(self.timestamp_fields) > 0:
                     raise ValueError(f"`timestamp` of row {position}: an event that is observed needs one")
                 time = self.latest + 1 + (position if observed else 0)
-            found.append(time)
-        return found
+            instants.append(time)
+        return instants
 
-    def labels(self, records: List[Dict[str, Any]]) -> List[float]:
+    def labels(self, records: List[Record]) -> List[float]:
         """The label of each event; 1 where every event is positive."""
-        found: List[float] = []
+        numbers: List[float] = []
         for position, record in enumerate(records):
             label: Optional[float] = 1.0
             if len(self.label_fields) > 0:
@@ -352,44 +349,44 @@ class Statistics(nn.Module):
                 label = as_number(given[0], self.label_fields[0]) if len(given) > 0 else None
             if label is None:
                 raise ValueError(f"`label` of row {position}: an event that is observed needs a number")
-            found.append(label)
-        return found
+            numbers.append(label)
+        return numbers
 
 
-def keys_of(columns: Dict[str, List[List[int]]], of: List[str], row: int) -> List[int]:
+def _keys_of(columns: Dict[str, List[List[int]]], of: List[str], row: int) -> List[int]:
     """The keys of a row: values of one feature, or pairs of values of two."""
     first = columns[of[0]][min(row, len(columns[of[0]]) - 1)]
     if len(of) == 1:
         return first
     second = columns[of[1]][min(row, len(columns[of[1]]) - 1)]
     keys: List[int] = []
-    for one in first:
+    for value in first:
         for other in second:
-            keys.append(one * 4294967296 + other)  # noqa: PERF401 (scripted)
+            keys.append(value * 4294967296 + other)  # noqa: PERF401 (scripted)
     return keys
 
 
-def distinct_by_row(values: List[int], lengths: List[int]) -> List[List[int]]:
+def _distinct_by_row(values: List[int], lengths: List[int]) -> List[List[int]]:
     """The values above 0 of each bag, each once."""
-    found: List[List[int]] = []
+    by_row: List[List[int]] = []
     begin = 0
     for length in lengths:
         own: List[int] = []
         for value in values[begin : begin + length]:
             if value > 0 and value not in own:
                 own.append(value)
-        found.append(own)
+        by_row.append(own)
         begin += length
-    return found
+    return by_row
 
 
-def with_values(records: List[Dict[str, Any]], computed: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+def with_values(records: List[Record], computed: List[Record]) -> List[Record]:
     """The records with what was computed where they do not hold it; one record stands for all."""
-    found: List[Dict[str, Any]] = []
+    completed: List[Record] = []
     for row, values in enumerate(computed):
         merged = records[min(row, len(records) - 1)].copy()
         for field in values.keys():  # noqa: SIM118 (scripted)
             if field not in merged:
                 merged[field] = values[field]
-        found.append(merged)
-    return found
+        completed.append(merged)
+    return completed

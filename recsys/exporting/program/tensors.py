@@ -2,15 +2,16 @@
 
 Legend: G requests, B rows, V rows of bags, L longest bag.
 """
-# ruff: noqa: UP006, UP035 (scripted)
+# ruff: noqa: UP006, UP035, UP045 (scripted)
 
 import dataclasses
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
 
 from recsys.exporting.program.inputs import crossed
+from recsys.exporting.program.types import Bag
 
 # A package is compiled for sizes from here on; what is shorter ends in padding.
 _SHORTEST = 2
@@ -43,7 +44,7 @@ class PackageTensors(nn.Module):
     row belongs to; and those of every entry.
 
     Args:
-        entries: in the order of the package.
+        entries: in the order of the package; None where there is none, see `recsys.exporting.compiled`.
         has_requests: whether B rows may belong to fewer requests G, whose history is one of G bags.
     """
 
@@ -52,34 +53,38 @@ class PackageTensors(nn.Module):
     parts: List[List[str]]
     num_rows: List[int]
 
-    def __init__(self, entries: Sequence[Entry], *, has_requests: bool) -> None:
+    def __init__(self, entries: Optional[Sequence[Entry]], *, has_requests: bool) -> None:
         super().__init__()
+        self.is_there = entries is not None
+        entries = entries or []
         self.names = [entry.name for entry in entries]
         self.forms = [entry.form for entry in entries]
         self.parts = [list(entry.parts) for entry in entries]
         self.num_rows = [entry.num_rows for entry in entries]
         self.has_requests = has_requests
 
-    def forward(
-        self, bags: Dict[str, Tuple[torch.Tensor, torch.Tensor]], dense: torch.Tensor
-    ) -> List[torch.Tensor]:
+    def forward(self, bags: Dict[str, Bag], dense: torch.Tensor) -> List[torch.Tensor]:
         """The tensors for B rows; bags of one request stand for all of them."""
+        if not self.is_there:
+            raise ValueError(
+                "this bundle has no compiled package to make tensors for; export it with `export.format=aoti`"
+            )
         size = dense.size(0)
-        found = [dense]
+        tensors = [dense]
         if self.has_requests:
             num_requests = bags["history"][1].numel()
             rows = torch.arange(size)
-            found.append(rows if num_requests == size else torch.zeros_like(rows))
+            tensors.append(rows if num_requests == size else torch.zeros_like(rows))
         for position, name in enumerate(self.names):
             form = self.forms[position]
             if form == "crossed":
                 values, lengths = crossed(bags, self.parts[position], size, self.num_rows[position])
             else:
                 values, lengths = bags[name]
-            found.append(padded(values, lengths) if form == "padded" else values)
+            tensors.append(padded(values, lengths) if form == "padded" else values)
             if form != "rows":
-                found.append(lengths)
-        return found
+                tensors.append(lengths)
+        return tensors
 
 
 def padded(values: torch.Tensor, lengths: torch.Tensor, shortest: int = _SHORTEST) -> torch.Tensor:
@@ -107,8 +112,3 @@ def padded_events(tensors: List[torch.Tensor], shortest: int = _SHORTEST) -> Lis
         tensors[3],
         tensors[4],
     ]
-
-
-def no_package() -> str:
-    """The error of a bundle that has no package."""
-    return "this bundle has no compiled package to make tensors for; export it with `export.format=aoti`"

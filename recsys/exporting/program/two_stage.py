@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from recsys.exporting.program.diverse import choose, sources_of
-from recsys.exporting.program.known import renamed
+from recsys.exporting.program.known import empty_records, renamed
 from recsys.exporting.program.ranking import RankingProgram
-from recsys.exporting.program.retrieval import RetrievalProgram
-from recsys.exporting.program.tensors import no_package
+from recsys.exporting.program.retrieval import RetrievalProgram, check_k
+from recsys.exporting.program.types import Features, Record
 
 
 class TwoStageProgram(nn.Module):
@@ -63,10 +63,10 @@ class TwoStageProgram(nn.Module):
     @torch.jit.export
     def recommend(  # type: ignore[no-untyped-def]
         self,
-        user: Dict[str, Any],
+        user: Record,
         history: List[Any],
         k: int,
-        context: Optional[Dict[str, Any]] = None,
+        context: Optional[Record] = None,
         exclude: Optional[List[Any]] = None,
         history_times: Optional[List[Any]] = None,
         history_liked: Optional[List[bool]] = None,
@@ -76,42 +76,43 @@ class TwoStageProgram(nn.Module):
     ):
         """Raw ids, probabilities, retrieval scores and sources of the k items to show, best first.
 
+        A source is the first stage to choose the item: `retrieval`, `ranking` or `diversity`.
+
         Args:
             user: fields of the users' table that either model reads; of a known user the id is enough.
-            history: raw ids of the items the user liked, oldest first; whether they are recommended, the
-                retrieval model says.
-            k: at least 1; the list is shorter where fewer items are left.
+            history: raw ids of the items the user liked, oldest first; not recommended where the manifest has
+                `seen` `exclude`.
+            k: how many items, at least 1; the list is shorter where fewer items are left.
             context: fields of the interactions' table that either model reads.
             exclude: raw ids of further items that must not be recommended.
             history_times: when each item of the history was liked.
             history_liked: whether each of them was; the ranking model is shown those alone.
             num_candidates: how many of what is left are ranked, k at least.
-            diversity: see `recsys.exporting.program.diverse.choose`.
+            diversity: weight of variety, 0 to 1; 0 is the order of the probabilities.
             where: raw values by attribute of the items, as the retrieval model's catalogue has them; of each
                 attribute, an item must hold one of them.
         """
-        nothing: Dict[str, Any] = {}
-        rows, probabilities, scores, sources = self.lists(
+        ids, probabilities, scores, sources = self.recommend_batch(
             [user],
             [history],
             k,
-            [nothing if context is None else context],
-            [exclude] if exclude is not None else None,
-            [history_times] if history_times is not None else None,
-            [history_liked] if history_liked is not None else None,
+            None if context is None else [context],
+            None if exclude is None else [exclude],
+            None if history_times is None else [history_times],
+            None if history_liked is None else [history_liked],
             num_candidates,
             diversity,
             where,
         )
-        return self.retrieval.item_ids.ids_of(rows[0]), probabilities[0], scores[0], sources[0]
+        return ids[0], probabilities[0], scores[0], sources[0]
 
     @torch.jit.export
     def recommend_batch(  # type: ignore[no-untyped-def]
         self,
-        users: List[Dict[str, Any]],
+        users: List[Record],
         histories: List[List[Any]],
         k: int,
-        contexts: Optional[List[Dict[str, Any]]] = None,
+        contexts: Optional[List[Record]] = None,
         excludes: Optional[List[List[Any]]] = None,
         history_times: Optional[List[List[Any]]] = None,
         history_liked: Optional[List[List[bool]]] = None,
@@ -120,52 +121,33 @@ class TwoStageProgram(nn.Module):
         where: Optional[Dict[str, List[Any]]] = None,
     ):
         """Lists of ids, probabilities, retrieval scores and sources, one for each user; see `recommend`."""
-        rows, probabilities, scores, sources = self.lists(
-            users,
-            histories,
-            k,
-            self.retrieval.each_or_nothing(contexts, len(users)),
-            excludes,
-            history_times,
-            history_liked,
-            num_candidates,
-            diversity,
-            where,
-        )
-        return self.retrieval.item_ids.lists_of(rows), probabilities, scores, sources
-
-    def lists(
-        self,
-        users: List[Dict[str, Any]],
-        histories: List[List[Any]],
-        k: int,
-        contexts: List[Dict[str, Any]],
-        excludes: Optional[List[List[Any]]],
-        times: Optional[List[List[Any]]],
-        liked: Optional[List[List[bool]]],
-        num_candidates: Optional[int],
-        diversity: Optional[float],
-        where: Optional[Dict[str, List[Any]]],
-    ) -> Tuple[List[torch.Tensor], List[List[float]], List[List[float]], List[List[str]]]:
-        """Catalogue rows, probabilities, retrieval scores and sources of the items to show, by user."""
+        given = empty_records(len(users)) if contexts is None else contexts
         wanted = self.wanted(k, num_candidates, diversity)
         # What may not be shown is left out before the search, so that it takes no candidate's place.
-        vectors, excluded = self.retrieval.questions(users, histories, contexts, excludes, times, liked)
-        found, scores = self.retrieval.nearest(vectors, excluded, wanted, where)
-        return self.ranked(users, histories, contexts, liked, found, scores, k, diversity)
+        vectors, excluded = self.retrieval.questions(
+            users, histories, given, excludes, history_times, history_liked
+        )
+        candidates, scores = self.retrieval.nearest(vectors, excluded, wanted, where)
+        rows, probabilities, listed_scores, sources = self.ranked(
+            users, histories, given, history_liked, candidates, scores, k, diversity
+        )
+        return self.retrieval.item_ids.lists_of(rows), probabilities, listed_scores, sources
 
     def ranked(
         self,
-        users: List[Dict[str, Any]],
+        users: List[Record],
         histories: List[List[Any]],
-        contexts: List[Dict[str, Any]],
+        contexts: List[Record],
         liked: Optional[List[List[bool]]],
         found: List[torch.Tensor],
         found_scores: List[torch.Tensor],
         k: int,
         diversity: Optional[float],
     ) -> Tuple[List[torch.Tensor], List[List[float]], List[List[float]], List[List[str]]]:
-        """The same, of candidates that were found, as catalogue rows and retrieval scores by user."""
+        """Catalogue rows, probabilities, retrieval scores and sources of the items to show, by user.
+
+        Candidates are given as catalogue rows and retrieval scores, `found` and `found_scores`.
+        """
         weight = self.diversity if diversity is None else diversity
         if liked is not None and len(liked) != len(users):
             raise ValueError(
@@ -178,7 +160,7 @@ class TwoStageProgram(nn.Module):
         for position, candidates in enumerate(found):
             history = histories[position]
             if liked is not None:
-                history = liked_items(history, liked[position])
+                history = _liked_items(history, liked[position])
             ranked = self.probabilities(users[position], contexts[position], history, candidates)
             # Only spreading a list asks how alike candidates are.
             compared = candidates if weight > 0.0 else candidates[:0]
@@ -195,19 +177,25 @@ class TwoStageProgram(nn.Module):
     def wanted(self, k: int, num_candidates: Optional[int], diversity: Optional[float]) -> int:
         """Returns how many candidates a request for `k` items takes; refuses numbers outside the limits."""
         number = self.num_candidates if num_candidates is None else num_candidates
-        check_limits(k, number, self.diversity if diversity is None else diversity)
+        weight = self.diversity if diversity is None else diversity
+        check_k(k)
+        if number < 1:
+            raise ValueError(f"`num_candidates` must be at least 1, got {number}")
+        # NaN fails too.
+        if not (weight >= 0.0 and weight <= 1.0):
+            raise ValueError(f"`diversity` must lie between 0 and 1, got {weight}")
         return max(k, number)
 
     def probabilities(
-        self, user: Dict[str, Any], context: Dict[str, Any], history: List[Any], rows: torch.Tensor
+        self, user: Record, context: Record, history: List[Any], rows: torch.Tensor
     ) -> torch.Tensor:
         """Probabilities [N] of candidates, given as catalogue rows, by the ranking model."""
         bags, dense = self.ranker_features(user, context, history, rows)
         return torch.sigmoid(self.ranking.main_logits(bags, dense))
 
     def ranker_features(
-        self, user: Dict[str, Any], context: Dict[str, Any], history: List[Any], rows: torch.Tensor
-    ) -> Tuple[Dict[str, Tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
+        self, user: Record, context: Record, history: List[Any], rows: torch.Tensor
+    ) -> Features:
         """Bags and dense values [N, ...] for the ranking model; one bag stands for all candidates."""
         ids: List[Any] = []
         # Only what is counted by raw id needs raw ids.
@@ -224,27 +212,37 @@ class TwoStageProgram(nn.Module):
 
     @torch.jit.export
     def inputs_of_candidates(
-        self, user: Dict[str, Any], context: Dict[str, Any], history: List[Any], rows: torch.Tensor
+        self, user: Record, context: Record, history: List[Any], rows: torch.Tensor
     ) -> List[torch.Tensor]:
         """Makes the tensors that the ranking model's compiled package takes for `probabilities`."""
         bags, dense = self.ranker_features(user, context, history, rows)
-        if self.ranking.package is not None:
-            return self.ranking.package(bags, dense)
-        raise ValueError(no_package())
+        return self.ranking.package(bags, dense)
 
     @torch.jit.export
     def set_available(self, item_ids: List[Any], available: bool) -> int:
-        """Says whether items may be recommended from now on; see `recsys.exporting.program.retrieval`."""
+        """Says whether items may be recommended from now on; see `recsys.exporting.program.retrieval`.
+
+        Args:
+            item_ids: raw ids; those that the catalogue does not know do nothing.
+            available: whether they may be recommended.
+
+        Returns:
+            How many of them the catalogue knows.
+        """
         return self.retrieval.set_available(item_ids, available)
 
     @torch.jit.export
-    def observe(self, rows: List[Dict[str, Any]]) -> None:
-        """Counts events in the ranking model's statistics; see `recsys.exporting.program.ranking`."""
+    def observe(self, rows: List[Record]) -> None:
+        """Counts events in the ranking model's statistics; see `recsys.exporting.program.ranking`.
+
+        Args:
+            rows: user, item and context fields, and `label`, of events in the order of time.
+        """
         self.ranking.observe(rows)
 
     @torch.jit.export
-    def add_items(self, items: List[Dict[str, Any]]) -> int:
-        """Puts new items into the catalogue, to be recommended and ranked from now on; how many there were.
+    def add_items(self, items: List[Record]) -> int:
+        """Puts new items into the catalogue, to be recommended and ranked from now on.
 
         See `add_items` of both stages. What the ranking model knows already, of other data, stays as it is
         there.
@@ -252,23 +250,30 @@ class TwoStageProgram(nn.Module):
         Args:
             items: fields of the items' table that either model reads, each with an id that the retrieval
                 model does not know yet. Where one can't be read, none is added.
+
+        Returns:
+            How many were added.
         """
-        ids, bags, dense = self.retrieval.read_new_items(items)
+        ids, features = self.retrieval.read_new_items(items)
         ranker_rows = self.ranking.known.rows_of_items(ids)
-        unknown: List[Dict[str, Any]] = []
+        unknown: List[Record] = []
         for position, item in enumerate(items):
             if int(ranker_rows[position]) == 0:
                 unknown.append(renamed(item, self.item_fields))
         # All is read before anything is changed.
-        new_ids, ranker_bags, ranker_dense, keys = self.ranking.read_new_items(unknown)
-        self.retrieval.keep_new_items(items, ids, bags, dense)
-        self.ranking.keep_new_items(new_ids, ranker_bags, ranker_dense, keys)
+        new_ids, ranker_features, keys = self.ranking.read_new_items(unknown)
+        self.retrieval.keep_new_items(items, ids, features)
+        self.ranking.keep_new_items(new_ids, ranker_features, keys)
         self.ranker_rows = torch.cat([self.ranker_rows, self.ranking.known.rows_of_items(ids)])
         return len(ids)
 
     @torch.jit.export
-    def unread_fields(self, record: Dict[str, Any]) -> List[str]:
-        """Fields of a user's or a context's record that neither model reads, to find mistyped names."""
+    def unread_fields(self, record: Record) -> List[str]:
+        """Fields of a user's or a context's record that neither model reads, to find mistyped names.
+
+        Args:
+            record: any.
+        """
         of_ranker = self.ranking.read_fields
         fields: List[str] = []
         for field in self.retrieval.unread_fields(record):
@@ -279,18 +284,7 @@ class TwoStageProgram(nn.Module):
         return fields
 
 
-def check_limits(k: int, num_candidates: int, diversity: float) -> None:
-    """Raises when what a request asks for makes no sense."""
-    if k < 1:
-        raise ValueError(f"`k` must be at least 1, got {k}")
-    if num_candidates < 1:
-        raise ValueError(f"`num_candidates` must be at least 1, got {num_candidates}")
-    # NaN fails too.
-    if not (diversity >= 0.0 and diversity <= 1.0):
-        raise ValueError(f"`diversity` must lie between 0 and 1, got {diversity}")
-
-
-def liked_items(history: List[Any], liked: List[bool]) -> List[Any]:
+def _liked_items(history: List[Any], liked: List[bool]) -> List[Any]:
     """The items of a history that were liked."""
     if len(liked) != len(history):
         raise ValueError(

@@ -30,7 +30,7 @@ def as_text(value: Any, field: str) -> Optional[str]:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        return decimal_text(value)
+        return _decimal_text(value)
     if torch.jit.isinstance(value, Optional[int]):
         return None
     raise ValueError(f"`{field}` must be one value: text, a number or None; got a list or another collection")
@@ -43,7 +43,7 @@ def as_integer(value: Any, field: str) -> Optional[int]:
     if isinstance(value, int):
         return value
     if isinstance(value, float):
-        return whole(value)
+        return _whole(value)
     text = as_text(value, field)
     if text is None:
         return None
@@ -54,7 +54,15 @@ def as_integer(value: Any, field: str) -> Optional[int]:
     if exact is not None:
         return exact
     number = parse_number(bare)
-    return None if number is None else whole(number)
+    return None if number is None else _whole(number)
+
+
+def as_digits_or_text(value: Any, field: str, is_integer: bool) -> Optional[str]:
+    """`value` as the text that it is told from others by: digits where the raw column holds whole numbers."""
+    if is_integer:
+        number = as_integer(value, field)
+        return None if number is None else str(number)
+    return as_text(value, field)
 
 
 def as_number(value: Any, field: str) -> Optional[float]:
@@ -108,11 +116,11 @@ def elements(value: Any) -> List[Any]:
         for fraction in value:
             found.append(fraction)
     else:
-        found = elements_or_none(value)
+        found = _elements_or_none(value)
     return found
 
 
-def elements_or_none(value: Any) -> List[Any]:
+def _elements_or_none(value: Any) -> List[Any]:
     """Returns the elements of a list that holds None too."""
     found: List[Any] = []
     if torch.jit.isinstance(value, List[Optional[str]]):
@@ -137,7 +145,7 @@ def parse_integer(text: str) -> Optional[int]:
         return None
     is_signed = len(text) > 1 and (text[0] == "-" or text[0] == "+")
     digits = text[1:] if is_signed else text
-    if not are_digits(digits):
+    if not _are_digits(digits):
         return None
     significant = "0" + digits.lstrip("0")
     if len(significant) > 20 or (len(significant) == 20 and significant > "09223372036854775807"):
@@ -158,14 +166,14 @@ def parse_number(text: str) -> Optional[float]:
     if len(mantissa) > 0 and (mantissa[0] == "-" or mantissa[0] == "+"):
         mantissa = mantissa[1:]
     digits = mantissa.split(".")
-    if len(parts) > 2 or exponent is None or len(digits) > 2 or not are_digits("".join(digits)):
+    if len(parts) > 2 or exponent is None or len(digits) > 2 or not _are_digits("".join(digits)):
         return None
     if len(mantissa) + abs(exponent) > 300:
         return 0.0 if exponent < 0 else None
     return float(text)
 
 
-def are_digits(text: str) -> bool:
+def _are_digits(text: str) -> bool:
     """True when `text` is one or more of 0-9 (isdigit() takes other scripts' digits in Python)."""
     for character in text:
         code = ord(character)
@@ -174,7 +182,7 @@ def are_digits(text: str) -> bool:
     return len(text) > 0
 
 
-def whole(number: float) -> Optional[int]:
+def _whole(number: float) -> Optional[int]:
     """`number` when it has no fraction and a float holds it exactly."""
     # NaN fails the first test.
     if not abs(number) <= 9007199254740992.0:
@@ -183,7 +191,7 @@ def whole(number: float) -> Optional[int]:
     return truncated if float(truncated) == number else None
 
 
-def decimal_text(number: float) -> Optional[str]:
+def _decimal_text(number: float) -> Optional[str]:
     """The shortest decimal that reads back as `number`; 17.0 is 17. None where it needs an exponent."""
     if not abs(number) <= 9007199254740992.0:
         return None

@@ -5,54 +5,18 @@ The datasets may be split otherwise and hold other features: users and items are
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any, cast
-
 import torch
-from torch import nn
 
-from recsys.data.dataset import PreparedDataset
-from recsys.data.queries import Seen
-from recsys.exporting.build import build_program
-from recsys.exporting.fields import Fields, fields_of
 from recsys.exporting.options import ExportOptions
 from recsys.exporting.program.ranking import RankingProgram
 from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.program.two_stage import TwoStageProgram
+from recsys.exporting.stage import Stage
 from recsys.models.protocols import RankingModel, RetrievalModel, popularity_windows
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Role
 from recsys.schema.features import ITEM_ID, USER_ID
 from recsys.schema.tables import TIMESTAMP
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A trained model that becomes one stage.
-
-    Args:
-        model: with its weights, on the CPU.
-        dataset: what it was trained on.
-        history_length: latest items of a history that it sees.
-        run: what the manifest says of the run.
-        seen: whether a retrieval model recommends items of a history: `exclude` or `keep`.
-    """
-
-    model: nn.Module
-    dataset: PreparedDataset
-    history_length: int
-    run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    seen: Seen = "exclude"
-
-    def fields(self, *, flat: bool) -> Fields:
-        """Names the fields of requests; see `fields_of`."""
-        return fields_of(self.dataset.schema, self.dataset.manifest["config"], flat=flat)
-
-    @property
-    def num_items(self) -> int:
-        """Items of the catalogue, without the unknown one."""
-        return self.dataset.num_items - 1
 
 
 def check_stages(retrieval: Stage, ranking: Stage) -> None:
@@ -78,57 +42,44 @@ def check_stages(retrieval: Stage, ranking: Stage) -> None:
         )
 
 
-def rows_of_ranker(retrieval: Stage, ranking: RankingProgram) -> torch.Tensor:
-    """[I] the ranking model's catalogue row of each catalogue row of the retrieval model; 0 for unknown.
-
-    Raises:
-        ValueError: the ranking model knows none of the items.
-    """
-    ids = retrieval.dataset.item_ids[1:].tolist()
-    rows = torch.cat([torch.zeros(1, dtype=torch.int64), ranking.known.rows_of_items(ids)])
-    if not bool((rows > 0).any()):
-        raise InputError(
-            f"`ranker` must know items of the catalogue of `run`, but of {len(ids)} item ids (as {ids[0]!r}) "
-            "it knows none; train both from the same raw tables"
-        )
-    return rows
-
-
-def build_two_stage(retrieval: Stage, ranking: Stage, options: ExportOptions) -> TwoStageProgram:
+def join_programs(
+    retrieval: Stage,
+    ranking: Stage,
+    first: RetrievalProgram,
+    second: RankingProgram,
+    *,
+    options: ExportOptions,
+) -> TwoStageProgram:
     """The module of raw values in, ranked raw item ids out.
 
     Args:
         retrieval: the first stage.
         ranking: the second stage.
+        first: the program of the first stage.
+        second: the program of the second.
         options: of `export.`.
 
     Raises:
-        ValueError: the two can't work together.
+        InputError: the ranking model knows none of the items.
     """
-    check_stages(retrieval, ranking)
-    first, second = (
-        build_program(
-            stage.model,
-            stage.dataset,
-            history_length=stage.history_length,
-            tables=options.quantize,
-            seen=stage.seen,
+    ids = retrieval.dataset.item_ids[1:].tolist()
+    ranker_rows = torch.cat([torch.zeros(1, dtype=torch.int64), second.known.rows_of_items(ids)])
+    if not bool((ranker_rows > 0).any()):
+        raise InputError(
+            f"`ranker` must know items of the catalogue of `run`, but of {len(ids)} item ids (as {ids[0]!r}) "
+            "it knows none; train both from the same raw tables"
         )
-        for stage in (retrieval, ranking)
-    )
-    first, second = cast(RetrievalProgram, first), cast(RankingProgram, second)
-    # How popular an item was of late is in its vector, and says nothing of what it is like.
-    width = first.candidates.size(1) - len(popularity_windows(retrieval.model))
     return TwoStageProgram(
         first,
         second,
-        ranker_rows=rows_of_ranker(retrieval, second),
+        ranker_rows=ranker_rows,
         fields=(
             names_for_ranker(retrieval, ranking, "user"),
             names_for_ranker(retrieval, ranking, "context"),
             names_for_ranker(retrieval, ranking, "item"),
         ),
-        vector_width=width,
+        # How popular an item was of late is in its vector, and says nothing of what it is like.
+        vector_width=first.candidates.size(1) - len(popularity_windows(retrieval.model)),
         num_candidates=options.num_candidates,
         diversity=options.diversity,
     )

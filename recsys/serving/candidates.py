@@ -1,0 +1,81 @@
+"""The items that lists are made of: the best of the catalogue, by an index or exactly, or those near an item.
+
+Legend: B requests, I catalogue rows, D dimension of their vectors, K items.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from recsys.retrieval.ann import Index
+from recsys.serving.item_space import ItemSpace
+from recsys.serving.requests import RequestBatch
+
+Best = tuple[torch.Tensor, torch.Tensor]
+
+# How many of the items nearest to one are looked through for a list on its page.
+_NEAREST = 200
+
+
+@dataclasses.dataclass
+class CandidateSearch:
+    """Searches the catalogue of a retrieval model.
+
+    Args:
+        model: the retrieval part of a program.
+        index: of its catalogue; None where the file searches by itself.
+    """
+
+    model: Any
+    index: Index | None = None
+
+    def __post_init__(self) -> None:
+        self._space: ItemSpace | None = None
+
+    def best_of_each(
+        self, batch: RequestBatch, k: int, *, near_row: int | None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Catalogue rows and scores of the k best items for each request.
+
+        Args:
+            batch: B requests.
+            k: at least 1.
+            near_row: of an item, among the nearest to which they are chosen; None for all.
+        """
+        vectors, excluded = self.model.questions(
+            *(batch.users, batch.histories, batch.contexts),
+            *(batch.excludes, batch.history_times, batch.history_liked),
+        )
+        allowed = self.model.allowed(batch.where)
+        best = []
+        for vector, gone in zip(vectors, excluded, strict=True):
+            rows = None
+            if near_row is not None:
+                rows = self.nearest(near_row, max(_NEAREST, batch.k), gone, allowed)[0].sort()[0]
+            elif self.index is not None:
+                rows = self.index.near(vector, k, excluded=gone, allowed=allowed)
+            best.append(
+                self.model.best(vector, gone, k, allowed)
+                if rows is None
+                else self.model.best_among(vector, rows, gone, k)
+            )
+        return [rows for rows, _ in best], [scores for _, scores in best]
+
+    def nearest(self, item_row: int, k: int, excluded: torch.Tensor, allowed_I: torch.Tensor | None) -> Best:
+        """Catalogue rows and cosines [K] of the items nearest to one; see `ItemSpace.nearest`."""
+        if self._space is None:
+            # How popular an item was of late stands in the last coordinates, and says nothing of what it is.
+            width = self.model.candidates.size(1) - int(self.model.popularity_windows)
+            self._space = ItemSpace.of(self.model.candidates[:, :width])
+        return self._space.nearest(item_row, k, excluded, allowed_I)
+
+    def read_new_items(self) -> None:
+        """Searches what was added to the catalogue, too."""
+        # Files of releases up to 0.1 mark new items as available when they are next asked.
+        self.model.allowed(None)
+        self._space = None
+        if self.index is not None:
+            self.index.add(self.model.candidates)
