@@ -280,7 +280,8 @@ class SequenceTower(nn.Module):
         states_PD = self.encoder(self.dropout(x_BSD.flatten(0, 1)), at_BS.flatten(), [(count, size)])
         users_PD = user_BD[:, None].expand(-1, size, -1).flatten(0, 1)
         seen_P1 = torch.arange(size, device=dense.device).repeat(count)[:, None]
-        return self.vectors(self.mixed(users_PD, states_PD, seen_P1)).view(count, size, -1)
+        vectors_PD = self.vectors(self.mixed(users_PD, states_PD, seen_P1))
+        return vectors_PD.view(count, size, vectors_PD.size(1))  # of no examples, too
 
     def queries(
         self,
