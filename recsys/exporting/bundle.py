@@ -200,7 +200,7 @@ class _Export:
         """Fills the manifest."""
         parts = {
             task: {
-                **describe_stage(stage),
+                **_describe_stage(stage),
                 "run": dict(stage.run),
                 "parity": self.parities[task].describe(self.options),
                 "quantize": describe_rounding(self.trained[task], stage, self.options.quantize),
@@ -225,7 +225,7 @@ class _Export:
         }
 
 
-def describe_stage(stage: Stage) -> dict[str, Any]:
+def _describe_stage(stage: Stage) -> dict[str, Any]:
     """Describes one model and the data it was trained on, for a manifest."""
     dataset = stage.dataset
     licence = dataset.manifest.get("licence") or _OWN_LICENCE

@@ -167,8 +167,8 @@ def _ranking_package(program: RankingProgram, stage: Stage) -> Package:
     heads = ["main", *program.heads]
     return Package(
         "ranking.pt2",
-        RankingArithmetic(
-            EmbeddedTensors(inputs, entries, stage.dataset.schema, has_requests=True),
+        _RankingArithmetic(
+            _EmbeddedTensors(inputs, entries, stage.dataset.schema, has_requests=True),
             program,
             frozen(cast(RankingModel, stage.model).head),
         ),
@@ -203,7 +203,7 @@ def _query_package(program: RetrievalProgram, stage: Stage) -> Package:
             TensorOf("history.items", "float32", ("requests", program.candidates.size(1))),
             TensorOf("history.count", "float32", ("requests", 1)),
         ]
-    embedded = EmbeddedTensors(inputs, entries, stage.dataset.schema, has_requests=False)
+    embedded = _EmbeddedTensors(inputs, entries, stage.dataset.schema, has_requests=False)
     tower = frozen(cast(RetrievalModel, stage.model).query_tower)
     return Package(
         "retrieval.pt2",
@@ -251,7 +251,7 @@ def _tensors_of(entries: Sequence[Entry], each: str) -> list[TensorOf]:
     return tensors
 
 
-class EmbeddedTensors(nn.Module):
+class _EmbeddedTensors(nn.Module):
     """Tensors of a package -> embedded features, by the look-ups of the program.
 
     Args:
@@ -319,10 +319,10 @@ def _embed(
     return each * mask[:, :, None].to(each.dtype)
 
 
-class RankingArithmetic(nn.Module):
+class _RankingArithmetic(nn.Module):
     """Tensors -> probabilities [B], or with auxiliary labels [B, 1 + H] as `predict_heads` has them."""
 
-    def __init__(self, embedded: EmbeddedTensors, program: RankingProgram, head: nn.Module) -> None:
+    def __init__(self, embedded: _EmbeddedTensors, program: RankingProgram, head: nn.Module) -> None:
         super().__init__()
         self.embedded = embedded
         self.head = head
@@ -331,7 +331,10 @@ class RankingArithmetic(nn.Module):
 
     def forward(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         """Answers for B rows."""
-        outputs: torch.Tensor = self.head(self.embedded(tensors), tensors[0])
+        return self.answers(self.head(self.embedded(tensors), tensors[0]))
+
+    def answers(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Turns the outputs of the head into probabilities and numbers."""
         if outputs.dim() == 1:
             return torch.sigmoid(outputs)
         columns = [answer_of(outputs[:, at], *head) for at, head in enumerate(self.heads)]
@@ -341,7 +344,7 @@ class RankingArithmetic(nn.Module):
 class QueryArithmetic(nn.Module):
     """Tensors -> vectors [B, D] of users."""
 
-    def __init__(self, embedded: EmbeddedTensors, tower: nn.Module, query: nn.Module) -> None:
+    def __init__(self, embedded: _EmbeddedTensors, tower: nn.Module, query: nn.Module) -> None:
         super().__init__()
         self.embedded = embedded
         self.tower = tower
