@@ -160,7 +160,7 @@ def test_parquet_is_read_with_its_types(retrieval, tmp_path):
     program = load_scripted(retrieval.folder / "retrieval.pt")
     config = additions.AddItemsConfig(retrieval.folder, tmp_path / "fresh.parquet")
     assert config.target == retrieval.folder.with_name("bundle-with-fresh")
-    assert additions._add(program, table, ["item_id", "sku"], config) == NEW
+    assert additions._add(program, table, ["item_id", "sku"], config, {"features": []}) == NEW
     expected = retrieval.program.encode_items([{k: v for k, v in one.items() if k != "sku"} for one in items])
     torch.testing.assert_close(program.candidates[-2:], expected)
 
