@@ -109,10 +109,10 @@ def columns_of(
         user_rows: [N] whose.
         item_rows: [N]; None where a query is not about one item.
     """
-    found = _raw(dataset, dataset.raw_users(), rows_N=user_rows, prefix="")
+    columns = _raw(dataset, dataset.raw_users(), rows_N=user_rows, prefix="")
     if item_rows is not None:
-        found |= _raw(dataset, dataset.raw_items(), rows_N=item_rows, prefix="item.")
-    return found
+        columns |= _raw(dataset, dataset.raw_items(), rows_N=item_rows, prefix="item.")
+    return columns
 
 
 def content_of(dataset: PreparedDataset) -> Content | None:
@@ -160,15 +160,15 @@ def _raw(
     dataset: PreparedDataset, table: pa.Table, *, rows_N: npt.NDArray[np.int64], prefix: str
 ) -> dict[str, pa.ChunkedArray]:
     delimiters = {f.column: f.delimiter for f in dataset.schema.features if isinstance(f, MultiIdFeature)}
-    found = {}
+    columns = {}
     for name in table.column_names:
         if not name.startswith(tables.RAW_PREFIX):
             continue
         column, bare = table[name], name.removeprefix(tables.RAW_PREFIX)
         if bare in delimiters and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             column = pc.split_pattern(column, delimiters[bare])
-        found[prefix + bare] = column.take(pa.array(rows_N))
-    return found
+        columns[prefix + bare] = column.take(pa.array(rows_N))
+    return columns
 
 
 def _unit_sums(matrix_IG: Any) -> Any:

@@ -222,9 +222,9 @@ def _best_on_validation(
     best_ndcg = _validation_ndcg(best, sample, options)
     for value in progress(values[1:], f"choosing the best of {len(values)} values for {best.name}"):
         fitted = fit(value)
-        found = _validation_ndcg(fitted, sample, options)
-        if found > best_ndcg:
-            best, best_ndcg = fitted, found
+        value_ndcg = _validation_ndcg(fitted, sample, options)
+        if value_ndcg > best_ndcg:
+            best, best_ndcg = fitted, value_ndcg
     return best
 
 

@@ -103,16 +103,16 @@ class BeyondAccuracy:
 
     def of_all(self, lists: Lists) -> dict[str, float]:
         """Every metric of the lists as a whole, at every cut-off; NaN where there is none."""
-        found: dict[str, float] = {}
+        values: dict[str, float] = {}
         for k in self.ks:
             exposure_I = exposure(lists.item_rows, num_items=self._num_items, k=k)
-            found[f"coverage@{k}"] = coverage(lists.item_rows, num_items=self._num_items, k=k)
-            found[f"gini@{k}"] = gini(exposure_I)
-            found[f"exposure_entropy@{k}"] = exposure_entropy(exposure_I)
-            found[f"personalisation@{k}"] = personalisation(
+            values[f"coverage@{k}"] = coverage(lists.item_rows, num_items=self._num_items, k=k)
+            values[f"gini@{k}"] = gini(exposure_I)
+            values[f"exposure_entropy@{k}"] = exposure_entropy(exposure_I)
+            values[f"personalisation@{k}"] = personalisation(
                 lists.item_rows, users_Q=self._users_Q, num_items=self._num_items, k=k
             )
-        return found
+        return values
 
     def lorenz(self, lists: Lists) -> list[list[float]]:
         """Lorenz curve of exposure at the main cut-off."""

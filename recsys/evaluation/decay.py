@@ -91,8 +91,12 @@ class Decay:
     def __init__(
         self, scores: Sequence[FoldScores], periods: Sequence[Fold], options: EvaluationOptions
     ) -> None:
-        tables = [one.systems for one in scores]
-        shared = [name for name in tables[0].column_names if all(name in one.column_names for one in tables)]
+        tables = [training.systems for training in scores]
+        shared = [
+            name
+            for name in tables[0].column_names
+            if all(name in training.column_names for training in tables)
+        ]
         rows = pa.concat_tables([table.select(shared) for table in tables])
         owners = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
         times = rows[TIMESTAMP].to_numpy()
@@ -101,16 +105,16 @@ class Decay:
         self._labels = rows[LABEL].to_numpy().astype(np.int64) if LABEL in shared else None
         self._losses = {} if self._labels is None else _losses(self._labels, self._values)
         parts: dict[tuple[int, int], list[Cell]] = {}
-        for index, one in enumerate(scores):
-            for period in periods[one.fold.number :]:
+        for index, training in enumerate(scores):
+            for period in periods[training.fold.number :]:
                 mask = (owners == index) & (times >= period.cut) & (times < period.end)
                 if mask.any():
-                    ages = (times[mask] - one.fold.cut) / MICROSECONDS_A_DAY
+                    ages = (times[mask] - training.fold.cut) / MICROSECONDS_A_DAY
                     users = self.bootstrap.num_users_in(mask)
                     cell = Cell(
-                        one.fold, period, float(ages.mean()), int(mask.sum()), users, self._figures(mask)
+                        training.fold, period, float(ages.mean()), int(mask.sum()), users, self._figures(mask)
                     )
-                    parts.setdefault((one.fold.number, period.number), []).append(cell)
+                    parts.setdefault((training.fold.number, period.number), []).append(cell)
         self.cells = {key: _mean_cell(cells) for key, cells in sorted(parts.items())}
 
     def _figures(self, mask: npt.NDArray[np.bool_]) -> Figures:
@@ -127,12 +131,12 @@ class Decay:
 
     def keys(self, of: str = MODEL) -> list[str]:
         """Metrics that a system has in every cell."""
-        found = [set(cell.figures.values) for cell in self.cells.values()]
+        measured = [set(cell.figures.values) for cell in self.cells.values()]
         first = next(iter(self.cells.values())).figures.values
         return [
             key.partition("/")[2]
             for key in first
-            if key.startswith(f"{of}/") and all(key in there for there in found)
+            if key.startswith(f"{of}/") and all(key in there for there in measured)
         ]
 
     def systems(self, metric: str) -> list[str]:
@@ -219,7 +223,10 @@ def sign(metric: str) -> int:
 
 def _losses(labels_N: npt.NDArray[np.int64], values: Values) -> dict[str, npt.NDArray[np.float64]]:
     """Log loss of each row, by system."""
-    return {f"{key.partition('/')[0]}/log_loss": row_log_loss(labels_N, one) for key, one in values.items()}
+    return {
+        f"{key.partition('/')[0]}/log_loss": row_log_loss(labels_N, probabilities_N)
+        for key, probabilities_N in values.items()
+    }
 
 
 def _mean_cell(cells: Sequence[Cell]) -> Cell:

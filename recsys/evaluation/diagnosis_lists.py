@@ -123,7 +123,7 @@ def _miscalibrated(results: Results) -> Finding | None:
 def _within_chance(results: Results) -> bool:
     """Whether every bin's interval, where all have one, holds what was predicted."""
     bins = results.get("reliability") or []
-    bounds = [(one.get("low"), one["predicted"], one.get("high")) for one in bins]
+    bounds = [(row.get("low"), row["predicted"], row.get("high")) for row in bins]
     return all(None not in bound and bound[0] <= bound[1] <= bound[2] for bound in bounds)
 
 

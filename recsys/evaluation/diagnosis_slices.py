@@ -54,11 +54,11 @@ def _lags_on_slices(results: Results) -> Finding | None:
     """More slices lag behind the best baseline, each surely, than chance would have."""
     best, key = results["verdict"]["against"], results["main_metric"]
     compared = [
-        (piece, one)
+        (piece, beside)
         for piece in results["slices"]
-        if not piece["small"] and (one := comparison(piece, best)) is not None and gain_interval(one)
+        if not piece["small"] and (beside := comparison(piece, best)) is not None and gain_interval(beside)
     ]
-    behind = [(piece, one) for piece, one in compared if gain_interval(one)[1] < 0]  # type: ignore[index]
+    behind = [(piece, beside) for piece, beside in compared if gain_interval(beside)[1] < 0]  # type: ignore[index]
     by_chance = (1 - results["options"]["confidence"]) / 2 * len(compared)
     if best is None or len(behind) <= max(1.0, by_chance + SURE * math.sqrt(by_chance)):
         return None
@@ -70,8 +70,8 @@ def _lags_on_slices(results: Results) -> Finding | None:
         f"The model is behind {name_of(best)} on {len(behind)} of {len(compared)} slices, each "
         f"beyond its interval, where chance alone would have {by_chance:.1f}: {', '.join(names[:_NAMED])}.",
         {
-            f"{metric_label(key)}, {name}": one["difference"]
-            for name, (_, one) in zip(names, behind, strict=True)
+            f"{metric_label(key)}, {name}": beside["difference"]
+            for name, (_, beside) in zip(names, behind, strict=True)
         },
         evaluate_again(results, f"against={best}"),
         (_values_by(results, "history_length"),),

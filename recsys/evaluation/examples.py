@@ -33,7 +33,7 @@ def retrieval_examples(
     """
     titles = dataset.item_titles
     has_timestamps = dataset.has_timestamps
-    found = [
+    examples = [
         {"kind": "random", **_example(queries, lists, position, titles, has_timestamps=has_timestamps)}
         for position in _one_of_each_user(queries.events.history_rows.numpy(), options)
     ]
@@ -48,8 +48,8 @@ def retrieval_examples(
         for miss in misses:
             example = _example(queries, lists, miss.query, titles, has_timestamps=has_timestamps)
             reason = f"{miss.reason}; it is not among the {lists.item_rows.shape[1]} recommended."
-            found.append({"kind": kind, "reason": reason, **example})
-    return found
+            examples.append({"kind": kind, "reason": reason, **example})
+    return examples
 
 
 def ranking_examples(

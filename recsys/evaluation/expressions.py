@@ -130,9 +130,9 @@ def _check(node: ast.expr, key: str, text: str) -> None:
     if isinstance(node, ast.Constant):
         fits = isinstance(node.value, str | int | float)
     if isinstance(node, ast.Compare):
-        fits = not any(isinstance(one, ast.Is | ast.IsNot) for one in node.ops)
+        fits = not any(isinstance(part, ast.Is | ast.IsNot) for part in node.ops)
     if isinstance(node, ast.List | ast.Tuple):
-        fits = all(isinstance(one, ast.Constant) for one in node.elts)
+        fits = all(isinstance(part, ast.Constant) for part in node.elts)
     if not fits:
         raise _refusal(key, text, f"`{ast.unparse(node)}` is not allowed in it")
     if not isinstance(node, ast.Attribute):
@@ -164,10 +164,10 @@ def _value(node: ast.expr, table: pa.Table) -> Any:
         return ast.literal_eval(node)
     if isinstance(node, ast.BoolOp):
         combine = pc.and_kleene if isinstance(node.op, ast.And) else pc.or_kleene
-        found = _value(node.values[0], table)
+        joined = _value(node.values[0], table)
         for other in node.values[1:]:
-            found = combine(found, _value(other, table))
-        return found
+            joined = combine(joined, _value(other, table))
+        return joined
     if isinstance(node, ast.UnaryOp):
         apply = pc.invert if isinstance(node.op, ast.Not) else pc.negate_checked
         return apply(_value(node.operand, table))
@@ -180,15 +180,15 @@ def _value(node: ast.expr, table: pa.Table) -> Any:
 def _compared(node: ast.Compare, table: pa.Table) -> Any:
     """A chain of comparisons: all of them hold."""
     places = [node.left, *node.comparators]
-    found = None
+    chain = None
     for left, operator, right in zip(places, node.ops, node.comparators, strict=False):
         if isinstance(operator, ast.In | ast.NotIn):
-            one = _contained(_value(left, table), _value(right, table))
-            one = pc.invert(one) if isinstance(operator, ast.NotIn) else one
+            holds = _contained(_value(left, table), _value(right, table))
+            holds = pc.invert(holds) if isinstance(operator, ast.NotIn) else holds
         else:
-            one = _COMPARISONS[type(operator)](_value(left, table), _value(right, table))
-        found = one if found is None else pc.and_kleene(found, one)
-    return found
+            holds = _COMPARISONS[type(operator)](_value(left, table), _value(right, table))
+        chain = holds if chain is None else pc.and_kleene(chain, holds)
+    return chain
 
 
 def _contained(left: Any, right: Any) -> Any:

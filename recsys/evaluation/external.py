@@ -148,16 +148,16 @@ def _read(path: Path, unit: str | None) -> pd.DataFrame:
 
 
 def _instants(table: pa.Table, path: Path, unit: str | None) -> pa.Array:
-    found = instants_in(table, tables.TIMESTAMP, unit=unit, key="recommendations")
+    instants = instants_in(table, tables.TIMESTAMP, unit=unit, key="recommendations")
     raw = table[tables.TIMESTAMP].to_pylist()
-    pairs = enumerate(zip(found.to_pylist(), raw, strict=True))
+    pairs = enumerate(zip(instants.to_pylist(), raw, strict=True))
     wrong = [row for row, (instant, value) in pairs if instant is None and value is not None]
     if wrong:
         raise InputError(
             f"expected instants in the column `timestamp` of `{path}`, found `{raw[wrong[0]]}` in row "
             f"{wrong[0] + 1}"
         )
-    return found
+    return instants
 
 
 def _usable(rows: pd.DataFrame, reading: _Reading) -> pd.DataFrame:
@@ -211,10 +211,10 @@ def _by_query(rows: pd.DataFrame, asked: pd.DataFrame, reading: _Reading) -> tup
     )
     kept = kept[~at_another].copy()
     if not len(kept):
-        wanted, found = asked[keys].iloc[0].to_dict(), rows[keys].iloc[0].to_dict()
+        wanted, given = asked[keys].iloc[0].to_dict(), rows[keys].iloc[0].to_dict()
         raise InputError(
             f"expected `{reading.path}` to answer queries of the test split, such as {_in_words(wanted)}; "
-            f"found none of them among its {reading.num_rows:,} rows, such as {_in_words(found)}; is it the "
+            f"found none of them among its {reading.num_rows:,} rows, such as {_in_words(given)}; is it the "
             "same data?"
         )
     return kept, keys

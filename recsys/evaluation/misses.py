@@ -68,8 +68,8 @@ def head_misses(dataset: PreparedDataset, queries: Queries, pairs: Pairs, *, num
     """
     counts_I = dataset.item_counts.numpy()
     is_head = item_classes(counts_I)[pairs.items] == HEAD
-    found = pairs.take(np.flatnonzero(is_head))
-    found = found.take(np.argsort(-counts_I[found.items], kind="stable"))
+    missed = pairs.take(np.flatnonzero(is_head))
+    missed = missed.take(np.argsort(-counts_I[missed.items], kind="stable"))
     titles = dataset.item_titles
 
     def reason(item: int) -> str:
@@ -77,7 +77,7 @@ def head_misses(dataset: PreparedDataset, queries: Queries, pairs: Pairs, *, num
         place = f"place {more + 1} of {len(counts_I) - 1:,}"
         return f"{titles[item]} had {counts_I[item]:,} positives in train, {place}"
 
-    chosen = _one_of_each(found, queries, num_misses=num_misses)
+    chosen = _one_of_each(missed, queries, num_misses=num_misses)
     return [Miss(query, reason(item)) for query, item in chosen]
 
 
@@ -142,7 +142,7 @@ def _kinds(dataset: PreparedDataset) -> Callable[[Rows], list[Sequence[str]]] | 
         if value is None:
             return ()
         if isinstance(value, list):
-            return [str(one) for one in value]
+            return [str(part) for part in value]
         return str(value).split(feature.delimiter) if isinstance(feature, MultiIdFeature) else [str(value)]
 
     column = table[tables.RAW_PREFIX + feature.column]

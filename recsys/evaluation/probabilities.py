@@ -57,8 +57,8 @@ def figures_of(
     samples = _calibration_samples(bootstrap, labels_N, probabilities_N, users_N=users_N)
     if 0 < labels_N.sum() < len(labels_N):
         values |= {"auc": auc(labels_N, probabilities_N), "pr_auc": pr_auc(labels_N, probabilities_N)}
-        found = bootstrap.auc_samples(labels_N, probabilities_N, users_N=users_N)
-        samples |= {"auc": found[0], "pr_auc": found[1]}
+        areas = bootstrap.auc_samples(labels_N, probabilities_N, users_N=users_N)
+        samples |= {"auc": areas[0], "pr_auc": areas[1]}
         values["normalised_entropy"] = normalised_entropy(labels_N, probabilities_N)
     users_U, auc_U, num_rows_U = user_auc(labels_N, probabilities_N, users_N)
     if len(users_U):
@@ -114,12 +114,12 @@ def reliability_of(
     in_bin_NB = bin_N[:, None] == np.arange(len(bins[0]))
     sums_NM = np.column_stack([in_bin_NB * labels_N[:, None], in_bin_NB])
     sums_RM = bootstrap.sum_samples(sums_NM, users_N=bootstrap.users_N)
-    found = []
+    curve = []
     for number, (predicted, observed, rows) in enumerate(zip(*(part.tolist() for part in bins), strict=True)):
         samples_R = _ratio(sums_RM[:, number], sums_RM[:, len(bins[0]) + number])
         low, high = bootstrap.interval(samples_R) or (None, None)
-        found.append({"predicted": predicted, "observed": observed, "rows": rows, "low": low, "high": high})
-    return found
+        curve.append({"predicted": predicted, "observed": observed, "rows": rows, "low": low, "high": high})
+    return curve
 
 
 def users_table(
@@ -144,8 +144,8 @@ def users_table(
     sums_UM = sum_by_user(columns, users_N, num_users=num_users)
     rows_U = np.bincount(users_N, minlength=num_users)
     auc_U = np.full(num_users, np.nan)
-    of_users, found, _ = user_auc(labels_N, probabilities_N, users_N)
-    auc_U[of_users] = found
+    of_users, known_auc_U, _ = user_auc(labels_N, probabilities_N, users_N)
+    auc_U[of_users] = known_auc_U
     return pa.table(
         {
             tables.USER_ID: encoded.dictionary,

@@ -36,16 +36,19 @@ def results_of(
     """
     bootstrap = scorer.bootstrap
     keys = list(scores.figures.values)
-    measured = {name: one for name, one in baselines.items() if isinstance(one, SystemScores)}
+    measured = {name: system for name, system in baselines.items() if isinstance(system, SystemScores)}
     if main_metric not in keys:  # all test rows are of one class
         main_metric = "log_loss"
     comparisons = _compare(
-        bootstrap, scores.figures, {name: one.figures for name, one in measured.items()}, metric=main_metric
+        bootstrap,
+        scores.figures,
+        {name: system.figures for name, system in measured.items()},
+        metric=main_metric,
     )
     verdict = _verdict(
         main_metric,
         scores.figures.values[main_metric],
-        {name: one.figures.values[main_metric] for name, one in measured.items()},
+        {name: system.figures.values[main_metric] for name, system in measured.items()},
         comparisons=comparisons,
         confidence=bootstrap.confidence,
         without=_without(baselines),
@@ -55,10 +58,10 @@ def results_of(
         "verdict": verdict,
         **bootstrap.block(scores.figures, keys=keys),
         "baselines": {
-            name: {"left_out": one}
-            if isinstance(one, str)
-            else {"chosen": dict(one.chosen), **bootstrap.block(one.figures, keys=keys)}
-            for name, one in baselines.items()
+            name: {"left_out": system}
+            if isinstance(system, str)
+            else {"chosen": dict(system.chosen), **bootstrap.block(system.figures, keys=keys)}
+            for name, system in baselines.items()
         },
         "comparisons": comparisons,
         "cut_offs": _by_cut_off(bootstrap, scores, measured, metric=main_metric, best=verdict["against"]),
@@ -75,19 +78,19 @@ def results_of(
 
 def exposure_of(scores: SystemScores, baselines: Mapping[str, SystemScores | str]) -> dict[str, Any]:
     """`{system: {"lorenz": [[share of items, share of exposure], ...]}}`, of lists at the main cut-off."""
-    measured = {name: one for name, one in baselines.items() if isinstance(one, SystemScores)}
-    return {name: {"lorenz": one.lorenz} for name, one in {"model": scores, **measured}.items()}
+    measured = {name: system for name, system in baselines.items() if isinstance(system, SystemScores)}
+    return {name: {"lorenz": system.lorenz} for name, system in {"model": scores, **measured}.items()}
 
 
 def calibration_of(
     scorer: RowScorer, scores: SystemScores, probabilities_N: npt.NDArray[np.float64], *, small_slice: int
 ) -> list[dict[str, Any]]:
     """Predicted over observed on each slice; `ratio` and `interval` are null where nothing was observed."""
-    found = []
+    segments = []
     for piece, figures in zip(scorer.slices, scores.slices, strict=True):
         block = scorer.bootstrap.block(figures, keys=["predicted_over_observed"])
         said = _describe(piece, scorer.bootstrap, small_slice=small_slice)
-        found.append(
+        segments.append(
             {
                 **{key: said[key] for key in ("group", "name", "description")},
                 "rows": said["size"],
@@ -98,7 +101,7 @@ def calibration_of(
                 "interval": block["intervals"]["predicted_over_observed"],
             }
         )
-    return found
+    return segments
 
 
 def _describe(piece: Slice, bootstrap: Bootstrap, *, small_slice: int) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def _on_slice(
     """Every figure of the model on a slice, and those at the main cut-off of the baselines."""
     keys = list(scores.figures.values)
     main_keys = [key for key in keys if key.partition("@")[2] == metric.partition("@")[2]]
-    beside = {name: one.slices[index] for name, one in measured.items()}
+    beside = {name: system.slices[index] for name, system in measured.items()}
     return {
         **bootstrap.block(scores.slices[index], keys=keys),
         "baselines": {name: bootstrap.block(figures, keys=main_keys) for name, figures in beside.items()},
@@ -157,7 +160,9 @@ def _by_cut_off(
     name = metric.partition("@")[0]
     others = {best: measured[best].figures}
     keys = [key for key in scores.figures.values if key.partition("@")[0] == name]
-    return [one for key in keys for one in _compare(bootstrap, scores.figures, others, metric=key)]
+    return [
+        difference for key in keys for difference in _compare(bootstrap, scores.figures, others, metric=key)
+    ]
 
 
 def _without(baselines: Mapping[str, Any]) -> str:
@@ -186,8 +191,8 @@ def _verdict(
             "text": f"{name} is {value:.4f}; there is no baseline beside it.",
         }
     sign = metric_of(metric).sign
-    best = max(baselines, key=lambda one: sign * baselines[one])
-    compared = next(one for one in comparisons if one["baseline"] == best)
+    best = max(baselines, key=lambda system: sign * baselines[system])
+    compared = next(system for system in comparisons if system["baseline"] == best)
     difference, interval = compared["difference"], compared["interval"]
     figures = f"{name} is {value:.4f}, {name_of(best)} has {baselines[best]:.4f}"
     if interval is None:

@@ -126,10 +126,10 @@ class ListScorer:
     ) -> list[Figures]:
         asked = {key: value for key, value in values.items() if int(key.partition("@")[2]) in cut_offs}
         return [
-            self.bootstrap.means(asked, mask=one.mask)
-            if one.items is None
-            else self._on_items(lists, hits_QK, one, cut_offs)
-            for one in self.slices
+            self.bootstrap.means(asked, mask=piece.mask)
+            if piece.items is None
+            else self._on_items(lists, hits_QK, piece, cut_offs)
+            for piece in self.slices
         ]
 
     def _on_items(
@@ -182,8 +182,8 @@ class RowScorer:
             values=values,
             figures=figures_of(self.bootstrap, self.labels_N, probabilities_N),
             slices=[
-                figures_of(self.bootstrap, self.labels_N, probabilities_N, mask=one.mask)
-                for one in self.slices
+                figures_of(self.bootstrap, self.labels_N, probabilities_N, mask=piece.mask)
+                for piece in self.slices
                 if on_slices
             ],
         )
@@ -244,17 +244,17 @@ def _slices(
     ]
     for attribute in attributes(dataset, at_most=options.max_slices_per_attribute):
         pieces = attribute_slices(attribute, user_rows_N=events.user_rows.numpy(), holding=holding)
-        held = [one for one in pieces if one.mask.any()]
+        held = [piece for piece in pieces if piece.mask.any()]
         every += held if len(held) > 1 else []
-    for one in custom_slices(options.slices, described):
-        if not one.mask.any():
+    for piece in custom_slices(options.slices, described):
+        if not piece.mask.any():
             logger.warning(
                 "`evaluation.slices.%s` is true for no query or row and left out: `%s`",
-                one.name,
-                one.description,
+                piece.name,
+                piece.description,
             )
-        every.append(one)
-    return [one for one in every if one.mask.any()]
+        every.append(piece)
+    return [piece for piece in every if piece.mask.any()]
 
 
 def _times(dataset: PreparedDataset, events: Events) -> Iterator[Slice]:

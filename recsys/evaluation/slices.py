@@ -193,7 +193,7 @@ def custom_slices(expressions: Mapping[str, str], table: pa.Table) -> Iterator[S
 def slice_groups(slices: Sequence[Slice]) -> list[dict[str, Any]]:
     """`{group, heading, axis}` of each group, in order; `axis` is empty where its slices have no order."""
     groups = {}
-    for one in slices:
-        heading, axis = _HEADINGS.get(one.group, (one.heading, one.axis))
-        groups[one.group] = {"group": one.group, "heading": heading, "axis": axis}
+    for piece in slices:
+        heading, axis = _HEADINGS.get(piece.group, (piece.heading, piece.axis))
+        groups[piece.group] = {"group": piece.group, "heading": heading, "axis": axis}
     return list(groups.values())

@@ -25,13 +25,16 @@ def read_systems(folder: Path, *, k: int) -> pa.Table:
     Raises:
         ValueError: the evaluation is missing, damaged or of another version.
     """
-    one = ReadEvaluation.open(folder)
-    columns = {USER_ID: one.asked[USER_ID].cast(pa.string()), TIMESTAMP: one.asked[TIMESTAMP_US]}
-    there = [name for name, left_out in one.baselines.items() if left_out is None]
-    if one.is_ranking:
-        named = {f"{name}/{PROBABILITY}": one.asked[name] for name in (MODEL, *there)}
-        return pa.table({**columns, LABEL: one.asked[LABEL], **named})
-    answers = {MODEL: one.model(MODEL), **{name: one.baseline(name) for name in there}}
+    evaluation = ReadEvaluation.open(folder)
+    columns = {
+        USER_ID: evaluation.asked[USER_ID].cast(pa.string()),
+        TIMESTAMP: evaluation.asked[TIMESTAMP_US],
+    }
+    there = [name for name, left_out in evaluation.baselines.items() if left_out is None]
+    if evaluation.is_ranking:
+        named = {f"{name}/{PROBABILITY}": evaluation.asked[name] for name in (MODEL, *there)}
+        return pa.table({**columns, LABEL: evaluation.asked[LABEL], **named})
+    answers = {MODEL: evaluation.model(MODEL), **{name: evaluation.baseline(name) for name in there}}
     measured = {
         f"{name}/{key}": pa.array(values)
         for name, system in answers.items()

@@ -107,8 +107,8 @@ def _planned(config: PlanConfig, made: PilotPlan) -> Findings:
     )
     figures = {"log": str(config.log), "command": "plan", "weeks": weeks, **dataclasses.asdict(made)}
     days = [str(day) for day in made.days]
-    detectable = [100 * one if math.isfinite(one) else None for one in made.detectable]
-    figures["detectable"] = [one if math.isfinite(one) else None for one in made.detectable]
+    detectable = [100 * lift if math.isfinite(lift) else None for lift in made.detectable]
+    figures["detectable"] = [lift if math.isfinite(lift) else None for lift in made.detectable]
     table = pa.table(
         {key: figures[key] for key in ("days", "users", "rewards", "needed", "detectable", "inflation")}
     )

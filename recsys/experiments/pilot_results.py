@@ -126,10 +126,10 @@ def _compared(
     rails = {}
     for name, rail in config.guardrails.items():
         values = complete_numbers(table, rail.column)
-        one = compare_arms(values, np.ones(len(values)), users, treated_N=treated)
+        effect = compare_arms(values, np.ones(len(values)), users, treated_N=treated)
         rails[name] = {
-            **figure_of(one.lift, config.confidence),
-            "verdict": _guarded(one.lift, rail, config.confidence),
+            **figure_of(effect.lift, config.confidence),
+            "verdict": _guarded(effect.lift, rail, config.confidence),
         }
     return {
         "control": figure_of(main.control, config.confidence),
@@ -138,7 +138,8 @@ def _compared(
         "lift": figure_of(main.lift, config.confidence),
         "guardrails": rails,
         "days": [
-            {"day": day, **figure_of(one, config.confidence)} for day, one in zip(shown, daily, strict=True)
+            {"day": day, **figure_of(effect, config.confidence)}
+            for day, effect in zip(shown, daily, strict=True)
         ],
         "trend": {**figure_of(slope, config.confidence), "p_value": slope.p_value() if slope else None},
     }
@@ -163,22 +164,23 @@ def _reading(figures: dict[str, Any]) -> Findings:
             "it is mended."
         )
     sentences, outcomes = [], []
-    for arm, one in figures["arms"].items():
-        outcome = outcome_of(one["difference"]["interval"])
+    for arm, result in figures["arms"].items():
+        outcome = outcome_of(result["difference"]["interval"])
         outcomes.append(outcome)
         word = {"better": "better than", "worse": "worse than", "open": "not told apart from"}[outcome]
-        lift = one["lift"]
+        lift = result["lift"]
         sentences.append(
-            f"`{arm}` is {word} `{figures['control']}`: {one['arm']['value']:.4g} a request beside "
-            f"{one['control']['value']:.4g}, {percent_text(lift['value'])} ({_percents(lift['interval'])})."
+            f"`{arm}` is {word} `{figures['control']}`: {result['arm']['value']:.4g} a request beside "
+            f"{result['control']['value']:.4g}, {percent_text(lift['value'])} "
+            f"({_percents(lift['interval'])})."
         )
-        for name, rail in one["guardrails"].items():
+        for name, rail in result["guardrails"].items():
             if rail["verdict"] != "kept":
                 warnings.append(
                     f"Guardrail {name} of `{arm}` is {rail['verdict']}: {percent_text(rail['value'])} "
                     f"({_percents(rail['interval'])})."
                 )
-        trend = one["trend"]
+        trend = result["trend"]
         if trend["p_value"] is not None and trend["p_value"] < 1 - figures["confidence"]:
             warnings.append(
                 f"The difference of `{arm}` moves by {trend['value']:+.3g} a day "
@@ -201,8 +203,8 @@ def _days_table(figures: Mapping[str, Any]) -> pa.Table:
     names = ("arm", "day", "difference", "low", "high")
     rows = [
         dict(zip(names, (arm, day["day"], day["value"], *(day["interval"] or (None, None))), strict=True))
-        for arm, one in figures["arms"].items()
-        for day in one["days"]
+        for arm, result in figures["arms"].items()
+        for day in result["days"]
     ]
     types = (pa.string(), pa.int64(), *[pa.float64()] * 3)
     return pa.Table.from_pylist(rows, schema=pa.schema(zip(names, types, strict=True)))
@@ -210,15 +212,17 @@ def _days_table(figures: Mapping[str, Any]) -> pa.Table:
 
 def _reading_parts(figures: Mapping[str, Any]) -> list[Markup]:
     charts, rows = [], []
-    for arm, one in figures["arms"].items():
-        days = one["days"]
+    for arm, result in figures["arms"].items():
+        days = result["days"]
         series = Series(arm, 0, [day["value"] for day in days], [day["interval"] for day in days])
         title = f"{arm} minus {figures['control']}, by day"
         charts.append(
             line_chart(title, [str(1 + day["day"]) for day in days], [series], axis="day", from_zero=True)
         )
-        measured = [("reward a request", one["lift"], "")]
-        measured += [(f"guardrail {name}", rail, rail["verdict"]) for name, rail in one["guardrails"].items()]
+        measured = [("reward a request", result["lift"], "")]
+        measured += [
+            (f"guardrail {name}", rail, rail["verdict"]) for name, rail in result["guardrails"].items()
+        ]
         rows += [
             [name, arm, percent_text(it["value"]), _percents(it["interval"]), said]
             for name, it, said in measured

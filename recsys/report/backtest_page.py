@@ -50,19 +50,19 @@ def _about(results: Mapping[str, Any]) -> str:
 
 
 def _failures(results: Mapping[str, Any]) -> Iterable[str]:
-    for one in results["failed"]:
-        yield f"Fold {one['fold']} (seed {one['seed']}) failed and is not in the figures: {one['error']}"
+    for row in results["failed"]:
+        yield f"Fold {row['fold']} (seed {row['seed']}) failed and is not in the figures: {row['error']}"
 
 
 def _charts(results: Mapping[str, Any]) -> Iterable[Markup]:
     metric = results["main_metric"]
     from_zero = metric not in _NOT_FROM_ZERO
-    fresh = [one for one in _of_metric(results) if one["fold"] == one["period"]]
-    places = [one["cut"][:10] for one in fresh if one["system"] == MODEL]
-    systems = list(dict.fromkeys(one["system"] for one in fresh))
+    fresh = [row for row in _of_metric(results) if row["fold"] == row["period"]]
+    places = [row["cut"][:10] for row in fresh if row["system"] == MODEL]
+    systems = list(dict.fromkeys(row["system"] for row in fresh))
     if places:
         lines = [
-            _line(name_of(name), style, [one for one in fresh if one["system"] == name])
+            _line(name_of(name), style, [row for row in fresh if row["system"] == name])
             for style, name in enumerate(systems)
         ]
         title = f"{metric_label(metric)} over time, each model and baseline fresh"
@@ -79,13 +79,13 @@ def _charts(results: Mapping[str, Any]) -> Iterable[Markup]:
 
 
 def _of_metric(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [one for one in results["cells"] if one["metric"] == results["main_metric"]]
+    return [row for row in results["cells"] if row["metric"] == results["main_metric"]]
 
 
 def _line(name: str, style: int, rows: Sequence[Mapping[str, Any]]) -> Series:
     """A system over the periods; intervals for the model alone, or nothing can be told apart."""
-    bounds = [None if one["low"] is None else (one["low"], one["high"]) for one in rows]
-    return Series(name, style, [one["value"] for one in rows], bounds if style == 0 else None)
+    bounds = [None if row["low"] is None else (row["low"], row["high"]) for row in rows]
+    return Series(name, style, [row["value"] for row in rows], bounds if style == 0 else None)
 
 
 def _by_age(name: str, style: int, ages: Sequence[Mapping[str, Any]], key: str) -> Series:
@@ -102,29 +102,29 @@ def _ages(results: Mapping[str, Any]) -> Table:
         heads,
         (
             [
-                Cell(f"{one['age_days']:.1f} days", f"{one['periods']} periods, {one['queries']:,} queries"),
-                *(_figure(one[key], sign="+" if key in ("loss", "lead") else "") for key in keys),
+                Cell(f"{row['age_days']:.1f} days", f"{row['periods']} periods, {row['queries']:,} queries"),
+                *(_figure(row[key], sign="+" if key in ("loss", "lead") else "") for key in keys),
             ]
-            for one in results["by_age"]
+            for row in results["by_age"]
         ),
     )
 
 
 def _periods(results: Mapping[str, Any]) -> Table:
     """The model of each fold, a row, on every period."""
-    found = {(one["fold"], one["period"]): one for one in _of_metric(results) if one["system"] == MODEL}
+    cells = {(row["fold"], row["period"]): row for row in _of_metric(results) if row["system"] == MODEL}
     periods = results["periods"]
     rows = [
-        [period["cut"][:10], *(_cell(found.get((period["fold"], other["fold"]))) for other in periods)]
+        [period["cut"][:10], *(_cell(cells.get((period["fold"], other["fold"]))) for other in periods)]
         for period in periods
     ]
     return table_of(["model cut at", *(f"from {period['cut'][:10]}" for period in periods)], rows)
 
 
-def _cell(one: Mapping[str, Any] | None) -> Cell:
-    if one is None:
+def _cell(row: Mapping[str, Any] | None) -> Cell:
+    if row is None:
         return Cell("-")
-    return figure(one["value"], None if one["low"] is None else [one["low"], one["high"]])
+    return figure(row["value"], None if row["low"] is None else [row["low"], row["high"]])
 
 
 def _figure(block: Mapping[str, Any], *, sign: str) -> Cell:

@@ -101,7 +101,7 @@ def dot_chart(
     def x(value: float) -> float:
         return _LABEL_WIDTH + scale.share(value) * (WIDTH - _LABEL_WIDTH - MARGIN - 44)
 
-    labels = [wrapped(one.name, _LABEL_WIDTH - 6) for one in rows]
+    labels = [wrapped(line.name, _LABEL_WIDTH - 6) for line in rows]
     tops = [0, *itertools.accumulate(max(_ROW, 16 * len(lines) + 6) for lines in labels)]
     base = tops[-1] + 4
     ticks = scale.ticks()
@@ -109,15 +109,15 @@ def dot_chart(
     if reference is not None:
         at = f"{x(reference):.1f}"
         parts.append(f'<line class="even" x1="{at}" x2="{at}" y1="0" y2="{base}"/>')
-    for one, lines, (top, end) in zip(rows, labels, itertools.pairwise(tops), strict=True):
+    for line, lines, (top, end) in zip(rows, labels, itertools.pairwise(tops), strict=True):
         y = (top + end) / 2
-        value, bounds = one.values[0], one.interval(0)
+        value, bounds = line.values[0], line.interval(0)
         parts.append(text_lines(lines, 0, y + 4 - 7.5 * (len(lines) - 1)))
         if value is None:
             continue
         if bounds is not None:
-            parts.append(whisker(one.style, (x(bounds[0]), x(bounds[1])), (y, y)))
-        parts.append(mark(one.style, x(value), y, 5))
+            parts.append(whisker(line.style, (x(bounds[0]), x(bounds[1])), (y, y)))
+        parts.append(mark(line.style, x(value), y, 5))
         digits = 2 if abs(value) >= 1.5 or reference is not None else 4
         parts.append(f'<text class="value" x="{WIDTH}" y="{y + 4:.1f}">{value:.{digits}f}</text>')
     name = captioned(caption).vertical
@@ -126,7 +126,7 @@ def dot_chart(
         parts.append(
             f'<text class="axis" x="{middle:g}" y="{base + 38}" text-anchor="middle">{escape(name)}</text>'
         )
-    numbers = [[one.name, shown(one.values[0], one.interval(0))] for one in rows]
+    numbers = [[line.name, shown(line.values[0], line.interval(0))] for line in rows]
     return framed(
         caption, parts, height=base + (44 if name else 24), numbers=(["", name or "value"], numbers)
     )
@@ -165,15 +165,15 @@ def line_chart(
         parts.append(f'<line class="even" x1="{x(focus):.1f}" x2="{x(focus):.1f}" y1="{top}" y2="{base}"/>')
     names, below = _place_names(places, x=x, base=base)
     parts += names
-    for one in reversed(series):
-        parts += _line(one, x=x, y=y)
-    entries, end = legend([(one.style, one.name) for one in series], base + below + 26)
+    for line in reversed(series):
+        parts += _line(line, x=x, y=y)
+    entries, end = legend([(line.style, line.name) for line in series], base + below + 26)
     parts += [axis_names(caption, axis, base + below), *entries]
     lines = [
-        [place, *(shown(one.values[index], one.interval(index)) for one in series)]
+        [place, *(shown(line.values[index], line.interval(index)) for line in series)]
         for index, place in enumerate(places)
     ]
-    headings = [axis, *(one.name for one in series)]
+    headings = [axis, *(line.name for line in series)]
     return framed(caption, parts, height=end + 10, numbers=(headings, lines))
 
 
@@ -220,8 +220,10 @@ def unit_chart(
 
 def _all_values(series: Sequence[Series]) -> list[float]:
     """Values and bounds of intervals."""
-    values = [value for one in series for value in one.values if value is not None]
-    return values + [bound for one in series for bounds in one.intervals or () if bounds for bound in bounds]
+    values = [value for line in series for value in line.values if value is not None]
+    return values + [
+        bound for line in series for bounds in line.intervals or () if bounds for bound in bounds
+    ]
 
 
 def _place_names(places: Sequence[str], *, x: Callable[[int], float], base: float) -> tuple[list[str], float]:
@@ -243,24 +245,24 @@ def _place_names(places: Sequence[str], *, x: Callable[[int], float], base: floa
     return parts, 30 + 6.5 * longest if slanted else 38
 
 
-def _line(one: Series, *, x: Callable[[int], float], y: Callable[[float], float]) -> list[str]:
+def _line(line: Series, *, x: Callable[[int], float], y: Callable[[float], float]) -> list[str]:
     """A series as runs of connected points, with whiskers where it has intervals."""
     parts: list[str] = []
     marks: list[str] = []
     runs: list[list[str]] = [[]]
-    has_marks = len(one.values) <= _MOST_MARKS
-    for index, value in enumerate(one.values):
+    has_marks = len(line.values) <= _MOST_MARKS
+    for index, value in enumerate(line.values):
         if value is None:
             runs.append([])
             continue
         runs[-1].append(f"{x(index):.1f},{y(value):.1f}")
-        bounds = one.interval(index)
+        bounds = line.interval(index)
         if bounds is not None:
-            parts.append(whisker(one.style, (x(index), x(index)), (y(bounds[0]), y(bounds[1]))))
+            parts.append(whisker(line.style, (x(index), x(index)), (y(bounds[0]), y(bounds[1]))))
         if has_marks or len(runs[-1]) == 1:
-            marks.append(mark(one.style, x(index), y(value), 4))
+            marks.append(mark(line.style, x(index), y(value), 4))
     parts += [
-        f'<polyline class="series{one.style}" points="{" ".join(run)}"/>' for run in runs if len(run) > 1
+        f'<polyline class="series{line.style}" points="{" ".join(run)}"/>' for run in runs if len(run) > 1
     ]
     return parts + marks
 

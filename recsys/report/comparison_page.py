@@ -32,9 +32,9 @@ def render_comparison(content: Mapping[str, Any]) -> str:
     Returns:
         HTML that needs no other file and no network.
     """
-    names = [one["name"] for one in content["systems"]]
+    names = [system["name"] for system in content["systems"]]
     others = ", ".join(names[1:]) if len(names) <= _MOST_NAMED else f"{len(names) - 1} others"
-    sources = {one["name"]: one["source"] for one in content["systems"]}
+    sources = {system["name"]: system["source"] for system in content["systems"]}
     return render(
         "comparison.html",
         title=f"{names[0]} against {others}",
@@ -56,21 +56,21 @@ def render_comparison(content: Mapping[str, Any]) -> str:
 
 def _plots(content: Mapping[str, Any]) -> Iterable[Markup]:
     first, main = content["systems"][0]["name"], content["main_metric"]
-    rows = [(f"to {one['against']}", one) for one in content["differences"] if one["metric"] == main]
+    rows = [(f"to {row['against']}", row) for row in content["differences"] if row["metric"] == main]
     if rows:
         yield forest_plot(f"Difference in {metric_label(main)}", rows, axis=_axis(first, main))
     metric = content["slice_metric"]
     best = _best_opponent(content, metric)
-    slices = _most_different([one for one in content["slices"] if one["against"] == best])
+    slices = _most_different([row for row in content["slices"] if row["against"] == best])
     if slices:
         title = f"Difference in {metric_label(metric)} to {best}: the slices where it is largest"
-        yield forest_plot(title, [(_called(one), one) for one in slices], axis=_axis(first, metric))
+        yield forest_plot(title, [(_called(row), row) for row in slices], axis=_axis(first, metric))
 
 
 def _best_opponent(content: Mapping[str, Any], metric: str) -> str:
     """The best of the others: the one that it matters to beat."""
     sign = metric_of(metric).sign
-    own = [(one["metrics"].get(metric), one["name"]) for one in content["systems"][1:]]
+    own = [(system["metrics"].get(metric), system["name"]) for system in content["systems"][1:]]
     known = [(sign * value, name) for value, name in own if value is not None]
     return str(max(known)[1] if known else content["systems"][1]["name"])
 
@@ -82,8 +82,8 @@ def _axis(first: str, metric: str) -> str:
 
 def _most_different(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Slices that are not small, the surest first, among equally sure ones the largest difference."""
-    large = [one for one in rows if not one["small"] and one["interval"] is not None]
-    large.sort(key=lambda one: (one["p_corrected"], -abs(one["difference"])))
+    large = [row for row in rows if not row["small"] and row["interval"] is not None]
+    large.sort(key=lambda row: (row["p_corrected"], -abs(row["difference"])))
     return large[:_MOST_SLICES]
 
 
@@ -98,38 +98,38 @@ def _side_by_side(content: Mapping[str, Any], keys: Sequence[str]) -> Table:
     """Metrics downwards, systems sidewards, so that a phone scrolls where there are many systems."""
     systems = content["systems"]
     return table_of(
-        ["", *(one["name"] for one in systems)],
-        ([metric_label(key), *(figure_of(one, key) for one in systems)] for key in keys),
+        ["", *(system["name"] for system in systems)],
+        ([metric_label(key), *(figure_of(system, key) for system in systems)] for key in keys),
     )
 
 
 def _differences(rows: Sequence[Mapping[str, Any]]) -> Table:
     lines: list[Row] = []
-    for against, own in groupby(rows, key=lambda one: one["against"]):
+    for against, own in groupby(rows, key=lambda row: row["against"]):
         lines.append(Row(Cell(f"to {against}"), style="group"))
-        lines += [Row(Cell(metric_label(one["metric"])), _tested(one)) for one in own]
+        lines += [Row(Cell(metric_label(row["metric"])), _tested(row)) for row in own]
     return Table(table_of(["", "difference", "p, corrected", "p"], []).headings, lines)
 
 
 def _slices(content: Mapping[str, Any]) -> Table:
     several = len(content["systems"]) > 2
     rows = []
-    for one in sorted(content["slices"], key=lambda it: (it["group"], it["name"])):
-        beside = f"to {one['against']}" if several else ""
-        name = Cell(_called(one), beside, title=one["description"], after=" *" if one["small"] else "")
-        cells = [*_tested(one), figure(one["value"]), figure(one["other_value"]), Cell(f"{one['users']:,}")]
-        rows.append(Row(name, cells, "small-slice" if one["small"] else ""))
+    for row in sorted(content["slices"], key=lambda it: (it["group"], it["name"])):
+        beside = f"to {row['against']}" if several else ""
+        name = Cell(_called(row), beside, title=row["description"], after=" *" if row["small"] else "")
+        cells = [*_tested(row), figure(row["value"]), figure(row["other_value"]), Cell(f"{row['users']:,}")]
+        rows.append(Row(name, cells, "small-slice" if row["small"] else ""))
     first = content["systems"][0]["name"]
     heads = ["", "difference", "p, corrected", "p", first, "other", "users"]
     return Table(table_of(heads, []).headings, rows)
 
 
-def _called(one: Mapping[str, Any]) -> str:
-    return f"{one['group'].replace('_', ' ').replace('.', ' ')}: {one['name']}"
+def _called(row: Mapping[str, Any]) -> str:
+    return f"{row['group'].replace('_', ' ').replace('.', ' ')}: {row['name']}"
 
 
-def _tested(one: Mapping[str, Any]) -> list[Cell]:
+def _tested(row: Mapping[str, Any]) -> list[Cell]:
     """Cells of a difference with its interval, its corrected p and its p."""
-    shown = figure(one["difference"], one["interval"], sign="+")
-    p = [Cell("-" if one[key] is None else p_value(one[key])) for key in ("p_corrected", "p")]
-    return [shown._replace(style=_COLOURS.get(one["outcome"], "")), *p]
+    shown = figure(row["difference"], row["interval"], sign="+")
+    p = [Cell("-" if row[key] is None else p_value(row[key])) for key in ("p_corrected", "p")]
+    return [shown._replace(style=_COLOURS.get(row["outcome"], "")), *p]

@@ -103,7 +103,7 @@ def _by_slice(results: dict[str, Any], *, from_zero: bool) -> Iterator[Markup]:
 
 def _exposure(results: dict[str, Any]) -> Iterator[Markup]:
     measured = results.get("exposure") or {}
-    exposure = {system: one for system, one in measured.items() if one["lorenz"]}
+    exposure = {system: curve for system, curve in measured.items() if curve["lorenz"]}
     if "model" not in exposure:
         return
     curves = [
@@ -124,37 +124,37 @@ def _exposure(results: dict[str, Any]) -> Iterator[Markup]:
 def _calibration(results: dict[str, Any]) -> Iterator[Markup]:
     bins = results.get("reliability")
     if bins:
-        intervals = [[one["low"], one["high"]] if one.get("low") is not None else None for one in bins]
-        points = [(one["predicted"], one["observed"]) for one in bins]
+        intervals = [[row["low"], row["high"]] if row.get("low") is not None else None for row in bins]
+        points = [(row["predicted"], row["observed"]) for row in bins]
         curve = Curve(name_of("model"), style_of("model"), points, intervals)
         told = takeaways.of_reliability(results)
         caption = Caption("Are probabilities what they say?", told, "observed share of positives")
         yield unit_chart(caption, [curve], axis="predicted probability; on the diagonal it is right")
-    segments = [one for one in results.get("calibration") or [] if not one["small"] and one["ratio"]]
+    segments = [row for row in results.get("calibration") or [] if not row["small"] and row["ratio"]]
     pieces = _different(segments)
     if len(pieces) > 1:
         told = takeaways.of_segments(pieces)
-        pieces.sort(key=lambda one: -abs(math.log(one["ratio"])))
+        pieces.sort(key=lambda row: -abs(math.log(row["ratio"])))
         yield dot_chart(
             Caption("For whom is too much promised?", told, "predicted over observed positives; 1 is right"),
-            [Series(_segment(one), 0, [one["ratio"]], [one["interval"]]) for one in pieces[:_MOST_SEGMENTS]],
+            [Series(_segment(row), 0, [row["ratio"]], [row["interval"]]) for row in pieces[:_MOST_SEGMENTS]],
             from_zero=False,
             reference=1.0,
         )
 
 
-def _segment(one: dict[str, Any]) -> str:
+def _segment(piece: dict[str, Any]) -> str:
     """A slice's name after what it is cut by."""
-    group = _SHORT.get(one["group"]) or one["group"].rpartition(".")[2].replace("_", " ")
-    return f"{group}: {one['name']}"
+    group = _SHORT.get(piece["group"]) or piece["group"].rpartition(".")[2].replace("_", " ")
+    return f"{group}: {piece['name']}"
 
 
 def _different(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The pieces without those that hold the same rows as an earlier one: cold users have a history of 0."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    different: dict[tuple[Any, ...], dict[str, Any]] = {}
     for piece in pieces:
-        found.setdefault((piece["rows"], piece["predicted"], piece["observed"]), piece)
-    return list(found.values())
+        different.setdefault((piece["rows"], piece["predicted"], piece["observed"]), piece)
+    return list(different.values())
 
 
 def _training(results: dict[str, Any]) -> Iterator[Markup]:

@@ -36,11 +36,11 @@ def examples_of(task: str, examples: list[dict[str, Any]]) -> list[dict[str, Any
     """
     kinds = []
     for kind, heading, question in _KINDS:
-        chosen = [one for one in examples if one["kind"] == kind]
+        chosen = [example for example in examples if example["kind"] == kind]
         if not chosen:
             continue
         if task == "ranking" and kind != "wrong":
-            chosen = [{**one, "when": None, "table": _ranked(one)} for one in chosen]
+            chosen = [{**example, "when": None, "table": _ranked(example)} for example in chosen]
         kinds.append(
             {
                 "heading": heading,
@@ -52,7 +52,7 @@ def examples_of(task: str, examples: list[dict[str, Any]]) -> list[dict[str, Any
     return kinds
 
 
-def _ranked(one: dict[str, Any]) -> Table:
+def _ranked(example: dict[str, Any]) -> Table:
     """The rows of a user, the most probable first, and what they were."""
     rows = [
         [
@@ -60,19 +60,19 @@ def _ranked(one: dict[str, Any]) -> Table:
             f"{item['probability']:.3f}",
             Cell("✓", style="hit") if item["positive"] else Cell("-"),
         ]
-        for item in one["rows"]
+        for item in example["rows"]
     ]
-    return table_of([f"{len(rows)} of {one['num_rows']} test rows", "predicted", "positive"], rows)
+    return table_of([f"{len(rows)} of {example['num_rows']} test rows", "predicted", "positive"], rows)
 
 
 def _wrong_rows(chosen: list[dict[str, Any]]) -> Table:
     rows = [
         [
-            one["title"],
-            one["user"],
-            f"{one['probability']:.3f}",
-            "positive" if one["positive"] else "negative",
+            example["title"],
+            example["user"],
+            f"{example['probability']:.3f}",
+            "positive" if example["positive"] else "negative",
         ]
-        for one in chosen
+        for example in chosen
     ]
     return table_of(["item", "user", "predicted", "what it was"], rows)

@@ -76,7 +76,7 @@ def gain_interval(compared: Results) -> tuple[float, float] | None:
 
 def comparison(block: Results, baseline: str | None) -> Results | None:
     """The comparison of a model or a slice with a baseline, where there is one."""
-    return next((one for one in block["comparisons"] if one["baseline"] == baseline), None)
+    return next((compared for compared in block["comparisons"] if compared["baseline"] == baseline), None)
 
 
 def calibration_error(results: Results) -> float | None:
@@ -85,8 +85,8 @@ def calibration_error(results: Results) -> float | None:
     bins = results.get("reliability")
     if error is not None or not bins:
         return error
-    rows = sum(one["rows"] for one in bins)
-    return float(sum(one["rows"] * abs(one["predicted"] - one["observed"]) for one in bins) / rows)
+    rows = sum(row["rows"] for row in bins)
+    return float(sum(row["rows"] * abs(row["predicted"] - row["observed"]) for row in bins) / rows)
 
 
 def run_path(results: Results, *parts: str) -> str:

@@ -35,9 +35,13 @@ def slices_of(results: dict[str, Any]) -> dict[str, Any] | None:
     known = _different([piece for piece in large if piece["metrics"].get(key) is not None])
     orders = []
     if best:
-        behind = sorted((one for one in known if gain(one, best) < 0), key=lambda one: gain(one, best))
+        behind = sorted(
+            (piece for piece in known if gain(piece, best) < 0), key=lambda piece: gain(piece, best)
+        )
         orders.append((f"Furthest behind {name_of(best)}, the best baseline", behind))
-    below = sorted((one for one in known if lag(results, one) < 0), key=lambda one: lag(results, one))
+    below = sorted(
+        (piece for piece in known if lag(results, piece) < 0), key=lambda piece: lag(results, piece)
+    )
     orders.append(("Furthest below the figure for all users", below))
     chance = metric_of(key).chance
     of_what = (
@@ -46,7 +50,10 @@ def slices_of(results: dict[str, Any]) -> dict[str, Any] | None:
     return {
         "metric": metric_label(key),
         "orders": [
-            {"heading": heading, "table": _table(results, [_row(results, one) for one in ordered[:_WORST]])}
+            {
+                "heading": heading,
+                "table": _table(results, [_row(results, piece) for piece in ordered[:_WORST]]),
+            }
             for heading, ordered in orders
         ],
         "every": _table(results, _by_group(results)),
@@ -76,10 +83,10 @@ def lag(results: dict[str, Any], piece: Piece) -> float:
 
 def _different(pieces: Sequence[Piece]) -> list[Piece]:
     """The pieces without those that hold the same as an earlier one: cold users are those of no history."""
-    found: dict[tuple[Any, ...], Piece] = {}
+    different: dict[tuple[Any, ...], Piece] = {}
     for piece in pieces:
-        found.setdefault((piece["size"], piece["users"], *piece["metrics"].values()), piece)
-    return list(found.values())
+        different.setdefault((piece["size"], piece["users"], *piece["metrics"].values()), piece)
+    return list(different.values())
 
 
 def _by_group(results: dict[str, Any]) -> list[Row]:

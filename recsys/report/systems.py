@@ -74,13 +74,13 @@ def series_of(
 
 def heading_of(results: dict[str, Any], group: str) -> str:
     """Heading of a group of slices."""
-    told = {one["group"]: one["heading"] for one in results.get("slice_groups", [])}
+    told = {entry["group"]: entry["heading"] for entry in results.get("slice_groups", [])}
     return told.get(group) or _HEADINGS.get(group) or group.partition(".")[2].replace("_", " ") or group
 
 
 def axis_of(results: dict[str, Any], group: str, otherwise: str) -> str:
     """Name of the axis along which the slices of a group lie."""
-    told = {one["group"]: one["axis"] for one in results.get("slice_groups", [])}
+    told = {entry["group"]: entry["axis"] for entry in results.get("slice_groups", [])}
     return told.get(group) or otherwise
 
 

@@ -60,7 +60,7 @@ def report_tables(results: dict[str, Any]) -> dict[str, pa.Table]:
         SLICES_TABLE: list(_slices(results)),
         CURVES_TABLE: list(_curves(results)),
     }
-    return {name: pa.Table.from_pylist(found, schema=_SCHEMAS[name]) for name, found in rows.items()}
+    return {name: pa.Table.from_pylist(entries, schema=_SCHEMAS[name]) for name, entries in rows.items()}
 
 
 def _figures(block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -79,8 +79,13 @@ def _slices(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _curves(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for system, exposure in (results.get("exposure") or {}).items():
         yield from ({"curve": "exposure", "system": system, "x": x, "y": y} for x, y in exposure["lorenz"])
-    for one in results.get("reliability") or []:
-        point = {"x": one["predicted"], "y": one["observed"], "low": one.get("low"), "high": one.get("high")}
+    for level in results.get("reliability") or []:
+        point = {
+            "x": level["predicted"],
+            "y": level["observed"],
+            "low": level.get("low"),
+            "high": level.get("high"),
+        }
         yield {"curve": "reliability", "system": "model", **point}
     training = results.get("training")
     if training:

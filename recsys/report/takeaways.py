@@ -41,7 +41,7 @@ def of_systems(results: dict[str, Any]) -> str:
 def of_cut_offs(results: dict[str, Any]) -> str:
     """At which lengths of the list the model is ahead of the best baseline or behind it, beyond chance."""
     best, compared = results["verdict"]["against"], results.get("cut_offs") or []
-    bounded = [(one["metric"].partition("@")[2], gain_interval(one)) for one in compared]
+    bounded = [(difference["metric"].partition("@")[2], gain_interval(difference)) for difference in compared]
     known = [(k, bounds) for k, bounds in bounded if bounds is not None]
     if best is None or not known:
         return ""
@@ -61,16 +61,16 @@ def of_slices(results: dict[str, Any], pieces: Sequence[dict[str, Any]]) -> str:
     """Where the model does best and worst, and where it is surely behind the best baseline."""
     key, best = results["main_metric"], results["verdict"]["against"]
     sign = metric_of(key).sign
-    known = [one for one in pieces if not one["small"] and one["metrics"].get(key) is not None]
+    known = [piece for piece in pieces if not piece["small"] and piece["metrics"].get(key) is not None]
     if len(known) < 2:
         return "All but one of the places have too few users to be compared."
-    known.sort(key=lambda one: sign * one["metrics"][key])
+    known.sort(key=lambda piece: sign * piece["metrics"][key])
     if known[0]["metrics"][key] == known[-1]["metrics"][key]:
         return f"The same in all of them, {known[0]['metrics'][key]:.4f}."
-    best_at, worst_at = (f"{one['name']} ({one['metrics'][key]:.4f})" for one in (known[-1], known[0]))
+    best_at, worst_at = (f"{piece['name']} ({piece['metrics'][key]:.4f})" for piece in (known[-1], known[0]))
     said = f"Best at {best_at}, worst at {worst_at}"
-    compared = [(one["name"], comparison(one, best)) for one in known]
-    bounded = [(name, gain_interval(one)) for name, one in compared if one is not None]
+    compared = [(piece["name"], comparison(piece, best)) for piece in known]
+    bounded = [(name, gain_interval(piece)) for name, piece in compared if piece is not None]
     behind = [name for name, bounds in bounded if bounds is not None and bounds[1] < 0]
     if behind:
         more = f" and {len(behind) - _NAMED} more" if len(behind) > _NAMED else ""
@@ -96,8 +96,8 @@ def of_decay(results: dict[str, Any]) -> str:
 def of_reliability(results: dict[str, Any]) -> str:
     """Compares what is predicted and what happens, on the whole."""
     bins, error = results["reliability"], calibration_error(results)
-    rows = sum(one["rows"] for one in bins)
-    predicted, observed = (sum(one["rows"] * one[name] for one in bins) / rows for name in _SIDES)
+    rows = sum(row["rows"] for row in bins)
+    predicted, observed = (sum(row["rows"] * row[name] for row in bins) / rows for name in _SIDES)
     return (
         f"{predicted:.1%} positives are predicted, {observed:.1%} happen; a prediction is off by {error:.3f} "
         "in the mean."
@@ -109,10 +109,14 @@ _SIDES = ("predicted", "observed")
 
 def of_segments(pieces: Sequence[dict[str, Any]]) -> str:
     """For whom too much or too little is promised."""
-    sure = [one for one in pieces if one["interval"] and not one["interval"][0] <= 1 <= one["interval"][1]]
+    sure = [
+        piece
+        for piece in pieces
+        if piece["interval"] and not piece["interval"][0] <= 1 <= piece["interval"][1]
+    ]
     if not sure:
         return "Nobody is promised too much or too little beyond chance."
-    worst = max(sure, key=lambda one: abs(math.log(max(one["ratio"], 1e-9))))
+    worst = max(sure, key=lambda piece: abs(math.log(max(piece["ratio"], 1e-9))))
     what = "too much" if worst["ratio"] > 1 else "too little"
     return (
         f"{len(sure)} of {len(pieces)} segments are off beyond chance; {worst['name']} is promised {what}, "

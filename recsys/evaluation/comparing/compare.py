@@ -113,7 +113,7 @@ def _content(first: ReadEvaluation, systems: Sequence[Answers], options: Compari
         "main_metric": main_metric,
         "verdict": verdict_of(rows, first=model.name, main_metric=main_metric, confidence=judged.confidence),
         "warnings": results["warnings"],
-        "systems": [{"name": one.name, "source": one.source, **one.block} for one in systems],
+        "systems": [{"name": system.name, "source": system.source, **system.block} for system in systems],
         "differences": rows,
         "slice_metric": slice_metric,
         "slices": paired.on_slices(model, others, metric=slice_metric),
@@ -134,14 +134,14 @@ def _systems_table(systems: Sequence[Answers]) -> pa.Table:
     """A row for each system and metric."""
     rows = [
         {
-            "system": one.name,
-            "source": one.source,
+            "system": system.name,
+            "source": system.source,
             "metric": metric,
             "value": value,
-            **_bounds(one.block["intervals"].get(metric)),
+            **_bounds(system.block["intervals"].get(metric)),
         }
-        for one in systems
-        for metric, value in one.block["metrics"].items()
+        for system in systems
+        for metric, value in system.block["metrics"].items()
     ]
     return pa.Table.from_pylist(rows)
 

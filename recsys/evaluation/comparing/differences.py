@@ -162,7 +162,7 @@ class PairedComparison:
         assert labels_N is not None
         if not 0 < labels_N.sum() < len(labels_N):
             return []
-        scores = [one.probabilities for one in (first, other) if one.probabilities is not None]
+        scores = [system.probabilities for system in (first, other) if system.probabilities is not None]
         whole = [auc(labels_N, scores_N) for scores_N in scores]
         samples = [self.bootstrap.auc_samples(labels_N, scores_N, users_N=users_N)[0] for scores_N in scores]
         apart_R = samples[0] - samples[1]

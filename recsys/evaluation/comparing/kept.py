@@ -44,13 +44,13 @@ def kept_of_queries(
     parts = [
         pa.table(
             {
-                BASELINE: _repeated(name, len(next(iter(one.values.values())))),
-                QUERY: np.arange(len(next(iter(one.values.values())))),
-                **one.values,
+                BASELINE: _repeated(name, len(next(iter(scores.values.values())))),
+                QUERY: np.arange(len(next(iter(scores.values.values())))),
+                **scores.values,
             }
         )
-        for name, one in baselines.items()
-        if isinstance(one, SystemScores)
+        for name, scores in baselines.items()
+        if isinstance(scores, SystemScores)
     ]
     empty = pa.table({BASELINE: _repeated("", 0), QUERY: np.arange(0)})
     return {BASELINES: pa.concat_tables(parts) if parts else empty, MEMBERS: _members(slices)}
@@ -95,10 +95,10 @@ def kept_of_rows(
 
 
 def _members(slices: Sequence[Slice]) -> pa.Table:
-    rows = [np.flatnonzero(one.mask) for one in slices]
+    rows = [np.flatnonzero(piece.mask) for piece in slices]
     columns: dict[str, Any] = {
         column: pa.chunked_array(
-            [_repeated(getattr(one, column), len(its)) for one, its in zip(slices, rows, strict=True)],
+            [_repeated(getattr(piece, column), len(its)) for piece, its in zip(slices, rows, strict=True)],
             type=_repeated("", 0).type,
         )
         for column in (GROUP, NAME, DESCRIPTION)

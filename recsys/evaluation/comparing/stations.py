@@ -181,13 +181,13 @@ def check_same_protocol(first: ReadEvaluation, other: ReadEvaluation) -> None:
     """
     if first.results["protocol_hash"] == other.results["protocol_hash"]:
         return
-    tasks = [one.results["task"] for one in (first, other)]
+    tasks = [evaluation.results["task"] for evaluation in (first, other)]
     if tasks[0] != tasks[1]:
         raise InputError(
             f"expected another {tasks[0]} model to compare `{first.folder}` with, but `{other.folder}` is "
             f"that of a {tasks[1]} model, which was asked other things; compare models of one task"
         )
-    here, there = (dict(_flat(one.results["protocol"])) for one in (first, other))
+    here, there = (dict(_flat(evaluation.results["protocol"])) for evaluation in (first, other))
     differing = [
         f"`{key}` is {_short(here.get(key))} here and {_short(there.get(key))} there"
         for key in {**here, **there}
@@ -253,11 +253,11 @@ def _with_values(lists: pa.ListArray, values: pa.Array) -> pa.ListArray:
 
 
 def _flat(value: Mapping[str, Any], above: str = "protocol") -> Iterator[tuple[str, Any]]:
-    for key, one in value.items():
-        if isinstance(one, Mapping):
-            yield from _flat(one, f"{above}.{key}")
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{above}.{key}")
         else:
-            yield f"{above}.{key}", one
+            yield f"{above}.{key}", inner
 
 
 def _short(value: Any) -> str:

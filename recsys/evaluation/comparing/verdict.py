@@ -27,16 +27,16 @@ def verdict_of(rows: Sequence[Row], *, first: str, main_metric: str, confidence:
     opponents = list(dict.fromkeys(row["against"] for row in rows))
     said = [
         _against(
-            [row for row in rows if row["against"] == one],
+            [row for row in rows if row["against"] == opponent],
             first,
             main_metric=main_metric,
             confidence=confidence,
         )
-        for one in opponents
+        for opponent in opponents
     ]
     if len(said) == 1:
         return {"outcome": said[0]["outcome"], "text": said[0]["text"], "against": said}
-    outcomes = {one["outcome"] for one in said}
+    outcomes = {opponent["outcome"] for opponent in said}
     return {
         "outcome": outcomes.pop() if len(outcomes) == 1 else UNDECIDED,
         "text": _summary(said, first=first, name=metric_label(main_metric), confidence=confidence),
@@ -77,9 +77,9 @@ def _elsewhere(rows: Sequence[Row], main: Row) -> str:
 def _summary(said: Sequence[Row], *, first: str, name: str, confidence: float) -> str:
     phrases = {BETTER: "better than {}", WORSE: "worse than {}", UNDECIDED: "not told apart from {}"}
     parts = [
-        phrase.format(", ".join(one["against"] for one in said if one["outcome"] == outcome))
+        phrase.format(", ".join(opponent["against"] for opponent in said if opponent["outcome"] == outcome))
         for outcome, phrase in phrases.items()
-        if any(one["outcome"] == outcome for one in said)
+        if any(opponent["outcome"] == outcome for opponent in said)
     ]
     level = f"{100 * (1 - confidence):g} %"
     return (
