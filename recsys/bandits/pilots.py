@@ -137,7 +137,7 @@ def _extended(users: Sequence[int], wanted: float) -> int | None:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ArmComparison:
+class _ArmComparison:
     """One arm beside the control.
 
     Args:
@@ -154,7 +154,7 @@ class ArmComparison:
 
 def compare_arms(
     values_N: Floats, weights_N: Floats, users_N: Codes, *, treated_N: np.ndarray
-) -> ArmComparison:
+) -> _ArmComparison:
     """Mean value of the events of one arm beside that of the control.
 
     Args:
@@ -177,7 +177,7 @@ def compare_arms(
             )
         )
     control, arm = arms
-    return ArmComparison(control, arm, difference(arm, control), lift(arm, control))
+    return _ArmComparison(control, arm, difference(arm, control), lift(arm, control))
 
 
 def sample_ratio_p_value(counts_A: Codes, shares_A: Floats) -> float:

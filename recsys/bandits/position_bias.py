@@ -21,7 +21,7 @@ _ITERATIONS = 100
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Examination:
+class _Examination:
     """The curve.
 
     Args:
@@ -36,7 +36,7 @@ class Examination:
     rows_P: Codes
 
 
-def randomised_examination(feedback: LoggedFeedback, *, confidence: float = 0.95) -> Examination:
+def randomised_examination(feedback: LoggedFeedback, *, confidence: float = 0.95) -> _Examination:
     """The curve from a log in which chance put the items into their positions.
 
     Formula: mean reward of position p over that of position 1, rows weighted by 1 / propensity: uniform
@@ -69,12 +69,12 @@ def randomised_examination(feedback: LoggedFeedback, *, confidence: float = 0.95
         low, high = beyond.interval(confidence) or (np.nan, np.nan)
         bounds.append((1 + low, 1 + high))
     low_P, high_P = np.array(bounds).T
-    return Examination(np.array(values), low_P, high_P, rows_P)
+    return _Examination(np.array(values), low_P, high_P, rows_P)
 
 
 def harvested_examination(
     feedback: LoggedFeedback, contexts_N: Codes, *, confidence: float = 0.95
-) -> Examination:
+) -> _Examination:
     """The curve from interventions that nobody planned: one item, in one context, in several positions.
 
     Rankers change, tests run, lists are refreshed; what is the same item for the same user or query at
@@ -116,7 +116,7 @@ def harvested_examination(
     log_P, information_PP = _most_likely(shows_GP, clicks_GP)
     errors_P = np.concatenate([[0.0], np.sqrt(np.diag(np.linalg.inv(information_PP[1:, 1:])))])
     half_P = float(special.ndtri((1 + confidence) / 2)) * errors_P
-    return Examination(np.exp(log_P), np.exp(log_P - half_P), np.exp(log_P + half_P), rows_P)
+    return _Examination(np.exp(log_P), np.exp(log_P - half_P), np.exp(log_P + half_P), rows_P)
 
 
 def _mean_reward(feedback: LoggedFeedback, position: int) -> Estimate:

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from recsys.data.reading.instants import iso
-from recsys.evaluation.decay import Decay, sign
+from recsys.evaluation.decay import Decay
 from recsys.evaluation.folds import Fold
-from recsys.metrics.register import metric_label
+from recsys.metrics.register import metric_label, metric_of
 from recsys.report.systems import name_of
 
 
@@ -57,7 +57,7 @@ def backtest_rows(decay: Decay) -> list[dict[str, Any]]:
             if math.isnan(value):  # no query of the cell has such a value
                 continue
             system, _, metric = key.partition("/")
-            interval = decay.interval(cell.figures.samples[key])
+            interval = decay.bootstrap.interval(cell.figures.samples[key])
             low, high = interval or (None, None)
             rows.append(
                 {**place, "system": system, "metric": metric, "value": value, "low": low, "high": high}
@@ -90,7 +90,7 @@ def _described(fold: Fold) -> dict[str, Any]:
 def _no_better_after(metric: str, ages: Sequence[dict[str, Any]]) -> float | None:
     """Days of age at which the model's lead is first not told from nothing; None while it always is."""
     for row in ages:
-        if "lead" in row and not _is_better(row["lead"], sign(metric)):
+        if "lead" in row and not _is_better(row["lead"], metric_of(metric).sign):
             return float(row["age_days"])
     return None
 
@@ -130,7 +130,7 @@ def _decay_in_words(
     said = f"({100 * confidence:g} % interval {bounds[0]:+.4f} to {bounds[1]:+.4f})"
     if bounds[0] <= 0 <= bounds[1]:
         return f"No decay of {name} is told from chance: {change} {said}."
-    direction = sign(metric) * week
+    direction = metric_of(metric).sign * week
     verb = "The model ages" if direction < 0 else "The older model is the better one"
     return f"{verb}: {name} changes by {change} {said}."
 
@@ -144,7 +144,7 @@ def _lead_in_words(metric: str, ages: Sequence[dict[str, Any]], *, best: str) ->
             f"{ages[-1]['age_days']:.1f} days."
         )
     better = [row["age_days"] for row in ages if row["age_days"] < after]
-    worse = [row for row in ages if "lead" in row and _is_better(row["lead"], -sign(metric))]
+    worse = [row for row in ages if "lead" in row and _is_better(row["lead"], -metric_of(metric).sign)]
     if not better and worse:
         first, last = worse[0], worse[-1]
         values = f"{first['model']['value']:.4f} against {first['baseline']['value']:.4f}"

@@ -32,6 +32,7 @@ from recsys.metrics.beyond_accuracy import (
     unit_rows,
 )
 from recsys.metrics.exposure import exposure, exposure_entropy, gini, lorenz, personalisation
+from recsys.metrics.quotients import quotient
 
 Values = npt.NDArray[np.float64]
 
@@ -131,7 +132,5 @@ def _of_histories(queries: Queries, counts_I: npt.NDArray[np.int64], shares_IG: 
         parts.append(distributions(items_QI, shares_IG))
         sums.append(items_QI @ per_item)
     totals = np.concatenate(sums)
-    popularity_Q = np.full(len(totals), np.nan)
-    np.divide(totals[:, 0], totals[:, 1], out=popularity_Q, where=totals[:, 1] > 0)
     joined = sparse.vstack(parts, format="csr") if sparse.issparse(shares_IG) else np.concatenate(parts)
-    return joined, popularity_Q
+    return joined, quotient(totals[:, 0], totals[:, 1])

@@ -93,9 +93,7 @@ class Decay:
     ) -> None:
         tables = [training.systems for training in scores]
         shared = [
-            name
-            for name in tables[0].column_names
-            if all(name in training.column_names for training in tables)
+            name for name in tables[0].column_names if all(name in table.column_names for table in tables)
         ]
         rows = pa.concat_tables([table.select(shared) for table in tables])
         owners = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
@@ -178,7 +176,7 @@ class Decay:
         names = [name for name in self.systems(metric) if name != MODEL]
         if not names or not fresh:
             return None
-        return max(names, key=lambda name: sign(metric) * _pooled(fresh, f"{name}/{metric}").value)
+        return max(names, key=lambda name: metric_of(metric).sign * _pooled(fresh, f"{name}/{metric}").value)
 
     def slope(self, metric: str) -> dict[str, Any] | None:
         """Change of a metric a day of age, between models of several ages on the same period.
@@ -209,16 +207,7 @@ class Decay:
 
     def block(self, figure: Figure) -> dict[str, Any]:
         """`{"value", "interval"}`; the interval is None without resamples."""
-        return {"value": figure.value, "interval": self.interval(figure.samples)}
-
-    def interval(self, samples_R: Samples) -> list[float] | None:
-        """Bounds of the percentile interval; None without a usable resample."""
-        return self.bootstrap.interval(samples_R)
-
-
-def sign(metric: str) -> int:
-    """1 where more is better, -1 where less is."""
-    return metric_of(metric).sign
+        return {"value": figure.value, "interval": self.bootstrap.interval(figure.samples)}
 
 
 def _losses(labels_N: npt.NDArray[np.int64], values: Values) -> dict[str, npt.NDArray[np.float64]]:

@@ -35,7 +35,7 @@ from recsys.evaluation.probabilities import users_table
 from recsys.evaluation.protocol import ranking_protocol, retrieval_protocol
 from recsys.evaluation.questions import RankingQuestions, RetrievalQuestions, questions_of
 from recsys.evaluation.recommendations import Lists, queries_table, recommendations_table
-from recsys.evaluation.results import calibration_of, exposure_of, results_of
+from recsys.evaluation.results import calibration_of, results_of
 from recsys.evaluation.scoring import ListScorer, SystemScores
 from recsys.evaluation.station import (
     PREDICTIONS,
@@ -135,7 +135,11 @@ def evaluate_lists(
         **results_of(
             scorer, scores, baselines, main_metric=f"ndcg@{options.main_k}", small_slice=options.small_slice
         ),
-        "exposure": exposure_of(scores, baselines),
+        "exposure": {
+            name: {"lorenz": system.lorenz}
+            for name, system in {"model": scores, **baselines}.items()
+            if isinstance(system, SystemScores)
+        },
     }
     if new_items := new_items_of(lists, queries, dataset, k=options.main_k):
         results["new_items"] = new_items

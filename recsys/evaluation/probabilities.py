@@ -27,6 +27,7 @@ from recsys.metrics.classification import (
     user_auc,
 )
 from recsys.metrics.intervals import Samples, sum_by_user
+from recsys.metrics.quotients import quotient
 from recsys.schema import tables
 
 RELIABILITY_BINS = 10
@@ -98,10 +99,10 @@ def _calibration_samples(
     sums_RM = bootstrap.sum_samples(sums_NM, users_N=users_N)
     rows_R, losses_R, predicted_R, positives_R = sums_RM[:, :4].T
     return {
-        "log_loss": _ratio(losses_R, rows_R),
-        "normalised_entropy": _ratio(losses_R, rows_R * label_entropy(_ratio(positives_R, rows_R))),
-        "predicted_over_observed": _ratio(predicted_R, positives_R),
-        "calibration_error": _ratio(np.abs(sums_RM[:, 4:]).sum(axis=1), rows_R),
+        "log_loss": quotient(losses_R, rows_R),
+        "normalised_entropy": quotient(losses_R, rows_R * label_entropy(quotient(positives_R, rows_R))),
+        "predicted_over_observed": quotient(predicted_R, positives_R),
+        "calibration_error": quotient(np.abs(sums_RM[:, 4:]).sum(axis=1), rows_R),
     }
 
 
@@ -116,7 +117,7 @@ def reliability_of(
     sums_RM = bootstrap.sum_samples(sums_NM, users_N=bootstrap.users_N)
     curve = []
     for number, (predicted, observed, rows) in enumerate(zip(*(part.tolist() for part in bins), strict=True)):
-        samples_R = _ratio(sums_RM[:, number], sums_RM[:, len(bins[0]) + number])
+        samples_R = quotient(sums_RM[:, number], sums_RM[:, len(bins[0]) + number])
         low, high = bootstrap.interval(samples_R) or (None, None)
         curve.append({"predicted": predicted, "observed": observed, "rows": rows, "low": low, "high": high})
     return curve
@@ -156,10 +157,3 @@ def users_table(
             **{key: pa.array(sums_UM[:, 2 + place] / rows_U) for place, key in enumerate(values)},
         }
     )
-
-
-def _ratio(numerator_R: Samples, denominator_R: Samples) -> Samples:
-    """The quotient, NaN where the denominator is 0."""
-    quotient_R = np.full(len(numerator_R), np.nan)
-    np.divide(numerator_R, denominator_R, out=quotient_R, where=denominator_R > 0)
-    return quotient_R

@@ -76,12 +76,6 @@ def results_of(
     }
 
 
-def exposure_of(scores: SystemScores, baselines: Mapping[str, SystemScores | str]) -> dict[str, Any]:
-    """`{system: {"lorenz": [[share of items, share of exposure], ...]}}`, of lists at the main cut-off."""
-    measured = {name: system for name, system in baselines.items() if isinstance(system, SystemScores)}
-    return {name: {"lorenz": system.lorenz} for name, system in {"model": scores, **measured}.items()}
-
-
 def calibration_of(
     scorer: RowScorer, scores: SystemScores, probabilities_N: npt.NDArray[np.float64], *, small_slice: int
 ) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from recsys.metrics.intervals import (
     sum_by_user,
     sum_samples,
 )
+from recsys.metrics.quotients import quotient
 
 # More users than these are drawn in so many bundles.
 _MAX_BUNDLES = 5000
@@ -88,8 +89,7 @@ class Bootstrap:
         values_NM[~known_NM] = 0
         sizes_M = np.full(len(values), float(len(users_N)))
         sizes_M[partly] = known_NM[:, partly].sum(axis=0)
-        means_M = np.full(len(values), np.nan)
-        np.divide(values_NM.sum(axis=0), sizes_M, out=means_M, where=sizes_M > 0)
+        means_M = quotient(values_NM.sum(axis=0), sizes_M)
         bundles = self._bundle_of_user[users_N]
         sums = sum_by_user(values_NM, bundles, num_users=self._num_bundles)
         sizes = np.bincount(bundles, minlength=self._num_bundles)[:, None]

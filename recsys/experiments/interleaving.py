@@ -69,12 +69,12 @@ def make(config: MakeConfig, composed: Mapping[str, Any]) -> Path:
     """Writes the station with `interleaved.parquet`, a row per item of the lists, and returns its folder."""
     tables = [_lists(path, key) for path, key in ((config.a, "a"), (config.b, "b"))]
     by_time = all(TIMESTAMP in table.column_names and not table[TIMESTAMP].null_count for table in tables)
-    users, _ = codes_of(*(ids_of(table, USER_ID, key=key) for table, key in zip(tables, TEAMS, strict=True)))
-    instants: list[Codes] = [np.zeros_like(codes) for codes in users]
-    if by_time:
-        instants, _ = codes_of(
-            *(ids_of(table, TIMESTAMP, key=key) for table, key in zip(tables, TEAMS, strict=True))
-        )
+
+    def codes(column: str) -> tuple[list[Codes], pa.Array]:
+        return codes_of(*(ids_of(table, column, key=key) for table, key in zip(tables, TEAMS, strict=True)))
+
+    users, _ = codes(USER_ID)
+    instants = codes(TIMESTAMP)[0] if by_time else [np.zeros_like(user) for user in users]
     both = np.concatenate(users) * (int(np.concatenate(instants).max()) + 1) + np.concatenate(instants)
     _, first, requests = np.unique(both, return_index=True, return_inverse=True)
     of_a, of_b = np.split(requests, [tables[0].num_rows])
@@ -84,14 +84,10 @@ def make(config: MakeConfig, composed: Mapping[str, Any]) -> Path:
             f"expected lists for the same requests in `a={config.a}` and `b={config.b}`, found none in "
             f"common by {'user and time' if by_time else 'user'}; evaluate both runs on the same split"
         )
-    items, item_ids = codes_of(
-        *(ids_of(table, ITEM_ID, key=key) for table, key in zip(tables, TEAMS, strict=True))
-    )
-    length = max(_ranks(table, key).max() for table, key in zip(tables, TEAMS, strict=True))
-    wide = [
-        _wide(asked, _ranks(table, key), its_items, shape=(len(first), int(length)))[common]
-        for asked, table, its_items, key in zip((of_a, of_b), tables, items, TEAMS, strict=True)
-    ]
+    items, item_ids = codes(ITEM_ID)
+    ranks = [_ranks(table, key) for table, key in zip(tables, TEAMS, strict=True)]
+    shape = len(first), int(max(rank.max() for rank in ranks))
+    wide = [_wide(*columns, shape=shape)[common] for columns in zip((of_a, of_b), ranks, items, strict=True)]
     drawn, teams = team_draft(wide[0], wide[1], k=config.k, seed=config.seed)
     row, place = np.nonzero(drawn != NO_ITEM)
     sources = pa.concat_tables(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recsys.metrics.quotients import quotient
 from recsys.metrics.register import metric
 
 Rows = NDArray[np.integer[Any]]
@@ -115,7 +116,7 @@ def mean_of_listed(item_rows_QK: Rows, *, values_I: NDArray[Any], k: int) -> Val
     """
     first_QK = item_rows_QK[:, :k]
     known_I = np.concatenate([[0.0], values_I[1:]])
-    return _ratio(known_I[first_QK].sum(axis=1), (first_QK > 0).sum(axis=1))
+    return quotient(known_I[first_QK].sum(axis=1), (first_QK > 0).sum(axis=1))
 
 
 @metric(better=None, meaning="0: as popular as the history")
@@ -200,7 +201,7 @@ def diversity(item_rows_QK: Rows, *, unit_vectors_ID: Any, k: int) -> Values:
         squares = sums_QD.multiply(sums_QD) if sparse.issparse(sums_QD) else np.square(sums_QD)
         squares_Q = np.asarray(squares.sum(axis=1), dtype=np.float64).ravel()
         sizes_Q = np.asarray(listed_QI @ has_vector_I.astype(np.float64))
-        values_Q[part] = 1 - _ratio(squares_Q - sizes_Q, sizes_Q * (sizes_Q - 1))
+        values_Q[part] = 1 - quotient(squares_Q - sizes_Q, sizes_Q * (sizes_Q - 1))
     return np.maximum(values_Q, 0)  # equal vectors may miss 0 by the rounding of float32
 
 
@@ -303,10 +304,3 @@ def _listed(first_QK: Rows, *, num_items: int) -> Iterator[tuple[slice, Any]]:
             slice(begin, begin + len(block_QK)),
             sparse.csr_matrix(entries, shape=(len(block_QK), num_items)),
         )
-
-
-def _ratio(numerator_Q: Any, denominator_Q: Any) -> Values:
-    """The quotient, NaN where the denominator is 0."""
-    quotient_Q: Values = np.full(len(numerator_Q), np.nan)
-    np.divide(numerator_Q, denominator_Q, out=quotient_Q, where=denominator_Q > 0)
-    return quotient_Q

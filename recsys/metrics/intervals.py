@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recsys.metrics.quotients import quotient
+
 Counts = NDArray[np.uint8]
 Samples = NDArray[np.float64]
 
@@ -85,9 +87,7 @@ def ratio_samples(counts_RU: Counts, numerator_UM: NDArray[Any], denominator_UM:
     """
     numerator_RM = sum_samples(counts_RU, numerator_UM)
     denominator_RM = np.broadcast_to(sum_samples(counts_RU, denominator_UM), numerator_RM.shape)
-    samples_RM = np.full(numerator_RM.shape, np.nan)
-    np.divide(numerator_RM, denominator_RM, out=samples_RM, where=denominator_RM > 0)
-    return samples_RM
+    return quotient(numerator_RM, denominator_RM)
 
 
 def auc_samples(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.metrics.quotients import quotient
 from recsys.metrics.register import list_metric, list_metrics
 from recsys.schema.errors import InputError
 
@@ -124,7 +125,7 @@ def recall(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     Reference:
         Manning et al., "Introduction to information retrieval", 2008, section 8.3.
     """
-    return _divide(_first(hits_QK, k).sum(axis=1), num_relevant_Q)
+    return quotient(_first(hits_QK, k).sum(axis=1), num_relevant_Q, otherwise=0)
 
 
 @list_metric(better="more")
@@ -136,7 +137,7 @@ def precision(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     Reference:
         Manning et al., "Introduction to information retrieval", 2008, section 8.4.
     """
-    return _divide(_first(hits_QK, k).sum(axis=1), np.full(len(hits_QK), k))
+    return quotient(_first(hits_QK, k).sum(axis=1), np.full(len(hits_QK), k), otherwise=0)
 
 
 @list_metric(better="more", label="NDCG")
@@ -151,7 +152,9 @@ def ndcg(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
     """
     discount_K = 1 / np.log2(np.arange(2, k + 2))
     ideal_by_count = np.concatenate([[0.0], np.cumsum(discount_K)])
-    return _divide(_first(hits_QK, k) @ discount_K, ideal_by_count[np.minimum(num_relevant_Q, k)])
+    return quotient(
+        _first(hits_QK, k) @ discount_K, ideal_by_count[np.minimum(num_relevant_Q, k)], otherwise=0
+    )
 
 
 @list_metric(better="more", label="MRR")
@@ -164,7 +167,7 @@ def mrr(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Values:
         Voorhees, "The TREC-8 question answering track report", 1999.
     """
     first_QK = _first(hits_QK, k)
-    return _divide(first_QK.any(axis=1), 1 + first_QK.argmax(axis=1))
+    return quotient(first_QK.any(axis=1), 1 + first_QK.argmax(axis=1), otherwise=0)
 
 
 @list_metric("map", better="more", label="MAP")
@@ -178,7 +181,7 @@ def average_precision(hits_QK: Hits, num_relevant_Q: Counts, *, k: int) -> Value
     """
     first_QK = _first(hits_QK, k)
     precision_QK = np.cumsum(first_QK, axis=1) / np.arange(1, k + 1)
-    return _divide((precision_QK * first_QK).sum(axis=1), np.minimum(num_relevant_Q, k))
+    return quotient((precision_QK * first_QK).sum(axis=1), np.minimum(num_relevant_Q, k), otherwise=0)
 
 
 def _first(hits_QK: Hits, k: int) -> Hits:
@@ -189,13 +192,6 @@ def _first(hits_QK: Hits, k: int) -> Hits:
         )
     first_QK: Hits = hits_QK[:, :k]
     return first_QK
-
-
-def _divide(numerator_Q: Any, denominator_Q: NDArray[Any]) -> Values:
-    """The quotient, 0 where the denominator is."""
-    quotient_Q: Values = np.zeros(len(numerator_Q))
-    np.divide(numerator_Q, denominator_Q, out=quotient_Q, where=denominator_Q > 0)
-    return quotient_Q
 
 
 def _contains(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> Hits:

@@ -45,7 +45,7 @@ class Caption:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale:
+class _Scale:
     """An axis from its first to its last tick, `step` apart."""
 
     bottom: float
@@ -62,7 +62,7 @@ class Scale:
         return [self.bottom + index * self.step for index in range(num_steps + 1)]
 
 
-def scale_of(shown: Iterable[float], *, from_zero: bool) -> Scale:
+def scale_of(shown: Iterable[float], *, from_zero: bool) -> _Scale:
     """The scale around all values, with round ticks."""
     values = list(shown)
     highest, lowest = max(values, default=1.0), min(values, default=0.0)
@@ -72,7 +72,7 @@ def scale_of(shown: Iterable[float], *, from_zero: bool) -> Scale:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
     bottom = math.floor(lowest / step + 1e-9) * step
-    return Scale(bottom, max(math.ceil(highest / step - 1e-9) * step, bottom + step), step)
+    return _Scale(bottom, max(math.ceil(highest / step - 1e-9) * step, bottom + step), step)
 
 
 def framed(

@@ -41,17 +41,11 @@ def kept_of_queries(
         slices: of the judge.
         baselines: judged, or the reason why one could not be had.
     """
-    parts = [
-        pa.table(
-            {
-                BASELINE: _repeated(name, len(next(iter(scores.values.values())))),
-                QUERY: np.arange(len(next(iter(scores.values.values())))),
-                **scores.values,
-            }
-        )
-        for name, scores in baselines.items()
-        if isinstance(scores, SystemScores)
-    ]
+    parts = []
+    for name, scores in baselines.items():
+        if isinstance(scores, SystemScores):
+            size = len(next(iter(scores.values.values())))
+            parts.append(pa.table({BASELINE: _repeated(name, size), QUERY: np.arange(size), **scores.values}))
     empty = pa.table({BASELINE: _repeated("", 0), QUERY: np.arange(0)})
     return {BASELINES: pa.concat_tables(parts) if parts else empty, MEMBERS: _members(slices)}
 
