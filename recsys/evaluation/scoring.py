@@ -6,9 +6,7 @@ Legend: Q queries, K ranks, N rows, I catalogue, V values of a jagged field.
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,32 +15,16 @@ import pyarrow as pa
 from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
 from recsys.data.queries import Queries
-from recsys.evaluation.attributes import attributes, columns_of
 from recsys.evaluation.beyond import BeyondAccuracy
 from recsys.evaluation.candidates import candidate_mask
 from recsys.evaluation.expressions import Mask
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.probabilities import RELIABILITY_BINS, figures_of, reliability_of
 from recsys.evaluation.recommendations import Lists
-from recsys.evaluation.slices import (
-    Holding,
-    Slice,
-    answer_slices,
-    attribute_slices,
-    custom_slices,
-    history_slices,
-    item_classes,
-    item_slices,
-    time_slices,
-    user_slices,
-)
+from recsys.evaluation.slices import Slice, described_questions, item_classes, slices_of
 from recsys.evaluation.summary import Bootstrap, Figures, Values
 from recsys.metrics.classification import row_log_loss
 from recsys.metrics.ranking import find_hits, ranking_metrics
-
-_MICROSECONDS_A_DAY = 86_400_000_000
-
-logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +75,15 @@ class ListScorer:
         self._relevant = queries.relevant
         self._relevant_query_V, self._relevant_rows_V = _different(queries)
         lengths_Q = queries.histories.lengths.numpy()
-        self.described = describe(
+        self.described = described_questions(
             dataset, queries.events, history_lengths_N=lengths_Q, about_items=queries.mode == "event"
         ).append_column("num_relevant", pa.array(queries.relevant.lengths.numpy()))
-        self.slices = _slices(
-            dataset, queries.events, options, described=self.described, holding=self._holding
+        self.slices = slices_of(
+            dataset,
+            queries.events,
+            options,
+            described=self.described,
+            holding=lambda items: self._num_relevant(items) > 0,
         )
 
     def score(
@@ -152,9 +138,6 @@ class ListScorer:
         counted = self._relevant_query_V[items[self._relevant_rows_V]]
         return np.bincount(counted, minlength=len(self._relevant)).astype(np.int64)
 
-    def _holding(self, items: Mask) -> Mask:
-        return self._num_relevant(items) > 0
-
 
 class RowScorer:
     """Scores probabilities for the same rows, on the same slices and resamples.
@@ -170,8 +153,8 @@ class RowScorer:
         self.bootstrap = Bootstrap(events.history_rows.numpy(), options)
         item_rows_N = events.item_rows.numpy()
         lengths_N = dataset.histories("test").before(events).lengths.numpy()
-        self.described = describe(dataset, events, history_lengths_N=lengths_N, about_items=True)
-        self.slices = _slices(
+        self.described = described_questions(dataset, events, history_lengths_N=lengths_N, about_items=True)
+        self.slices = slices_of(
             dataset, events, options, described=self.described, holding=lambda items: items[item_rows_N]
         )
 
@@ -191,84 +174,6 @@ class RowScorer:
     def reliability(self, probabilities_N: npt.NDArray[np.float64]) -> list[dict[str, float | None]]:
         """Predicted and observed share of positives of up to ten bins, for `metrics.json`."""
         return reliability_of(self.bootstrap, self.labels_N, probabilities_N, num_bins=RELIABILITY_BINS)
-
-
-def describe(
-    dataset: PreparedDataset,
-    events: Events,
-    *,
-    history_lengths_N: npt.NDArray[np.int64],
-    about_items: bool,
-) -> pa.Table:
-    """Returns the columns that a slice of the configuration may name, a row per query or row.
-
-    Args:
-        dataset: holds users and items.
-        events: N queries or rows.
-        history_lengths_N: [N] positives before each.
-        about_items: each is about one item, whose columns are added with `item.` before their names.
-
-    Returns:
-        N rows: the columns of the users' table, of the items' table, `history_length`, and where train ends
-        at one instant for everybody `days_since_train`.
-    """
-    columns = columns_of(
-        dataset,
-        user_rows=events.user_rows.numpy(),
-        item_rows=events.item_rows.numpy() if about_items else None,
-    )
-    columns |= {"history_length": pa.array(history_lengths_N)}
-    train_end = _train_end_us(dataset)
-    if train_end is not None:
-        days_N = (events.timestamps.numpy() - train_end) / _MICROSECONDS_A_DAY
-        columns |= {"days_since_train": pa.array(days_N)}
-    return pa.table(columns)
-
-
-def _slices(
-    dataset: PreparedDataset,
-    events: Events,
-    options: EvaluationOptions,
-    *,
-    described: pa.Table,
-    holding: Holding,
-) -> list[Slice]:
-    """The slices that hold anything."""
-    lengths_N = described["history_length"].to_numpy()
-    every = [
-        *user_slices(lengths_N, hot_history=options.hot_history),
-        *item_slices(item_classes(dataset.item_counts.numpy()), holding=holding),
-        *answer_slices(dataset.item_counts.numpy(), holding=holding),
-        *history_slices(lengths_N),
-        *_times(dataset, events),
-    ]
-    for attribute in attributes(dataset, at_most=options.max_slices_per_attribute):
-        pieces = attribute_slices(attribute, user_rows_N=events.user_rows.numpy(), holding=holding)
-        held = [piece for piece in pieces if piece.mask.any()]
-        every += held if len(held) > 1 else []
-    for piece in custom_slices(options.slices, described):
-        if not piece.mask.any():
-            logger.warning(
-                "`evaluation.slices.%s` is true for no query or row and left out: `%s`",
-                piece.name,
-                piece.description,
-            )
-        every.append(piece)
-    return [piece for piece in every if piece.mask.any()]
-
-
-def _times(dataset: PreparedDataset, events: Events) -> Iterator[Slice]:
-    """Steps of time, where one instant ends the train split for everybody."""
-    train_end = _train_end_us(dataset)
-    if train_end is not None:
-        yield from time_slices(events.timestamps.numpy(), train_end_us=train_end)
-
-
-def _train_end_us(dataset: PreparedDataset) -> int | None:
-    boundaries = dataset.manifest["split"]["boundaries"]
-    if not boundaries or not dataset.has_timestamps:
-        return None
-    return round(datetime.fromisoformat(boundaries[0]["iso"]).timestamp() * 1_000_000)
 
 
 def _different(queries: Queries) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

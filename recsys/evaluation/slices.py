@@ -6,15 +6,22 @@ Legend: I catalogue, N queries or rows.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recsys.evaluation.attributes import UNKNOWN, Attribute
+from recsys.data.dataset import PreparedDataset
+from recsys.data.events import Events
+from recsys.evaluation.attributes import UNKNOWN, Attribute, attributes, columns_of
 from recsys.evaluation.expressions import Mask, select
+from recsys.evaluation.options import EvaluationOptions
+
+logger = logging.getLogger(__name__)
 
 # [I] which items -> [N] which queries have a relevant one of them, or which rows are about one.
 Holding = Callable[[Mask], Mask]
@@ -65,6 +72,88 @@ class Slice:
     items: Mask | None = None
     heading: str = ""
     axis: str = ""
+
+
+def described_questions(
+    dataset: PreparedDataset,
+    events: Events,
+    *,
+    history_lengths_N: npt.NDArray[np.int64],
+    about_items: bool,
+) -> pa.Table:
+    """Returns the columns that a slice of the configuration may name, a row per query or row.
+
+    Args:
+        dataset: holds users and items.
+        events: N queries or rows.
+        history_lengths_N: [N] positives before each.
+        about_items: each is about one item, whose columns are added with `item.` before their names.
+
+    Returns:
+        N rows: the columns of the users' table, of the items' table, `history_length`, and where train ends
+        at one instant for everybody `days_since_train`.
+    """
+    columns = columns_of(
+        dataset,
+        user_rows=events.user_rows.numpy(),
+        item_rows=events.item_rows.numpy() if about_items else None,
+    )
+    columns |= {"history_length": pa.array(history_lengths_N)}
+    train_end = _train_end_us(dataset)
+    if train_end is not None:
+        days_N = (events.timestamps.numpy() - train_end) / _MICROSECONDS_A_DAY
+        columns |= {"days_since_train": pa.array(days_N)}
+    return pa.table(columns)
+
+
+def slices_of(
+    dataset: PreparedDataset,
+    events: Events,
+    options: EvaluationOptions,
+    *,
+    described: pa.Table,
+    holding: Holding,
+) -> list[Slice]:
+    """The slices that hold anything.
+
+    Args:
+        dataset: holds users and items.
+        events: N queries or rows.
+        options: where users are hot, how many values an attribute may have, and slices of one's own.
+        described: N rows, see `described_questions`.
+        holding: as in `item_slices`.
+
+    Raises:
+        ValueError: an expression of `evaluation.slices` cannot be evaluated on `described`.
+    """
+    lengths_N = described["history_length"].to_numpy()
+    every = [
+        *user_slices(lengths_N, hot_history=options.hot_history),
+        *item_slices(item_classes(dataset.item_counts.numpy()), holding=holding),
+        *answer_slices(dataset.item_counts.numpy(), holding=holding),
+        *history_slices(lengths_N),
+    ]
+    train_end = _train_end_us(dataset)
+    if train_end is not None:  # one instant ends the train split for everybody
+        every += time_slices(events.timestamps.numpy(), train_end_us=train_end)
+    for attribute in attributes(dataset, at_most=options.max_slices_per_attribute):
+        pieces = _attribute_slices(attribute, user_rows_N=events.user_rows.numpy(), holding=holding)
+        held = [piece for piece in pieces if piece.mask.any()]
+        every += held if len(held) > 1 else []
+    for name, text in options.slices.items():
+        mask_N = select(text, described, key=f"evaluation.slices.{name}")
+        if not mask_N.any():
+            message = "`evaluation.slices.%s` is true for no query or row and left out: `%s`"
+            logger.warning(message, name, text)
+        every.append(Slice("custom", name, text, mask_N))
+    return [piece for piece in every if piece.mask.any()]
+
+
+def _train_end_us(dataset: PreparedDataset) -> int | None:
+    boundaries = dataset.manifest["split"]["boundaries"]
+    if not boundaries or not dataset.has_timestamps:
+        return None
+    return round(datetime.fromisoformat(boundaries[0]["iso"]).timestamp() * 1_000_000)
 
 
 def item_classes(train_positives_I: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -153,7 +242,7 @@ def answer_slices(train_positives_I: npt.NDArray[np.int64], *, holding: Holding)
         yield from pieces
 
 
-def attribute_slices(
+def _attribute_slices(
     attribute: Attribute, *, user_rows_N: npt.NDArray[np.int64], holding: Holding
 ) -> Iterator[Slice]:
     """A slice for each value of an attribute, the unknown one last; items with several are in several.
@@ -174,20 +263,6 @@ def attribute_slices(
             said += " (none, or none that train knows)"
         mask, items = (having[user_rows_N], None) if of_user else (holding(having), having)
         yield Slice(group, name, said, mask, items, heading, shown if attribute.is_ordered else "")
-
-
-def custom_slices(expressions: Mapping[str, str], table: pa.Table) -> Iterator[Slice]:
-    """Makes the slices of `evaluation.slices`.
-
-    Args:
-        expressions: by the name of the slice; see `recsys.evaluation.expressions`.
-        table: N rows, with the columns that an expression may name.
-
-    Raises:
-        ValueError: an expression cannot be evaluated on the table.
-    """
-    for name, text in expressions.items():
-        yield Slice("custom", name, text, select(text, table, key=f"evaluation.slices.{name}"))
 
 
 def slice_groups(slices: Sequence[Slice]) -> list[dict[str, Any]]:

@@ -86,9 +86,10 @@ def make(config: MakeConfig, composed: Mapping[str, Any]) -> Path:
         )
     items, item_ids = codes(ITEM_ID)
     ranks = [_ranks(table, key) for table, key in zip(tables, TEAMS, strict=True)]
-    shape = len(first), int(max(rank.max() for rank in ranks))
-    wide = [_wide(*columns, shape=shape)[common] for columns in zip((of_a, of_b), ranks, items, strict=True)]
-    drawn, teams = team_draft(wide[0], wide[1], k=config.k, seed=config.seed)
+    lists = np.full((2, len(first), max(rank.max() for rank in ranks)), NO_ITEM, dtype=np.int64)
+    for side, columns in enumerate(zip((of_a, of_b), ranks, items, strict=True)):
+        lists[side, columns[0], columns[1] - 1] = columns[2]
+    drawn, teams = team_draft(lists[0, common], lists[1, common], k=config.k, seed=config.seed)
     row, place = np.nonzero(drawn != NO_ITEM)
     sources = pa.concat_tables(
         [table.select([USER_ID, TIMESTAMP] if by_time else [USER_ID]) for table in tables]
@@ -219,9 +220,3 @@ def _ranks(table: pa.Table, key: str) -> Codes:
             f"`{RANK}` of `{key}`: expected ranks from 1, found {ranks[bad[0]]:g} in row {bad[0] + 1}"
         )
     return ranks.astype(np.int64)
-
-
-def _wide(requests: Codes, ranks: Codes, items: Codes, *, shape: tuple[int, int]) -> Codes:
-    lists = np.full(shape, NO_ITEM, dtype=np.int64)
-    lists[requests, ranks - 1] = items
-    return lists

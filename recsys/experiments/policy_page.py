@@ -68,17 +68,13 @@ def warnings_of(figures: Mapping[str, Any]) -> list[str]:
             "probabilities, are not those of their policies."
         )
     off = figures["direct_beyond_robust"]
-    if off and _is_sure(off["interval"]) and not _holds_robust(figures["estimates"]):
+    if off and outcome_of(off["interval"]) != "open" and not _holds_robust(figures["estimates"]):
         warnings.append(
             f"The reward model is wrong for this policy: the direct method is {off['value']:+.4g} off doubly "
             f"robust ({SURE_OF_MODEL:.1%} interval {bounds_text(off['interval'])}), which its own interval "
             "does not hold. Leave it out."
         )
     return warnings
-
-
-def _is_sure(interval: tuple[float, float] | None) -> bool:
-    return interval is not None and not interval[0] <= 0 <= interval[1]
 
 
 def _holds_robust(estimates: Mapping[str, Any]) -> bool:

@@ -30,7 +30,10 @@ def render_backtest(results: Mapping[str, Any]) -> str:
         "backtest.html",
         title=f"Backtest of {results['name']}",
         about=_about(results),
-        failures=list(_failures(results)),
+        failures=[
+            f"Fold {row['fold']} (seed {row['seed']}) failed and is not in the figures: {row['error']}"
+            for row in results["failed"]
+        ],
         outcome=results.get("outcome", ""),
         verdict=results["verdict"],
         charts=list(_charts(results)),
@@ -47,11 +50,6 @@ def _about(results: Mapping[str, Any]) -> str:
         f"{dataset}: {len(periods)} folds from {periods[0]['cut'][:10]} to {periods[-1]['end'][:10]}, "
         f"{results['users']:,} users; each model knows nothing from its cut on."
     )
-
-
-def _failures(results: Mapping[str, Any]) -> Iterable[str]:
-    for row in results["failed"]:
-        yield f"Fold {row['fold']} (seed {row['seed']}) failed and is not in the figures: {row['error']}"
 
 
 def _charts(results: Mapping[str, Any]) -> Iterable[Markup]:
@@ -97,13 +95,17 @@ def _ages(results: Mapping[str, Any]) -> Table:
     best = results["best_baseline"]
     heads = ["age of the model", "this model", "trained anew", "difference"]
     heads += [name_of(best), "lead"] if best is not None else []
+    signed = ("loss", "lead")
     keys = ["model", "fresh", "loss", *(["baseline", "lead"] if best is not None else [])]
     return table_of(
         heads,
         (
             [
                 Cell(f"{row['age_days']:.1f} days", f"{row['periods']} periods, {row['queries']:,} queries"),
-                *(_figure(row[key], sign="+" if key in ("loss", "lead") else "") for key in keys),
+                *(
+                    figure(row[key]["value"], row[key]["interval"], sign="+" if key in signed else "")
+                    for key in keys
+                ),
             ]
             for row in results["by_age"]
         ),
@@ -125,10 +127,6 @@ def _cell(row: Mapping[str, Any] | None) -> Cell:
     if row is None:
         return Cell("-")
     return figure(row["value"], None if row["low"] is None else [row["low"], row["high"]])
-
-
-def _figure(block: Mapping[str, Any], *, sign: str) -> Cell:
-    return figure(block["value"], block["interval"], sign=sign)
 
 
 def _how(options: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from markupsafe import Markup
 from recsys.metrics.register import metric_label, metric_of
 from recsys.report import takeaways
 from recsys.report.charts import Caption, Curve, Series, dot_chart, line_chart, unit_chart
+from recsys.report.findings import without_twins
 from recsys.report.systems import axis_of, name_of, series_of, style_of, systems
 from recsys.report.warm_up_charts import warm_up_charts
 
@@ -131,7 +132,7 @@ def _calibration(results: dict[str, Any]) -> Iterator[Markup]:
         caption = Caption("Are probabilities what they say?", told, "observed share of positives")
         yield unit_chart(caption, [curve], axis="predicted probability; on the diagonal it is right")
     segments = [row for row in results.get("calibration") or [] if not row["small"] and row["ratio"]]
-    pieces = _different(segments)
+    pieces = without_twins(segments, lambda row: (row["rows"], row["predicted"], row["observed"]))
     if len(pieces) > 1:
         told = takeaways.of_segments(pieces)
         pieces.sort(key=lambda row: -abs(math.log(row["ratio"])))
@@ -147,14 +148,6 @@ def _segment(piece: dict[str, Any]) -> str:
     """A slice's name after what it is cut by."""
     group = _SHORT.get(piece["group"]) or piece["group"].rpartition(".")[2].replace("_", " ")
     return f"{group}: {piece['name']}"
-
-
-def _different(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The pieces without those that hold the same rows as an earlier one: cold users have a history of 0."""
-    different: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for piece in pieces:
-        different.setdefault((piece["rows"], piece["predicted"], piece["observed"]), piece)
-    return list(different.values())
 
 
 def _training(results: dict[str, Any]) -> Iterator[Markup]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,6 +63,14 @@ def pieces_of(results: Results, group: str, name: str | None = None) -> Iterator
     for piece in results["slices"]:
         if piece["group"] == group and name in (None, piece["name"]) and not piece["small"]:
             yield piece
+
+
+def without_twins(pieces: Iterable[Results], key: Callable[[Results], Any]) -> list[Results]:
+    """The pieces without those with the key of an earlier one: cold users are those of no history."""
+    first: dict[Any, Results] = {}
+    for piece in pieces:
+        first.setdefault(key(piece), piece)
+    return list(first.values())
 
 
 def gain_interval(compared: Results) -> tuple[float, float] | None:

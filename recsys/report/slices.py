@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 from recsys.metrics.register import metric_label, metric_of
-from recsys.report.findings import comparison, gain_interval, worth
+from recsys.report.findings import comparison, gain_interval, without_twins, worth
 from recsys.report.pages import Cell, Row, Table, digits_of, figure, figure_of, table_of
 from recsys.report.systems import heading_of, name_of
 
@@ -32,7 +31,10 @@ def slices_of(results: dict[str, Any]) -> dict[str, Any] | None:
         return None
     best, key = results["verdict"]["against"], results["main_metric"]
     large = [piece for piece in pieces if not piece["small"]]
-    known = _different([piece for piece in large if piece["metrics"].get(key) is not None])
+    known = without_twins(
+        (piece for piece in large if piece["metrics"].get(key) is not None),
+        lambda piece: (piece["size"], piece["users"], *piece["metrics"].values()),
+    )
     orders = []
     if best:
         behind = sorted(
@@ -79,14 +81,6 @@ def lag(results: dict[str, Any], piece: Piece) -> float:
         return math.inf
     share = worth(key, value) / worth(key, overall) - 1
     return metric_of(key).sign * share
-
-
-def _different(pieces: Sequence[Piece]) -> list[Piece]:
-    """The pieces without those that hold the same as an earlier one: cold users are those of no history."""
-    different: dict[tuple[Any, ...], Piece] = {}
-    for piece in pieces:
-        different.setdefault((piece["size"], piece["users"], *piece["metrics"].values()), piece)
-    return list(different.values())
 
 
 def _by_group(results: dict[str, Any]) -> list[Row]:
