@@ -158,8 +158,8 @@ def test_what_is_done_is_not_done_again_and_a_killed_fold_goes_on(done, there, c
     assert end(evaluate.main, *ASKED) == 0
     out, err = capsys.readouterr()
     assert out == "a/backtest\n"
-    assert re.search("fold 0 .* is trained already", err)
-    assert re.search("fold 1 .*: goes on", err)
+    assert "00-seed0 is done already" in err
+    assert re.search("fold 1 .*: goes on in ", err)
     assert re.search("fold 2 .*: begins", err)
     assert contents(there / "a" / "folds" / "00-seed0") == kept
     again, before = results_of(there), results_of(done)

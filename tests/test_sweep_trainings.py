@@ -58,7 +58,7 @@ def test_training_whose_worker_is_killed_goes_on_from_last_to_the_same_figures(t
     os.kill(worker, signal.SIGKILL)
     _, err = finish(process)
     assert "a worker died (SIGKILL" in err
-    assert "going on with `search/1`" in err
+    assert "trial 1: goes on in `search/1`" in err
     assert "resumed_from" in json.loads((tmp_path / "search" / "1" / "environment.json").read_text())
     assert validations(tmp_path / "search", 2) == validations(tmp_path / "whole", 2)
 

@@ -190,7 +190,7 @@ def test_interrupted_sweep_says_how_to_go_on_and_does(here, number):
     process.send_signal(number)
     _, err = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 130
-    assert "interrupted: the same command with `run_dir=search` goes on with the sweep" in err
+    assert "interrupted: the same command with `run_dir=search` goes on" in err
     assert not any(is_alive(int(pid)) for _, pid, _ in runs(here))
     # It did not die by itself: the attempt is not counted.
     assert {

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import logging
 import shutil
@@ -22,14 +23,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.commands.driver import Driver, Training, run_once
 from recsys.commands.evaluation import evaluate_run, options_of
 from recsys.commands.options import EvaluateConfig, TrainConfig
-from recsys.commands.results import one_of_several
 from recsys.commands.training import train
 from recsys.config.build import Problem, build
 from recsys.config.compose import advice
 from recsys.config.keys import known_keys
-from recsys.config.saved import read_config
+from recsys.config.saved import CONFIG, read_config
 from recsys.data.dataset import SPLITS, PreparedDataset
 from recsys.data.options import DataOptions
 from recsys.data.prepare import prepare
@@ -40,11 +41,10 @@ from recsys.evaluation.folds import BacktestOptions, Fold, TimeLine, plan_folds
 from recsys.evaluation.station import FOLDER
 from recsys.evaluation.systems import read_systems
 from recsys.report.backtest_page import render_backtest
-from recsys.runs.folders import progress
 from recsys.runs.trained import TrainedRun
 from recsys.schema import tables
 from recsys.schema.errors import InputError
-from recsys.schema.manifest import read_station, write_json, writing_station
+from recsys.schema.manifest import MANIFEST, read_station, write_json, writing_station
 
 STATION, FOLDS = "backtest", "folds"
 RESULTS, TABLE, REPORT = "backtest.json", "backtest.parquet", "backtest.html"
@@ -79,7 +79,7 @@ def backtest(config: EvaluateConfig, composed: dict[str, Any]) -> Path:
     whole = _whole(config)
     folds = plan_folds(_time_line(whole, run.task), options, split_fractions=config.data.split_fractions)
     trials = _trials(run, composed, folds, options)
-    scores, failed = _judgements(trials)
+    scores, failed = _judgements(trials, run.path / FOLDS)
     if not scores:
         raise InputError(f"every fold of the backtest failed, the first one by: {failed[0]['error']}")
     decay = Decay(scores, folds, config.evaluation)
@@ -151,6 +151,11 @@ class _Trial:
     plain: dict[str, Any]
     config: TrainConfig
 
+    @property
+    def name(self) -> str:
+        """For the log."""
+        return f"fold {self.fold.number} (cut at {iso(self.fold.cut)}, seed {self.seed})"
+
     def described(self) -> dict[str, Any]:
         """For `backtest.json`."""
         seconds = json.loads((self.folder / "metrics.json").read_text())["train_seconds"]
@@ -207,44 +212,67 @@ def _plain(
     return plain
 
 
-def _judgements(trials: Sequence[_Trial]) -> tuple[list[FoldScores], list[dict[str, Any]]]:
+def _judgements(trials: Sequence[_Trial], root: Path) -> tuple[list[FoldScores], list[dict[str, Any]]]:
     """Trains and evaluates every trial; returns the scores of each, and the errors of those that failed."""
-    scores, failed = [], []
+    failures: dict[str, Exception] = {}
+    by_folder = {trial.folder.name: trial for trial in trials}
+
+    def launch(trainings: Sequence[Training]) -> None:
+        for training in trainings:
+            trial = by_folder[training.folder]
+            failure = run_once(trial.folder, training, functools.partial(_train, trial), name=trial.name)
+            if failure is not None:
+                failures[training.folder] = failure
+
     for trial in trials:
-        named = f"fold {trial.fold.number} (cut at {iso(trial.fold.cut)}, seed {trial.seed})"
+        _remove_outdated(trial)
+    Driver(root, launch, "the same command goes on with the backtest").run(
+        [Training(number, trial.folder.name) for number, trial in enumerate(trials)]
+    )
+    scores = []
+    for trial in trials:
         try:
-            with one_of_several():
-                _train(trial, named)
+            if trial.folder.name in failures:
+                raise failures[trial.folder.name]
             table = read_systems(_evaluate(trial), k=trial.config.evaluation.main_k)
-        except KeyboardInterrupt as interruption:
-            raise KeyboardInterrupt(f"in {named}; the same command goes on") from interruption
         except Exception as error:  # the others still count
-            said = f"{type(error).__name__}: {error}"
-            logger.warning("%s failed: %s", named, said, exc_info=not isinstance(error, ValueError))
-            failed.append({"fold": trial.fold.number, "seed": trial.seed, "error": said})
+            failures[trial.folder.name] = error
+            logger.warning("%s failed: %s: %s", trial.name, type(error).__name__, error)
         else:
             scores.append(FoldScores(trial.fold, trial.seed, table))
+    failed = [
+        {
+            "fold": by_folder[folder].fold.number,
+            "seed": by_folder[folder].seed,
+            "error": f"{type(error).__name__}: {error}",
+        }
+        for folder, error in failures.items()
+    ]
     return scores, failed
 
 
-def _train(trial: _Trial, named: str) -> None:
-    """Brings the run of a fold to its end, unless it has come there with these settings and this data."""
-    folder, config = trial.folder, trial.config
-    if (folder / "config.yaml").is_file() and _as_trained(read_config(folder)) != _as_trained(trial.plain):
-        logger.info("%s has other settings than before: made anew", named)
-        shutil.rmtree(folder)
-    reached = progress(folder)
-    if reached == "done":
-        dataset = read_station(prepare(config.data), "prepared")
-        if TrainedRun.open(folder).manifest["source"] == dataset["fingerprint"]:
-            logger.info("%s is trained already", named)
-            return
-        logger.info("%s was trained on other data: made anew", named)
-        shutil.rmtree(folder)
-    logger.info("%s: %s", named, "goes on" if reached == "begun" else "begins")
-    place = str(folder)
-    begins = dataclasses.replace(config, run_dir=place)
-    train(dataclasses.replace(config, resume=place) if reached == "begun" else begins, trial.plain)
+def _remove_outdated(trial: _Trial) -> None:
+    """Removes the run of a fold that was made with other settings, or of other data, than are there now."""
+    folder = trial.folder
+    if not (folder / CONFIG).is_file():
+        return
+    if _as_trained(read_config(folder)) != _as_trained(trial.plain):
+        logger.info("%s has other settings than before: made anew", trial.name)
+    elif (
+        not (folder / MANIFEST).is_file()
+        or TrainedRun.open(folder).manifest["source"]
+        == read_station(prepare(trial.config.data), "prepared")["fingerprint"]
+    ):
+        return
+    else:
+        logger.info("%s was trained on other data: made anew", trial.name)
+    shutil.rmtree(folder)
+
+
+def _train(trial: _Trial, goes_on: bool) -> None:
+    folder = str(trial.folder)
+    resume, run_dir = (folder, None) if goes_on else (None, folder)
+    train(dataclasses.replace(trial.config, resume=resume, run_dir=run_dir), trial.plain)
 
 
 def _as_trained(plain: Mapping[str, Any]) -> str:

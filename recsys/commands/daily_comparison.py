@@ -15,7 +15,7 @@ from rich.table import Table
 
 from recsys.commands.daily_options import CONTINUED, DailyOptions, Step
 from recsys.commands.evaluation import options_of
-from recsys.commands.results import console
+from recsys.commands.figures import console
 from recsys.evaluation.evaluate import query_values
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.summary import Bootstrap, Figures
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
-class Compared:
+class LoopScores:
     """Collects the metrics of a loop's models, step by step.
 
     Args:
@@ -87,16 +87,14 @@ class Compared:
         self.queries.append(pa.table(columns))
 
 
-def compare(compared: Compared) -> None:
+def compare(scores: LoopScores) -> None:
     """Writes and prints what each model came to at each step, on the whole, and how far apart they are."""
-    folder, metric = compared.folder, compared.options.metric
-    queries = pa.concat_tables(compared.queries)
+    folder, metric = scores.folder, scores.options.metric
+    queries = pa.concat_tables(scores.queries)
     arms = [name for name in queries.column_names if name not in (USER_ID, "step")]
-    bootstrap = Bootstrap(np.asarray(queries[USER_ID].to_pylist()).astype(str), compared.evaluation)
+    bootstrap = Bootstrap(np.asarray(queries[USER_ID].to_pylist()).astype(str), scores.evaluation)
     figures = bootstrap.means({arm: queries[arm].to_numpy() for arm in arms})
-    seconds = {
-        arm: sum(row["train_seconds"] for row in compared.steps if row["model"] == arm) for arm in arms
-    }
+    seconds = {arm: sum(row["train_seconds"] for row in scores.steps if row["model"] == arm) for arm in arms}
     results = {
         "metric": metric,
         "queries": queries.num_rows,
@@ -107,10 +105,10 @@ def compare(compared: Compared) -> None:
             f"{CONTINUED} - {arm}": _difference(bootstrap, figures, arm) for arm in arms if arm != CONTINUED
         },
         "train_seconds": seconds,
-        "steps": compared.steps,
+        "steps": scores.steps,
     }
     pq.write_table(queries, folder / QUERIES)
-    pq.write_table(pa.Table.from_pylist(compared.steps), folder / STEPS)
+    pq.write_table(pa.Table.from_pylist(scores.steps), folder / STEPS)
     write_json(folder / RESULTS, results)
     _print(results, arms)
 

@@ -80,9 +80,9 @@ class Step:
         """Of every run of this step: the data as of its end, divided by time."""
         boundaries = f"'{self.validation.isoformat()}','{self.test.isoformat()}'"
         return [
-            "data.split=global_time",
-            f"data.split_boundaries=[{boundaries}]",
-            f"data.until='{self.until.isoformat()}'",
+            "++data.split=global_time",
+            f"++data.split_boundaries=[{boundaries}]",
+            f"++data.until='{self.until.isoformat()}'",
         ]
 
     def folder(self, arm: str) -> str:

@@ -19,8 +19,8 @@ from recsys.commands.process import (
     DONE,
     INTERRUPTED,
     USERS_MISTAKE,
+    CommandLine,
     Function,
-    Line,
     log_to_stderr,
     outcome_of,
     report,
@@ -141,7 +141,7 @@ def _run(command: Command[C], function: Function[C], arguments: Sequence[str], t
     return DONE
 
 
-def _parsed(arguments: Sequence[str], texts: HelpTexts) -> Line:
+def _parsed(arguments: Sequence[str], texts: HelpTexts) -> CommandLine:
     parser = argparse.ArgumentParser(texts.usage, add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
@@ -164,7 +164,7 @@ def _parsed(arguments: Sequence[str], texts: HelpTexts) -> Line:
     topics = [word for word, topic in zip(words, is_topic, strict=True) if topic]
     if given.help and not topics:
         topics = [word.partition("=")[0] for word in words]
-    return Line(
+    return CommandLine(
         [word for word, topic in zip(words, is_topic, strict=True) if not topic],
         trusted,
         topics if given.help else None,

@@ -49,7 +49,7 @@ DONE, FAULT, USERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
+class CommandLine:
     """A command line, its flags apart from its overrides.
 
     Args:
@@ -95,13 +95,6 @@ def _is_failed_import(error: Exception) -> bool:
     """True for what came out of an `import`: commands import torch after their arguments are checked."""
     frames = traceback.extract_tb(error.__traceback__)
     return any(frame.filename.startswith("<frozen importlib") for frame in frames)
-
-
-def is_users_mistake(error: BaseException) -> bool:
-    """Tells a user's mistake, and a disk that refuses, from a fault of ours."""
-    if isinstance(error, OSError) and error.errno in _REFUSED_BY_THE_DISK:
-        return True
-    return isinstance(error, InputError)
 
 
 @contextlib.contextmanager

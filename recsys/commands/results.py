@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
-import logging
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
-from rich.console import Console
 from rich.table import Table
 
+from recsys.commands.driver import TRIAL
+from recsys.commands.figures import console
 from recsys.commands.sweeps.options import SweepOptions
-from recsys.commands.sweeps.queue import TRIAL
 from recsys.commands.sweeps.rerank import WINNER, lines_of
 from recsys.commands.sweeps.study import Record, open_study
-from recsys.commands.sweeps.sweeper import is_minimized
+from recsys.metrics.register import metric_of
 from recsys.report.tables import spreadsheet_cell
 from recsys.runs.folders import METRICS
 from recsys.schema.disk import write_file
 from recsys.schema.errors import InputError
 
 RESULTS = "results.csv"
-
-logger = logging.getLogger(__name__)
 
 
 def summarise(folder: Path, *, metric: str | None = None) -> bool:
@@ -47,7 +42,7 @@ def summarise(folder: Path, *, metric: str | None = None) -> bool:
     succeeded = [trial for trial in trials if trial["metrics"]]
     name = metric or (succeeded[0]["metrics"]["monitor"] if succeeded else "")
     name = name.removeprefix("val/")
-    sign = 1 if is_minimized(name) else -1
+    sign = 1 if name and metric_of(name).better == "less" else -1
     scores = {trial["number"]: trial["metrics"].get("validation", {}).get(name) for trial in trials}
     trials.sort(
         key=lambda trial: (
@@ -85,56 +80,6 @@ def conclude(folder: Path, options: SweepOptions) -> bool:
         for line in lines_of(json.loads((folder / WINNER).read_text())):
             print(line)
     return True
-
-
-_is_one_of_several: ContextVar[bool] = ContextVar("is_one_of_several", default=False)
-
-
-@contextlib.contextmanager
-def one_of_several() -> Iterator[None]:
-    """While inside, `print_figures` speaks of one of several runs."""
-    token = _is_one_of_several.set(True)
-    try:
-        yield
-    finally:
-        _is_one_of_several.reset(token)
-
-
-# Of the metrics of a list, what fits a terminal; metrics.json has them all.
-_SHOWN = ("ndcg", "hit_rate", "recall", "mrr", "coverage", "novelty")
-
-
-def print_figures(figures: Mapping[str, Mapping[str, float]], *, title: str, k: int) -> None:
-    """Prints metrics, a row for each of those judged; of those with a cut-off, the ones at `k`.
-
-    One of several runs gets a line in the log: their table comes at the end.
-    """
-    if _is_one_of_several.get():
-        shown = [
-            f"{system} {name} {values[name]:.4f}"
-            for system, values in figures.items()
-            for name in (f"ndcg@{k}", "auc")
-            if name in values
-        ]
-        logger.info("%s: %s", title, ", ".join(shown))
-        return
-    table = Table("", title=title)
-    measured = next(iter(figures.values()))
-    names = [name for name in measured if "@" not in name] or [
-        key for key in (f"{name}@{k}" for name in _SHOWN) if key in measured
-    ]
-    for name in names:
-        table.add_column(name, justify="right")
-    for judged, values in figures.items():
-        table.add_row(judged, *(f"{values[name]:.4f}" for name in names))
-    console().print(table)
-
-
-def console() -> Console:
-    """On stderr, as wide as a log file likes where that is no terminal."""
-    console = Console(stderr=True)
-    # A log file has no width to keep to.
-    return console if console.is_terminal else Console(stderr=True, width=160)
 
 
 def _read(path: Path) -> dict[str, Any]:

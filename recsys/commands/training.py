@@ -12,9 +12,9 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from recsys.commands.auto_sizes import fitted
+from recsys.commands.figures import print_figures
 from recsys.commands.options import TrainConfig
 from recsys.commands.process import quiet_libraries
-from recsys.commands.results import print_figures
 from recsys.commands.sweeps.reports import trial_report
 from recsys.config.keys import flattened
 from recsys.config.register import TARGET, import_functions

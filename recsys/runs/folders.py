@@ -9,12 +9,11 @@ import logging
 import os
 import platform
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from recsys.config.register import TARGET
 from recsys.config.saved import CONFIG, ENVIRONMENT, config_text, read_config
@@ -34,16 +33,6 @@ LOG_FORMAT = logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
 def is_worth_a_line(record: logging.LogRecord) -> bool:
     """False for what FBGEMM says of itself, some twenty long lines a table collection, on the root logger."""
     return record.name != "root" or record.levelno >= logging.WARNING
-
-
-def progress(folder: Path) -> Literal["done", "begun", "nothing"]:
-    """Tells how far the run in `folder` has come; one that failed before its first checkpoint is removed."""
-    if (folder / MANIFEST).is_file():
-        return "done"
-    if (folder / LAST).is_file():
-        return "begun"
-    shutil.rmtree(folder, ignore_errors=True)
-    return "nothing"
 
 
 @dataclasses.dataclass

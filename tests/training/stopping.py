@@ -2,7 +2,7 @@
 
 import pytest
 
-from recsys.commands.process import is_users_mistake
+from recsys.schema.errors import InputError
 from tests.training.runs import AtStep, checkpoint, differences, run
 
 
@@ -29,7 +29,7 @@ def assert_stops_and_resumes(case, options, folder, act, *, match, mend=lambda: 
 
     with pytest.raises(ValueError, match=match) as stopped:
         run(case, options, broken, watchers=[AtStep(step, keep_and_act)])
-    assert is_users_mistake(stopped.value)
+    assert isinstance(stopped.value, InputError)
     assert "\n" not in str(stopped.value)
     mend()
     assert [contents(broken)] == before

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from recsys.commands.sweeps.study import LOCKS, RECORD
+
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
@@ -42,3 +44,21 @@ def is_held(path: Path) -> bool:
 def _opened(path: Path) -> IO[bytes]:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("ab")
+
+
+def sweep_of(folder: Path) -> Path | None:
+    """The folder of the sweep that a run in `folder` is a trial of; None for a run of its own."""
+    return next((parent for parent in list(folder.parents)[:2] if (parent / RECORD).is_file()), None)
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[None]:
+    """Holds a trial while this process runs it, which need not be the one that handed it out."""
+    sweep = sweep_of(folder)
+    with share(lock_of(sweep, str(folder.relative_to(sweep)))) if sweep else contextlib.nullcontext():
+        yield
+
+
+def lock_of(sweep: Path, folder: str) -> Path:
+    """The file that the processes of a trial hold."""
+    return sweep / LOCKS / folder.replace("/", "-")

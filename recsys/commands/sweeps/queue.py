@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from recsys.commands.sweeps.locks import exclusive, is_held, share
-from recsys.commands.sweeps.study import LOCKS, RECORD
+from recsys.commands.driver import Training, read_ending, write_ending
+from recsys.commands.sweeps.locks import exclusive, is_held, lock_of, share
+from recsys.commands.sweeps.study import LOCKS
 from recsys.schema.errors import InputError
-from recsys.schema.manifest import write_json
 
-TRIAL = "trial.json"
 METRICS = "metrics.json"
 # Attributes of a trial in the study.
 ATTEMPTS, OVERRIDES, ERROR = "attempts", "overrides", "error"
-
-
-@dataclasses.dataclass(frozen=True)
-class Claimed:
-    """A trial that this process shall run.
-
-    Args:
-        number: in the study.
-        folder: of its run, below the sweep's.
-        overrides: what it is drawn to be.
-    """
-
-    number: int
-    folder: str
-    overrides: list[str]
 
 
 @dataclasses.dataclass
@@ -66,10 +49,10 @@ class Queue:
     sampler: Callable[[int], optuna.samplers.BaseSampler] | None = None
     _held: dict[int, IO[bytes]] = dataclasses.field(default_factory=dict)
 
-    def claim(self, at_most: int) -> list[Claimed]:
+    def claim(self, at_most: int) -> list[Training]:
         """Trials that are this process's to run; none when others run what is left."""
         with exclusive(self.root / LOCKS / "queue"):
-            claimed: list[Claimed] = []
+            claimed: list[Training] = []
             while len(claimed) < at_most and (one := self._next()) is not None:
                 claimed.append(one)
             return claimed
@@ -87,33 +70,33 @@ class Queue:
         """Counts the trials that failed."""
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,)))
 
-    def settle(self, claimed: Claimed, *, error: str | None = None) -> TrialState | None:
+    def settle(self, training: Training, *, error: str | None = None) -> TrialState | None:
         """Takes down what became of a trial and lets go of it.
 
         Args:
-            claimed: it.
+            training: it.
             error: why its process ended, where that is known; the trial is handed out again.
 
         Returns:
             Its state; None when it left no ending.
         """
         try:
-            ending = ending_of(self.root / claimed.folder, self.metric)
+            ending = ending_of(self.root / training.folder, self.metric)
             if ending is not None:
-                return self._tell(claimed.number, ending)
+                return self._tell(training.number, ending)
             if error is not None:
-                self._trial(claimed.number).set_user_attr(ERROR, error)
+                self._trial(training.number).set_user_attr(ERROR, error)
             return None
         finally:
-            self._release(claimed.number)
+            self._release(training.number)
 
-    def give_back(self, claimed: Claimed) -> None:
+    def give_back(self, training: Training) -> None:
         """Lets go of a trial that was interrupted, which is no failure of its own."""
-        trial = self._trial(claimed.number)
+        trial = self._trial(training.number)
         trial.set_user_attr(ATTEMPTS, trial.user_attrs[ATTEMPTS] - 1)
-        self._release(claimed.number)
+        self._release(training.number)
 
-    def _next(self) -> Claimed | None:
+    def _next(self) -> Training | None:
         trials = self.study.get_trials(deepcopy=False)
         for frozen in trials:
             if frozen.state != TrialState.RUNNING or frozen.number in self._held:
@@ -149,7 +132,7 @@ class Queue:
             folder.mkdir(parents=True, exist_ok=True)
             overrides = [text.lstrip("+") for text in frozen.user_attrs.get(OVERRIDES, [])]
             write_ending(
-                folder, number=number, overrides=overrides, status="failed", error=error, seconds=0.0
+                folder, Training(number, folder.name, overrides), status="failed", error=error, seconds=0.0
             )
             ending = ending_of(folder, self.metric)
         if ending is None:
@@ -157,7 +140,7 @@ class Queue:
         self._tell(number, ending)
         return True
 
-    def _take(self, trial: optuna.Trial) -> Claimed:
+    def _take(self, trial: optuna.Trial) -> Training:
         folder = self.folder_of(self.study.get_trials(deepcopy=False)[trial.number])
         self._held[trial.number] = share(lock_of(self.root, folder))
         try:
@@ -167,7 +150,7 @@ class Queue:
             raise
         trial.set_user_attr(OVERRIDES, overrides)
         trial.set_user_attr(ATTEMPTS, trial.user_attrs.get(ATTEMPTS, 0) + 1)
-        return Claimed(trial.number, folder, overrides)
+        return Training(trial.number, folder, overrides)
 
     def _tell(self, number: int, ending: Ending) -> TrialState:
         if ending.error is not None:
@@ -191,27 +174,19 @@ class Ending:
     error: str | None = None
 
 
-def write_ending(
-    folder: Path, *, number: int, overrides: list[str], status: str, seconds: float, **further: Any
-) -> None:
-    """Keeps in a trial's folder what became of it."""
-    trial = {"number": number, "overrides": overrides, "status": status, **further}
-    write_json(folder / TRIAL, {**trial, "seconds": round(seconds, 1)})
-
-
 def ending_of(folder: Path, metric: str) -> Ending | None:
     """Reads from a trial's folder how it ended; None while it has not.
 
     Raises:
         ValueError: it knows no such metric.
     """
-    if not (folder / TRIAL).is_file():
+    ending = read_ending(folder)
+    if not ending:
         return None
-    trial = json.loads((folder / TRIAL).read_text())
-    if trial["status"] == "pruned":
+    if ending["status"] == "pruned":
         return Ending(TrialState.PRUNED)
-    if trial["status"] == "failed":
-        return Ending(TrialState.FAIL, error=trial.get("error"))
+    if ending["status"] == "failed":
+        return Ending(TrialState.FAIL, error=ending.get("error"))
     validation = json.loads((folder / METRICS).read_text())["validation"]
     name = metric.removeprefix("val/")
     if name not in validation:
@@ -221,21 +196,3 @@ def ending_of(folder: Path, metric: str) -> Ending | None:
     if not math.isfinite(value):
         return Ending(TrialState.FAIL, error=f"`{name}` is {value}")
     return Ending(TrialState.COMPLETE, value)
-
-
-def sweep_of(folder: Path) -> Path | None:
-    """The folder of the sweep that a run in `folder` is a trial of; None for a run of its own."""
-    return next((parent for parent in list(folder.parents)[:2] if (parent / RECORD).is_file()), None)
-
-
-@contextlib.contextmanager
-def running(folder: Path) -> Iterator[None]:
-    """Holds a trial while this process runs it, which need not be the one that handed it out."""
-    sweep = sweep_of(folder)
-    with share(lock_of(sweep, str(folder.relative_to(sweep)))) if sweep else contextlib.nullcontext():
-        yield
-
-
-def lock_of(sweep: Path, folder: str) -> Path:
-    """The file that the processes of a trial hold."""
-    return sweep / LOCKS / folder.replace("/", "-")

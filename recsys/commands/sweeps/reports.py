@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from recsys.commands.sweeps.queue import sweep_of
+from recsys.commands.sweeps.locks import sweep_of
 from recsys.commands.sweeps.study import Record, open_study
 
 Report = Callable[[int, Mapping[str, float]], None]

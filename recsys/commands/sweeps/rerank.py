@@ -15,9 +15,10 @@ from typing import Any, cast
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from recsys.commands.driver import TRIAL
 from recsys.commands.sweeps.locks import exclusive
 from recsys.commands.sweeps.options import RerankOptions, SweepOptions
-from recsys.commands.sweeps.queue import METRICS, TRIAL, Queue
+from recsys.commands.sweeps.queue import METRICS, Queue
 from recsys.commands.sweeps.space import Space, drawn
 from recsys.commands.sweeps.study import LOCKS, RERANK, STUDY, Record, open_study
 from recsys.schema.errors import InputError

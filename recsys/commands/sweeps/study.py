@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import optuna
+from omegaconf import DictConfig, OmegaConf
 
 from recsys.commands.sweeps.journal import open_journal
 from recsys.commands.sweeps.options import PruneOptions
@@ -88,6 +90,15 @@ class Record:
         mine, others = (json.loads(json.dumps(dataclasses.asdict(one), default=str)) for one in (self, other))
         found = [key for key in _FIXED if mine[key] != others[key]]
         return [name for key in found for name in _differing(key, mine[key], others[key])]
+
+
+def plain_settings(config: DictConfig, *, without: Sequence[str]) -> dict[str, Any]:
+    """Sections of a composed configuration, as JSON keeps them."""
+    return {
+        str(key): OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in config.items()
+        if key not in without
+    }
 
 
 def is_sweep(folder: Path) -> bool:

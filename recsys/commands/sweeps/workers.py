@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.2
 logger = logging.getLogger(__name__)
 
 
-def supervise(command: Sequence[str], *, folder: Path, num_workers: int) -> int:
+def supervise(command: Sequence[str], *, folder: Path, num_workers: int, goes_on: str) -> int:
     """Runs `command` in so many processes until each has come to its end, and returns the exit status.
 
     A process that dies (killed, out of memory) is started again; its trial is taken up by whichever is free.
@@ -33,6 +33,7 @@ def supervise(command: Sequence[str], *, folder: Path, num_workers: int) -> int:
         command: what a worker runs.
         folder: of the sweep.
         num_workers: processes at a time.
+        goes_on: tells how to go on after an interruption.
 
     Raises:
         KeyboardInterrupt: the sweep was interrupted.
@@ -62,7 +63,7 @@ def supervise(command: Sequence[str], *, folder: Path, num_workers: int) -> int:
                     begun[_start(command, num_workers)] = _progress(folder)
         except KeyboardInterrupt:
             _end(begun)
-            raise KeyboardInterrupt(goes_on(folder)) from None
+            raise KeyboardInterrupt(goes_on) from None
         except BaseException:
             _end(begun)
             raise
@@ -86,11 +87,6 @@ def follow_supervisor() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True, name="supervisor").start()
-
-
-def goes_on(folder: Path) -> str:
-    """Tells how to go on with an interrupted sweep."""
-    return f"the same command with `run_dir={folder}` goes on with the sweep"
 
 
 def _start(command: Sequence[str], num_workers: int) -> subprocess.Popen[bytes]:
