@@ -179,7 +179,7 @@ def exchange(bundle: Path, other: Path, times: int) -> list[tuple[str, str, str]
 
 def regret(bundle: Path, world: Path, requests: int) -> list[tuple[str, str, str]]:
     """Regret by policy in the drifting world of the bundle, over HTTP."""
-    from recsys.commands.simulate import SimulateConfig, simulate
+    from recsys.commands.live.simulation import SimulateConfig, simulate
 
     policies: dict[str, dict[str, Any]] = {
         "greedy, static": {"policy": "greedy"},

@@ -17,6 +17,13 @@ SIDES = {
     "a mistyped key": ["train.py", "trainer.max_epoch=3"],
     "a mistyped value": ["train.py", "trainer.precision=fp17"],
     "a mistyped key of prepare": ["-m", "recsys", "prepare", "data.splt=random"],
+    "evaluate.py --help": ["evaluate.py", "--help"],
+    "export.py --help": ["export.py", "--help"],
+    **{
+        f"recsys {name} {word}": ["-m", "recsys", name, word]
+        for name in ("serve", "log", "simulate", "recommend", "embed", "refresh")
+        for word in ("--help", "folderr=x")
+    },
     "a mistyped key of off-policy": ["-m", "recsys", "off-policy", "lg=x"],
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.commands.refresh import RefreshConfig, judge
+from recsys.commands.live.refreshing import RefreshConfig, judge
 from recsys.data.sources.synthetic_world import World
 from recsys.serving.client import Client
 from recsys.serving.messages import FeedbackEvent

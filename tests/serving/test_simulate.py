@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.commands.simulate import Readers, SimulateConfig, simulate
+from recsys.commands.live.simulation import Readers, SimulateConfig, simulate
 from recsys.data.sources.synthetic_world import World
 from recsys.serving.client import Client, RefusedError, ServerError
 from recsys.serving.messages import FeedbackEvent

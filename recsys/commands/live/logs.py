@@ -1,0 +1,78 @@
+"""Writes the log of a server as tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from recsys.schema.errors import InputError
+from recsys.serving.log.interface import FeedbackLog
+from recsys.serving.options import ServeOptions
+from recsys.serving.rules import Rules
+from recsys.serving.service import open_journal
+from recsys.serving.tables import Target, write_tables
+
+if TYPE_CHECKING:
+    from recsys.commands.live.refreshing import RefreshConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class LogConfig:
+    """Every key of `recsys log`.
+
+    Args:
+        folder: of the server, as in `recsys serve folder=`.
+        out: of the tables; one that is there is replaced.
+        log, redis_url, kafka_servers, kafka_topic: where the log is, as in `recsys serve`.
+        rules: weights by kind and the attribution window, as in `recsys serve`.
+        after: position of the log after which to begin.
+        policy: whose lists are in `logged_feedback.parquet`; null: all.
+        target: another policy, whose probabilities are written beside.
+    """
+
+    folder: Path
+    out: Path
+    log: Literal["lmdb", "redis", "kafka"] = "lmdb"
+    redis_url: str = "redis://localhost:6379/0"
+    kafka_servers: str = "localhost:9092"
+    kafka_topic: str = "recsys-feedback"
+    rules: Rules = dataclasses.field(default_factory=Rules)
+    after: int = 0
+    policy: str | None = None
+    target: Target | None = None
+
+
+def write_log(config: LogConfig) -> Path:
+    """Writes interactions, logged feedback and request features.
+
+    Raises:
+        InputError: the folder is not that of a server.
+    """
+    if config.log == "lmdb" and not (config.folder / "feedback").is_dir():
+        raise InputError(
+            f"`folder={config.folder}`: expected the folder of a server, with `feedback` in it, found none; "
+            "name the folder that `recsys serve` was given"
+        )
+    return write_tables(
+        open_log(config, config.folder),
+        config.out,
+        rules=config.rules,
+        after=config.after,
+        policy=config.policy,
+        target=config.target,
+    )
+
+
+def open_log(config: LogConfig | RefreshConfig, folder: Path) -> FeedbackLog:
+    """The log of the server in `folder`, kept where `config` says."""
+    options = ServeOptions(
+        bundle=folder,
+        folder=folder,
+        log=config.log,
+        store="redis" if config.log == "redis" else "lmdb",
+        redis_url=config.redis_url,
+        kafka_servers=config.kafka_servers,
+        kafka_topic=config.kafka_topic,
+    )
+    return open_journal(options).log
