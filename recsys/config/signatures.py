@@ -104,8 +104,14 @@ def declared(name: str) -> Signature | str:
     for one, its_module in classes:
         for item in one.body:
             if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                arguments, is_open = _arguments(item, its_module, texts, skip=1)
+                shared = _shared(node, module)
                 return Signature(
-                    name, *_arguments(item, its_module, texts, skip=1), methods=methods, text=summary
+                    name,
+                    arguments | {key: one for key, one in shared.items() if key not in arguments},
+                    is_open=is_open and not shared,
+                    methods=methods,
+                    text=summary,
                 )
     return Signature(name, {}, methods=methods, text=summary)
 
@@ -215,7 +221,7 @@ def _ancestry(node: ast.ClassDef, module: _Module) -> list[tuple[ast.ClassDef, _
     """A class and its bases of this package, nearest first."""
     classes = [(node, module)]
     for base in node.bases:
-        found = _definition(base, module)
+        found = _definition(base.value if isinstance(base, ast.Subscript) else base, module)
         if found and isinstance(found[0], ast.ClassDef):
             classes += _ancestry(found[0], found[1])
     return classes
@@ -232,6 +238,17 @@ def _definition(
     origin, _, name = module.imports.get(node.id, "").rpartition(".")
     other = _module(origin) if origin else None
     return _definition(ast.Name(name), other) if other else None
+
+
+def _shared(node: ast.ClassDef, module: _Module) -> Mapping[str, Parameter]:
+    """The arguments that a class hands on, by `recsys.schema.arguments.with_arguments_of`."""
+    for decorator in node.decorator_list:
+        match decorator:
+            case ast.Call(func=ast.Name(id="with_arguments_of"), args=[ast.Name(id=name)]):
+                signature = declared(module.imports.get(name, f"{module.name}.{name}"))
+                assert isinstance(signature, Signature)
+                return signature.parameters
+    return {}
 
 
 def _is_dataclass(node: ast.ClassDef) -> bool:

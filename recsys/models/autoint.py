@@ -11,37 +11,32 @@ Legend: B examples, F fields, D embedding dimension, W width of attention, H hea
 """
 
 from collections.abc import Sequence
-from typing import Dict  # noqa: UP035 (scripted)
+from typing import Any, Dict  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
 
 from recsys.models import sizes
 from recsys.models.protocols import embed
-from recsys.nn.fields import Fields, flat, ranking_tables
+from recsys.nn.fields import Fields, RankingInputs, flat
 from recsys.nn.mlp import MLP
-from recsys.nn.normalisation import Normalisation
+from recsys.schema.arguments import with_arguments_of
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
 
 
+@with_arguments_of(RankingInputs)
 class AutoInt(nn.Module):
     """Ranking by self-attention over the fields, and an MLP beside it.
 
     Args:
         schema: features of the prepared dataset; all are used but those left out.
-        embedding_dim: D, a multiple of 4.
         hidden: widths of the hidden layers of the MLP; empty leaves a linear layer.
         num_layers: of attention; 1 to 3 works.
         num_heads: of attention; 2 works.
         attention_dim: W, a multiple of `num_heads`.
-        leave_out: names of features the model shall not see.
-        dropout: in the MLP, in training.
-        normalisation: of hidden layers; see `MLP`.
-        field_dropout: see `Fields`.
-        id_dropout: see `FeatureTables`.
-        init_std: standard deviation of the initial embeddings.
+        inputs: see `RankingInputs`.
 
     Raises:
         ValueError: a layer can't be divided by its heads.
@@ -53,35 +48,28 @@ class AutoInt(nn.Module):
         self,
         schema: FeatureSchema,
         *,
-        embedding_dim: int = 16,
         hidden: Sequence[int] = (128, 64),
         num_layers: int = 2,
         num_heads: int = 2,
         attention_dim: int = 32,
-        leave_out: Sequence[str] = (),
-        dropout: float = 0.1,
-        normalisation: Normalisation = "none",
-        field_dropout: float = 0.0,
-        id_dropout: float = 0.02,
-        init_std: float = 0.01,
+        **inputs: Any,
     ) -> None:
         super().__init__()
+        shared = RankingInputs(**inputs)
         if num_heads < 1 or attention_dim % num_heads:
             raise InputError(
                 "`model.attention_dim` must be a multiple of `model.num_heads`, got "
                 f"{attention_dim} and {num_heads}"
             )
-        self.tables = ranking_tables(
-            schema, leave_out, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
-        )
-        fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
-        widths = [embedding_dim, *[attention_dim] * num_layers]
+        self.tables = shared.tables(schema)
+        fields = shared.fields(schema)
+        widths = [shared.embedding_dim, *[attention_dim] * num_layers]
         layers = [FieldAttention(width, attention_dim, num_heads=num_heads) for width in widths[:-1]]
         self.head = AutoIntHead(
             fields,
             layers=layers,
-            deep=MLP(fields.width, [*hidden, 1], dropout=dropout, normalisation=normalisation),
-            embedding_dim=embedding_dim,
+            deep=shared.mlp(fields.width, [*hidden, 1]),
+            embedding_dim=shared.embedding_dim,
             width=widths[-1],
         )
 

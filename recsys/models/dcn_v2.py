@@ -12,7 +12,7 @@ Legend: B examples, D embedding dimension.
 """
 
 from collections.abc import Sequence
-from typing import Dict, Literal  # noqa: UP035 (scripted)
+from typing import Any, Dict, Literal  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
@@ -20,30 +20,25 @@ from torch import nn
 from recsys.models import sizes
 from recsys.models.protocols import embed
 from recsys.nn.cross_network import CrossNetwork
-from recsys.nn.fields import Fields, flat, ranking_tables
+from recsys.nn.fields import Fields, RankingInputs, flat
 from recsys.nn.mlp import MLP
-from recsys.nn.normalisation import Normalisation
+from recsys.schema.arguments import with_arguments_of
 from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 
 
+@with_arguments_of(RankingInputs)
 class DCNv2(nn.Module):
     """Ranking by explicit feature crosses and an MLP over embeddings and dense values.
 
     Args:
         schema: features of the prepared dataset; all are used but those left out.
-        embedding_dim: D, a multiple of 4.
         hidden: widths of the hidden layers.
         structure: `parallel` or `stacked`.
         num_cross_layers: 1 to 4 works.
         rank: of low-rank cross layers; 0 for full matrices.
         num_experts: of low-rank cross layers.
-        leave_out: names of features the model shall not see.
-        dropout: in the MLP, in training.
-        normalisation: of hidden layers; see `MLP`.
-        field_dropout: see `Fields`.
-        id_dropout: see `FeatureTables`.
-        init_std: standard deviation of the initial embeddings.
+        inputs: see `RankingInputs`.
     """
 
     auto_sizes = sizes.RANKING
@@ -52,28 +47,21 @@ class DCNv2(nn.Module):
         self,
         schema: FeatureSchema,
         *,
-        embedding_dim: int = 16,
         hidden: Sequence[int] = (128, 64),
         structure: Literal["parallel", "stacked"] = "parallel",
         num_cross_layers: int = 2,
         rank: int = 0,
         num_experts: int = 1,
-        leave_out: Sequence[str] = (),
-        dropout: float = 0.1,
-        normalisation: Normalisation = "none",
-        field_dropout: float = 0.0,
-        id_dropout: float = 0.02,
-        init_std: float = 0.01,
+        **inputs: Any,
     ) -> None:
         super().__init__()
-        self.tables = ranking_tables(
-            schema, leave_out, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
-        )
-        fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
+        shared = RankingInputs(**inputs)
+        self.tables = shared.tables(schema)
+        fields = shared.fields(schema)
         self.head = DCNv2Head(
             fields,
             cross=CrossNetwork(fields.width, num_layers=num_cross_layers, rank=rank, num_experts=num_experts),
-            deep=MLP(fields.width, [*hidden, 1], dropout=dropout, normalisation=normalisation),
+            deep=shared.mlp(fields.width, [*hidden, 1]),
             is_stacked=structure == "stacked",
         )
 

@@ -11,41 +11,35 @@ Legend: B examples, D embedding dimension, N dense features.
 """
 
 from collections.abc import Sequence
-from typing import Dict, List, Literal  # noqa: UP035 (scripted)
+from typing import Any, Dict, List, Literal  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
 
 from recsys.models import sizes
 from recsys.models.protocols import embed
-from recsys.nn.embeddings import FeatureTables
-from recsys.nn.fields import Fields, kept_features
-from recsys.nn.linear_terms import LINEAR_DIM, linear_terms
+from recsys.nn.fields import Fields, RankingInputs
+from recsys.nn.linear_terms import linear_terms
 from recsys.nn.mlp import MLP
-from recsys.nn.normalisation import Normalisation
 from recsys.nn.pairwise import factorization_machine
+from recsys.schema.arguments import with_arguments_of
 from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 
 DeepReads = Literal["all", "numbers"]
 
 
+@with_arguments_of(RankingInputs)
 class DeepFM(nn.Module):
     """Ranking by a factorization machine plus an MLP that share their embeddings.
 
     Args:
         schema: features of the prepared dataset; all are used but those left out.
-        embedding_dim: D, a multiple of 4.
         hidden: widths of the hidden layers.
         deep_reads: `all`, or `numbers` alone, so that ids meet in the factorization machine only: with
             `task.embedding_penalty`, on some ten thousand rows, layers over ids make it worse
             (docs/explanation/results.md).
-        leave_out: names of features the model shall not see.
-        dropout: in the MLP, in training.
-        normalisation: of hidden layers; see `MLP`.
-        field_dropout: see `Fields`.
-        id_dropout: see `FeatureTables`.
-        init_std: standard deviation of the initial embeddings.
+        inputs: see `RankingInputs`.
     """
 
     auto_sizes = sizes.RANKING
@@ -54,30 +48,24 @@ class DeepFM(nn.Module):
         self,
         schema: FeatureSchema,
         *,
-        embedding_dim: int = 16,
         hidden: Sequence[int] = (128, 64),
         deep_reads: DeepReads = "all",
-        leave_out: Sequence[str] = (),
-        dropout: float = 0.1,
-        normalisation: Normalisation = "none",
-        field_dropout: float = 0.0,
-        id_dropout: float = 0.02,
-        init_std: float = 0.01,
+        **inputs: Any,
     ) -> None:
         super().__init__()
-        features = [f for f in kept_features(schema, leave_out) if f.is_embedded]
-        self.tables = FeatureTables(
-            features, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
-        )
-        self.linear = FeatureTables(
-            features, embedding_dim=LINEAR_DIM, prefix="linear_", init_std=0.0, id_dropout=id_dropout
-        )
-        fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
+        shared = RankingInputs(**inputs)
+        self.tables = shared.tables(schema)
+        self.linear = shared.weights(self.tables)
+        fields = shared.fields(schema)
         width = fields.num_dense
         if deep_reads == "all":
-            width = (fields.num_sparse + fields.num_dense) * embedding_dim
-        deep = MLP(width, [*hidden, 1], dropout=dropout, normalisation=normalisation) if width else None
-        self.head = DeepFMHead(fields, deep=deep, reads_ids=deep_reads == "all", embedding_dim=embedding_dim)
+            width = (fields.num_sparse + fields.num_dense) * shared.embedding_dim
+        self.head = DeepFMHead(
+            fields,
+            deep=shared.mlp(width, [*hidden, 1]) if width else None,
+            reads_ids=deep_reads == "all",
+            embedding_dim=shared.embedding_dim,
+        )
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits [B]."""

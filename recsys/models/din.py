@@ -11,37 +11,31 @@ Legend: B examples, F embedded features, L longest history, D embedding dimensio
 """
 
 from collections.abc import Sequence
-from typing import Dict  # noqa: UP035 (scripted)
+from typing import Any, Dict  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
 
 from recsys.models import sizes
 from recsys.models.protocols import embed
-from recsys.nn.embeddings import FeatureTables
-from recsys.nn.fields import Fields, flat, kept_features
+from recsys.nn.fields import Fields, RankingInputs, flat, kept_features
 from recsys.nn.mlp import MLP
-from recsys.nn.normalisation import Normalisation
 from recsys.nn.target_attention import TargetAttention
+from recsys.schema.arguments import with_arguments_of
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID, FeatureSchema
 
 
+@with_arguments_of(RankingInputs)
 class DIN(nn.Module):
     """Ranking by an MLP over the features and the part of the history that the candidate activates.
 
     Args:
         schema: features of the prepared dataset; all are used but those left out.
-        embedding_dim: D, a multiple of 4.
         hidden: widths of the hidden layers.
         attention_hidden: widths of the hidden layers behind the weights of the history.
-        leave_out: names of features the model shall not see; neither the history nor `item_id`.
-        dropout: in both MLPs, in training.
-        normalisation: of hidden layers; see `MLP`.
-        field_dropout: see `Fields`.
-        id_dropout: see `FeatureTables`.
-        init_std: standard deviation of the initial embeddings.
+        inputs: see `RankingInputs`; neither the history nor `item_id` may be left out.
 
     Raises:
         ValueError: the dataset has no history, or it or the item's id is left out.
@@ -53,40 +47,25 @@ class DIN(nn.Module):
         self,
         schema: FeatureSchema,
         *,
-        embedding_dim: int = 16,
         hidden: Sequence[int] = (128, 64),
         attention_hidden: Sequence[int] = (36,),
-        leave_out: Sequence[str] = (),
-        dropout: float = 0.1,
-        normalisation: Normalisation = "none",
-        field_dropout: float = 0.0,
-        id_dropout: float = 0.02,
-        init_std: float = 0.01,
+        **inputs: Any,
     ) -> None:
         super().__init__()
-        kept = kept_features(schema, leave_out)
+        shared = RankingInputs(**inputs)
+        kept = kept_features(schema, shared.leave_out)
         missing = [name for name in (HISTORY, ITEM_ID) if name not in [f.name for f in kept]]
         if missing:
             raise InputError(
                 f"DIN weighs the items of the history by the candidate's id, and {missing} is left out or "
                 "not in the data; keep it out of `model.leave_out`, or choose a model that needs no history"
             )
-        self.tables = FeatureTables(
-            [f for f in kept if f.is_embedded],
-            embedding_dim=embedding_dim,
-            init_std=init_std,
-            id_dropout=id_dropout,
-            one_by_one=[HISTORY],
-        )
-        fields = Fields(
-            schema, embedding_dim=embedding_dim, leave_out=[*leave_out, HISTORY], dropout=field_dropout
-        )
+        self.tables = shared.tables(schema, one_by_one=[HISTORY])
+        fields = shared.fields(schema, without=[HISTORY])
         self.head = DINHead(
             fields,
-            attention=TargetAttention(embedding_dim, hidden=attention_hidden, dropout=dropout),
-            mlp=MLP(
-                fields.width + 2 * embedding_dim, [*hidden, 1], dropout=dropout, normalisation=normalisation
-            ),
+            attention=TargetAttention(shared.embedding_dim, hidden=attention_hidden, dropout=shared.dropout),
+            mlp=shared.mlp(fields.width + 2 * shared.embedding_dim, [*hidden, 1]),
         )
 
     def forward(self, batch: Batch) -> torch.Tensor:

@@ -11,35 +11,31 @@ Legend: B examples, D embedding dimension, N dense features.
 """
 
 from collections.abc import Sequence
-from typing import Dict  # noqa: UP035 (scripted)
+from typing import Any, Dict  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
 
 from recsys.models import sizes
 from recsys.models.protocols import embed
-from recsys.nn.fields import Fields, ranking_tables
+from recsys.nn.fields import Fields, RankingInputs
 from recsys.nn.mlp import MLP
-from recsys.nn.normalisation import Normalisation
 from recsys.nn.pairwise import PairwiseDots
+from recsys.schema.arguments import with_arguments_of
 from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 
 
+@with_arguments_of(RankingInputs)
 class DLRM(nn.Module):
     """Ranking by an MLP over the dot products of embeddings.
 
     Args:
         schema: features of the prepared dataset; all are used but those left out.
-        embedding_dim: D, a multiple of 4.
         bottom_hidden: widths of the hidden layers over the numbers.
         hidden: widths of the hidden layers over the dot products.
-        leave_out: names of features the model shall not see.
-        dropout: in both MLPs, in training.
-        normalisation: of hidden layers of the top MLP; see `MLP`.
-        field_dropout: see `Fields`.
-        id_dropout: see `FeatureTables`.
         init_std: standard deviation of the initial embeddings; products of ones much below 0.1 vanish.
+        inputs: see `RankingInputs`.
     """
 
     auto_sizes = sizes.RANKING
@@ -48,29 +44,21 @@ class DLRM(nn.Module):
         self,
         schema: FeatureSchema,
         *,
-        embedding_dim: int = 16,
         bottom_hidden: Sequence[int] = (64,),
         hidden: Sequence[int] = (128, 64),
-        leave_out: Sequence[str] = (),
-        dropout: float = 0.1,
-        normalisation: Normalisation = "none",
-        field_dropout: float = 0.0,
-        id_dropout: float = 0.02,
         init_std: float = 0.1,
+        **inputs: Any,
     ) -> None:
         super().__init__()
-        self.tables = ranking_tables(
-            schema, leave_out, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
-        )
-        fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
+        shared = RankingInputs(init_std=init_std, **inputs)
+        self.tables = shared.tables(schema)
+        fields = shared.fields(schema)
         dots = PairwiseDots(fields.num_sparse + 1)
         self.head = DLRMHead(
             fields,
-            bottom=MLP(1 + fields.num_dense, [*bottom_hidden, embedding_dim], dropout=dropout),
+            bottom=MLP(1 + fields.num_dense, [*bottom_hidden, shared.embedding_dim], dropout=shared.dropout),
             dots=dots,
-            top=MLP(
-                embedding_dim + dots.num_pairs, [*hidden, 1], dropout=dropout, normalisation=normalisation
-            ),
+            top=shared.mlp(shared.embedding_dim + dots.num_pairs, [*hidden, 1]),
         )
 
     def forward(self, batch: Batch) -> torch.Tensor:

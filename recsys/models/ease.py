@@ -21,30 +21,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
-from recsys.models import sizes
-from recsys.models.protocols import embed
-from recsys.nn.factors import (
-    ComputedItemVector,
-    HistoryVector,
-    computed_tables,
-    history_feature,
-    popularity_shares,
-    popularity_table,
-    put_rows,
-)
+from recsys.models.item_to_item import ItemToItem
 from recsys.nn.spectral import Spectrum, interaction_matrix, spectrum_of
-from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
-from recsys.schema.features import ITEM_ID, FeatureSchema
+from recsys.schema.features import FeatureSchema
 from recsys.schema.positives import TrainPositives
 
-# Small enough to decide only where the history says nothing.
-_POPULARITY_SCALE = 1e-6
 
-
-class EASE(nn.Module):
+class EASE(ItemToItem[Spectrum]):
     """Retrieval by the ridge regression of every item on all others.
 
     Args:
@@ -58,8 +43,6 @@ class EASE(nn.Module):
         ValueError: no `l2`, or one that is not positive, or the dataset has no history.
     """
 
-    auto_sizes = sizes.LINEAR
-
     def __init__(
         self,
         schema: FeatureSchema,
@@ -67,40 +50,18 @@ class EASE(nn.Module):
         embedding_dim: int = 512,
         l2: Sequence[float] = (50.0, 100.0, 500.0, 1000.0, 200.0),
     ) -> None:
-        super().__init__()
         if not l2 or min(l2) <= 0:
             raise InputError(f"`model.l2` must be one or more positive numbers, got {list(l2)}")
-        history = history_feature(schema, "EASE")
+        super().__init__(schema, embedding_dim=embedding_dim, num_fits=len(l2))
         self.l2 = tuple(l2)
-        self.num_fits = len(self.l2)
-        self.embedding_dim = embedding_dim
-        self.read = computed_tables(history, embedding_dim=embedding_dim, prefix="read_")
-        self.scored = computed_tables(schema[ITEM_ID], embedding_dim=embedding_dim, prefix="scored_")
-        self.popularity = popularity_table(schema)
-        self.query_tower = HistoryVector()
-        self.candidate_tower = ComputedItemVector(_POPULARITY_SCALE)
-        self._spectrum: tuple[TrainPositives, Spectrum] | None = None
 
-    def encode_queries(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, D + 1] of the histories."""
-        vectors: torch.Tensor = self.query_tower(embed(self, batch), batch.dense)
-        return vectors
+    def count(self, positives: TrainPositives, num_rows: int) -> Spectrum:
+        """The spectrum of the interactions."""
+        return spectrum_of(interaction_matrix(positives, num_rows=num_rows), rank=self.embedding_dim)
 
-    def encode_candidates(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, D + 1] of the items."""
-        vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
-        return vectors
-
-    def fit(self, positives: TrainPositives, number: int) -> None:
-        """Fits with the `number`-th `l2`."""
-        num_rows = self.scored.features[0].num_rows
-        if self._spectrum is None or self._spectrum[0] is not positives:  # the same for every l2
-            matrix_UT = interaction_matrix(positives, num_rows=num_rows)
-            self._spectrum = positives, spectrum_of(matrix_UT, rank=self.embedding_dim)
-        read_TD, scored_TD = ease_factors(self._spectrum[1], l2=self.l2[number])
-        put_rows(self.read, read_TD)
-        put_rows(self.scored, scored_TD)
-        put_rows(self.popularity, popularity_shares(positives.item_rows, num_rows))
+    def factors(self, counted: Spectrum, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """A and B with the `number`-th `l2`."""
+        return ease_factors(counted, l2=self.l2[number])
 
 
 def ease_factors(spectrum: Spectrum, *, l2: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ Legend: B examples, D embedding dimension, W width of the input.
 """
 
 from collections.abc import Sequence
-from typing import Dict  # noqa: UP035 (scripted)
+from typing import Any, Dict  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
@@ -19,22 +19,20 @@ from torch import nn
 from recsys.models import sizes
 from recsys.models.protocols import embed
 from recsys.nn.bilinear import BilinearFusion
-from recsys.nn.embeddings import FeatureTables
-from recsys.nn.fields import Fields, flat, kept_features
+from recsys.nn.fields import Fields, RankingInputs, flat, kept_features
 from recsys.nn.gating import FeatureGate, LearnedGate
-from recsys.nn.mlp import MLP
-from recsys.nn.normalisation import Normalisation
+from recsys.schema.arguments import with_arguments_of
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import CANDIDATE_ROLES, QUERY_ROLES, FeatureSchema
 
 
+@with_arguments_of(RankingInputs)
 class FinalMLP(nn.Module):
     """Ranking by two gated MLPs and a bilinear form.
 
     Args:
         schema: features of the prepared dataset; all are used but those left out.
-        embedding_dim: D, a multiple of 4.
         hidden: widths of the layers of the first stream; `num_heads` divides the last one.
         second_hidden: of the second stream; empty for the same as the first.
         num_heads: of the fusion.
@@ -42,12 +40,7 @@ class FinalMLP(nn.Module):
         first_gates: names of the embedded features that the first stream's gates read; null for those of user
             and context, empty for gates that are learned and the same for all.
         second_gates: of the second stream; null for those of the item.
-        leave_out: names of features the model shall not see.
-        dropout: in both streams, in training.
-        normalisation: of the streams' layers; see `MLP`.
-        field_dropout: see `Fields`.
-        id_dropout: see `FeatureTables`.
-        init_std: standard deviation of the initial embeddings.
+        inputs: see `RankingInputs`.
     """
 
     auto_sizes = sizes.RANKING
@@ -56,45 +49,29 @@ class FinalMLP(nn.Module):
         self,
         schema: FeatureSchema,
         *,
-        embedding_dim: int = 16,
         hidden: Sequence[int] = (128, 64),
         second_hidden: Sequence[int] = (),
         num_heads: int = 1,
         gate_hidden: int = 64,
         first_gates: Sequence[str] | None = None,
         second_gates: Sequence[str] | None = None,
-        leave_out: Sequence[str] = (),
-        dropout: float = 0.1,
-        normalisation: Normalisation = "none",
-        field_dropout: float = 0.0,
-        id_dropout: float = 0.02,
-        init_std: float = 0.01,
+        **inputs: Any,
     ) -> None:
         super().__init__()
+        shared = RankingInputs(**inputs)
         if not hidden:
             raise InputError("`model.hidden` must name at least one layer: its output is what is fused")
-        kept = [f for f in kept_features(schema, leave_out) if f.is_embedded]
-        self.tables = FeatureTables(
-            kept, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
-        )
-        fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
-        streams = [
-            Stream(
-                fields.width,
-                widths,
-                gates=_positions(
-                    [f.name for f in kept if f.role in roles] if names is None else names, fields.names
-                ),
-                embedding_dim=embedding_dim,
-                gate_hidden=gate_hidden,
-                dropout=dropout,
-                normalisation=normalisation,
-            )
-            for names, roles, widths in (
-                (first_gates, QUERY_ROLES, hidden),
-                (second_gates, CANDIDATE_ROLES, second_hidden or hidden),
-            )
-        ]
+        self.tables = shared.tables(schema)
+        fields = shared.fields(schema)
+        kept = [f for f in kept_features(schema, shared.leave_out) if f.is_embedded]
+        streams = []
+        for names, roles, widths in (
+            (first_gates, QUERY_ROLES, hidden),
+            (second_gates, CANDIDATE_ROLES, second_hidden or hidden),
+        ):
+            own = [f.name for f in kept if f.role in roles]
+            gates = _positions(own if names is None else names, fields.names)
+            streams.append(Stream(fields.width, widths, gates=gates, gate_hidden=gate_hidden, shared=shared))
         fusion = BilinearFusion(hidden[-1], (second_hidden or hidden)[-1], num_heads=num_heads)
         self.head = FinalMLPHead(fields, first=streams[0], second=streams[1], fusion=fusion)
 
@@ -135,19 +112,17 @@ class Stream(nn.Module):
         widths: Sequence[int],
         *,
         gates: Sequence[int],
-        embedding_dim: int,
         gate_hidden: int,
-        dropout: float,
-        normalisation: Normalisation,
+        shared: RankingInputs,
     ) -> None:
         super().__init__()
         self.register_buffer("gates", torch.tensor(gates, dtype=torch.int64), persistent=False)
         self.gate = (
-            FeatureGate(len(gates) * embedding_dim, width, hidden=gate_hidden)
+            FeatureGate(len(gates) * shared.embedding_dim, width, hidden=gate_hidden)
             if gates
             else LearnedGate(width)
         )
-        self.mlp = MLP(width, widths, dropout=dropout, normalisation=normalisation, last="hidden")
+        self.mlp = shared.mlp(width, widths, last="hidden")
 
     def forward(self, inputs_BW: torch.Tensor, features_BFD: torch.Tensor) -> torch.Tensor:
         """Output of the last layer."""

@@ -16,34 +16,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import sparse
-from torch import nn
 
-from recsys.models import sizes
-from recsys.models.protocols import embed
-from recsys.nn.factors import (
-    ComputedItemVector,
-    HistoryVector,
-    computed_tables,
-    history_feature,
-    popularity_shares,
-    popularity_table,
-    put_rows,
-)
+from recsys.models.item_to_item import ItemToItem
 from recsys.nn.spectral import interaction_matrix, spectrum_of
 from recsys.retrieval.exact import top_k_of_scores
-from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
-from recsys.schema.features import ITEM_ID, FeatureSchema
+from recsys.schema.features import FeatureSchema
 from recsys.schema.positives import TrainPositives
 from recsys.schema.progress import progress
 
 # Similarities held at a time.
 _BLOCK_SCORES = 2**24
-# Small enough to decide only where the history says nothing.
-_POPULARITY_SCALE = 1e-6
 
 
-class ItemKNN(nn.Module):
+class ItemKNN(ItemToItem["ItemNeighbours"]):
     """Retrieval by how similar an item is to those of the history.
 
     Args:
@@ -58,8 +44,6 @@ class ItemKNN(nn.Module):
         ValueError: no number of neighbours, or one below 1, or the dataset has no history.
     """
 
-    auto_sizes = sizes.LINEAR
-
     def __init__(
         self,
         schema: FeatureSchema,
@@ -68,49 +52,26 @@ class ItemKNN(nn.Module):
         num_neighbours: Sequence[int] = (20, 50, 200, 100),
         shrinkage: float = 10.0,
     ) -> None:
-        super().__init__()
         if not num_neighbours or min(num_neighbours) < 1:
             raise InputError(
                 "`model.num_neighbours` must be one or more numbers of at least 1, got "
                 f"{list(num_neighbours)}"
             )
-        history = history_feature(schema, "item-kNN")
+        super().__init__(schema, embedding_dim=embedding_dim, num_fits=len(num_neighbours))
         self.num_neighbours = tuple(num_neighbours)
-        self.num_fits = len(self.num_neighbours)
         self.shrinkage = shrinkage
-        self.embedding_dim = embedding_dim
-        self.read = computed_tables(history, embedding_dim=embedding_dim, prefix="read_")
-        self.scored = computed_tables(schema[ITEM_ID], embedding_dim=embedding_dim, prefix="scored_")
-        self.popularity = popularity_table(schema)
-        self.query_tower = HistoryVector()
-        self.candidate_tower = ComputedItemVector(_POPULARITY_SCALE)
-        self._nearest: tuple[TrainPositives, ItemNeighbours] | None = None
 
-    def encode_queries(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, D + 1] of the histories."""
-        vectors: torch.Tensor = self.query_tower(embed(self, batch), batch.dense)
-        return vectors
+    def count(self, positives: TrainPositives, num_rows: int) -> "ItemNeighbours":
+        """The most neighbours that are asked for."""
+        matrix_UT = interaction_matrix(positives, num_rows=num_rows)
+        most = max(self.num_neighbours)
+        return item_neighbours(matrix_UT, num_neighbours=most, shrinkage=self.shrinkage)
 
-    def encode_candidates(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, D + 1] of the items."""
-        vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
-        return vectors
-
-    def fit(self, positives: TrainPositives, number: int) -> None:
-        """Fits with the `number`-th number of neighbours."""
-        num_rows = self.scored.features[0].num_rows
-        if self._nearest is None or self._nearest[0] is not positives:  # the same for every number
-            nearest = item_neighbours(
-                interaction_matrix(positives, num_rows=num_rows),
-                num_neighbours=max(self.num_neighbours),
-                shrinkage=self.shrinkage,
-            )
-            self._nearest = positives, nearest
-        weights_TT = self._nearest[1].weights(self.num_neighbours[number])
+    def factors(self, counted: "ItemNeighbours", number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """W R and R with the `number`-th number of neighbours."""
+        weights_TT = counted.weights(self.num_neighbours[number])
         vectors_TD = spectrum_of(weights_TT, rank=self.embedding_dim).vectors_TD
-        put_rows(self.read, torch.from_numpy(weights_TT @ vectors_TD.numpy()))
-        put_rows(self.scored, vectors_TD)
-        put_rows(self.popularity, popularity_shares(positives.item_rows, num_rows))
+        return torch.from_numpy(weights_TT @ vectors_TD.numpy()), vectors_TD
 
 
 @dataclasses.dataclass(frozen=True)

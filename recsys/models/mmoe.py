@@ -11,37 +11,31 @@ Legend: B examples, D embedding dimension, E experts, W width of their output, H
 """
 
 from collections.abc import Sequence
-from typing import Dict  # noqa: UP035 (scripted)
+from typing import Any, Dict  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
 
 from recsys.models import sizes
 from recsys.models.protocols import embed
-from recsys.nn.experts import GatedExperts
-from recsys.nn.fields import Fields, flat, ranking_tables
-from recsys.nn.mlp import MLP
-from recsys.nn.normalisation import Normalisation
+from recsys.nn.experts import GatedExperts, Towers
+from recsys.nn.fields import Fields, RankingInputs, flat
+from recsys.schema.arguments import with_arguments_of
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
 
 
+@with_arguments_of(RankingInputs)
 class MMoE(nn.Module):
     """Ranking with a head for the label and one for every auxiliary label.
 
     Args:
         schema: features and labels of the prepared dataset.
-        embedding_dim: D, a multiple of 4.
         num_experts: E; 1 is a shared bottom, 2 to 8 work.
         hidden: widths of the layers of every expert.
         tower_hidden: widths of the hidden layers of every head.
-        leave_out: names of features the model shall not see.
-        dropout: in experts and towers, in training.
-        normalisation: of hidden layers; see `MLP`.
-        field_dropout: see `Fields`.
-        id_dropout: see `FeatureTables`.
-        init_std: standard deviation of the initial embeddings.
+        inputs: see `RankingInputs`.
 
     Raises:
         ValueError: no layer for the experts, or no expert.
@@ -53,40 +47,27 @@ class MMoE(nn.Module):
         self,
         schema: FeatureSchema,
         *,
-        embedding_dim: int = 16,
         num_experts: int = 4,
         hidden: Sequence[int] = (128,),
         tower_hidden: Sequence[int] = (32,),
-        leave_out: Sequence[str] = (),
-        dropout: float = 0.1,
-        normalisation: Normalisation = "none",
-        field_dropout: float = 0.0,
-        id_dropout: float = 0.02,
-        init_std: float = 0.01,
+        **inputs: Any,
     ) -> None:
         super().__init__()
+        shared = RankingInputs(**inputs)
         if not hidden or num_experts < 1:
             raise InputError(
                 "`model.hidden` must name at least one layer and `model.num_experts` be at least 1, got "
                 f"{list(hidden)} and {num_experts}"
             )
-        self.tables = ranking_tables(
-            schema, leave_out, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
-        )
-        fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
+        self.tables = shared.tables(schema)
+        fields = shared.fields(schema)
         num_heads = 1 + len(schema.labels)
         experts = GatedExperts(
-            [
-                MLP(fields.width, hidden, dropout=dropout, normalisation=normalisation, last="hidden")
-                for _ in range(num_experts)
-            ],
+            [shared.mlp(fields.width, hidden, last="hidden") for _ in range(num_experts)],
             width=fields.width,
             num_heads=num_heads,
         )
-        towers = [
-            MLP(hidden[-1], [*tower_hidden, 1], dropout=dropout, normalisation=normalisation)
-            for _ in range(num_heads)
-        ]
+        towers = Towers(shared.mlp(hidden[-1], [*tower_hidden, 1]) for _ in range(num_heads))
         self.labels = schema.labels
         self.head = MMoEHead(fields, experts=experts, towers=towers)
 
@@ -103,15 +84,14 @@ class MMoE(nn.Module):
 class MMoEHead(nn.Module):
     """tower_h(sum over experts e of gate_h,e(x) expert_e(x)) for every head h."""
 
-    def __init__(self, fields: Fields, *, experts: GatedExperts, towers: Sequence[MLP]) -> None:
+    def __init__(self, fields: Fields, *, experts: GatedExperts, towers: Towers) -> None:
         super().__init__()
         self.fields = fields
         self.experts = experts
-        self.towers = nn.ModuleList(towers)
+        self.towers = towers
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """[B, H], as `every_head`."""
         features_BFD, dense_BN = self.fields(embedded, dense)
-        mixed_BHW = self.experts(flat(features_BFD, dense_BN))
-        logits = [tower(mixed_BHW[:, head]) for head, tower in enumerate(self.towers)]
-        return torch.cat(logits, dim=1)
+        logits_BH: torch.Tensor = self.towers(self.experts(flat(features_BFD, dense_BN)))
+        return logits_BH

@@ -12,39 +12,33 @@ Legend: B examples, V width of the input, W width of experts, H heads, E experts
 """
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Dict  # noqa: UP035 (scripted)
+from typing import Any, Dict  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
 
 from recsys.models import sizes
 from recsys.models.protocols import embed
-from recsys.nn.fields import Fields, flat, ranking_tables
-from recsys.nn.mlp import MLP
-from recsys.nn.normalisation import Normalisation
+from recsys.nn.experts import Experts, Towers
+from recsys.nn.fields import Fields, RankingInputs, flat
+from recsys.schema.arguments import with_arguments_of
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
 
 
+@with_arguments_of(RankingInputs)
 class PLE(nn.Module):
     """Ranking with a head for the label and one for every auxiliary label, with experts of their own.
 
     Args:
         schema: features and labels of the prepared dataset.
-        embedding_dim: D, a multiple of 4.
         num_shared_experts: that all heads share; 1 or 2 work.
         num_own_experts: of every head; 1 or 2 work.
         num_levels: of experts on one another; 1 is the paper's CGC, 2 works.
         hidden: widths of the layers of every expert.
         tower_hidden: widths of the hidden layers of every head.
-        leave_out: names of features the model shall not see.
-        dropout: in experts and towers, in training.
-        normalisation: of hidden layers; see `MLP`.
-        field_dropout: see `Fields`.
-        id_dropout: see `FeatureTables`.
-        init_std: standard deviation of the initial embeddings.
+        inputs: see `RankingInputs`.
 
     Raises:
         ValueError: no layer for the experts, no expert or no level.
@@ -56,48 +50,36 @@ class PLE(nn.Module):
         self,
         schema: FeatureSchema,
         *,
-        embedding_dim: int = 16,
         num_shared_experts: int = 2,
         num_own_experts: int = 1,
         num_levels: int = 2,
         hidden: Sequence[int] = (64,),
         tower_hidden: Sequence[int] = (32,),
-        leave_out: Sequence[str] = (),
-        dropout: float = 0.1,
-        normalisation: Normalisation = "none",
-        field_dropout: float = 0.0,
-        id_dropout: float = 0.02,
-        init_std: float = 0.01,
+        **inputs: Any,
     ) -> None:
         super().__init__()
+        shared = RankingInputs(**inputs)
         if not hidden or min(num_shared_experts, num_own_experts, num_levels) < 1:
             raise InputError(
                 "`model.hidden` must name at least one layer, and `model.num_shared_experts`, "
                 "`model.num_own_experts` and `model.num_levels` be at least 1, got "
                 f"{list(hidden)}, {num_shared_experts}, {num_own_experts} and {num_levels}"
             )
-        self.tables = ranking_tables(
-            schema, leave_out, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
-        )
-        fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
+        self.tables = shared.tables(schema)
+        fields = shared.fields(schema)
         num_heads = 1 + len(schema.labels)
         widths = [fields.width, *[hidden[-1]] * (num_levels - 1)]
-
-        def experts(width: int, number: int) -> list[nn.Module]:
-            expert = partial(MLP, width, hidden, dropout=dropout, normalisation=normalisation, last="hidden")
-            return [expert() for _ in range(number)]
 
         groups = [*[num_own_experts] * num_heads, num_shared_experts]
         levels = [
             ExtractionLevel(
-                [experts(width, number) for number in groups], width=width, is_last=level == num_levels - 1
+                [[shared.mlp(width, hidden, last="hidden") for _ in range(number)] for number in groups],
+                width=width,
+                is_last=level == num_levels - 1,
             )
             for level, width in enumerate(widths)
         ]
-        towers = [
-            MLP(hidden[-1], [*tower_hidden, 1], dropout=dropout, normalisation=normalisation)
-            for _ in range(num_heads)
-        ]
+        towers = Towers(shared.mlp(hidden[-1], [*tower_hidden, 1]) for _ in range(num_heads))
         self.labels = schema.labels
         self.head = PLEHead(fields, levels=levels, towers=towers)
 
@@ -114,11 +96,11 @@ class PLE(nn.Module):
 class PLEHead(nn.Module):
     """tower_h(levels(x)_h) for every head h."""
 
-    def __init__(self, fields: Fields, *, levels: Sequence[nn.Module], towers: Sequence[MLP]) -> None:
+    def __init__(self, fields: Fields, *, levels: Sequence[nn.Module], towers: Towers) -> None:
         super().__init__()
         self.fields = fields
         self.levels = nn.ModuleList(levels)
-        self.towers = nn.ModuleList(towers)
+        self.towers = towers
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """[B, H], as `every_head`."""
@@ -128,8 +110,8 @@ class PLEHead(nn.Module):
         inputs_BHV = inputs_BV[:, None].expand(-1, len(self.towers) + 1, -1)
         for level in self.levels:
             inputs_BHV = level(inputs_BHV)
-        logits = [tower(inputs_BHV[:, head]) for head, tower in enumerate(self.towers)]
-        return torch.cat(logits, dim=1)
+        logits_BH: torch.Tensor = self.towers(inputs_BHV)
+        return logits_BH
 
 
 class ExtractionLevel(nn.Module):
@@ -160,15 +142,3 @@ class ExtractionLevel(nn.Module):
             weights_BE = torch.softmax(gate(inputs_BHV[:, group]), dim=1)
             mixed.append(torch.bmm(weights_BE[:, None], read_BEW).squeeze(1))
         return torch.stack(mixed, dim=1)
-
-
-class Experts(nn.Module):
-    """Experts that read the same."""
-
-    def __init__(self, experts: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.experts = nn.ModuleList(experts)
-
-    def forward(self, inputs_BV: torch.Tensor) -> torch.Tensor:
-        """[B, E, W]."""
-        return torch.stack([expert(inputs_BV) for expert in self.experts], dim=1)

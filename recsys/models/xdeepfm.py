@@ -12,36 +12,30 @@ Legend: B examples, F fields, D embedding dimension, M maps of a layer.
 """
 
 from collections.abc import Sequence
-from typing import Dict, List  # noqa: UP035 (scripted)
+from typing import Any, Dict, List  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
 
 from recsys.models import sizes
 from recsys.models.protocols import embed
-from recsys.nn.embeddings import FeatureTables
-from recsys.nn.fields import Fields, ranking_tables
-from recsys.nn.linear_terms import LINEAR_DIM, linear_terms
+from recsys.nn.fields import Fields, RankingInputs
+from recsys.nn.linear_terms import linear_terms
 from recsys.nn.mlp import MLP
-from recsys.nn.normalisation import Normalisation
+from recsys.schema.arguments import with_arguments_of
 from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 
 
+@with_arguments_of(RankingInputs)
 class XDeepFM(nn.Module):
     """Ranking by crosses of whole vectors, an MLP and a linear part.
 
     Args:
         schema: features of the prepared dataset; all are used but those left out.
-        embedding_dim: D, a multiple of 4.
         hidden: widths of the hidden layers of the MLP.
         maps: M of every layer of the CIN; one to three layers of 16 to 200 work.
-        leave_out: names of features the model shall not see.
-        dropout: in the MLP, in training.
-        normalisation: of hidden layers; see `MLP`.
-        field_dropout: see `Fields`.
-        id_dropout: see `FeatureTables`.
-        init_std: standard deviation of the initial embeddings.
+        inputs: see `RankingInputs`.
     """
 
     auto_sizes = sizes.RANKING
@@ -50,34 +44,21 @@ class XDeepFM(nn.Module):
         self,
         schema: FeatureSchema,
         *,
-        embedding_dim: int = 16,
         hidden: Sequence[int] = (128, 64),
         maps: Sequence[int] = (32, 32),
-        leave_out: Sequence[str] = (),
-        dropout: float = 0.1,
-        normalisation: Normalisation = "none",
-        field_dropout: float = 0.0,
-        id_dropout: float = 0.02,
-        init_std: float = 0.01,
+        **inputs: Any,
     ) -> None:
         super().__init__()
-        self.tables = ranking_tables(
-            schema, leave_out, embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
-        )
-        self.linear = FeatureTables(
-            [*self.tables.features, *self.tables.vectors],
-            embedding_dim=LINEAR_DIM,
-            prefix="linear_",
-            init_std=0.0,
-            id_dropout=id_dropout,
-        )
-        fields = Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out, dropout=field_dropout)
+        shared = RankingInputs(**inputs)
+        self.tables = shared.tables(schema)
+        self.linear = shared.weights(self.tables)
+        fields = shared.fields(schema)
         num_fields = fields.num_sparse + fields.num_dense
         self.head = XDeepFMHead(
             fields,
             crosses=CompressedInteractions(num_fields, maps),
-            deep=MLP(num_fields * embedding_dim, [*hidden, 1], dropout=dropout, normalisation=normalisation),
-            embedding_dim=embedding_dim,
+            deep=shared.mlp(num_fields * shared.embedding_dim, [*hidden, 1]),
+            embedding_dim=shared.embedding_dim,
         )
 
     def forward(self, batch: Batch) -> torch.Tensor:

@@ -34,3 +34,23 @@ class GatedExperts(nn.Module):
         outputs_BEW = torch.stack(outputs, dim=1)
         gates_BHE = self.gates(inputs_BV).view(inputs_BV.size(0), self.num_heads, outputs_BEW.size(1))
         return torch.bmm(torch.softmax(gates_BHE, dim=2), outputs_BEW)
+
+
+class Experts(nn.Module):
+    """Experts that read the same."""
+
+    def __init__(self, experts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(experts)
+
+    def forward(self, inputs_BV: torch.Tensor) -> torch.Tensor:
+        """[B, E, W]."""
+        return torch.stack([expert(inputs_BV) for expert in self.experts], dim=1)
+
+
+class Towers(nn.ModuleList):
+    """A tower for every head, each of which ends in one number."""
+
+    def forward(self, mixed_BHW: torch.Tensor) -> torch.Tensor:
+        """[B, H] of what every head reads; further inputs behind those of the heads are left out."""
+        return torch.cat([tower(mixed_BHW[:, head]) for head, tower in enumerate(self)], dim=1)

@@ -3,13 +3,17 @@
 Legend: B examples, F embedded features, D embedding dimension, N dense features.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Dict, List, Tuple  # noqa: UP035 (scripted)
+from typing import Dict, List, Literal, Tuple  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
 
 from recsys.nn.embeddings import FeatureTables
+from recsys.nn.linear_terms import LINEAR_DIM
+from recsys.nn.mlp import MLP
+from recsys.nn.normalisation import Normalisation
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Feature
 from recsys.schema.features import FeatureSchema
@@ -25,18 +29,6 @@ def kept_features(schema: FeatureSchema, leave_out: Sequence[str] = ()) -> list[
     if unknown:
         raise InputError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
     return [f for f in (*schema.embedded(), *schema.dense()) if f.name not in leave_out]
-
-
-def ranking_tables(
-    schema: FeatureSchema, leave_out: Sequence[str], *, embedding_dim: int, init_std: float, id_dropout: float
-) -> FeatureTables:
-    """Tables of the embedded features of a ranking model; see `FeatureTables`."""
-    return FeatureTables(
-        [f for f in kept_features(schema, leave_out) if f.is_embedded],
-        embedding_dim=embedding_dim,
-        init_std=init_std,
-        id_dropout=id_dropout,
-    )
 
 
 class Fields(nn.Module):
@@ -86,6 +78,60 @@ class Fields(nn.Module):
             features_BFD = features_BFD * self.dropout(torch.ones_like(features_BFD[:, :, :1]))
             dense_BN = self.dropout(dense_BN)
         return features_BFD, dense_BN
+
+
+@dataclasses.dataclass(frozen=True)
+class RankingInputs:
+    """Chooses what a ranking model reads, and builds the parts that read it.
+
+    Args:
+        embedding_dim: D, a multiple of 4.
+        leave_out: names of features the model shall not see.
+        dropout: in its MLPs, in training.
+        normalisation: of hidden layers; see `MLP`.
+        field_dropout: see `Fields`.
+        id_dropout: see `FeatureTables`.
+        init_std: standard deviation of the initial embeddings.
+    """
+
+    embedding_dim: int = 16
+    leave_out: Sequence[str] = ()
+    dropout: float = 0.1
+    normalisation: Normalisation = "none"
+    field_dropout: float = 0.0
+    id_dropout: float = 0.02
+    init_std: float = 0.01
+
+    def tables(self, schema: FeatureSchema, *, one_by_one: Sequence[str] = ()) -> FeatureTables:
+        """Tables of the embedded features; see `FeatureTables`."""
+        return FeatureTables(
+            [f for f in kept_features(schema, self.leave_out) if f.is_embedded],
+            embedding_dim=self.embedding_dim,
+            init_std=self.init_std,
+            id_dropout=self.id_dropout,
+            one_by_one=one_by_one,
+        )
+
+    def weights(self, tables: FeatureTables) -> FeatureTables:
+        """A weight for every id of these tables, from 0; see `linear_terms`."""
+        return FeatureTables(
+            [*tables.features, *tables.vectors],
+            embedding_dim=LINEAR_DIM,
+            prefix="linear_",
+            init_std=0.0,
+            id_dropout=self.id_dropout,
+        )
+
+    def fields(self, schema: FeatureSchema, *, without: Sequence[str] = ()) -> Fields:
+        """The features as one tensor."""
+        left_out = [*self.leave_out, *without]
+        return Fields(
+            schema, embedding_dim=self.embedding_dim, leave_out=left_out, dropout=self.field_dropout
+        )
+
+    def mlp(self, width: int, widths: Sequence[int], *, last: Literal["linear", "hidden"] = "linear") -> MLP:
+        """An MLP over `width` inputs."""
+        return MLP(width, widths, dropout=self.dropout, normalisation=self.normalisation, last=last)
 
 
 def flat(features_BFD: torch.Tensor, dense_BN: torch.Tensor) -> torch.Tensor:
