@@ -81,7 +81,7 @@ def evaluated(config: EvaluateConfig, composed: Mapping[str, Any]) -> Path:
         _evaluate_again(run, options, composed)
         return _compared(config, composed, folder=run.path, others=_others(config.against))
     runs = (
-        trials_of(Path(config.sweep.folder), further=len(config.against))
+        _trials_of(Path(config.sweep.folder), further=len(config.against))
         if config.sweep
         else [
             _Other(name, Path(text))
@@ -170,7 +170,7 @@ def evaluate_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]
     return evaluate_lists(lists, questions, run=run, findings=findings)
 
 
-def trials_of(folder: Path, *, further: int = 0) -> list[_Other]:
+def _trials_of(folder: Path, *, further: int = 0) -> list[_Other]:
     """The winner of a sweep, or the best of several runs, then the best others; 8 with `further` systems.
 
     Raises:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     "recsys.experiments.interleaving.MakeConfig",
     help_texts=HelpTexts("recsys interleave make"),
 )
-def make_main(config: MakeConfig, plain: dict[str, Any]) -> Path:
+def _make_main(config: MakeConfig, plain: dict[str, Any]) -> Path:
     """Interleaves the lists of two runs."""
     from recsys.experiments.interleaving import make
 
@@ -29,11 +29,11 @@ def make_main(config: MakeConfig, plain: dict[str, Any]) -> Path:
     "recsys.experiments.interleaving.ReadConfig",
     help_texts=HelpTexts("recsys interleave read"),
 )
-def read_main(config: ReadConfig, plain: dict[str, Any]) -> Path:
+def _read_main(config: ReadConfig, plain: dict[str, Any]) -> Path:
     """Says which of two runs is preferred."""
     from recsys.experiments.interleaving import read
 
     return read(config, plain)
 
 
-main = subcommands("recsys interleave", {"make": make_main, "read": read_main})
+main = subcommands("recsys interleave", {"make": _make_main, "read": _read_main})

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @command("pilot_plan", "recsys.experiments.pilot_plan.PlanConfig", help_texts=HelpTexts("recsys pilot plan"))
-def plan_main(config: PlanConfig, plain: dict[str, Any]) -> Path:
+def _plan_main(config: PlanConfig, plain: dict[str, Any]) -> Path:
     """Says how many users and days a pilot needs."""
     from recsys.experiments.pilot_plan import plan
 
@@ -24,11 +24,11 @@ def plan_main(config: PlanConfig, plain: dict[str, Any]) -> Path:
 @command(
     "pilot_read", "recsys.experiments.pilot_results.ReadConfig", help_texts=HelpTexts("recsys pilot read")
 )
-def read_main(config: ReadConfig, plain: dict[str, Any]) -> Path:
+def _read_main(config: ReadConfig, plain: dict[str, Any]) -> Path:
     """Says which arm of a pilot did better, and how surely."""
     from recsys.experiments.pilot_results import read
 
     return read(config, plain)
 
 
-main = subcommands("recsys pilot", {"plan": plan_main, "read": read_main})
+main = subcommands("recsys pilot", {"plan": _plan_main, "read": _read_main})

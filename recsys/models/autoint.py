@@ -65,7 +65,7 @@ class AutoInt(nn.Module):
         fields = shared.fields(schema)
         widths = [shared.embedding_dim, *[attention_dim] * num_layers]
         layers = [FieldAttention(width, attention_dim, num_heads=num_heads) for width in widths[:-1]]
-        self.head = AutoIntHead(
+        self.head = _AutoIntHead(
             fields,
             layers=layers,
             deep=shared.mlp(fields.width, [*hidden, 1]),
@@ -79,7 +79,7 @@ class AutoInt(nn.Module):
         return logits
 
 
-class AutoIntHead(nn.Module):
+class _AutoIntHead(nn.Module):
     """linear(attention layers(fields)) + MLP(features)."""
 
     def __init__(

@@ -58,7 +58,7 @@ class DCNv2(nn.Module):
         shared = RankingInputs(**inputs)
         self.tables = shared.tables(schema)
         fields = shared.fields(schema)
-        self.head = DCNv2Head(
+        self.head = _DCNv2Head(
             fields,
             cross=CrossNetwork(fields.width, num_layers=num_cross_layers, rank=rank, num_experts=num_experts),
             deep=shared.mlp(fields.width, [*hidden, 1]),
@@ -71,7 +71,7 @@ class DCNv2(nn.Module):
         return logits
 
 
-class DCNv2Head(nn.Module):
+class _DCNv2Head(nn.Module):
     """deep(cross(x)) when stacked, else linear(cross(x)) + deep(x)."""
 
     def __init__(self, fields: Fields, *, cross: CrossNetwork, deep: MLP, is_stacked: bool) -> None:

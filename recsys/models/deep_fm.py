@@ -60,7 +60,7 @@ class DeepFM(nn.Module):
         width = fields.num_dense
         if deep_reads == "all":
             width = (fields.num_sparse + fields.num_dense) * shared.embedding_dim
-        self.head = DeepFMHead(
+        self.head = _DeepFMHead(
             fields,
             deep=shared.mlp(width, [*hidden, 1]) if width else None,
             reads_ids=deep_reads == "all",
@@ -73,7 +73,7 @@ class DeepFM(nn.Module):
         return logits
 
 
-class DeepFMHead(nn.Module):
+class _DeepFMHead(nn.Module):
     """bias + linear terms + sum of pairwise dots + MLP(fields)."""
 
     linear_names: List[str]  # noqa: UP006

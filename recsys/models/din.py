@@ -62,7 +62,7 @@ class DIN(nn.Module):
             )
         self.tables = shared.tables(schema, one_by_one=[HISTORY])
         fields = shared.fields(schema, without=[HISTORY])
-        self.head = DINHead(
+        self.head = _DINHead(
             fields,
             attention=TargetAttention(shared.embedding_dim, hidden=attention_hidden, dropout=shared.dropout),
             mlp=shared.mlp(fields.width + 2 * shared.embedding_dim, [*hidden, 1]),
@@ -74,7 +74,7 @@ class DIN(nn.Module):
         return logits
 
 
-class DINHead(nn.Module):
+class _DINHead(nn.Module):
     """mlp([features, interest, interest * candidate])."""
 
     def __init__(self, fields: Fields, *, attention: TargetAttention, mlp: MLP) -> None:

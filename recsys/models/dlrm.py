@@ -54,7 +54,7 @@ class DLRM(nn.Module):
         self.tables = shared.tables(schema)
         fields = shared.fields(schema)
         dots = PairwiseDots(fields.num_sparse + 1)
-        self.head = DLRMHead(
+        self.head = _DLRMHead(
             fields,
             bottom=MLP(1 + fields.num_dense, [*bottom_hidden, shared.embedding_dim], dropout=shared.dropout),
             dots=dots,
@@ -67,7 +67,7 @@ class DLRM(nn.Module):
         return logits
 
 
-class DLRMHead(nn.Module):
+class _DLRMHead(nn.Module):
     """top([bottom(dense), dots of all pairs])."""
 
     def __init__(self, fields: Fields, *, bottom: MLP, dots: PairwiseDots, top: MLP) -> None:

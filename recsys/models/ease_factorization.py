@@ -74,8 +74,8 @@ class EaseFactorization(nn.Module):
         history = history_feature(schema, "EASE")
         self.read = computed_tables(history, embedding_dim=ease_dim, prefix="read_")
         self.scored = computed_tables(item, embedding_dim=ease_dim, prefix="scored_")
-        self.query_tower = UserAndHistory(dropout)
-        self.candidate_tower = TwiceScoredItem(dropout)
+        self.query_tower = _UserAndHistory(dropout)
+        self.candidate_tower = _TwiceScoredItem(dropout)
 
     def show_positives(self, positives: TrainPositives) -> None:
         """Computes EASE, whose part of the scores is scaled as the file says."""
@@ -103,7 +103,7 @@ class EaseFactorization(nn.Module):
         return vectors
 
 
-class UserAndHistory(nn.Module):
+class _UserAndHistory(nn.Module):
     """[v_u, 1, mean of the history's vectors]; without the last in training."""
 
     def __init__(self, dropout: float) -> None:
@@ -119,7 +119,7 @@ class UserAndHistory(nn.Module):
         return torch.cat([known, embedded["read_history"]], dim=1)
 
 
-class TwiceScoredItem(nn.Module):
+class _TwiceScoredItem(nn.Module):
     """[v_i, b_i, EASE's vector]; without the last in training."""
 
     def __init__(self, dropout: float) -> None:

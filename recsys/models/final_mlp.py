@@ -1,4 +1,4 @@
-"""FinalMLP ranking (Mao et al., 2023, "An Enhanced Two-Stream MLP Model", arXiv 2304.00902).
+"""FinalMLP ranking (Mao et al., 2023, "An Enhanced Two-_Stream MLP Model", arXiv 2304.00902).
 
 Two MLPs read the same inputs, each through gates that depend on features of its own, so that they come to
 see different things; a bilinear form of their outputs, head by head, is the logit. What we changed: numeric
@@ -71,9 +71,9 @@ class FinalMLP(nn.Module):
         ):
             own = [f.name for f in kept if f.role in roles]
             gates = _positions(own if names is None else names, fields.names)
-            streams.append(Stream(fields.width, widths, gates=gates, gate_hidden=gate_hidden, shared=shared))
+            streams.append(_Stream(fields.width, widths, gates=gates, gate_hidden=gate_hidden, shared=shared))
         fusion = BilinearFusion(hidden[-1], (second_hidden or hidden)[-1], num_heads=num_heads)
-        self.head = FinalMLPHead(fields, first=streams[0], second=streams[1], fusion=fusion)
+        self.head = _FinalMLPHead(fields, first=streams[0], second=streams[1], fusion=fusion)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits [B]."""
@@ -81,10 +81,12 @@ class FinalMLP(nn.Module):
         return logits
 
 
-class FinalMLPHead(nn.Module):
+class _FinalMLPHead(nn.Module):
     """fusion(first stream, second stream)."""
 
-    def __init__(self, fields: Fields, *, first: "Stream", second: "Stream", fusion: BilinearFusion) -> None:
+    def __init__(
+        self, fields: Fields, *, first: "_Stream", second: "_Stream", fusion: BilinearFusion
+    ) -> None:
         super().__init__()
         self.fields = fields
         self.first = first
@@ -101,7 +103,7 @@ class FinalMLPHead(nn.Module):
         return logits_B
 
 
-class Stream(nn.Module):
+class _Stream(nn.Module):
     """MLP(gate(x)), all of its layers hidden ones."""
 
     gates: torch.Tensor

@@ -85,7 +85,7 @@ class IALS(nn.Module):
             history_feature(schema, "iALS"), embedding_dim=embedding_dim, prefix="read_", each=True
         )
         self.popularity = popularity_table(schema)
-        self.query_tower = SolvedUser(embedding_dim, weight=unobserved_weight, l2=l2, exponent=l2_exponent)
+        self.query_tower = _SolvedUser(embedding_dim, weight=unobserved_weight, l2=l2, exponent=l2_exponent)
         self.candidate_tower = ComputedItemVector(_POPULARITY_SCALE)
         generator = torch.Generator().manual_seed(seed)
         rows = schema[ITEM_ID].num_rows
@@ -131,7 +131,7 @@ class IALS(nn.Module):
             histories = [held_TD[held_of_N[position]] for position in chosen.tolist()]
             padded_BLD = nn.utils.rnn.pad_sequence(histories, batch_first=True)
             l2_B = self.l2 * (counts_N[chosen] + self.unobserved_weight * num_held) ** self.l2_exponent
-            found_TD[rows_N[chosen]] = solve_ridge(padded_BLD, gram_DD, l2_B.double())
+            found_TD[rows_N[chosen]] = _solve_ridge(padded_BLD, gram_DD, l2_B.double())
         return found_TD
 
     def _put_items(self, items_TD: torch.Tensor) -> None:
@@ -141,7 +141,7 @@ class IALS(nn.Module):
         self.query_tower.num_items.fill_(int((items_TD != 0).any(dim=1).sum()))
 
 
-def solve_ridge(history_BLD: torch.Tensor, gram_DD: torch.Tensor, l2_B: torch.Tensor) -> torch.Tensor:
+def _solve_ridge(history_BLD: torch.Tensor, gram_DD: torch.Tensor, l2_B: torch.Tensor) -> torch.Tensor:
     """[B, D] (H'H + gram + l2 I)^-1 H' 1 of each history H, whose missing items are zeros."""
     eye_DD = torch.eye(gram_DD.size(0), dtype=gram_DD.dtype, device=gram_DD.device)
     left_BDD = torch.bmm(history_BLD.transpose(1, 2), history_BLD) + gram_DD + l2_B[:, None, None] * eye_DD
@@ -149,7 +149,7 @@ def solve_ridge(history_BLD: torch.Tensor, gram_DD: torch.Tensor, l2_B: torch.Te
     return found_BD
 
 
-class SolvedUser(nn.Module):
+class _SolvedUser(nn.Module):
     """[the user's vector given the items of the history, 1]."""
 
     gram: torch.Tensor
@@ -168,5 +168,5 @@ class SolvedUser(nn.Module):
         history_BLD = embedded["read_history"]
         counts_B = (history_BLD != 0).any(dim=2).sum(dim=1)
         l2_B = self.l2 * (counts_B + self.weight * self.num_items).pow(self.exponent)
-        user_BD = solve_ridge(history_BLD, self.gram, l2_B)
+        user_BD = _solve_ridge(history_BLD, self.gram, l2_B)
         return torch.cat([user_BD, torch.ones_like(user_BD[:, :1])], dim=1)

@@ -70,7 +70,7 @@ class LightGCN(nn.Module):
         self.users = computed_tables(user, embedding_dim=embedding_dim, prefix="smoothed_")
         self.items = computed_tables(item, embedding_dim=embedding_dim, prefix="scored_")
         self.popularity = popularity_table(schema)
-        self.query_tower = SmoothedUser()
+        self.query_tower = _SmoothedUser()
         self.candidate_tower = ComputedItemVector(_POPULARITY_SCALE)
         self._graph: torch.Tensor | None = None
         self._smoothed: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -137,7 +137,7 @@ class LightGCN(nn.Module):
         return users_UD, items_TD
 
 
-class SmoothedUser(nn.Module):
+class _SmoothedUser(nn.Module):
     """[the user's vector, 1]."""
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006

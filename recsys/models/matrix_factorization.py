@@ -47,8 +47,8 @@ class MatrixFactorization(nn.Module):
             [user, item], embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
         )
         self.biases = FeatureTables([item], embedding_dim=LINEAR_DIM, prefix="bias_", init_std=0.0)
-        self.query_tower = UserVector(dropout)
-        self.candidate_tower = ItemVector(dropout)
+        self.query_tower = _UserVector(dropout)
+        self.candidate_tower = _ItemVector(dropout)
 
     def encode_queries(self, batch: Batch) -> torch.Tensor:
         """Vectors [B, D + 1] of the users."""
@@ -61,7 +61,7 @@ class MatrixFactorization(nn.Module):
         return vectors
 
 
-class UserVector(nn.Module):
+class _UserVector(nn.Module):
     """[v_u, 1]."""
 
     def __init__(self, dropout: float) -> None:
@@ -74,7 +74,7 @@ class UserVector(nn.Module):
         return torch.cat([self.dropout(user_BD), torch.ones_like(user_BD[:, :1])], dim=1)
 
 
-class ItemVector(nn.Module):
+class _ItemVector(nn.Module):
     """[v_i, b_i]."""
 
     def __init__(self, dropout: float) -> None:

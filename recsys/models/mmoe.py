@@ -69,7 +69,7 @@ class MMoE(nn.Module):
         )
         towers = Towers(shared.mlp(hidden[-1], [*tower_hidden, 1]) for _ in range(num_heads))
         self.labels = schema.labels
-        self.head = MMoEHead(fields, experts=experts, towers=towers)
+        self.head = _MMoEHead(fields, experts=experts, towers=towers)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits of the label [B]."""
@@ -81,7 +81,7 @@ class MMoE(nn.Module):
         return logits_BH
 
 
-class MMoEHead(nn.Module):
+class _MMoEHead(nn.Module):
     """tower_h(sum over experts e of gate_h,e(x) expert_e(x)) for every head h."""
 
     def __init__(self, fields: Fields, *, experts: GatedExperts, towers: Towers) -> None:

@@ -81,7 +81,7 @@ class PLE(nn.Module):
         ]
         towers = Towers(shared.mlp(hidden[-1], [*tower_hidden, 1]) for _ in range(num_heads))
         self.labels = schema.labels
-        self.head = PLEHead(fields, levels=levels, towers=towers)
+        self.head = _PLEHead(fields, levels=levels, towers=towers)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits of the label [B]."""
@@ -93,7 +93,7 @@ class PLE(nn.Module):
         return logits_BH
 
 
-class PLEHead(nn.Module):
+class _PLEHead(nn.Module):
     """tower_h(levels(x)_h) for every head h."""
 
     def __init__(self, fields: Fields, *, levels: Sequence[nn.Module], towers: Towers) -> None:

@@ -33,8 +33,8 @@ class MostPopular(nn.Module):
     def __init__(self, schema: FeatureSchema) -> None:
         super().__init__()
         self.popularity = popularity_table(schema)
-        self.query_tower = Everybody()
-        self.candidate_tower = Share()
+        self.query_tower = _Everybody()
+        self.candidate_tower = _Share()
 
     def encode_queries(self, batch: Batch) -> torch.Tensor:
         """Vectors [B, 1], the same for every query."""
@@ -52,7 +52,7 @@ class MostPopular(nn.Module):
         put_rows(self.popularity, popularity_shares(positives.item_rows, num_rows))
 
 
-class Everybody(nn.Module):
+class _Everybody(nn.Module):
     """[1]."""
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
@@ -60,7 +60,7 @@ class Everybody(nn.Module):
         return torch.ones(dense.size(0), 1, device=dense.device)
 
 
-class Share(nn.Module):
+class _Share(nn.Module):
     """[share of all positives]."""
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006

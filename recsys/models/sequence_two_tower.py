@@ -148,7 +148,7 @@ class SequenceTwoTower(nn.Module):
                 num_windows=num_windows,
             )
             return
-        self.candidate_tower = ItemTower(
+        self.candidate_tower = _ItemTower(
             items,
             num_dense=len(schema.dense(CANDIDATE_ROLES)),
             embedding_dim=embedding_dim,
@@ -200,7 +200,7 @@ class SequenceTwoTower(nn.Module):
         return cast(HybridItemTower, self.candidate_tower).behaviour_weights(embed(self, batch), batch.dense)
 
 
-def dense_part(num_dense: int, embedding_dim: int) -> nn.Linear | None:
+def _dense_part(num_dense: int, embedding_dim: int) -> nn.Linear | None:
     """Numbers as vectors as small as embeddings are in the beginning; None where there are no numbers."""
     if not num_dense:
         return None
@@ -234,7 +234,7 @@ class SequenceTower(nn.Module):
         self.width = embedding_dim
         self.encoder = encoder
         self.start = nn.Parameter(torch.zeros(embedding_dim))
-        self.dense = dense_part(num_dense, embedding_dim)
+        self.dense = _dense_part(num_dense, embedding_dim)
         self.places = nn.Embedding(max_length + 1, embedding_dim)
         self.gaps = nn.Embedding(NUM_GAPS, embedding_dim)
         self.kinds = nn.Embedding(2, embedding_dim)  # not liked, liked
@@ -267,7 +267,7 @@ class SequenceTower(nn.Module):
             instants_BS: whole seconds from each history's first event to every event and, then, the request.
             times_known_B: bool, whether the instants of a sequence mean anything.
         """
-        self.check_length(items_BLD.size(1))
+        self._check_length(items_BLD.size(1))
         instants_BS = instants_BS * times_known_B[:, None].to(instants_BS.dtype)
         gaps_BL = log_gaps(instants_BS[:, 1:] - instants_BS[:, :-1]) * times_known_B[:, None].long()
         events_BLD = self.events(items_BLD, gaps_BL, positives_BL)
@@ -292,7 +292,7 @@ class SequenceTower(nn.Module):
     ) -> torch.Tensor:
         """Vectors [Q, D + 1 + W] of the queries, as `forward` has them, without the padding's arithmetic."""
         lengths_B = sequences.lengths
-        self.check_length(int(lengths_B.max()) if len(lengths_B) else 0)
+        self._check_length(int(lengths_B.max()) if len(lengths_B) else 0)
         packing = pack(lengths_B + 1)
         instants_V, gaps_V = _instants_and_gaps(sequences, times_known_B)
         rows_BV = torch.cat([user_BD, self.events(items_VD, gaps_V, sequences.positives)])
@@ -324,7 +324,7 @@ class SequenceTower(nn.Module):
         mixed_QD: torch.Tensor = self.mix(users_QD, states_QD, seen_Q1.to(states_QD.dtype))
         return mixed_QD
 
-    def check_length(self, size: int) -> None:
+    def _check_length(self, size: int) -> None:
         """Raises ValueError where a history of `size` events is longer than the model has positions for."""
         if size > self.max_length:
             raise InputError(
@@ -376,7 +376,7 @@ def _instants_and_gaps(sequences: Sequences, known_B: torch.Tensor) -> tuple[tor
     return instants_V, log_gaps(next_V - instants_V) * known_V
 
 
-class ItemTower(nn.Module):
+class _ItemTower(nn.Module):
     """[sum of the embeddings of id and content, bias, zeros where popularity goes]."""
 
     names: List[str]  # noqa: UP006
@@ -394,7 +394,7 @@ class ItemTower(nn.Module):
         self.names = list(names)
         self.num_windows = num_windows
         self.unit_length = unit_length
-        self.dense = dense_part(num_dense, embedding_dim)
+        self.dense = _dense_part(num_dense, embedding_dim)
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """Vectors [U, D + 1 + P]."""

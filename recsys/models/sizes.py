@@ -97,7 +97,7 @@ def patience(facts: DataFacts) -> Size:
     return Size(min(max(epochs // 20, 5), 10), f"a twentieth of {epochs} epochs")
 
 
-def whole_history(facts: DataFacts) -> Size:
+def _whole_history(facts: DataFacts) -> Size:
     """History length of linear models, which read all of it: 10,000."""
     return Size(10_000, "a linear model reads the whole history")
 
@@ -137,7 +137,7 @@ SEQUENCE: Mapping[str, Rule] = {
     "model.max_length": history_length,
 }
 # Of models that are computed from all positives: how often is theirs to say.
-COMPUTED: Mapping[str, Rule] = {"data.history_length": whole_history}
+COMPUTED: Mapping[str, Rule] = {"data.history_length": _whole_history}
 LINEAR: Mapping[str, Rule] = {**COMPUTED, "model.embedding_dim": num_singular_values}
 EASE_FACTORIZATION: Mapping[str, Rule] = {
     **RETRIEVAL,

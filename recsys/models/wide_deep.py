@@ -74,7 +74,7 @@ class WideDeep(nn.Module):
             init_std=0.0,
             id_dropout=id_dropout,
         )
-        self.head = WideDeepHead(
+        self.head = _WideDeepHead(
             [f.name for f in features],
             wide_names=[f"wide_{name}" for name in [f.name for f in features] + [c.name for c in parts]],
             num_dense=len(schema.dense()),
@@ -90,7 +90,7 @@ class WideDeep(nn.Module):
         return logits
 
 
-class WideDeepHead(nn.Module):
+class _WideDeepHead(nn.Module):
     """sum of wide weights + linear(dense) + MLP(embeddings, dense)."""
 
     names: List[str]  # noqa: UP006

@@ -54,7 +54,7 @@ class XDeepFM(nn.Module):
         self.linear = shared.weights(self.tables)
         fields = shared.fields(schema)
         num_fields = fields.num_sparse + fields.num_dense
-        self.head = XDeepFMHead(
+        self.head = _XDeepFMHead(
             fields,
             crosses=CompressedInteractions(num_fields, maps),
             deep=shared.mlp(num_fields * shared.embedding_dim, [*hidden, 1]),
@@ -67,7 +67,7 @@ class XDeepFM(nn.Module):
         return logits
 
 
-class XDeepFMHead(nn.Module):
+class _XDeepFMHead(nn.Module):
     """bias + linear terms + linear(CIN(fields)) + MLP(fields)."""
 
     linear_names: List[str]  # noqa: UP006

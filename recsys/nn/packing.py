@@ -1,4 +1,4 @@
-"""Packing: sequences of many lengths as one long row of positions, with little padding.
+"""_Packing: sequences of many lengths as one long row of positions, with little padding.
 
 Sequences of about one length form a group, padded to the longest of it; the groups lie end to end:
 
@@ -22,7 +22,7 @@ _SPARE_POSITIONS_ELSEWHERE = 8192
 
 
 @dataclasses.dataclass
-class Packing:
+class _Packing:
     """Where the states of B sequences stand among P positions.
 
     Args:
@@ -38,7 +38,7 @@ class Packing:
     starts_B: torch.Tensor
 
 
-def pack(sizes_B: torch.Tensor) -> Packing:
+def pack(sizes_B: torch.Tensor) -> _Packing:
     """Packs sequences of these numbers of states, at least 1 each, into groups of about one size.
 
     Example:
@@ -65,7 +65,7 @@ def pack(sizes_B: torch.Tensor) -> Packing:
     starts_B[order_B] = begins_B
     sequences_P = torch.repeat_interleave(order_B, widths_B)
     states_P = torch.arange(len(sequences_P), device=sizes_B.device) - starts_B[sequences_P]
-    return Packing(shapes, sequences_P=sequences_P, states_P=states_P, starts_B=starts_B)
+    return _Packing(shapes, sequences_P=sequences_P, states_P=states_P, starts_B=starts_B)
 
 
 def groups_of(x: torch.Tensor, shapes: Shapes) -> List[torch.Tensor]:  # noqa: UP006

@@ -54,13 +54,13 @@ def sequence_encoder(
     if width % heads:
         raise InputError(f"`model.num_heads` must divide `model.embedding_dim` ({width}), got {heads}")
     if kind == "mean":
-        return RunningMean(width, dropout=dropout)
+        return _RunningMean(width, dropout=dropout)
     if kind == "gru":
         return RecurrentEncoder(width, layers=blocks, dropout=dropout)
     if kind == "attention":
-        return Stack([AttentionBlock(width, heads=heads, dropout=dropout, has_feed_forward=False)], width)
+        return _Stack([AttentionBlock(width, heads=heads, dropout=dropout, has_feed_forward=False)], width)
     block = HSTUBlock if kind == "hstu" else AttentionBlock
-    return Stack([block(width, heads=heads, dropout=dropout) for _ in range(blocks)], width)
+    return _Stack([block(width, heads=heads, dropout=dropout) for _ in range(blocks)], width)
 
 
 def log_gaps(seconds: torch.Tensor, num_buckets: int = NUM_GAPS) -> torch.Tensor:
@@ -73,7 +73,7 @@ def log_gaps(seconds: torch.Tensor, num_buckets: int = NUM_GAPS) -> torch.Tensor
     return (1 + torch.log2(1 + seconds.clamp(min=0)).floor()).clamp(max=num_buckets - 1).long()
 
 
-class RunningMean(nn.Module):
+class _RunningMean(nn.Module):
     """x + MLP(mean of x so far), each with its norm."""
 
     def __init__(self, width: int, *, dropout: float) -> None:
@@ -95,7 +95,7 @@ class RunningMean(nn.Module):
         return states
 
 
-class Stack(nn.Module):
+class _Stack(nn.Module):
     """Blocks one after the other, a norm at the end."""
 
     def __init__(self, blocks: list[nn.Module], width: int) -> None:

@@ -210,7 +210,7 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Puts the generators back, at the last moment before the first resumed step draws from them."""
         if self._generators is not None:
-            set_generators(self._generators)
+            _set_generators(self._generators)
             self._generators = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class Checkpoints(Checkpoint):
             "best_value": self.best_value,
             "best_epoch": self.best_epoch,
             "best_metrics": self.best_metrics,
-            "generators": gather_objects(get_generators()),
+            "generators": gather_objects(_get_generators()),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -235,7 +235,7 @@ class Checkpoints(Checkpoint):
         trainer.save_checkpoint(self.folder / name)
 
 
-def get_generators() -> dict[str, Any]:
+def _get_generators() -> dict[str, Any]:
     """State of every random generator that training may draw from, as tensors and plain numbers."""
     kind, keys, position, has_gauss, cached = np.random.get_state()
     version, internal, gauss_next = random.getstate()
@@ -247,7 +247,7 @@ def get_generators() -> dict[str, Any]:
     }
 
 
-def set_generators(state: dict[str, Any]) -> None:
+def _set_generators(state: dict[str, Any]) -> None:
     """Puts back what `get_generators` read."""
     torch.set_rng_state(state["torch"])
     if state["cuda"]:

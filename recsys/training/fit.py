@@ -211,7 +211,7 @@ def _settled(options: TrainerOptions, data: RecDataModule) -> TrainerOptions:
     num_steps = len(data.train_dataloader())
     return dataclasses.replace(
         options,
-        precision=auto_precision(options.accelerator) if options.precision == "auto" else options.precision,
+        precision=_auto_precision(options.accelerator) if options.precision == "auto" else options.precision,
         log_every_n_steps=max(1, min(options.log_every_n_steps, num_steps)),
         progress_bar=options.progress_bar and _is_watched(),
     )
@@ -222,7 +222,7 @@ def _is_watched() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
-def auto_precision(accelerator: str) -> Literal["32-true", "bf16-mixed"]:
+def _auto_precision(accelerator: str) -> Literal["32-true", "bf16-mixed"]:
     """bf16-mixed where the hardware multiplies bfloat16, 32-true elsewhere."""
     if accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

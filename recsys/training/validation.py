@@ -22,7 +22,7 @@ from recsys.schema.batch import Batch
 from recsys.training.processes import gather_objects
 
 
-class RetrievalModule(Protocol):
+class _RetrievalModule(Protocol):
     """A task that is validated here."""
 
     model: nn.Module
@@ -85,7 +85,7 @@ class CatalogueValidation:
         )
         if not hits:
             return
-        monitor = cast(RetrievalModule, task).monitor
+        monitor = cast(_RetrievalModule, task).monitor
         values = ranking_metrics(np.concatenate(hits), np.concatenate(num_relevant), ks=self.ks)
         for name, per_query in values.items():
             key = f"val/{name}"
@@ -93,4 +93,4 @@ class CatalogueValidation:
 
 
 def _model(task: pl.LightningModule) -> RetrievalModel:
-    return cast(RetrievalModel, cast(RetrievalModule, task).model)
+    return cast(RetrievalModel, cast(_RetrievalModule, task).model)

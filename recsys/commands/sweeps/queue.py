@@ -81,7 +81,7 @@ class Queue:
             Its state; None when it left no ending.
         """
         try:
-            ending = ending_of(self.root / training.folder, self.metric)
+            ending = _ending_of(self.root / training.folder, self.metric)
             if ending is not None:
                 return self._tell(training.number, ending)
             if error is not None:
@@ -125,7 +125,7 @@ class Queue:
             return False
         folder = self.root / self.folder_of(frozen)
         attempts = frozen.user_attrs[ATTEMPTS]
-        ending = ending_of(folder, self.metric)
+        ending = _ending_of(folder, self.metric)
         if ending is None and attempts > self.max_retries:
             said = frozen.user_attrs.get(ERROR, "killed, or out of memory")
             error = f"its process died {attempts} times ({said})"
@@ -134,7 +134,7 @@ class Queue:
             write_ending(
                 folder, Training(number, folder.name, overrides), status="failed", error=error, seconds=0.0
             )
-            ending = ending_of(folder, self.metric)
+            ending = _ending_of(folder, self.metric)
         if ending is None:
             return False
         self._tell(number, ending)
@@ -152,7 +152,7 @@ class Queue:
         trial.set_user_attr(ATTEMPTS, trial.user_attrs.get(ATTEMPTS, 0) + 1)
         return Training(trial.number, folder, overrides)
 
-    def _tell(self, number: int, ending: Ending) -> TrialState:
+    def _tell(self, number: int, ending: _Ending) -> TrialState:
         if ending.error is not None:
             self._trial(number).set_user_attr(ERROR, ending.error)
         self.study.tell(number, ending.value, state=ending.state)
@@ -166,7 +166,7 @@ class Queue:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ending:
+class _Ending:
     """Records how a trial ended."""
 
     state: TrialState
@@ -174,7 +174,7 @@ class Ending:
     error: str | None = None
 
 
-def ending_of(folder: Path, metric: str) -> Ending | None:
+def _ending_of(folder: Path, metric: str) -> _Ending | None:
     """Reads from a trial's folder how it ended; None while it has not.
 
     Raises:
@@ -184,9 +184,9 @@ def ending_of(folder: Path, metric: str) -> Ending | None:
     if not ending:
         return None
     if ending["status"] == "pruned":
-        return Ending(TrialState.PRUNED)
+        return _Ending(TrialState.PRUNED)
     if ending["status"] == "failed":
-        return Ending(TrialState.FAIL, error=ending.get("error"))
+        return _Ending(TrialState.FAIL, error=ending.get("error"))
     validation = json.loads((folder / METRICS).read_text())["validation"]
     name = metric.removeprefix("val/")
     if name not in validation:
@@ -194,5 +194,5 @@ def ending_of(folder: Path, metric: str) -> Ending | None:
         raise InputError(f"`sweep.metric` must name a validation metric, got `{metric}`; there are: {there}")
     value = float(validation[name])
     if not math.isfinite(value):
-        return Ending(TrialState.FAIL, error=f"`{name}` is {value}")
-    return Ending(TrialState.COMPLETE, value)
+        return _Ending(TrialState.FAIL, error=f"`{name}` is {value}")
+    return _Ending(TrialState.COMPLETE, value)

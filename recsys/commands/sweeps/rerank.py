@@ -34,7 +34,7 @@ def rerank_queue(
     """The runs of the best trials with each seed, those left out that the search has made already."""
     again = open_study(folder, record, part=RERANK)
     with exclusive(folder / LOCKS / "queue"):
-        for trial in best_trials(study, options.rerank.top):
+        for trial in _best_trials(study, options.rerank.top):
             for seed in options.rerank.seeds:
                 if _metrics(folder / str(trial.number)).get("seed") != seed:
                     again.enqueue_trial({"trial": trial.number, "seed": seed}, skip_if_exists=True)
@@ -69,7 +69,7 @@ def _asked(frozen: FrozenTrial) -> tuple[int, int]:
     return cast(tuple[int, int], pair)
 
 
-def best_trials(study: optuna.Study, top: int) -> list[FrozenTrial]:
+def _best_trials(study: optuna.Study, top: int) -> list[FrozenTrial]:
     """The finished trials of the best values, no two of them the same configuration."""
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
@@ -84,7 +84,7 @@ def write_winner(
     """Writes `winner.json`: the winner and its command, the others, and what was searched at what cost."""
     candidates = [
         _candidate(folder, record, options, trial, drawn(trial, space))
-        for trial in best_trials(study, max(options.top, 1))
+        for trial in _best_trials(study, max(options.top, 1))
     ]
     if not candidates:
         return
@@ -116,7 +116,7 @@ def write_winner(
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
+class _Candidate:
     """One of the best trials, with its figures.
 
     Args:
@@ -143,7 +143,7 @@ class Candidate:
 
 def _candidate(
     folder: Path, record: Record, options: RerankOptions, trial: FrozenTrial, values: list[str]
-) -> Candidate:
+) -> _Candidate:
     overrides = [*record.overrides, *(text.lstrip("+") for text in values)]
     own = _metrics(folder / str(trial.number))
     seeds = list(options.seeds) if options.top else [int(own["seed"])]
@@ -154,7 +154,7 @@ def _candidate(
     name = record.metric.removeprefix("val/")
     figures = _figures(runs, "validation", name)
     test = list(_figures(runs, "test", name).values())
-    return Candidate(
+    return _Candidate(
         trial=trial.number,
         overrides=overrides,
         command=f"python train.py {shlex.join(overrides)}",
