@@ -17,17 +17,16 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import HeadModel
 from recsys.nn.fields import Fields, RankingInputs, flat
 from recsys.nn.mlp import MLP
 from recsys.schema.arguments import with_arguments_of
-from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
 
 
 @with_arguments_of(RankingInputs)
-class AutoInt(nn.Module):
+class AutoInt(HeadModel):
     """Ranking by self-attention over the fields, and an MLP beside it.
 
     Args:
@@ -72,11 +71,6 @@ class AutoInt(nn.Module):
             embedding_dim=shared.embedding_dim,
             width=widths[-1],
         )
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits [B]."""
-        logits: torch.Tensor = self.head(embed(self, batch), batch.dense)
-        return logits
 
 
 class _AutoIntHead(nn.Module):

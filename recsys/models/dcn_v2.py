@@ -18,17 +18,16 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import HeadModel
 from recsys.nn.cross_network import CrossNetwork
 from recsys.nn.fields import Fields, RankingInputs, flat
 from recsys.nn.mlp import MLP
 from recsys.schema.arguments import with_arguments_of
-from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 
 
 @with_arguments_of(RankingInputs)
-class DCNv2(nn.Module):
+class DCNv2(HeadModel):
     """Ranking by explicit feature crosses and an MLP over embeddings and dense values.
 
     Args:
@@ -64,11 +63,6 @@ class DCNv2(nn.Module):
             deep=shared.mlp(fields.width, [*hidden, 1]),
             is_stacked=structure == "stacked",
         )
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits [B]."""
-        logits: torch.Tensor = self.head(embed(self, batch), batch.dense)
-        return logits
 
 
 class _DCNv2Head(nn.Module):

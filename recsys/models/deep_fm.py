@@ -17,20 +17,19 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import HeadModel
 from recsys.nn.fields import Fields, RankingInputs
 from recsys.nn.linear_terms import linear_terms
 from recsys.nn.mlp import MLP
 from recsys.nn.pairwise import factorization_machine
 from recsys.schema.arguments import with_arguments_of
-from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 
 DeepReads = Literal["all", "numbers"]
 
 
 @with_arguments_of(RankingInputs)
-class DeepFM(nn.Module):
+class DeepFM(HeadModel):
     """Ranking by a factorization machine plus an MLP that share their embeddings.
 
     Args:
@@ -66,11 +65,6 @@ class DeepFM(nn.Module):
             reads_ids=deep_reads == "all",
             embedding_dim=shared.embedding_dim,
         )
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits [B]."""
-        logits: torch.Tensor = self.head(embed(self, batch), batch.dense)
-        return logits
 
 
 class _DeepFMHead(nn.Module):

@@ -17,18 +17,17 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import HeadModel
 from recsys.nn.fields import Fields, RankingInputs, flat, kept_features
 from recsys.nn.mlp import MLP
 from recsys.nn.target_attention import TargetAttention
 from recsys.schema.arguments import with_arguments_of
-from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID, FeatureSchema
 
 
 @with_arguments_of(RankingInputs)
-class DIN(nn.Module):
+class DIN(HeadModel):
     """Ranking by an MLP over the features and the part of the history that the candidate activates.
 
     Args:
@@ -67,11 +66,6 @@ class DIN(nn.Module):
             attention=TargetAttention(shared.embedding_dim, hidden=attention_hidden, dropout=shared.dropout),
             mlp=shared.mlp(fields.width + 2 * shared.embedding_dim, [*hidden, 1]),
         )
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits [B]."""
-        logits: torch.Tensor = self.head(embed(self, batch), batch.dense)
-        return logits
 
 
 class _DINHead(nn.Module):

@@ -17,17 +17,16 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import HeadModel
 from recsys.nn.fields import Fields, RankingInputs
 from recsys.nn.mlp import MLP
 from recsys.nn.pairwise import PairwiseDots
 from recsys.schema.arguments import with_arguments_of
-from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 
 
 @with_arguments_of(RankingInputs)
-class DLRM(nn.Module):
+class DLRM(HeadModel):
     """Ranking by an MLP over the dot products of embeddings.
 
     Args:
@@ -60,11 +59,6 @@ class DLRM(nn.Module):
             dots=dots,
             top=shared.mlp(shared.embedding_dim + dots.num_pairs, [*hidden, 1]),
         )
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits [B]."""
-        logits: torch.Tensor = self.head(embed(self, batch), batch.dense)
-        return logits
 
 
 class _DLRMHead(nn.Module):

@@ -19,7 +19,7 @@ from torch import nn
 
 from recsys.models import sizes
 from recsys.models.ease import ease_factors
-from recsys.models.protocols import embed
+from recsys.models.protocols import TowerModel, embed
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.factors import computed_tables, history_feature, put_rows
 from recsys.nn.linear_terms import LINEAR_DIM
@@ -30,7 +30,7 @@ from recsys.schema.features import ITEM_ID, USER_ID, FeatureSchema
 from recsys.schema.positives import TrainPositives
 
 
-class EaseFactorization(nn.Module):
+class EaseFactorization(TowerModel):
     """Retrieval by the sum of a matrix factorization and EASE.
 
     Args:
@@ -95,11 +95,6 @@ class EaseFactorization(nn.Module):
         """Vectors [B, D + 1 + E]; [B, D + 1] in training."""
         embedded = self.tables(batch.ids) if self.training else embed(self, batch)
         vectors: torch.Tensor = self.query_tower(embedded, batch.dense)
-        return vectors
-
-    def encode_candidates(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, D + 1 + E]; [B, D + 1] in training."""
-        vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
         return vectors
 
 

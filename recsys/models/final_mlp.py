@@ -17,18 +17,17 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import HeadModel
 from recsys.nn.bilinear import BilinearFusion
 from recsys.nn.fields import Fields, RankingInputs, flat, kept_features
 from recsys.nn.gating import FeatureGate, LearnedGate
 from recsys.schema.arguments import with_arguments_of
-from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import CANDIDATE_ROLES, QUERY_ROLES, FeatureSchema
 
 
 @with_arguments_of(RankingInputs)
-class FinalMLP(nn.Module):
+class FinalMLP(HeadModel):
     """Ranking by two gated MLPs and a bilinear form.
 
     Args:
@@ -74,11 +73,6 @@ class FinalMLP(nn.Module):
             streams.append(_Stream(fields.width, widths, gates=gates, gate_hidden=gate_hidden, shared=shared))
         fusion = BilinearFusion(hidden[-1], (second_hidden or hidden)[-1], num_heads=num_heads)
         self.head = _FinalMLPHead(fields, first=streams[0], second=streams[1], fusion=fusion)
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits [B]."""
-        logits: torch.Tensor = self.head(embed(self, batch), batch.dense)
-        return logits
 
 
 class _FinalMLPHead(nn.Module):

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import TowerModel
 from recsys.nn.factors import (
     ComputedItemVector,
     computed_tables,
@@ -28,7 +28,6 @@ from recsys.nn.factors import (
     popularity_table,
     put_rows,
 )
-from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import ITEM_ID, FeatureSchema
 from recsys.schema.positives import TrainPositives
@@ -39,7 +38,7 @@ _POPULARITY_SCALE = 1e-6
 _BLOCK_NUMBERS = 2**24
 
 
-class IALS(nn.Module):
+class IALS(TowerModel):
     """Retrieval by a matrix factorization that counts every missing pair as a weak dislike.
 
     Args:
@@ -58,6 +57,7 @@ class IALS(nn.Module):
     """
 
     auto_sizes = sizes.LEAST_SQUARES
+    query_tower: "_SolvedUser"
 
     def __init__(
         self,
@@ -92,16 +92,6 @@ class IALS(nn.Module):
         first_TD = torch.randn(rows, embedding_dim, generator=generator) * init_std / embedding_dim**0.25
         first_TD[0] = 0
         self._put_items(first_TD)
-
-    def encode_queries(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, D + 1] solved from the histories."""
-        vectors: torch.Tensor = self.query_tower(embed(self, batch), batch.dense)
-        return vectors
-
-    def encode_candidates(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, D + 1] of the items."""
-        vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
-        return vectors
 
     def fit(self, positives: TrainPositives, number: int) -> None:
         """Solves for all users, then for all items."""

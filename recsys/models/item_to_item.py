@@ -12,10 +12,9 @@ import abc
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import TowerModel
 from recsys.nn.factors import (
     ComputedItemVector,
     HistoryVector,
@@ -25,7 +24,6 @@ from recsys.nn.factors import (
     popularity_table,
     put_rows,
 )
-from recsys.schema.batch import Batch
 from recsys.schema.features import ITEM_ID, FeatureSchema
 from recsys.schema.positives import TrainPositives
 
@@ -35,7 +33,7 @@ _POPULARITY_SCALE = 1e-6
 C = TypeVar("C")
 
 
-class ItemToItem(nn.Module, abc.ABC, Generic[C]):
+class ItemToItem(TowerModel, abc.ABC, Generic[C]):
     """Scores an item by its relations to the items of the history.
 
     Args:
@@ -60,16 +58,6 @@ class ItemToItem(nn.Module, abc.ABC, Generic[C]):
         self.query_tower = HistoryVector()
         self.candidate_tower = ComputedItemVector(_POPULARITY_SCALE)
         self._counted: tuple[TrainPositives, C] | None = None
-
-    def encode_queries(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, D + 1] of the histories."""
-        vectors: torch.Tensor = self.query_tower(embed(self, batch), batch.dense)
-        return vectors
-
-    def encode_candidates(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, D + 1] of the items."""
-        vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
-        return vectors
 
     def fit(self, positives: TrainPositives, number: int) -> None:
         """Fits with the `number`-th setting."""

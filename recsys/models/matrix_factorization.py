@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import TowerModel
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.schema.batch import Batch
 from recsys.schema.features import ITEM_ID, USER_ID, FeatureSchema
 
 
-class MatrixFactorization(nn.Module):
+class MatrixFactorization(TowerModel):
     """Retrieval by the dot product of a user's and an item's embedding, with item biases.
 
     Args:
@@ -53,11 +53,6 @@ class MatrixFactorization(nn.Module):
     def encode_queries(self, batch: Batch) -> torch.Tensor:
         """Vectors [B, D + 1] of the users."""
         vectors: torch.Tensor = self.query_tower(self.tables(batch.ids), batch.dense)
-        return vectors
-
-    def encode_candidates(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, D + 1] of the items, the bias last."""
-        vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
         return vectors
 
 

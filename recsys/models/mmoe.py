@@ -17,17 +17,16 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import MultiHeadModel
 from recsys.nn.experts import GatedExperts, Towers
 from recsys.nn.fields import Fields, RankingInputs, flat
 from recsys.schema.arguments import with_arguments_of
-from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
 
 
 @with_arguments_of(RankingInputs)
-class MMoE(nn.Module):
+class MMoE(MultiHeadModel):
     """Ranking with a head for the label and one for every auxiliary label.
 
     Args:
@@ -70,15 +69,6 @@ class MMoE(nn.Module):
         towers = Towers(shared.mlp(hidden[-1], [*tower_hidden, 1]) for _ in range(num_heads))
         self.labels = schema.labels
         self.head = _MMoEHead(fields, experts=experts, towers=towers)
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits of the label [B]."""
-        return self.every_head(batch)[:, 0]
-
-    def every_head(self, batch: Batch) -> torch.Tensor:
-        """[B, H]: logits of the label, then logits or standardised values of the auxiliary labels."""
-        logits_BH: torch.Tensor = self.head(embed(self, batch), batch.dense)
-        return logits_BH
 
 
 class _MMoEHead(nn.Module):

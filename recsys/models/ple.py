@@ -18,17 +18,16 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import MultiHeadModel
 from recsys.nn.experts import Experts, Towers
 from recsys.nn.fields import Fields, RankingInputs, flat
 from recsys.schema.arguments import with_arguments_of
-from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
 
 
 @with_arguments_of(RankingInputs)
-class PLE(nn.Module):
+class PLE(MultiHeadModel):
     """Ranking with a head for the label and one for every auxiliary label, with experts of their own.
 
     Args:
@@ -82,15 +81,6 @@ class PLE(nn.Module):
         towers = Towers(shared.mlp(hidden[-1], [*tower_hidden, 1]) for _ in range(num_heads))
         self.labels = schema.labels
         self.head = _PLEHead(fields, levels=levels, towers=towers)
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits of the label [B]."""
-        return self.every_head(batch)[:, 0]
-
-    def every_head(self, batch: Batch) -> torch.Tensor:
-        """[B, H]: logits of the label, then logits or standardised values of the auxiliary labels."""
-        logits_BH: torch.Tensor = self.head(embed(self, batch), batch.dense)
-        return logits_BH
 
 
 class _PLEHead(nn.Module):

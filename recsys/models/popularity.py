@@ -13,14 +13,13 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import TowerModel
 from recsys.nn.factors import popularity_shares, popularity_table, put_rows
-from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 from recsys.schema.positives import TrainPositives
 
 
-class MostPopular(nn.Module):
+class MostPopular(TowerModel):
     """Retrieval by each item's share of the train positives.
 
     Args:
@@ -35,16 +34,6 @@ class MostPopular(nn.Module):
         self.popularity = popularity_table(schema)
         self.query_tower = _Everybody()
         self.candidate_tower = _Share()
-
-    def encode_queries(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, 1], the same for every query."""
-        vectors: torch.Tensor = self.query_tower(embed(self, batch), batch.dense)
-        return vectors
-
-    def encode_candidates(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, 1]: the items' shares."""
-        vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
-        return vectors
 
     def fit(self, positives: TrainPositives, number: int) -> None:
         """Counts."""

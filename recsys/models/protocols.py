@@ -100,6 +100,59 @@ class HybridModel(CountsReader, Protocol):
         """[N] weight of behaviour in each item."""
 
 
+def embed(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+    """Embedded features [B, D] of all tables of a model, by name, and its counts of events [B, 1]."""
+    embedded: dict[str, torch.Tensor] = {}
+    for child in model.children():
+        if isinstance(child, EventCounts) and child.feature in batch.ids.keys():  # noqa: SIM118
+            embedded[child.name] = child(batch.ids[child.feature].values())
+        if isinstance(child, FeatureTables):
+            embedded.update(child(batch.ids, batch.vectors))
+    return embedded
+
+
+class HeadModel(nn.Module):
+    """A `RankingModel` whose `forward` is its head on what its tables look up."""
+
+    head: nn.Module
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits [B]."""
+        logits: torch.Tensor = self.head(embed(self, batch), batch.dense)
+        return logits
+
+
+class MultiHeadModel(HeadModel):
+    """A `MultiTaskModel` whose first head is that of the label."""
+
+    labels: tuple[AuxiliaryLabel, ...]
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits of the label [B]."""
+        return self.every_head(batch)[:, 0]
+
+    def every_head(self, batch: Batch) -> torch.Tensor:
+        """[B, H]: logits of the label, then logits or standardised values of the auxiliary labels."""
+        return super().forward(batch)
+
+
+class TowerModel(nn.Module):
+    """A `RetrievalModel` whose vectors are those of its towers on what its tables look up."""
+
+    query_tower: nn.Module
+    candidate_tower: nn.Module
+
+    def encode_queries(self, batch: Batch) -> torch.Tensor:
+        """Vectors [B, D] of the queries."""
+        vectors: torch.Tensor = self.query_tower(embed(self, batch), batch.dense)
+        return vectors
+
+    def encode_candidates(self, batch: Batch) -> torch.Tensor:
+        """Vectors [B, D] of the items."""
+        vectors: torch.Tensor = self.candidate_tower(embed(self, batch), batch.dense)
+        return vectors
+
+
 def events_read(model: object) -> HistoryEvents | None:
     """Which events of a history a model reads, and how; None where it reads a bag of ids.
 
@@ -115,17 +168,6 @@ def popularity_windows(model: object) -> tuple[int | None, ...]:
     Its candidates end in zeros in their place, its queries in their weights.
     """
     return tuple(getattr(model, "popularity_windows", ()))
-
-
-def embed(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-    """Embedded features [B, D] of all tables of a model, by name, and its counts of events [B, 1]."""
-    embedded: dict[str, torch.Tensor] = {}
-    for child in model.children():
-        if isinstance(child, EventCounts) and child.feature in batch.ids.keys():  # noqa: SIM118
-            embedded[child.name] = child(batch.ids[child.feature].values())
-        if isinstance(child, FeatureTables):
-            embedded.update(child(batch.ids, batch.vectors))
-    return embedded
 
 
 def weight_names(model: nn.Module) -> frozenset[str]:

@@ -18,17 +18,16 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import HeadModel
 from recsys.nn.cross import Cross
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM, linear_terms
 from recsys.nn.mlp import MLP
 from recsys.nn.normalisation import Normalisation
-from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 
 
-class WideDeep(nn.Module):
+class WideDeep(HeadModel):
     """Ranking by a linear model over ids and crosses plus an MLP over embeddings.
 
     Args:
@@ -83,11 +82,6 @@ class WideDeep(nn.Module):
             dropout=dropout,
             normalisation=normalisation,
         )
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits [B]."""
-        logits: torch.Tensor = self.head(embed(self, batch), batch.dense)
-        return logits
 
 
 class _WideDeepHead(nn.Module):

@@ -18,17 +18,16 @@ import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
+from recsys.models.protocols import HeadModel
 from recsys.nn.fields import Fields, RankingInputs
 from recsys.nn.linear_terms import linear_terms
 from recsys.nn.mlp import MLP
 from recsys.schema.arguments import with_arguments_of
-from recsys.schema.batch import Batch
 from recsys.schema.features import FeatureSchema
 
 
 @with_arguments_of(RankingInputs)
-class XDeepFM(nn.Module):
+class XDeepFM(HeadModel):
     """Ranking by crosses of whole vectors, an MLP and a linear part.
 
     Args:
@@ -60,11 +59,6 @@ class XDeepFM(nn.Module):
             deep=shared.mlp(num_fields * shared.embedding_dim, [*hidden, 1]),
             embedding_dim=shared.embedding_dim,
         )
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits [B]."""
-        logits: torch.Tensor = self.head(embed(self, batch), batch.dense)
-        return logits
 
 
 class _XDeepFMHead(nn.Module):

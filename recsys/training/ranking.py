@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from recsys.losses.pointwise import binary_cross_entropy
@@ -24,16 +22,10 @@ from recsys.schema.labels import MAIN
 from recsys.training.heads import auxiliary_loss, auxiliary_metrics, check_weights
 from recsys.training.optimizers import Optimizers
 from recsys.training.processes import gather_objects
-from recsys.training.task import (
-    configure_optimizers,
-    load_fused_state,
-    save_fused_state,
-    schedule_tables,
-    share_of_loss,
-)
+from recsys.training.task import GradientTask
 
 
-class RankingTask(pl.LightningModule):
+class RankingTask(GradientTask):
     """Learns the probability that a row is a positive.
 
     Args:
@@ -61,11 +53,9 @@ class RankingTask(pl.LightningModule):
         embedding_penalty: float = 0.0,
         head_weights: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(model, optimizers)
         if embedding_penalty < 0:
             raise InputError(f"`task.embedding_penalty` must not be negative, got {embedding_penalty}")
-        self.model = model
-        self.optimizers_of = optimizers
         self.embedding_penalty = embedding_penalty
         self.labels = model.labels if isinstance(model, MultiTaskModel) else ()
         self.head_weights = dict(head_weights or {})
@@ -73,18 +63,10 @@ class RankingTask(pl.LightningModule):
         self._weights = weight_names(model)
         self._rows: list[tuple[np.ndarray[Any, Any], ...]] = []
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """See `recsys.training.task`."""
-        return configure_optimizers(self)
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """See `recsys.training.task`."""
-        schedule_tables(self)
-
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of a batch of labelled rows."""
         if not self.embedding_penalty:
-            return share_of_loss(self, self._loss(self._outputs(batch), batch), batch)
+            return self._share_of_loss(self._loss(self._outputs(batch), batch), batch)
         embedded = embed(self.model, batch)
         loss = self._loss(cast(Any, self.model).head(embedded, batch.dense), batch)
         lengths = torch.stack(
@@ -93,7 +75,7 @@ class RankingTask(pl.LightningModule):
                 for name, vectors_BD in embedded.items()
             ]
         )
-        return share_of_loss(self, loss + self.embedding_penalty * lengths.sum() / len(batch), batch)
+        return self._share_of_loss(loss + self.embedding_penalty * lengths.sum() / len(batch), batch)
 
     def _outputs(self, batch: Batch) -> torch.Tensor:
         """Logits [B], or outputs of every head [B, H]."""
@@ -153,11 +135,3 @@ class RankingTask(pl.LightningModule):
         for name, value in values.items():
             # Every process has all rows, so that the mean over processes is the value.
             self.log(f"val/{name}", value, prog_bar=f"val/{name}" == self.monitor, sync_dist=True)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the fused optimizers' state."""
-        save_fused_state(self, checkpoint)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the fused optimizers' state."""
-        load_fused_state(self, checkpoint)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from recsys.losses.candidates import CandidateLoss, CandidateScores, CatalogueLoss
@@ -25,19 +23,11 @@ from recsys.training.fitted import positives_of
 from recsys.training.negatives import Negatives, NegativeSampler
 from recsys.training.optimizers import Optimizers
 from recsys.training.processes import gather_rows
-from recsys.training.task import (
-    configure_optimizers,
-    data_module,
-    load_fused_state,
-    num_batches_done,
-    save_fused_state,
-    schedule_tables,
-    share_of_loss,
-)
+from recsys.training.task import GradientTask, data_module
 from recsys.training.validation import CatalogueValidation
 
 
-class RetrievalTask(pl.LightningModule):
+class RetrievalTask(GradientTask):
     """Learns to score each positive above the rest of the catalogue.
 
     Args:
@@ -74,9 +64,7 @@ class RetrievalTask(pl.LightningModule):
         new_items: NewItems = "left_out",
         ks: tuple[int, ...] = (10,),
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.optimizers_of = optimizers
+        super().__init__(model, optimizers)
         self.loss = loss
         self.num_negatives = num_negatives
         self.negatives = negatives
@@ -129,18 +117,10 @@ class RetrievalTask(pl.LightningModule):
         if self._popularity is not None:
             self._popularity.to(self.device)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """See `recsys.training.task`."""
-        return configure_optimizers(self)
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """See `recsys.training.task`."""
-        schedule_tables(self)
-
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of a batch of positives."""
         self._check_items(batch)
-        return share_of_loss(self, self._loss_of(self._encoders.encode_queries(batch), batch), batch)
+        return self._share_of_loss(self._loss_of(self._encoders.encode_queries(batch), batch), batch)
 
     def _check_items(self, batch: Batch) -> None:
         """NOTE: row 0, the unknown item, or a row from the end would be learnt from in silence."""
@@ -179,7 +159,7 @@ class RetrievalTask(pl.LightningModule):
         assert batch.item_rows is not None
         drawn_N = None
         if cast(CandidateLoss, self._objective).draws:
-            seed = self.negatives_seed * 1_000_003 + num_batches_done(self)
+            seed = self.negatives_seed * 1_000_003 + self._num_batches_done
             drawn_N = self._sampler.draw(seed).to(batch.item_rows.device)
         rows_N, vectors_ND, first = self._of_all_processes(batch, drawn_N)
         num_drawn = 0 if drawn_N is None else len(drawn_N)
@@ -240,12 +220,12 @@ class RetrievalTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the fused optimizers' state and the seed of the negatives."""
-        save_fused_state(self, checkpoint)
+        super().on_save_checkpoint(checkpoint)
         checkpoint["negatives_seed"] = self.negatives_seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores what `on_save_checkpoint` added."""
-        load_fused_state(self, checkpoint)
+        super().on_load_checkpoint(checkpoint)
         self.negatives_seed = checkpoint["negatives_seed"]
 
     @property
