@@ -34,7 +34,7 @@ def main(config: DoctorConfig, plain: dict[str, Any]) -> Path:
             f"`out={config.out}` must be a new file, for it may hold what somebody edited; name another, or "
             "say `overwrite=true`"
         )
-    found = understand(config.data)
-    print(found.text)
-    write_file(config.out, found.declaration)
+    tables = understand(config.data)
+    print(tables.text)
+    write_file(config.out, tables.declaration)
     return config.out.absolute()

@@ -66,11 +66,12 @@ class Driver:
         Raises:
             KeyboardInterrupt: the list was interrupted, and it says how to go on.
         """
-        waiting = [
-            one for one in trainings if read_ending(self.root / one.folder).get("status") != "complete"
-        ]
-        for done in (one for one in trainings if one not in waiting):
-            logger.info("trial %s is done already", done.folder)
+        waiting = []
+        for training in trainings:
+            if read_ending(self.root / training.folder).get("status") == "complete":
+                logger.info("trial %s is done already", training.folder)
+            else:
+                waiting.append(training)
         try:
             if waiting:
                 self.launch(waiting)

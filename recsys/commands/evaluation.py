@@ -163,8 +163,8 @@ def evaluate_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]
     dataset = PreparedDataset.open(Path(prepared).expanduser() if prepared else prepare(config.data))
     questions = RetrievalQuestions.of(dataset, options, history_length=config.data.history_length)
     lists, findings = read_lists(path, dataset, questions.queries, k=questions.options.list_length)
-    for one in findings:
-        logger.warning("%s", one["text"])
+    for finding in findings:
+        logger.warning("%s", finding["text"])
     folder = Path(config.run_dir) if config.run_dir else unique_folder(f"recommendations-{path.stem}")
     run = EvaluatedRun(folder, fingerprint=file_sha256(path), config=composed)
     return evaluate_lists(lists, questions, run=run, findings=findings)
@@ -177,9 +177,9 @@ def _trials_of(folder: Path, *, further: int = 0) -> list[_Other]:
         ValueError: it is no sweep, has not come to its end, or fewer than two of its trials have.
     """
     if not (folder / RESULTS).is_file():
-        found = f"no {RESULTS} in it" if folder.is_dir() else "no such folder"
+        missing = f"no {RESULTS} in it" if folder.is_dir() else "no such folder"
         raise InputError(
-            f"expected the folder of a finished sweep for `sweep`, got `{folder}`: {found}; "
+            f"expected the folder of a finished sweep for `sweep`, got `{folder}`: {missing}; "
             "`python train.py sweep=NAME` makes one, and the same command with its `run_dir` goes on with it"
         )
     with (folder / RESULTS).open(newline="") as file:
@@ -221,9 +221,9 @@ def _compared(
     systems = [first.model(name or named([folder])[0])]
     for other in others:
         answers = _answers(other, first)
-        if any(answers.name == one.name for one in systems):
+        if any(answers.name == system.name for system in systems):
             answers = dataclasses.replace(answers, name=f"{answers.name} ({other.folder})")
-        if any(answers.source == one.source for one in systems):
+        if any(answers.source == system.source for system in systems):
             raise InputError(
                 f"expected different systems to compare, but `{other.folder}` is named twice; leave one out"
             )
@@ -250,10 +250,10 @@ def _answers(other: _Other, first: ReadEvaluation) -> Answers:
     if other.name in reasons:
         raise InputError(f"`against={other.name}`: this baseline is left out: {reasons[other.name]}")
     there = ", ".join(baseline for baseline, reason in reasons.items() if reason is None) or "none"
-    found = "no run and no evaluation in it" if other.folder.is_dir() else "no such folder"
+    missing = "no run and no evaluation in it" if other.folder.is_dir() else "no such folder"
     raise InputError(
         "expected the folder of a run or of judged recommendations, or one of the baselines that were judged "
-        f"({there}), for `against`, got `{other.folder}`: {found}"
+        f"({there}), for `against`, got `{other.folder}`: {missing}"
     )
 
 
@@ -286,8 +286,8 @@ def _is_current(run: TrainedRun, options: EvaluationOptions, composed: Mapping[s
         return False
     results = json.loads((path / METRICS).read_text())
     wanted, had = (
-        {key: value for key, value in one.items() if key not in _IMMATERIAL}
-        for one in (_plain(dataclasses.asdict(options)), results["options"])
+        {key: value for key, value in plain.items() if key not in _IMMATERIAL}
+        for plain in (_plain(dataclasses.asdict(options)), results["options"])
     )
     return (
         manifest["source"] == run.fingerprint

@@ -116,10 +116,10 @@ class EvaluateConfig:
         judged = ("run", "recommendations", "runs", "sweep")
         given = [name for name in judged if getattr(self, name)]
         if len(given) != 1:
-            found = " and ".join(f"`{name}`" for name in given) or "none of them"
+            received = " and ".join(f"`{name}`" for name in given) or "none of them"
             raise InputError(
                 "one of run=DIR, recommendations=FILE, runs=[DIR,DIR] and sweep=DIR must be given, got "
-                f"{found}"
+                f"{received}"
             )
         if self.recommendations and self.data is None:
             raise InputError(

@@ -93,8 +93,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _varying(overrides: Sequence[Mapping[str, str]]) -> list[str]:
-    keys = list(dict.fromkeys(key for one in overrides for key in one))
-    return [key for key in keys if len({one.get(key) for one in overrides}) > 1]
+    keys = list(dict.fromkeys(key for words in overrides for key in words))
+    return [key for key in keys if len({words.get(key) for words in overrides}) > 1]
 
 
 def _write(path: Path, trials: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:

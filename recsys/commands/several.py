@@ -170,7 +170,7 @@ def _hydra(
         )
 
         def launch(trainings: Sequence[Training]) -> None:
-            jobs = [[*one.overrides, f"hydra.sweep.subdir={one.folder}"] for one in trainings]
+            jobs = [[*training.overrides, f"hydra.sweep.subdir={training.folder}"] for training in trainings]
             for job in launcher.launch(jobs, initial_job_idx=trainings[0].number):
                 _ = job.return_value  # raises what the job failed by
 

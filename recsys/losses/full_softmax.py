@@ -99,10 +99,10 @@ class _FullSoftmax(torch.autograd.Function):
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
-            found = _found(queries_BD.to(dtype), candidates_ID.to(dtype), *asked)
-        ctx.save_for_backward(found.of_queries_BD, found.of_candidates_ID)
+            result = _loss_and_gradients(queries_BD.to(dtype), candidates_ID.to(dtype), *asked)
+        ctx.save_for_backward(result.of_queries_BD, result.of_candidates_ID)
         ctx.dtypes = queries_BD.dtype, candidates_ID.dtype
-        return found.loss
+        return result.loss
 
     @staticmethod
     @once_differentiable
@@ -113,23 +113,23 @@ class _FullSoftmax(torch.autograd.Function):
         return by_queries, by_candidates, None
 
 
-class _Found(NamedTuple):
+class _LossAndGradients(NamedTuple):
     loss: Tensor
     of_queries_BD: Tensor
     of_candidates_ID: Tensor
 
 
-def _found(
+def _loss_and_gradients(
     queries_BD: Tensor,
     candidates_ID: Tensor,
     target_rows_B: Tensor,
     shares_B: Tensor,
     smoothing: float,
     tails: tuple[tuple[Tensor, Tensor], ...],
-) -> _Found:
+) -> _LossAndGradients:
     """The loss and its gradients, in float32 at least."""
     wide = torch.promote_types(queries_BD.dtype, torch.float32)
-    found = _Found(
+    result = _LossAndGradients(
         shares_B.new_zeros((), dtype=wide),
         torch.empty_like(queries_BD, dtype=wide),
         torch.zeros_like(candidates_ID, dtype=wide),
@@ -144,15 +144,15 @@ def _found(
         scores_CI = torch.mm(queries_CD[:, :body], candidates_ID.T, out=buffer[: len(rows_C)]).to(wide)
         for place, tail_IP in own_tails:
             scores_CI[place].addmm_(queries_CD[place, body:].to(wide), tail_IP.to(wide).T)
-        found.loss.add_(_become_gradients(scores_CI, target_rows_B[rows_C, None], shares_C1, smoothing))
+        result.loss.add_(_become_gradients(scores_CI, target_rows_B[rows_C, None], shares_C1, smoothing))
         gradients_CI = scores_CI.to(queries_CD.dtype)
         of_queries_CD = torch.empty_like(queries_CD, dtype=wide)
         of_queries_CD[:, :body] = gradients_CI @ candidates_ID
         for place, tail_IP in own_tails:
             of_queries_CD[place, body:] = scores_CI[place] @ tail_IP.to(wide)
-        found.of_queries_BD[rows_C] = of_queries_CD
-        found.of_candidates_ID[:, :body] += gradients_CI.T @ queries_CD[:, :body]
-    return found
+        result.of_queries_BD[rows_C] = of_queries_CD
+        result.of_candidates_ID[:, :body] += gradients_CI.T @ queries_CD[:, :body]
+    return result
 
 
 def _become_gradients(

@@ -113,7 +113,7 @@ class IALS(TowerModel):
         dim = held_TD.shape[1]
         num_held = int((held_TD != 0).any(dim=1).sum())
         gram_DD = self.unobserved_weight * held_TD.T @ held_TD
-        found_TD = held_TD.new_zeros(num_solved, dim)
+        solved_TD = held_TD.new_zeros(num_solved, dim)
         # Those with as many positives together: little is padded.
         by_count_N = torch.argsort(counts_N, stable=True)
         size = max(1, _BLOCK_NUMBERS // (max(int(counts_N.max()), dim) * dim))
@@ -121,8 +121,8 @@ class IALS(TowerModel):
             histories = [held_TD[held_of_N[position]] for position in chosen.tolist()]
             padded_BLD = nn.utils.rnn.pad_sequence(histories, batch_first=True)
             l2_B = self.l2 * (counts_N[chosen] + self.unobserved_weight * num_held) ** self.l2_exponent
-            found_TD[rows_N[chosen]] = _solve_ridge(padded_BLD, gram_DD, l2_B.double())
-        return found_TD
+            solved_TD[rows_N[chosen]] = _solve_ridge(padded_BLD, gram_DD, l2_B.double())
+        return solved_TD
 
     def _put_items(self, items_TD: torch.Tensor) -> None:
         put_rows(self.scored, items_TD)
@@ -135,8 +135,8 @@ def _solve_ridge(history_BLD: torch.Tensor, gram_DD: torch.Tensor, l2_B: torch.T
     """[B, D] (H'H + gram + l2 I)^-1 H' 1 of each history H, whose missing items are zeros."""
     eye_DD = torch.eye(gram_DD.size(0), dtype=gram_DD.dtype, device=gram_DD.device)
     left_BDD = torch.bmm(history_BLD.transpose(1, 2), history_BLD) + gram_DD + l2_B[:, None, None] * eye_DD
-    found_BD: torch.Tensor = torch.linalg.solve(left_BDD, history_BLD.sum(dim=1))
-    return found_BD
+    solved_BD: torch.Tensor = torch.linalg.solve(left_BDD, history_BLD.sum(dim=1))
+    return solved_BD
 
 
 class _SolvedUser(nn.Module):

@@ -116,10 +116,10 @@ def item_neighbours(matrix_UT: sparse.csr_matrix, *, num_neighbours: int, shrink
         block = np.arange(len(products_NT))
         products_NT[block, begin + block] = 0
         products_NT /= np.maximum(norms_T[begin : begin + size, None] * norms_T + shrinkage, 1e-12)
-        best, found = top_k_of_scores(torch.from_numpy(products_NT), num_neighbours)
+        best, nearest = top_k_of_scores(torch.from_numpy(products_NT), num_neighbours)
         item, place = np.nonzero((best > 0).numpy())
         similarities.append(best.numpy()[item, place])
-        neighbours.append(found.numpy()[item, place])
+        neighbours.append(nearest.numpy()[item, place])
         items.append(begin + item)
         places.append(place)
     return ItemNeighbours(num_items, *map(np.concatenate, (similarities, neighbours, items, places)))

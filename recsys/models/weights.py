@@ -119,7 +119,7 @@ def _origins(model: nn.Module, rows: Mapping[str, torch.Tensor]) -> Weights:
 
 def _moved_crosses(model: nn.Module, rows: Mapping[str, torch.Tensor]) -> list[str]:
     """Crosses hash rows, so that they mean something only as long as known rows keep their places."""
-    found = []
+    renamed = []
     for module in model.modules():
         if not isinstance(module, FeatureTables):
             continue
@@ -128,11 +128,11 @@ def _moved_crosses(model: nn.Module, rows: Mapping[str, torch.Tensor]) -> list[s
             moved = [part for part in cross.parts if not _in_place(rows[table_of[part]])]
             if moved:
                 shown = ", ".join(f"`{part}`" for part in moved)
-                found.append(
+                renamed.append(
                     f"the cross `{cross.name}` hashes rows, and those of {shown} have moved; prepare the "
                     "data with `data.extends`"
                 )
-    return found
+    return renamed
 
 
 def _in_place(rows: torch.Tensor) -> bool:

@@ -237,8 +237,8 @@ class FeatureTables(nn.Module):
         # NOTE: one split, not a slice a feature: the gradient of each slice would be a zeroed [B, F x D].
         parts = embedded.values().split(self.embedding_dim, dim=1)
         # Tables that lie on several processes come back in an order of their own.
-        found = dict(zip(embedded.keys(), parts, strict=True))
-        return {self.prefix + name: found[name] for name in self._names if name in present}
+        looked_up = dict(zip(embedded.keys(), parts, strict=True))
+        return {self.prefix + name: looked_up[name] for name in self._names if name in present}
 
     def _select(self, ids: KeyedJaggedTensor) -> KeyedJaggedTensor:
         """The known features of `ids` in the order of the tables; `ids` itself when it is that already."""

@@ -75,7 +75,7 @@ def groups_of(x: torch.Tensor, shapes: Shapes) -> List[torch.Tensor]:  # noqa: U
         return [x.view([shapes[0][0], shapes[0][1]] + tail)]  # noqa: RUF005 (scripted)
     # One split, whose gradient is one concatenation; that of a slice is as large as x, and zero elsewhere.
     parts = x.split_with_sizes([count * size for count, size in shapes])
-    found: List[torch.Tensor] = []  # noqa: UP006
+    results: List[torch.Tensor] = []  # noqa: UP006
     for part, (count, size) in zip(parts, shapes):  # noqa: B905 (scripted)
-        found.append(part.view([count, size] + tail))  # noqa: RUF005 (scripted)
-    return found
+        results.append(part.view([count, size] + tail))  # noqa: RUF005 (scripted)
+    return results

@@ -29,8 +29,8 @@ class RecurrentEncoder(nn.Module):
 
     def forward(self, x_PD: torch.Tensor, instants_P: torch.Tensor, shapes: Shapes) -> torch.Tensor:
         """States [P, D]; the instants are not read."""
-        found: List[torch.Tensor] = []  # noqa: UP006
+        states: List[torch.Tensor] = []  # noqa: UP006
         for x_BSD in groups_of(x_PD, shapes):
-            found.append(self.units(x_BSD)[0].flatten(0, 1))  # noqa: PERF401 (scripted)
-        states_PD: torch.Tensor = self.norm(self.dropout(torch.cat(found)))
+            states.append(self.units(x_BSD)[0].flatten(0, 1))  # noqa: PERF401 (scripted)
+        states_PD: torch.Tensor = self.norm(self.dropout(torch.cat(states)))
         return states_PD

@@ -159,8 +159,8 @@ class AttentionBlock(nn.Module):
         later_SS = torch.ones(size, size, dtype=torch.bool).triu(1)
         scores_BHSS = (q / math.sqrt(q.size(3))) @ k.transpose(2, 3)
         weights_BHSS = scores_BHSS.masked_fill(later_SS, -math.inf).softmax(dim=3)
-        found: torch.Tensor = self.weight_dropout(weights_BHSS) @ v
-        return found
+        mixed: torch.Tensor = self.weight_dropout(weights_BHSS) @ v
+        return mixed
 
 
 class HSTUBlock(nn.Module):
@@ -208,6 +208,6 @@ class HSTUBlock(nn.Module):
         farthest = self.by_distance.num_embeddings - 1
         distances_SS = (places_S[:, None] - places_S[None, :]).clamp(min=0, max=farthest)
         gaps_BSS = log_gaps(instants_BS[:, :, None] - instants_BS[:, None, :])
-        found_BSSH = self.by_distance(distances_SS)[None] + self.by_gap(gaps_BSS)
-        bias: torch.Tensor = found_BSSH.permute(0, 3, 1, 2)
+        biases_BSSH = self.by_distance(distances_SS)[None] + self.by_gap(gaps_BSS)
+        bias: torch.Tensor = biases_BSSH.permute(0, 3, 1, 2)
         return bias

@@ -138,8 +138,8 @@ class Index:
         else:
             probes = min(math.ceil(self.settings["num_probes"] * effort), self.searched.nlist)
             parameters = faiss.SearchParametersIVF(nprobe=probes, sel=chosen)
-        _, found = self.searched.search(_floats(query_D[None]), number, params=parameters)
-        return found[0][found[0] >= 0] + 1
+        _, places = self.searched.search(_floats(query_D[None]), number, params=parameters)
+        return places[0][places[0] >= 0] + 1
 
 
 def build(vectors_ID: torch.Tensor, kind: IndexKind, *, k: int) -> Index:
@@ -213,12 +213,12 @@ def settle(
     for settings in _settings(index):
         index.settings = settings
         hits_B, totals_B = _hits(index, vectors_ID, queries_BD, excluded, best_BK)
-        found = _share(hits_B, totals_B)
-        if found > reached:
-            reached, best = found, settings
+        recall = _share(hits_B, totals_B)
+        if recall > reached:
+            reached, best = recall, settings
         shares = hits_B[totals_B > 0] / totals_B[totals_B > 0]
         error = shares.std() / math.sqrt(len(shares)) if len(shares) else 0.0
-        if found - error >= min_recall:
+        if recall - error >= min_recall:
             break
     index.settings = best
     return reached

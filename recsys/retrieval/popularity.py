@@ -96,9 +96,11 @@ class Popularity:
         """Positions [G] of instants and the features [I, P] then, a pair a period: every instant once."""
         periods_B = self.periods(instants_B)
         order_B = torch.argsort(periods_B, stable=True)
-        found, counts = torch.unique_consecutive(periods_B[order_B], return_counts=True)
+        periods, counts = torch.unique_consecutive(periods_B[order_B], return_counts=True)
         positions = torch.split(order_B, counts.tolist())
-        return [(own, self._table_TIP[period]) for own, period in zip(positions, found.tolist(), strict=True)]
+        return [
+            (own, self._table_TIP[period]) for own, period in zip(positions, periods.tolist(), strict=True)
+        ]
 
     def scores(
         self, weights_BP: torch.Tensor, instants_B: torch.Tensor, rows_N: torch.Tensor
@@ -157,6 +159,6 @@ def answers(
     scores_BK = queries_BD.new_empty(len(queries_BD), k, dtype=torch.float32)
     rows_BK = torch.empty(len(queries_BD), k, dtype=torch.int64, device=queries_BD.device)
     for chosen, filled_ID in popularity.candidates_at(candidates_ID, batch.sequences.query_instants):
-        found = top_k(queries_BD[chosen], filled_ID, k, seen=batch.seen.at(chosen), excluded_I=excluded_I)
-        scores_BK[chosen], rows_BK[chosen] = found[0].float(), found[1]
+        best = top_k(queries_BD[chosen], filled_ID, k, seen=batch.seen.at(chosen), excluded_I=excluded_I)
+        scores_BK[chosen], rows_BK[chosen] = best[0].float(), best[1]
     return scores_BK, rows_BK

@@ -43,9 +43,9 @@ def not_finite(model: nn.Module, batch: Batch, *, step: int, what: str) -> str:
             f"{message}: dense values {columns} of the batch (counted in the order of the features that are"
             " numbers in schema.json) are not finite; prepare the data anew"
         )
-    found = weights_not_finite(model.state_dict())
-    if found:
-        return f"{message}: {found} are not finite, training has diverged before; {ADVICE}"
+    names = weights_not_finite(model.state_dict())
+    if names:
+        return f"{message}: {names} are not finite, training has diverged before; {ADVICE}"
     whose = " of this process" if is_sharded(model) else ""
     return (
         f"{message}: the dense values of the batch and the weights{whose} are finite, the arithmetic on them"

@@ -67,17 +67,17 @@ def auxiliary_metrics(
     The error is in deviations of the train split, of the logarithm where that is what is learnt. A label that
     no row has is left out, and so is an AUC without both kinds of label.
     """
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for column, label in enumerate(labels):
         known_N = ~np.isnan(labels_NL[:, column])
         truth, output = labels_NL[known_N, column], outputs_NL[known_N, column].astype(np.float64)
         if not len(truth):
             continue
         if label.kind == "numeric":
-            found[f"{label.name}/rmse"] = root_mean_squared_error(truth, output)
+            metrics[f"{label.name}/rmse"] = root_mean_squared_error(truth, output)
             continue
         probabilities = 0.5 * (1.0 + np.tanh(0.5 * output))
-        found[f"{label.name}/log_loss"] = log_loss(truth, probabilities)
+        metrics[f"{label.name}/log_loss"] = log_loss(truth, probabilities)
         if truth.min() < truth.max():
-            found[f"{label.name}/auc"] = auc(truth, probabilities)
-    return found
+            metrics[f"{label.name}/auc"] = auc(truth, probabilities)
+    return metrics

@@ -158,13 +158,15 @@ class ShardedStrategy(ParallelStrategy):
 
     def post_backward(self, closure_loss: torch.Tensor) -> None:
         """Averages the gradients of what every process holds; fused tables have moved already."""
-        found = [parameter.grad for parameter in self._shared_parameters if parameter.grad is not None]
-        if self.processes.num_ranks == 1 or not found:
+        gradients = [parameter.grad for parameter in self._shared_parameters if parameter.grad is not None]
+        if self.processes.num_ranks == 1 or not gradients:
             return
-        flat = torch.cat([gradient.view(-1) for gradient in found])
+        flat = torch.cat([gradient.view(-1) for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.processes.num_ranks
-        for gradient, averaged in zip(found, torch.split(flat, [one.numel() for one in found]), strict=True):
+        for gradient, averaged in zip(
+            gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True
+        ):
             gradient.view(-1).copy_(averaged)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:

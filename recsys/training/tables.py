@@ -199,8 +199,8 @@ def own_tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
 
 def optimizer_of(collection: Collection) -> KeyedOptimizer:
     """The fused optimizer of a collection: a method of one class, a property of the other."""
-    found = collection.fused_optimizer
-    return found if isinstance(found, KeyedOptimizer) else found()
+    optimizer = collection.fused_optimizer
+    return optimizer if isinstance(optimizer, KeyedOptimizer) else optimizer()
 
 
 def _put_together(parts: Sequence[_Part]) -> dict[str, torch.Tensor]:
@@ -232,6 +232,6 @@ def _receive(size: tuple[int, ...], dtype: torch.dtype, rank: int) -> torch.Tens
 def _take_parts(parts: Sequence[_Part], whole: Mapping[str, torch.Tensor]) -> None:
     for part in parts:
         if tuple(whole[part.name].shape) != part.shape:
-            expected, found = list(part.shape), list(whole[part.name].shape)
-            raise InputError(f"expected shape {expected} for `{part.name}`, got {found}")
+            expected, received = list(part.shape), list(whole[part.name].shape)
+            raise InputError(f"expected shape {expected} for `{part.name}`, got {received}")
         part.tensor.copy_(part.cut(whole[part.name]))

@@ -86,7 +86,9 @@ def merge_tables(
         raise InputError(
             "a refresh needs interactions of users with items; this run's table lacks one of them"
         )
-    required = [one for one in (columns.user_id, columns.item_id, columns.timestamp) if one is not None]
+    required = [
+        column for column in (columns.user_id, columns.item_id, columns.timestamp) if column is not None
+    ]
     table = read_rows(raw.interactions, required=required, optional=None, key="data.interactions.path")
     learnt = [event for event in events if event.time < cut]
     folder.mkdir(parents=True)
@@ -170,12 +172,14 @@ def _appended(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     for field in table.schema:
         values = [row.get(field.name) for row in rows]
         if pa.types.is_timestamp(field.type):
-            texts = pa.array([None if one is None else one.removesuffix("Z") for one in values], pa.string())
+            texts = pa.array(
+                [None if value is None else value.removesuffix("Z") for value in values], pa.string()
+            )
             own = texts.cast(pa.timestamp("us")).cast(
                 pa.timestamp(field.type.unit, field.type.tz), safe=False
             )
         elif pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            own = pa.array([None if one is None else str(one) for one in values], field.type)
+            own = pa.array([None if value is None else str(value) for value in values], field.type)
         else:
             try:
                 own = pa.array(values, field.type)
@@ -191,6 +195,6 @@ def _with_items(path: Path, run: TrainedRun, items: Sequence[dict[str, Any]]) ->
     id_column = run.data.items.id_column or run.data.interactions.columns.item_id
     assert id_column is not None
     table = read_rows(path, required=[id_column], optional=None, key="data.items.path")
-    known = {str(one) for one in table[id_column].to_pylist()}
+    known = {str(item_id) for item_id in table[id_column].to_pylist()}
     rows = [{**item, id_column: item[ITEM_ID]} for item in items if str(item[ITEM_ID]) not in known]
     return _appended(table, rows)

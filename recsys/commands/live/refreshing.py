@@ -174,10 +174,10 @@ def judge(
         histories: instants and items of each user's positives, oldest first, by the user id's text.
         k: length of the lists.
     """
-    gains = [_gains(Bundle.open(one), holdout, histories, k) for one in (serving, new)]
+    gains = [_gains(Bundle.open(folder), holdout, histories, k) for folder in (serving, new)]
     _, users = np.unique([str(user_id) for user_id, *_ in holdout], return_inverse=True)
     counts = np.bincount(users)
-    before, after = (ratio_estimate(np.bincount(users, weights=one), counts) for one in gains)
+    before, after = (ratio_estimate(np.bincount(users, weights=folder), counts) for folder in gains)
     gain = difference(after, before)
     return {
         "events": len(holdout),
@@ -210,7 +210,7 @@ def _gains(
         contexts = [{"timestamp": iso_text(instant)} for *_, instant in part]
         lists = bundle.recommend_batch(users, past, k, contexts)[0]
         for place, ((_, item_id, _), listed) in enumerate(zip(part, lists, strict=True), start=begin):
-            names = [str(one) for one in listed]
+            names = [str(item_name) for item_name in listed]
             if str(item_id) in names:
                 gains[place] = 1 / np.log2(2 + names.index(str(item_id)))
     return gains

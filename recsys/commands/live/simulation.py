@@ -92,7 +92,7 @@ class Readers:
         self._config = config
         self._vectors = world.item_vectors.astype(np.float64)
         self.item_ids: list[Any] = world.item_ids.tolist()
-        self._places = {str(one): place for place, one in enumerate(self.item_ids)}
+        self._places = {str(item_id): place for place, item_id in enumerate(self.item_ids)}
         self._births = np.full(len(self.item_ids), -np.inf)
         self.looking_K = np.arange(1, config.k + 1, dtype=np.float64) ** -config.looking
 
@@ -117,7 +117,7 @@ class Readers:
     def give_birth(self, row: dict[str, Any], number: int, rng: np.random.Generator) -> dict[str, Any]:
         """A new article alike to an item, better liked at first; its fields, under an id of its own."""
         parent = self.place(row["item_id"])
-        new_id = max(int(one) for one in self.item_ids) + 1
+        new_id = max(int(item_id) for item_id in self.item_ids) + 1
         noisy = self._vectors[parent] + 0.1 * rng.standard_normal(self._vectors.shape[1])
         self._vectors = np.concatenate([self._vectors, unit(noisy[None])])
         self._births = np.append(self._births, float(number))
@@ -220,7 +220,13 @@ def figures_of(table: pa.Table, config: SimulateConfig) -> Mapping[str, Any]:
     reward, regret = table["reward"].to_numpy(), table["regret"].to_numpy()
     half = len(reward) // 2
     asked = table["request_milliseconds"].to_numpy()
-    told = np.array([one for one in table["feedback_milliseconds"].to_pylist() if one is not None])
+    told = np.array(
+        [
+            milliseconds
+            for milliseconds in table["feedback_milliseconds"].to_pylist()
+            if milliseconds is not None
+        ]
+    )
     deserved = int(np.sum(table["new_deserved"].to_numpy()))
     return {
         "requests": len(reward),

@@ -53,8 +53,8 @@ class Queue:
         """Trials that are this process's to run; none when others run what is left."""
         with exclusive(self.root / LOCKS / "queue"):
             claimed: list[Training] = []
-            while len(claimed) < at_most and (one := self._next()) is not None:
-                claimed.append(one)
+            while len(claimed) < at_most and (training := self._next()) is not None:
+                claimed.append(training)
             return claimed
 
     def is_over(self) -> bool:

@@ -27,7 +27,7 @@ def trial_report(run_dir: Path) -> Report | None:
         return None
     record = Record.read(sweep)
     study = open_study(sweep, record)
-    trials = {str(one.number): one for one in study.get_trials(deepcopy=False)}
+    trials = {str(each.number): each for each in study.get_trials(deepcopy=False)}
     frozen = trials.get(folder.name)
     if frozen is None or frozen.state != TrialState.RUNNING:  # a run of its own, or after the sweep
         return None
@@ -41,7 +41,7 @@ def trial_report(run_dir: Path) -> Report | None:
             return
         trial.report(metrics[name], epochs)
         if trial.should_prune():
-            found = f"{name} {metrics[name]:.4f} after {epochs} epochs"
-            raise optuna.TrialPruned(f"{found} is not among the better ones (`sweep.prune.rule`)")
+            figure = f"{name} {metrics[name]:.4f} after {epochs} epochs"
+            raise optuna.TrialPruned(f"{figure} is not among the better ones (`sweep.prune.rule`)")
 
     return report

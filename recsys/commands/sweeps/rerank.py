@@ -91,7 +91,11 @@ def write_winner(
     sign = -1 if record.direction == "maximize" else 1
     # One that failed with some seed is no winner, as long as there is another.
     candidates.sort(
-        key=lambda one: (len(one.failed_seeds), math.inf if one.mean is None else sign * one.mean, one.trial)
+        key=lambda candidate: (
+            len(candidate.failed_seeds),
+            math.inf if candidate.mean is None else sign * candidate.mean,
+            candidate.trial,
+        )
     )
     states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
     searched = dataclasses.asdict(record)
@@ -99,7 +103,7 @@ def write_winner(
         "metric": record.metric,
         "direction": record.direction,
         "winner": dataclasses.asdict(candidates[0]),
-        "candidates": [dataclasses.asdict(one) for one in candidates],
+        "candidates": [dataclasses.asdict(candidate) for candidate in candidates],
         "searched": {
             key: searched[key] for key in ("space", "overrides", "sampler", "seed", "prune", "rerank")
         },
@@ -168,8 +172,10 @@ def _candidate(
 
 
 def _figures(runs: dict[str, dict[str, Any]], split: str, name: str) -> dict[str, float]:
-    found = {seed: run.get(split, {}).get(name) for seed, run in runs.items()}
-    return {seed: float(value) for seed, value in found.items() if value is not None and math.isfinite(value)}
+    values = {seed: run.get(split, {}).get(name) for seed, run in runs.items()}
+    return {
+        seed: float(value) for seed, value in values.items() if value is not None and math.isfinite(value)
+    }
 
 
 def _folder(trial: int, seed: int) -> str:
@@ -189,7 +195,7 @@ def _seconds(paths: Iterable[Path]) -> float:
 def lines_of(winner: dict[str, Any]) -> Sequence[str]:
     """Formats `winner.json` as lines for a terminal."""
     several = winner["candidates"] if len(winner["candidates"]) > 1 else []
-    lines = [f"trial {one['trial']}: {_written(one, winner['metric'])}" for one in several]
+    lines = [f"trial {candidate['trial']}: {_written(candidate, winner['metric'])}" for candidate in several]
     best = winner["winner"]
     figure = f"winner: trial {best['trial']}, {_written(best, winner['metric'])}"
     return [*lines, figure, f"best: {best['command']}"]

@@ -156,7 +156,10 @@ def _drive(queue: Queue, driver: Driver, claimed: Sequence[Training], fixed: Seq
     error = None
     try:
         driver.run(
-            [dataclasses.replace(one, overrides=[*fixed, "~sweep", *one.overrides]) for one in claimed]
+            [
+                dataclasses.replace(training, overrides=[*fixed, "~sweep", *training.overrides])
+                for training in claimed
+            ]
         )
     except (KeyboardInterrupt, InputError):  # InputError: the disk refuses, the next would fare no better
         for training in claimed:

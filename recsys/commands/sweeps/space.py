@@ -21,8 +21,8 @@ def grid(space: Space, *, at_most: int) -> list[dict[str, str]] | None:
     if math.prod(len(some) if some else math.inf for some in values.values()) > at_most:
         return None
     return [
-        dict(zip(values, one, strict=True))
-        for one in itertools.product(*(some or [] for some in values.values()))
+        dict(zip(values, combination, strict=True))
+        for combination in itertools.product(*(some or [] for some in values.values()))
     ]
 
 
@@ -38,7 +38,7 @@ def draw(trial: BaseTrial, space: Space) -> list[str]:
         InputError: the trial has values in its journal that are not of this space.
     """
     try:
-        return [f"{one.get_key_element()}={_value(trial, one)}" for one in space.values()]
+        return [f"{override.get_key_element()}={_value(trial, override)}" for override in space.values()]
     except ValueError as error:
         raise InputError(
             f"trial {trial.number} of the sweep has other values in `study.log` than the space allows "

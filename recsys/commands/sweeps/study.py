@@ -73,11 +73,11 @@ class Record:
             content = json.loads(path.read_text())
             if content["format"] == FORMAT:
                 return cls(**content)
-            found = f"format {content['format']}"
+            received = f"format {content['format']}"
         except (KeyError, TypeError, ValueError) as error:
-            found = f"what cannot be read ({type(error).__name__}: {error})"
+            received = f"what cannot be read ({type(error).__name__}: {error})"
         raise InputError(
-            f"expected the record of a sweep (format {FORMAT}) in `{path}`, got {found}; start the sweep in "
+            f"expected the record of a sweep (format {FORMAT}) in `{path}`, got {received}; start the sweep in "
             "another folder with `run_dir=PATH`"
         )
 
@@ -87,9 +87,11 @@ class Record:
 
     def changed(self, other: Record) -> list[str]:
         """Lists the settings in which another record searches differently."""
-        mine, others = (json.loads(json.dumps(dataclasses.asdict(one), default=str)) for one in (self, other))
-        found = [key for key in _FIXED if mine[key] != others[key]]
-        return [name for key in found for name in _differing(key, mine[key], others[key])]
+        mine, others = (
+            json.loads(json.dumps(dataclasses.asdict(record), default=str)) for record in (self, other)
+        )
+        changed = [key for key in _FIXED if mine[key] != others[key]]
+        return [name for key in changed for name in _differing(key, mine[key], others[key])]
 
 
 def plain_settings(config: DictConfig, *, without: Sequence[str]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def supervise(command: Sequence[str], *, folder: Path, num_workers: int, goes_on
         try:
             while begun:
                 time.sleep(_POLL_SECONDS)
-                for worker in [one for one in begun if one.poll() is not None]:
+                for worker in [process for process in begun if process.poll() is not None]:
                     before, code = begun.pop(worker), worker.returncode
                     if code == _INTERRUPTED:
                         raise KeyboardInterrupt
