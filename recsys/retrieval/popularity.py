@@ -98,9 +98,8 @@ class Popularity:
         order_B = torch.argsort(periods_B, stable=True)
         periods, counts = torch.unique_consecutive(periods_B[order_B], return_counts=True)
         positions = torch.split(order_B, counts.tolist())
-        return [
-            (own, self._table_TIP[period]) for own, period in zip(positions, periods.tolist(), strict=True)
-        ]
+        tables = [self._table_TIP[period] for period in periods.tolist()]
+        return list(zip(positions, tables, strict=True))
 
     def scores(
         self, weights_BP: torch.Tensor, instants_B: torch.Tensor, rows_N: torch.Tensor

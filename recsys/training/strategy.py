@@ -164,9 +164,8 @@ class ShardedStrategy(ParallelStrategy):
         flat = torch.cat([gradient.view(-1) for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.processes.num_ranks
-        for gradient, averaged in zip(
-            gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True
-        ):
+        parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+        for gradient, averaged in zip(gradients, parts, strict=True):
             gradient.view(-1).copy_(averaged)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:

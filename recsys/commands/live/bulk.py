@@ -123,9 +123,8 @@ def _users_and_histories(
 
 def _histories_of(dataset: PreparedDataset, user_ids: pa.ChunkedArray, bundle: Bundle) -> JaggedColumn:
     """Everything that these users liked in a dataset, oldest first, as rows of the bundle's catalogue."""
-    known = pa.array(
-        [None if user_id is None else str(user_id) for user_id in dataset.user_ids.tolist()], pa.string()
-    )
+    texts = [None if user_id is None else str(user_id) for user_id in dataset.user_ids.tolist()]
+    known = pa.array(texts, pa.string())
     rows = pc.fill_null(pc.index_in(user_ids.cast(pa.string()), value_set=known, skip_nulls=True), 0)
     user_rows = torch.from_numpy(rows.to_numpy().astype("int64"))
     starts, ends = torch.zeros(dataset.num_users).long(), torch.zeros(dataset.num_users).long()

@@ -86,9 +86,8 @@ def merge_tables(
         raise InputError(
             "a refresh needs interactions of users with items; this run's table lacks one of them"
         )
-    required = [
-        column for column in (columns.user_id, columns.item_id, columns.timestamp) if column is not None
-    ]
+    named = (columns.user_id, columns.item_id, columns.timestamp)
+    required = [column for column in named if column is not None]
     table = read_rows(raw.interactions, required=required, optional=None, key="data.interactions.path")
     learnt = [event for event in events if event.time < cut]
     folder.mkdir(parents=True)
@@ -172,9 +171,8 @@ def _appended(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     for field in table.schema:
         values = [row.get(field.name) for row in rows]
         if pa.types.is_timestamp(field.type):
-            texts = pa.array(
-                [None if value is None else value.removesuffix("Z") for value in values], pa.string()
-            )
+            bare = [None if value is None else value.removesuffix("Z") for value in values]
+            texts = pa.array(bare, pa.string())
             own = texts.cast(pa.timestamp("us")).cast(
                 pa.timestamp(field.type.unit, field.type.tz), safe=False
             )

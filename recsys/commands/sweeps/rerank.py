@@ -172,10 +172,8 @@ def _candidate(
 
 
 def _figures(runs: dict[str, dict[str, Any]], split: str, name: str) -> dict[str, float]:
-    values = {seed: run.get(split, {}).get(name) for seed, run in runs.items()}
-    return {
-        seed: float(value) for seed, value in values.items() if value is not None and math.isfinite(value)
-    }
+    values = {seed: float(run.get(split, {}).get(name, math.nan)) for seed, run in runs.items()}
+    return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
 
 def _folder(trial: int, seed: int) -> str:

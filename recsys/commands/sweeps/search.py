@@ -155,12 +155,8 @@ def _run(queue: Queue, driver: Driver, fixed: Sequence[str], *, parallel: int) -
 def _drive(queue: Queue, driver: Driver, claimed: Sequence[Training], fixed: Sequence[str]) -> None:
     error = None
     try:
-        driver.run(
-            [
-                dataclasses.replace(training, overrides=[*fixed, "~sweep", *training.overrides])
-                for training in claimed
-            ]
-        )
+        shared = [*fixed, "~sweep"]
+        driver.run([dataclasses.replace(one, overrides=[*shared, *one.overrides]) for one in claimed])
     except (KeyboardInterrupt, InputError):  # InputError: the disk refuses, the next would fare no better
         for training in claimed:
             queue.give_back(training)

@@ -77,8 +77,8 @@ class Record:
         except (KeyError, TypeError, ValueError) as error:
             received = f"what cannot be read ({type(error).__name__}: {error})"
         raise InputError(
-            f"expected the record of a sweep (format {FORMAT}) in `{path}`, got {received}; start the sweep in "
-            "another folder with `run_dir=PATH`"
+            f"expected the record of a sweep (format {FORMAT}) in `{path}`, got {received}; start the sweep "
+            "in another folder with `run_dir=PATH`"
         )
 
     def write(self, folder: Path) -> None:
