@@ -17,40 +17,29 @@ MODEL = '''
 """Logistic regression over the mean embedding of the features."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from recsys.models import sizes
-from recsys.models.protocols import embed
-from recsys.nn.fields import Fields, flat, ranking_tables
-from recsys.schema.batch import Batch
+from recsys.models.protocols import HeadModel
+from recsys.nn.fields import Fields, RankingInputs, flat
+from recsys.schema.arguments import with_arguments_of
 from recsys.schema.features import FeatureSchema
 
 
-class Plain(nn.Module):
+@with_arguments_of(RankingInputs)
+class Plain(HeadModel):
     """Ranking by a linear layer."""
 
     auto_sizes = sizes.RANKING
 
-    def __init__(
-        self,
-        schema: FeatureSchema,
-        *,
-        embedding_dim: int = 8,
-        hidden: Sequence[int] = (),
-        leave_out: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, schema: FeatureSchema, *, hidden: Sequence[int] = (), **inputs: Any) -> None:
         super().__init__()
-        self.tables = ranking_tables(
-            schema, leave_out, embedding_dim=embedding_dim, init_std=0.01, id_dropout=0.0
-        )
-        self.head = PlainHead(Fields(schema, embedding_dim=embedding_dim, leave_out=leave_out))
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits [B]."""
-        logits: torch.Tensor = self.head(embed(self, batch), batch.dense)
-        return logits
+        shared = RankingInputs(**inputs)
+        self.tables = shared.tables(schema)
+        self.head = PlainHead(shared.fields(schema))
 
 
 class PlainHead(nn.Module):

@@ -36,7 +36,6 @@ from recsys.training.finished import why_finished
 from recsys.training.fit import Task as TrainingTask
 from recsys.training.fit import best_model, fit, seed_everything, show_items
 from recsys.training.processes import agree, joined, one_machine_rank_first
-from recsys.training.ranking import RankingTask
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
     if initial and config.data.prepared is None and config.data.extends is None:
         config, composed = _extending(config, composed, str(initial.dataset.path))
     import_functions(config.evaluation.metrics, "evaluation.metrics")
-    kind: Task = "ranking" if config.task.target is RankingTask else "retrieval"
+    kind: Task = getattr(config.task.target, "kind", "retrieval")
     _check_trainer(config, kind)
     seed_everything(config.seed)
     with joined(config.trainer.strategy, config.trainer.accelerator) as processes:

@@ -39,6 +39,7 @@ class FittedTask(pl.LightningModule):
         ValueError: the model is trained by gradients.
     """
 
+    kind = "retrieval"
     monitor = "val/ndcg@10"
 
     def __init__(self, model: nn.Module, optimizers: Optimizers, *, ks: tuple[int, ...] = (10,)) -> None:

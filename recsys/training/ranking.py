@@ -42,6 +42,7 @@ class RankingTask(GradientTask):
         ValueError: `embedding_penalty` is negative, or `head_weights` do not fit the model.
     """
 
+    kind = "ranking"
     # Not AUC: it goes on rising for epochs after the probabilities have begun to overfit.
     monitor = "val/log_loss"
 

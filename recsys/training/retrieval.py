@@ -48,6 +48,7 @@ class RetrievalTask(GradientTask):
         ks: cut-offs of the validation metrics.
     """
 
+    kind = "retrieval"
     monitor = "val/ndcg@10"
 
     def __init__(

@@ -172,8 +172,9 @@ def _candidate(
 
 
 def _figures(runs: dict[str, dict[str, Any]], split: str, name: str) -> dict[str, float]:
-    values = {seed: float(run.get(split, {}).get(name, math.nan)) for seed, run in runs.items()}
-    return {seed: value for seed, value in values.items() if math.isfinite(value)}
+    figures = {seed: run.get(split, {}).get(name) for seed, run in runs.items()}
+    known = {seed: float(value) for seed, value in figures.items() if value is not None}
+    return {seed: value for seed, value in known.items() if math.isfinite(value)}
 
 
 def _folder(trial: int, seed: int) -> str:
