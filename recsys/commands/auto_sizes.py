@@ -9,11 +9,10 @@ from typing import Any
 
 from recsys.commands.options import TrainConfig
 from recsys.config.auto import left_to_data, rules_of
-from recsys.config.build import Problem, build
-from recsys.config.keys import flattened
+from recsys.config.build import built
+from recsys.config.keys import flattened, put
 from recsys.data.dataset import PreparedDataset
 from recsys.data.facts import facts_of
-from recsys.schema.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -53,16 +52,5 @@ def fitted(
         else:
             value, why = rules[key](facts)
         logger.info("`%s` is %s: %s", key, value, why)
-        _put(sized, key, value)
-    problems: list[Problem] = []
-    made: TrainConfig = build(sized, TrainConfig, "", problems)
-    if problems:
-        raise InputError("\n".join(problem.text for problem in problems))
-    return made, sized
-
-
-def _put(plain: dict[str, Any], key: str, value: Any) -> None:
-    *parents, name = key.split(".")
-    for parent in parents:
-        plain = plain[parent]
-    plain[name] = value
+        put(sized, key, value)
+    return built(sized, TrainConfig), sized

@@ -27,9 +27,8 @@ from recsys.commands.driver import Driver, Training, run_once
 from recsys.commands.evaluation import evaluate_run, options_of
 from recsys.commands.options import EvaluateConfig, TrainConfig
 from recsys.commands.training import train
-from recsys.config.build import Problem, build
-from recsys.config.compose import advice
-from recsys.config.keys import known_keys
+from recsys.config.build import built
+from recsys.config.keys import put
 from recsys.config.saved import CONFIG, read_config
 from recsys.data.dataset import SPLITS, PreparedDataset
 from recsys.data.options import DataOptions
@@ -176,12 +175,7 @@ def _trials(
     for fold in folds:
         for seed in options.seeds or (trained["seed"],):
             plain = _plain(trained, composed, fold, options) | {"seed": seed}
-            problems: list[Problem] = []
-            config = build(plain, TrainConfig, "", problems)
-            if problems:
-                known = known_keys(TrainConfig, plain)
-                said = "; ".join(problem.text + advice(problem, known) for problem in problems)
-                raise InputError(f"a fold of the backtest cannot be configured: {said}")
+            config = built(plain, TrainConfig, before="a fold of the backtest cannot be configured: ")
             folder = run.path / FOLDS / f"{fold.number:02d}-seed{seed}"
             trials.append(_Trial(fold, seed, folder, plain, config))
     return trials
@@ -196,11 +190,7 @@ def _plain(
     plain |= dict.fromkeys(("run_dir", "resume", "init_from", "sweep", "daily"))
     plain["evaluation"]["backtest"] = None
     for key, value in options.training.items():
-        *parents, name = key.split(".")
-        place = plain
-        for parent in parents:
-            place = place[parent] if isinstance(place.get(parent), dict) else place.setdefault(parent, {})
-        place[name] = value
+        put(plain, key, value)
     plain["data"] |= {
         "split": "global_time",
         "split_boundaries": [iso(fold.validation), iso(fold.cut)],

@@ -14,7 +14,7 @@ from typing import Any
 from recsys.commands.options import EvaluateConfig
 from recsys.commands.results import RESULTS
 from recsys.commands.sweeps.rerank import WINNER
-from recsys.config.build import Problem, build
+from recsys.config.build import built
 from recsys.config.keys import spelled_out
 from recsys.config.register import import_functions
 from recsys.config.saved import CONFIG
@@ -140,10 +140,9 @@ def options_of(run: TrainedRun, evaluation: Mapping[str, Any] | None = None) -> 
         InputError: they are not what this release reads.
     """
     plain = run.config.get("evaluation", {}) if evaluation is None else evaluation
-    problems: list[Problem] = []
-    options: EvaluationOptions = build(plain, EvaluationOptions, "evaluation", problems)
-    if problems:
-        raise InputError("\n".join(f"{problem.text} (in {run.path / CONFIG})" for problem in problems))
+    options: EvaluationOptions = built(
+        plain, EvaluationOptions, "evaluation", behind=f" (in {run.path / CONFIG})"
+    )
     return options
 
 

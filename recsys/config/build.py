@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
 
+from recsys.config.keys import known_keys, nearest
 from recsys.config.register import PLACES, TARGET, imported, load, lookup
 from recsys.config.signatures import signature_of
 from recsys.config.targets import (
@@ -25,6 +26,7 @@ from recsys.config.targets import (
     is_union,
     names_target,
 )
+from recsys.schema.errors import InputError
 
 MISSING = "???"
 
@@ -86,6 +88,40 @@ def build(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
     if len(problems) == before and made is _BROKEN:
         made = _made(checked, problems)
     return made if len(problems) == before else None
+
+
+def built(plain: Any, hint: Any, key: str = "", *, before: str = "", behind: str = "") -> Any:
+    """Builds plain data, as `build` does.
+
+    Args:
+        plain: see `build`.
+        hint: see `build`.
+        key: see `build`.
+        before: begins each line of the message.
+        behind: ends it.
+
+    Raises:
+        InputError: naming all mistakes, a line each.
+    """
+    problems: list[Problem] = []
+    made = build(plain, hint, key, problems)
+    if problems:
+        known = known_keys(hint, plain)
+        lines = [f"{before}{problem.text}{advice(problem, known)}{behind}" for problem in problems]
+        raise InputError("\n".join(lines))
+    return made
+
+
+def advice(problem: Problem, known: Sequence[str]) -> str:
+    """The nearest right key, or those there are beside the wrong one."""
+    if not problem.unknown:
+        return ""
+    guess = nearest(problem.key, known)
+    if guess:
+        return f"; did you mean `{guess}`?"
+    parent = problem.key.rpartition(".")[0]
+    names = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent and "/" not in key]
+    return f"; there are: {', '.join(names)}" if names else ""
 
 
 def _check(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:

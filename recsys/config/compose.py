@@ -23,8 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys.config.auto import AUTO, left_to_data, rules_of, without
-from recsys.config.build import MISSING, Problem, build
-from recsys.config.keys import flattened, known_keys, nearest, spelled_out
+from recsys.config.build import MISSING, Problem, advice, build
+from recsys.config.keys import flattened, known_keys, spelled_out
 from recsys.config.launchers import check_launcher
 from recsys.config.origins import origin
 from recsys.config.overrides import Groups, check_values, for_hydra, forced, is_hydras, parse, variants
@@ -324,18 +324,6 @@ def _described(
         )
         lines.append(problem.text + (f" ({where})" if where else "") + advice(problem, known))
     return lines
-
-
-def advice(problem: Problem, known: Sequence[str]) -> str:
-    """The nearest right key, or those there are beside the wrong one."""
-    if not problem.unknown:
-        return ""
-    guess = nearest(problem.key, known)
-    if guess:
-        return f"; did you mean `{guess}`?"
-    parent = problem.key.rpartition(".")[0]
-    names = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent and "/" not in key]
-    return f"; there are: {', '.join(names)}" if names else ""
 
 
 def _groups(command: Command[C]) -> Groups:

@@ -80,6 +80,24 @@ def flattened(value: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def put(plain: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key of a plain configuration, making the sections above it where there are none.
+
+    Example:
+        >>> plain = {"a": {"b": 1}, "d": None}
+        >>> put(plain, "a.c", 2)
+        >>> put(plain, "d.e", 3)
+        >>> plain
+        {'a': {'b': 1, 'c': 2}, 'd': {'e': 3}}
+    """
+    *parents, name = key.split(".")
+    for parent in parents:
+        if not isinstance(plain.get(parent), dict):
+            plain[parent] = {}
+        plain = plain[parent]
+    plain[name] = value
+
+
 def nearest(key: str, known: Iterable[str]) -> str | None:
     """The known dotted key that `key` most likely meant.
 

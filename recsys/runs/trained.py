@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from recsys.config.build import Problem, build
+from recsys.config.build import built
 from recsys.config.saved import CONFIG, ENVIRONMENT, read_config
 from recsys.config.targets import Factory
 from recsys.runs.folders import CHECKPOINTS, METRICS
@@ -212,11 +212,7 @@ class TrainedRun:
         }
 
     def _built(self, key: str, hint: Any) -> Any:
-        problems: list[Problem] = []
-        built = build(self.config[key], hint, key, problems)
-        if problems:
-            raise InputError("\n".join(f"{problem.text} (in {self.path / CONFIG})" for problem in problems))
-        return built
+        return built(self.config[key], hint, key, behind=f" (in {self.path / CONFIG})")
 
 
 def _unfinished(path: Path, checkpoint: CheckpointName) -> dict[str, Any]:

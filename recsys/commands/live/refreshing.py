@@ -27,7 +27,8 @@ from recsys.commands.live.logs import open_log
 from recsys.commands.live.merging import MergedTables, merge_tables
 from recsys.commands.options import ExportConfig, TrainConfig
 from recsys.commands.training import train
-from recsys.config.build import Problem, build
+from recsys.config.build import built
+from recsys.config.keys import put
 from recsys.runs.trained import TrainedRun
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 _RECORD = "refresh.json"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _BATCH = 256
+_REFUSED = "a refresh cannot be configured: "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,12 +229,8 @@ def _train(run: TrainedRun, config: RefreshConfig, merged: MergedTables, folder:
     for table, path in merged.paths.items():
         plain["data"][table]["path"] = str(path)
     for key, value in config.training.items():
-        *parents, name = key.split(".")
-        place = plain
-        for parent in parents:
-            place = place[parent]
-        place[name] = value
-    return train(_built(plain, TrainConfig), plain)
+        put(plain, key, value)
+    return train(built(plain, TrainConfig, before=_REFUSED), plain)
 
 
 def _export(run: Path, config: RefreshConfig) -> Path:
@@ -245,15 +243,7 @@ def _export(run: Path, config: RefreshConfig) -> Path:
         "export": options,
         "checkpoint": None,
     }
-    return export_bundle(_built(composed, ExportConfig), {**dict(trained.config), **composed})
-
-
-def _built(plain: dict[str, Any], kind: type[Any]) -> Any:
-    problems: list[Problem] = []
-    built = build(plain, kind, "", problems)
-    if problems:
-        raise InputError(f"a refresh cannot be configured: {'; '.join(problem.text for problem in problems)}")
-    return built
+    return export_bundle(built(composed, ExportConfig, before=_REFUSED), {**dict(trained.config), **composed})
 
 
 def _number(out: Path) -> int:
