@@ -113,6 +113,16 @@ def test_each_value_becomes_a_run_and_the_best_comes_first(train, capsys):
     assert "best: python train.py model.width=7 seed=3" in err
 
 
+def test_runs_in_a_folder_that_was_named_for_them_go_on(train, capsys):
+    assert train("-m", "model.width=2,13") == 0
+    folder = capsys.readouterr().out.splitlines()[-1]
+    assert train("-m", "model.width=2,13", f"run_dir={folder}") == 0
+    err = capsys.readouterr().err
+    assert "trial 0 is done already" in err
+    assert "trial 1: begins" in err  # what failed is tried again
+    assert train("-m", "model.width=2,5", f"run_dir={folder}") == 2
+
+
 def test_failing_run_is_recorded_and_ends_nothing(train, capsys):
     assert train("-m", "model.width=13,2", "run_dir=several") == 0
     best, failed = rows(train.here / "several")

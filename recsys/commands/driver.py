@@ -120,6 +120,7 @@ def run_once(folder: Path, training: Training, work: Callable[[bool], Any], *, n
 
 def write_ending(folder: Path, training: Training, *, status: str, seconds: float, **further: Any) -> None:
     """Keeps in a training's folder what became of it."""
+    folder.mkdir(parents=True, exist_ok=True)
     told = {"number": training.number, "overrides": list(training.overrides), "status": status, **further}
     write_json(folder / TRIAL, {**told, "seconds": round(seconds, 1)})
 

@@ -129,7 +129,6 @@ class Queue:
         if ending is None and attempts > self.max_retries:
             said = frozen.user_attrs.get(ERROR, "killed, or out of memory")
             error = f"its process died {attempts} times ({said})"
-            folder.mkdir(parents=True, exist_ok=True)
             overrides = [text.lstrip("+") for text in frozen.user_attrs.get(OVERRIDES, [])]
             write_ending(
                 folder, Training(number, folder.name, overrides), status="failed", error=error, seconds=0.0
