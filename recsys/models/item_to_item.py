@@ -71,8 +71,8 @@ class ItemToItem(TowerModel, abc.ABC, Generic[C]):
 
     @abc.abstractmethod
     def count(self, positives: TrainPositives, num_rows: int) -> C:
-        """What is the same for every setting."""
+        """Computes what is the same for every setting."""
 
     @abc.abstractmethod
     def factors(self, counted: C, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is read and what is scored of each item, both [T, D], with the `number`-th setting."""
+        """Returns what is read and what is scored of each item, [T, D], with the `number`-th setting."""
