@@ -18,8 +18,9 @@ from recsys.commands.process import quiet_libraries
 from recsys.commands.sweeps.reports import trial_report
 from recsys.config.keys import flattened
 from recsys.config.register import TARGET, import_functions
-from recsys.data.datamodule import RecDataModule, Task, open_dataset
+from recsys.data.datamodule import RecDataModule, open_dataset
 from recsys.data.dataset import PreparedDataset
+from recsys.data.tasks import Task
 from recsys.evaluation.evaluate import quick_metrics
 from recsys.evaluation.questions import fitting
 from recsys.metrics.register import metric_of

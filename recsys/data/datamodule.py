@@ -21,11 +21,10 @@ from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare
 from recsys.data.queries import QueryLimit, QueryLoader, QueryMode, Seen, queries_within
 from recsys.data.reading.instants import TimeReading
+from recsys.data.tasks import TASKS, Task, TaskData
 from recsys.data.windows import WindowLoader
 from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError
-
-Task = Literal["retrieval", "ranking"]
 
 # Scores of a validation that asks as many queries as it likes: some fifteen seconds on one core.
 _VALIDATION_SCORES = 1.5e9
@@ -40,14 +39,14 @@ def open_dataset(options: DataOptions, *, task: Task = "retrieval") -> PreparedD
         InputError: it cannot be prepared or opened, or the task needs what it lacks: items, and a test split
             that a model can be judged by.
     """
-    if task == "retrieval" and options.interactions.columns.item_id is None:
+    if TASKS[task].asks_queries and options.interactions.columns.item_id is None:
         raise InputError(
             "`data.interactions.columns.item_id` is null, and without items a retrieval model has "
             "nothing to recommend; name the column, or choose a ranking model, for example `model=dcn_v2`"
         )
     path = Path(options.prepared).expanduser() if options.prepared else prepare(options)
     dataset = PreparedDataset.open(path)
-    dataset.check_has("positives" if task == "retrieval" else "rows", "test")
+    dataset.check_has(TASKS[task].examples, "test")
     return dataset
 
 
@@ -87,7 +86,7 @@ class RecDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.options = options
-        self.task = task
+        self.task = TASKS[task]
         self.queries_mode = queries
         self.seen: Seen = seen
         self.validation_queries = validation_queries
@@ -102,7 +101,7 @@ class RecDataModule(pl.LightningDataModule):
         """Training examples a step, `auto` settled."""
         if self.options.batch_size != "auto":
             return self.options.batch_size
-        counts = self.dataset.manifest["counts"]["positives" if self.task == "retrieval" else "rows"]
+        counts = self.dataset.manifest["counts"][self.task.examples]
         count, steps = counts["train"], 64
         if self._reads_sequences:
             # So many windows at least, each of several examples.
@@ -138,7 +137,7 @@ class RecDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> BatchLoader | QueryLoader:
         """Validation batches in the order of the split."""
-        if self.task == "ranking":
+        if not self.task.asks_queries:
             return self.loader("validation", shuffle=False)
         queries = self.dataset.queries(
             "validation",
@@ -169,7 +168,7 @@ class RecDataModule(pl.LightningDataModule):
             _ToBatch(self.dataset, split, task=self.task, options=options, events_read=self.events_read),
             batch_size=self.batch_size if shuffle else options.eval_batch_size,
             shuffle_rows=options.shuffle_rows if shuffle else 0,
-            only_positives=self.task == "retrieval" and self._has_negatives(split),
+            only_positives=self.task.examples == "positives" and self._has_negatives(split),
             since=self._train_from if split == "train" else None,
             weighted=split == "train" and self.dataset.has_weights,
             seed=self.seed,
@@ -184,8 +183,9 @@ class RecDataModule(pl.LightningDataModule):
         return self.events_read in ("positives", "all")
 
     def _check_histories(self) -> None:
-        if self.options.train_histories == "others" and (self._reads_sequences or self.task == "ranking"):
-            reader = "a ranking model" if self.task == "ranking" else "this model, event by event"
+        is_ranking = not self.task.asks_queries
+        if self.options.train_histories == "others" and (self._reads_sequences or is_ranking):
+            reader = "a ranking model" if is_ranking else "this model, event by event"
             raise InputError(
                 f"`data.train_histories=others` is for retrieval models that read histories as bags, and it "
                 f"is read by {reader}; leave it `before`"
@@ -240,7 +240,7 @@ class _ToBatch:
         dataset: PreparedDataset,
         split: Split,
         *,
-        task: Task,
+        task: TaskData,
         options: DataOptions,
         events_read: HistoryEvents | None = None,
     ) -> None:
@@ -250,7 +250,7 @@ class _ToBatch:
         self.task = task
         self.num_items = dataset.num_items
         only_positives = bool(dataset.manifest["label"]["only_positives"])
-        self.num_negatives = options.negatives_per_positive if task == "ranking" and only_positives else 0
+        self.num_negatives = options.negatives_per_positive if task.draws_negatives and only_positives else 0
         if self.num_negatives:
             _check_no_pairs(dataset)
 
@@ -267,9 +267,7 @@ class _ToBatch:
         elif self.histories is not None:
             drawn = torch.rand(part.whole, self.collator.history_length, generator=generator)
             history = self.histories.others(events, drawn[part.begin : part.end])
-        if self.task == "ranking":
-            return self.collator.rows(events, history)
-        return self.collator.queries(events, history)
+        return self.task.collate(self.collator, events, history)
 
 
 def _check_no_pairs(dataset: PreparedDataset) -> None:
