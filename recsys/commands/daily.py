@@ -55,8 +55,13 @@ def train_day_by_day(driver: Driver, config: DictConfig) -> None:
     _train(driver, first, {FIRST: [*given, *first.overrides()]})
     former = folder / first.folder(FIRST)
     for step in others:
-        data = [*given, *step.overrides(), *_extending(former)]
-        arms = {CONTINUED: [*data, *_continuing(former, step), *forced(options.continued)]}
+        # All trainings of a step share a dataset, which extends the one of the step before.
+        prepared = json.loads((former / MANIFEST).read_text())["prepared"]
+        data = [*given, *step.overrides(), f"++data.extends={quoted(prepared)}"]
+        assert step.train_from is not None
+        since = f"++data.train_from='{step.train_from.isoformat()}'"
+        init_from = f"++init_from={quoted(former)}"
+        arms = {CONTINUED: [*data, since, init_from, *forced(options.continued)]}
         if options.retrain:
             arms[RETRAINED] = data
         logger.info("step %d: up to %s", step.number, step.test.date())
@@ -64,17 +69,6 @@ def train_day_by_day(driver: Driver, config: DictConfig) -> None:
         former = folder / step.folder(CONTINUED)
         scores.add(step, {arm: folder / step.folder(arm) for arm in arms}, first=folder / first.folder(FIRST))
     compare(scores)
-
-
-def _extending(former: Path) -> list[str]:
-    """The dataset of a step, which all its trainings share: it extends the one of the step before."""
-    prepared = json.loads((former / MANIFEST).read_text())["prepared"]
-    return [f"++data.extends={quoted(prepared)}"]
-
-
-def _continuing(former: Path, step: Step) -> list[str]:
-    assert step.train_from is not None
-    return [f"++data.train_from='{step.train_from.isoformat()}'", f"++init_from={quoted(former)}"]
 
 
 def _train(driver: Driver, step: Step, arms: dict[str, list[str]]) -> None:

@@ -56,7 +56,8 @@ def shard(
         name: None if next(collection.parameters()).is_meta else collection.state_dict()
         for name, collection in plain.items()
     }
-    sharders = [EmbeddingBagCollectionSharder(fused_params=_fused_params(optimizers))]
+    fused = {"optimizer": _FUSED[optimizers.tables], "learning_rate": optimizers.table_learning_rate}
+    sharders = [EmbeddingBagCollectionSharder(fused_params=fused)]
     planner = EmbeddingShardingPlanner(
         topology=Topology(
             world_size=processes.num_ranks,
@@ -86,10 +87,6 @@ def shard(
         else:
             load_whole_weights(sharded.get_submodule(name), kept)
     return sharded
-
-
-def _fused_params(optimizers: Optimizers) -> dict[str, Any]:
-    return {"optimizer": _FUSED[optimizers.tables], "learning_rate": optimizers.table_learning_rate}
 
 
 def _constraints(model: nn.Module, device: torch.device) -> dict[str, ParameterConstraints]:
