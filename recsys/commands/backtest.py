@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.commands.driver import Driver, Training, run_once
+from recsys.commands.driver import Driver, Training, is_whole_run, run_once
 from recsys.commands.evaluation import evaluate_run, options_of
 from recsys.commands.options import EvaluateConfig, TrainConfig
 from recsys.commands.training import train
@@ -43,7 +43,7 @@ from recsys.report.backtest_page import render_backtest
 from recsys.runs.trained import TrainedRun
 from recsys.schema import tables
 from recsys.schema.errors import InputError
-from recsys.schema.manifest import MANIFEST, read_station, write_json, writing_station
+from recsys.schema.manifest import read_station, write_json, writing_station
 
 STATION, FOLDS = "backtest", "folds"
 RESULTS, TABLE, REPORT = "backtest.json", "backtest.parquet", "backtest.html"
@@ -216,7 +216,7 @@ def _judgements(trials: Sequence[_Trial], root: Path) -> tuple[list[FoldScores],
 
     for trial in trials:
         _remove_outdated(trial)
-    Driver(root, launch, "the same command goes on with the backtest").run(
+    Driver(root, launch, "the same command goes on with the backtest", is_done=is_whole_run).run(
         [Training(number, trial.folder.name) for number, trial in enumerate(trials)]
     )
     scores = []
@@ -249,7 +249,7 @@ def _remove_outdated(trial: _Trial) -> None:
     if _as_trained(read_config(folder)) != _as_trained(trial.plain):
         logger.info("%s has other settings than before: made anew", trial.name)
     elif (
-        not (folder / MANIFEST).is_file()
+        not is_whole_run(folder)
         or TrainedRun.open(folder).manifest["source"]
         == read_station(prepare(trial.config.data), "prepared")["fingerprint"]
     ):

@@ -19,7 +19,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from recsys.commands.daily_options import CONTINUED, FIRST, RETRAINED, DailyOptions, Step
-from recsys.commands.driver import Driver, Training, read_ending
+from recsys.commands.driver import Driver, Training, is_whole_run, read_ending
 from recsys.commands.sweeps.study import plain_settings
 from recsys.config.overrides import forced, quoted
 from recsys.schema.errors import InputError
@@ -84,7 +84,7 @@ def _train(driver: Driver, step: Step, arms: dict[str, list[str]]) -> None:
     driver.run(list(trainings.values()))
     for arm, training in trainings.items():
         folder = driver.root / training.folder
-        if not (folder / MANIFEST).is_file():
+        if not is_whole_run(folder):
             raise InputError(
                 f"step {step.number} ({arm}) failed: {read_ending(folder).get('error', 'it left nothing')}; "
                 f"mend it and give the command again with `run_dir={driver.root}`: steps that are done are "

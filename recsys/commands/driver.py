@@ -54,11 +54,13 @@ class Driver:
         root: folder of the list.
         launch: runs trainings, each by `run_once`.
         goes_on: tells how to go on after an interruption.
+        is_done: tells of a folder whether its training has come to its end.
     """
 
     root: Path
     launch: Callable[[Sequence[Training]], None]
     goes_on: str
+    is_done: Callable[[Path], bool] = lambda folder: read_ending(folder).get("status") == "complete"
 
     def run(self, trainings: Sequence[Training]) -> None:
         """Launches those that are not complete; what fails is told by the ending in its folder.
@@ -68,7 +70,7 @@ class Driver:
         """
         waiting = []
         for training in trainings:
-            if read_ending(self.root / training.folder).get("status") == "complete":
+            if self.is_done(self.root / training.folder):
                 logger.info("trial %s is done already", training.folder)
             else:
                 waiting.append(training)
@@ -96,7 +98,7 @@ def run_once(folder: Path, training: Training, work: Callable[[bool], Any], *, n
     failure = None
     with running(folder.absolute()):
         try:
-            if not (folder / MANIFEST).is_file():  # else its process died between its end and its ending
+            if not is_whole_run(folder):  # else its process died between its end and its ending
                 goes_on = _is_begun(folder)
                 how = f"goes on in `{folder}`" if goes_on else "begins"
                 logger.info("%s: %s %s", name, how, " ".join(training.overrides))
@@ -116,6 +118,11 @@ def run_once(folder: Path, training: Training, work: Callable[[bool], Any], *, n
         if not folder.is_file():  # something else is in its place, which is what it failed by
             write_ending(folder, training, seconds=time.perf_counter() - started, **ending)
     return failure
+
+
+def is_whole_run(folder: Path) -> bool:
+    """Whether the run in `folder` is complete, and has not been taken up again since."""
+    return (folder / MANIFEST).is_file()
 
 
 def write_ending(folder: Path, training: Training, *, status: str, seconds: float, **further: Any) -> None:

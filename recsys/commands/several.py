@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import os
@@ -20,7 +21,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from recsys.commands.daily import STATE, train_day_by_day
-from recsys.commands.driver import Driver, Training, run_once
+from recsys.commands.driver import Driver, Training, is_whole_run, run_once
 from recsys.commands.process import DONE, FAULT, CommandLine, Function, log_to_stderr, outcome_of
 from recsys.commands.results import conclude, summarise
 from recsys.commands.sweeps.search import search
@@ -76,7 +77,7 @@ def run_several(command: Command[C], function: Function[C], reviewed: Reviewed, 
             if sweep:
                 search(driver, config, loader)
             elif reviewed.is_daily:
-                train_day_by_day(driver, config)
+                train_day_by_day(dataclasses.replace(driver, is_done=is_whole_run), config)
             else:
                 driver.run(_combinations(config.hydra.overrides.task, loader))
     if is_worker():  # its supervisor says what came out
