@@ -204,41 +204,39 @@ def _plain(
 
 def _judgements(trials: Sequence[_Trial], root: Path) -> tuple[list[FoldScores], list[dict[str, Any]]]:
     """Trains and evaluates every trial; returns the scores of each, and the errors of those that failed."""
-    failures: dict[str, Exception] = {}
     by_folder = {trial.folder.name: trial for trial in trials}
+    scores: dict[str, FoldScores] = {}
+    failures: dict[str, Exception] = {}
+
+    def judge(trial: _Trial, failure: Exception | None = None) -> None:
+        name = trial.folder.name
+        try:
+            if failure is not None:
+                raise failure
+            table = read_systems(_evaluate(trial), k=trial.config.evaluation.main_k)
+            scores[name] = FoldScores(trial.fold, trial.seed, table)
+        except Exception as error:  # the others still count
+            failures[name] = error
+            logger.warning("%s failed: %s: %s", trial.name, type(error).__name__, error)
 
     def launch(trainings: Sequence[Training]) -> None:
         for training in trainings:
             trial = by_folder[training.folder]
-            failure = run_once(trial.folder, training, functools.partial(_train, trial), name=trial.name)
-            if failure is not None:
-                failures[training.folder] = failure
+            judge(trial, run_once(trial.folder, training, functools.partial(_train, trial), name=trial.name))
 
     for trial in trials:
         _remove_outdated(trial)
     Driver(root, launch, "the same command goes on with the backtest", is_done=is_whole_run).run(
         [Training(number, trial.folder.name) for number, trial in enumerate(trials)]
     )
-    scores = []
-    for trial in trials:
-        try:
-            if trial.folder.name in failures:
-                raise failures[trial.folder.name]
-            table = read_systems(_evaluate(trial), k=trial.config.evaluation.main_k)
-        except Exception as error:  # the others still count
-            failures[trial.folder.name] = error
-            logger.warning("%s failed: %s: %s", trial.name, type(error).__name__, error)
-        else:
-            scores.append(FoldScores(trial.fold, trial.seed, table))
+    for name, trial in by_folder.items():
+        if name not in scores and name not in failures:  # it was trained already
+            judge(trial)
     failed = [
-        {
-            "fold": by_folder[folder].fold.number,
-            "seed": by_folder[folder].seed,
-            "error": f"{type(error).__name__}: {error}",
-        }
-        for folder, error in failures.items()
+        {"fold": trial.fold.number, "seed": trial.seed, "error": f"{type(error).__name__}: {error}"}
+        for trial, error in ((by_folder[name], error) for name, error in failures.items())
     ]
-    return scores, failed
+    return [scores[name] for name in by_folder if name in scores], failed
 
 
 def _remove_outdated(trial: _Trial) -> None:

@@ -24,9 +24,10 @@ from recsys.commands.daily import STATE, train_day_by_day
 from recsys.commands.driver import Driver, Training, is_whole_run, run_once
 from recsys.commands.process import DONE, FAULT, CommandLine, Function, log_to_stderr, outcome_of
 from recsys.commands.results import conclude, summarise
+from recsys.commands.sweeps.locks import exclusive
 from recsys.commands.sweeps.search import search
 from recsys.commands.sweeps.space import choices
-from recsys.commands.sweeps.study import is_sweep
+from recsys.commands.sweeps.study import LOCKS, is_sweep
 from recsys.commands.sweeps.workers import follow_supervisor, is_worker, supervise
 from recsys.config.compose import (
     DAILY,
@@ -84,7 +85,8 @@ def run_several(command: Command[C], function: Function[C], reviewed: Reviewed, 
         return DONE
     succeeded = True
     if not reviewed.is_daily:  # which says itself what came out
-        with contextlib.redirect_stdout(sys.stderr):
+        alone = exclusive(path / LOCKS / "queue") if sweep else contextlib.nullcontext()
+        with alone, contextlib.redirect_stdout(sys.stderr):
             succeeded = summarise(path, metric=sweep.metric if sweep else None)
             if sweep:
                 succeeded = conclude(path, sweep) and succeeded

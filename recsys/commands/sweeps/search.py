@@ -80,7 +80,8 @@ def search(driver: Driver, config: DictConfig, loader: ConfigLoader) -> None:
         return
     if options.rerank.top:
         _run(rerank_queue(folder, record, options, study, space), driver, fixed, parallel=options.parallel)
-    write_winner(folder, record, options.rerank, study, space)
+    with exclusive(folder / LOCKS / "queue"):  # other workers end at the same time
+        write_winner(folder, record, options.rerank, study, space)
 
 
 def _space(
