@@ -141,7 +141,10 @@ def read_ending(folder: Path) -> dict[str, Any]:
 
 def _is_begun(folder: Path) -> bool:
     """Whether a run in `folder` can go on; one that died before it kept its configuration is removed."""
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir():
+        return False
+    (folder / TRIAL).unlink(missing_ok=True)  # of the last time; the manifest to come would list it
+    if not any(folder.iterdir()):
         return False
     try:
         read_config(folder)
