@@ -40,7 +40,8 @@ class Content(nn.Module):
         names: features, each with whether it may hold several values or is a vector.
         num_dense: numbers beside them.
         embedding_dim: D.
-        widths: of the MLP; its last layer begins at 0, so that what is alike in the tables is alike here.
+        widths: of the MLP; its last layer begins at 0, so that what is alike in the tables is alike here. Of
+            one layer there is none but for numbers.
         dropout: of embeddings and hidden units, in training.
     """
 
@@ -62,7 +63,8 @@ class Content(nn.Module):
         self.scales = nn.Parameter(torch.tensor([1.0 if several else _SINGLE_VALUE for _, several in names]))
         self.dropout = nn.Dropout(dropout)
         num_inputs = len(names) * embedding_dim + num_dense
-        self.mlp = MLP(num_inputs, widths, dropout=dropout) if num_inputs else None
+        has_mlp = num_dense > 0 or (len(widths) > 1 and num_inputs > 0)
+        self.mlp = MLP(num_inputs, widths, dropout=dropout) if has_mlp else None
         if self.mlp is not None:
             last = [layer for layer in self.mlp.modules() if isinstance(layer, nn.Linear)][-1]
             nn.init.zeros_(last.weight)

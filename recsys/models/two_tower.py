@@ -53,8 +53,9 @@ class TwoTower(nn.Module):
         cold_start: `none` adds up all features; `gate` mixes content and behaviour by how much behaviour
             there is, as learnt; `rule` switches from one to the other.
         cold_start_events: events from which on the rule follows behaviour.
-        behaviour_dropout: share of items and of histories whose behaviour a training step forgets, wholly or
-            in part, so that content learns to do without; 0.2 to 0.5 works.
+        behaviour_dropout: share of items whose behaviour a training step forgets, so that content learns to
+            do without; 0.3 to 0.5 works.
+        history_dropout: share of histories of which a training step forgets some or all events; 0.1 works.
     """
 
     auto_sizes = sizes.RETRIEVAL
@@ -75,6 +76,7 @@ class TwoTower(nn.Module):
         cold_start: ColdStart = "none",
         cold_start_events: int = 3,
         behaviour_dropout: float = 0.3,
+        history_dropout: float = 0.1,
     ) -> None:
         super().__init__()
         unknown = [name for name in leave_out if name not in schema]
@@ -82,7 +84,7 @@ class TwoTower(nn.Module):
             raise InputError(f"`model.leave_out` names features that the dataset does not have: {unknown}")
         query = [f.name for f in schema.embedded(QUERY_ROLES) if f.name not in leave_out]
         candidate = [f.name for f in schema.embedded(CANDIDATE_ROLES) if f.name not in leave_out]
-        self.behaviour_dropout = behaviour_dropout
+        self.history_dropout = history_dropout
         widths = [*hidden, embedding_dim]
         if cold_start != "none":
             check_hybrid(schema, candidate)
@@ -162,7 +164,7 @@ class TwoTower(nn.Module):
                 "none; load data with `events_read=events_read(model)`"
             )
         vectors_UD = self.encode_candidates(batch.history.items)
-        dropout = self.behaviour_dropout if self.training else 0.0
+        dropout = self.history_dropout if self.training else 0.0
         return pooled_history(batch.history, vectors_UD, dropout=dropout)
 
     def encode_candidates(self, batch: Batch) -> torch.Tensor:

@@ -96,7 +96,7 @@ def test_counts_of_items_that_share_a_row_add_up_and_the_unknown_row_has_none():
 
 def test_history_counts_each_event_and_training_forgets_some():
     torch.manual_seed(0)
-    model = hybrid(behaviour_dropout=0.9)
+    model = hybrid(history_dropout=0.9)
     batch = with_history(checkerboard().queries)
     lengths = batch.ids["history"].lengths()[:, None]
     assert torch.equal(model.eval()._history(batch)[HISTORY_COUNT], lengths.float())
