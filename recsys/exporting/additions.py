@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from recsys.exporting.bundle import describe_catalogue, load_bundle, load_scripted, save_loaded
+from recsys.exporting.bundle import describe_catalogue, load_bundle, save_loaded
 from recsys.exporting.fields import TABLE_OF_ROLE
 from recsys.exporting.gate.differences import ParityError
 from recsys.exporting.gate.lists import first_difference
@@ -31,6 +31,7 @@ from recsys.retrieval.ann import load
 from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID
 from recsys.schema.manifest import MANIFEST, writing_station
+from recsys.schema.program import load_scripted
 from recsys.schema.progress import progress
 from recsys.schema.requests import REQUESTS, read_recorded
 from recsys.schema.signing import SIGNED, sign

@@ -44,7 +44,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import platform
-import warnings
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -71,6 +70,7 @@ from recsys.exporting.two_stages import check_stages, join_programs
 from recsys.models.protocols import RetrievalModel
 from recsys.schema.disk import write_file
 from recsys.schema.manifest import read_station, writing_station
+from recsys.schema.program import load_scripted
 from recsys.schema.requests import RequestLimits
 from recsys.schema.signing import SIGNED, sign
 
@@ -284,13 +284,6 @@ def save_loaded(program: Any, file: Path) -> None:
     NOTE: torch 2.13's own writer ends the process where a disk is full, so that the file is made in memory.
     """
     write_file(file, program.save_to_buffer())
-
-
-def load_scripted(file: Path) -> Any:
-    """A scripted file, loaded as a server would."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        return torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
 
 
 def _versions() -> dict[str, str | None]:

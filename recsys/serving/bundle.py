@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from recsys.retrieval.ann import Index, faiss_module
 from recsys.schema import signing
 from recsys.schema.errors import InputError, InputTypeError
 from recsys.schema.manifest import MADE_BY, read_station
+from recsys.schema.program import load_scripted
 from recsys.schema.requests import read_recorded
 from recsys.serving.candidates import CandidateSearch
 from recsys.serving.index import open_index
@@ -121,11 +121,7 @@ class Bundle:
             torch.set_num_threads(threads)
             if index is not None:
                 faiss_module().omp_set_num_threads(threads)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-            program = torch.jit.load(  # type: ignore[no-untyped-call]
-                str(folder / manifest["file"]), map_location="cpu"
-            )
+        program = load_scripted(folder / manifest["file"])
         bundle = Bundle(folder, manifest, program, index, strict=False)
         bundle._warm_up(read_recorded(folder))
         bundle.requests.strict = bundle.strict = strict

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from recsys.schema.errors import InputError
 from recsys.serving.extras import optional_module
 from recsys.serving.store.interface import R
 
@@ -23,16 +24,24 @@ class LmdbEnvironment:
     Args:
         folder: of the file.
         max_gigabytes: size that it can grow to; reserved as addresses, not on disk.
+
+    Raises:
+        InputError: the file is none of LMDB's, or the disk refuses.
     """
 
     def __init__(self, folder: Path, *, max_gigabytes: float = 64) -> None:
         self.lmdb = optional_module("lmdb", extra="serve", wanted="`store=lmdb` or `log=lmdb`")
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.env = self.lmdb.open(
-            str(folder), map_size=int(max_gigabytes * 2**30), max_dbs=_NUM_DATABASES, max_readers=512
-        )
-        self.env.reader_check()  # lets go what killed processes held
+        size = int(max_gigabytes * 2**30)
+        try:
+            self.env = self.lmdb.open(str(folder), map_size=size, max_dbs=_NUM_DATABASES, max_readers=512)
+            self.env.reader_check()  # lets go what killed processes held
+        except self.lmdb.Error as error:
+            raise InputError(
+                f"`{folder / 'data.mdb'}` cannot be opened as a log or store of a server ({error}); give the "
+                "server's own folder, or put a copy of the file back"
+            ) from error
         self._databases: dict[bytes, Any] = {}
 
     def database(self, name: bytes) -> Any:

@@ -4,6 +4,9 @@ import threading
 
 import pytest
 
+from recsys.schema.errors import InputError
+from recsys.serving.store.lmdb import LmdbEnvironment
+
 
 @pytest.fixture(params=["lmdb", "redis"])
 def open_store(request, parts):
@@ -111,3 +114,10 @@ def test_size_grows_with_values(store):
     before = store.size_bytes()
     put(store, {f"{n}".encode(): bytes(5000) for n in range(500)})
     assert store.size_bytes() > before + 1_000_000
+
+
+@pytest.mark.parametrize("content", [bytes(8192), b"\xbe\xef\xc0\xde" * 2048, b"text"])
+def test_a_file_that_is_none_of_lmdbs_is_refused_by_name(tmp_path, content):
+    (tmp_path / "data.mdb").write_bytes(content)
+    with pytest.raises(InputError, match=r"data.mdb` cannot be opened as a log or store of a server"):
+        LmdbEnvironment(tmp_path)
