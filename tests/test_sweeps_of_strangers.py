@@ -106,3 +106,21 @@ def test_runs_again_lie_in_the_folder(journal, quick, here, asked):
     assert "study.log`" in err
     assert "Traceback" not in err
     assert not list(here.parent.rglob("strange*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("trial.json", "[]"),
+        ("trial.json", "{nonsense"),
+        ("trial.json", '{"number": 1, "overrides": [7], "status": "complete", "seconds": 1}'),
+        ("metrics.json", "{}"),
+        ("metrics.json", '{"validation": {"ndcg@10": "subprocess.run"}, "seed": 0}'),
+    ],
+)
+def test_what_a_trial_has_left_is_damaged_by_name(here, quick, name, content):
+    quick(*COMMAND)
+    (here / "search" / "1" / name).write_text(content)
+    _, err = quick(*COMMAND, status=2)
+    assert f"1/{name}` is damaged: " in err
+    assert "Traceback" not in err

@@ -19,7 +19,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from recsys.commands.daily_options import CONTINUED, FIRST, RETRAINED, DailyOptions, Step
-from recsys.commands.driver import Driver, Training, is_whole_run, read_ending
+from recsys.commands.driver import Driver, Training, is_whole_run
+from recsys.commands.endings import read_ending
 from recsys.commands.sweeps.study import plain_settings
 from recsys.config.overrides import forced, quoted
 from recsys.schema.errors import InputError

@@ -8,7 +8,6 @@ launchers, in this process or on another machine, or a function of this process.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import shutil
 import time
@@ -18,15 +17,13 @@ from typing import Any
 
 import optuna
 
+from recsys.commands.endings import TRIAL, read_ending
 from recsys.commands.figures import one_of_several
 from recsys.commands.process import report
 from recsys.commands.sweeps.locks import running
 from recsys.config.saved import read_config
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, write_json
-
-# How a training ended, in its folder beside what it made.
-TRIAL = "trial.json"
 
 logger = logging.getLogger(__name__)
 
@@ -130,13 +127,6 @@ def write_ending(folder: Path, training: Training, *, status: str, seconds: floa
     folder.mkdir(parents=True, exist_ok=True)
     told = {"number": training.number, "overrides": list(training.overrides), "status": status, **further}
     write_json(folder / TRIAL, {**told, "seconds": round(seconds, 1)})
-
-
-def read_ending(folder: Path) -> dict[str, Any]:
-    """Reads from a training's folder what became of it; empty while it has no ending."""
-    path = folder / TRIAL
-    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return content
 
 
 def _is_begun(folder: Path) -> bool:

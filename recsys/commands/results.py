@@ -14,14 +14,13 @@ from typing import Any
 from optuna.trial import TrialState
 from rich.table import Table
 
-from recsys.commands.driver import TRIAL
+from recsys.commands.endings import TRIAL, read_ending, read_metrics
 from recsys.commands.figures import console
 from recsys.commands.sweeps.options import SweepOptions
 from recsys.commands.sweeps.rerank import WINNER, lines_of
 from recsys.commands.sweeps.study import Record, open_study
 from recsys.metrics.register import metric_of
 from recsys.report.tables import spreadsheet_cell
-from recsys.runs.folders import METRICS
 from recsys.schema.disk import write_file
 from recsys.schema.errors import InputError
 
@@ -83,11 +82,10 @@ def conclude(folder: Path, options: SweepOptions) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    trial: dict[str, Any] = json.loads(path.read_text())
+    trial = read_ending(path.parent)
     pairs = (text.partition("=") for text in trial["overrides"])
     trial["overrides"] = {key: value for key, _, value in pairs}
-    metrics = path.with_name(METRICS)
-    trial["metrics"] = json.loads(metrics.read_text()) if metrics.is_file() else {}
+    trial["metrics"] = read_metrics(path.parent)
     trial["path"] = str(path.parent)
     return trial
 

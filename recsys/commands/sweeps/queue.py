@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import IO
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from recsys.commands.driver import Training, read_ending, write_ending
+from recsys.commands.driver import Training, write_ending
+from recsys.commands.endings import read_ending, read_metrics
 from recsys.commands.sweeps.locks import exclusive, is_held, lock_of, share
 from recsys.commands.sweeps.study import LOCKS
 from recsys.schema.errors import InputError
 
-METRICS = "metrics.json"
 # Attributes of a trial in the study.
 ATTEMPTS, OVERRIDES, ERROR = "attempts", "overrides", "error"
 
@@ -186,7 +185,7 @@ def _ending_of(folder: Path, metric: str) -> _Ending | None:
         return _Ending(TrialState.PRUNED)
     if ending["status"] == "failed":
         return _Ending(TrialState.FAIL, error=ending.get("error"))
-    validation = json.loads((folder / METRICS).read_text())["validation"]
+    validation = read_metrics(folder).get("validation", {})
     name = metric.removeprefix("val/")
     if name not in validation:
         there = ", ".join(sorted(validation))

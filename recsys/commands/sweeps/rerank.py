@@ -15,10 +15,10 @@ from typing import Any, cast
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from recsys.commands.driver import TRIAL
+from recsys.commands.endings import METRICS, TRIAL, read_ending, read_metrics
 from recsys.commands.sweeps.locks import exclusive
 from recsys.commands.sweeps.options import RerankOptions, SweepOptions
-from recsys.commands.sweeps.queue import METRICS, Queue
+from recsys.commands.sweeps.queue import Queue
 from recsys.commands.sweeps.space import Space, drawn
 from recsys.commands.sweeps.study import LOCKS, RERANK, STUDY, Record, open_study
 from recsys.schema.errors import InputError
@@ -36,7 +36,7 @@ def rerank_queue(
     with exclusive(folder / LOCKS / "queue"):
         for trial in _best_trials(study, options.rerank.top):
             for seed in options.rerank.seeds:
-                if _metrics(folder / str(trial.number)).get("seed") != seed:
+                if read_metrics(folder / str(trial.number)).get("seed") != seed:
                     again.enqueue_trial({"trial": trial.number, "seed": seed}, skip_if_exists=True)
 
     def draw(trial: optuna.Trial) -> list[str]:
@@ -149,10 +149,10 @@ def _candidate(
     folder: Path, record: Record, options: RerankOptions, trial: FrozenTrial, values: list[str]
 ) -> _Candidate:
     overrides = [*record.overrides, *(text.lstrip("+") for text in values)]
-    own = _metrics(folder / str(trial.number))
+    own = read_metrics(folder / str(trial.number))
     seeds = list(options.seeds) if options.top else [int(own["seed"])]
     runs = {
-        str(seed): own if own.get("seed") == seed else _metrics(folder / _folder(trial.number, seed))
+        str(seed): own if own.get("seed") == seed else read_metrics(folder / _folder(trial.number, seed))
         for seed in seeds
     }
     name = record.metric.removeprefix("val/")
@@ -181,14 +181,8 @@ def _folder(trial: int, seed: int) -> str:
     return f"{RERANK}/{trial}-seed{seed}"
 
 
-def _metrics(folder: Path) -> dict[str, Any]:
-    path = folder / METRICS
-    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return content
-
-
 def _seconds(paths: Iterable[Path]) -> float:
-    return round(sum(float(json.loads(path.read_text())["seconds"]) for path in paths), 1)
+    return round(sum(float(read_ending(path.parent)["seconds"]) for path in paths), 1)
 
 
 def lines_of(winner: dict[str, Any]) -> Sequence[str]:
