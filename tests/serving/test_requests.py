@@ -364,7 +364,7 @@ def test_a_new_item_is_near_at_once(bundle):
 
 
 def test_a_list_for_the_page_of_an_item_holds_items_near_to_it(served, monkeypatch):
-    monkeypatch.setattr(sys.modules["recsys.serving.bundle"], "_NEAREST", 6)
+    monkeypatch.setattr(sys.modules["recsys.serving.candidates"], "_NEAREST", 6)
     near = set(served.similar("s4", 6)[0])
     answer = served.recommend({"user_id": 3}, [], 6, similar_to="s4")
     assert set(answer[0]) == near
