@@ -6,11 +6,13 @@ from typing import Any, Literal
 import pytest
 
 from recsys.config.build import Problem, build
-from recsys.config.compose import Command, ConfigurationError, review
+from recsys.config.compose import Command
 from recsys.config.keys import known_keys, nearest, spelled_out
 from recsys.config.register import trusting
+from recsys.config.review import review
 from recsys.config.targets import Factory
 from recsys.runs.environment import PROJECT
+from recsys.schema.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -278,7 +280,7 @@ def command(tmp_path):
 
 
 def mistakes(command, *overrides, **options):
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(InputError) as caught:
         review(command, overrides, **options)
     return str(caught.value).splitlines()
 
@@ -408,7 +410,7 @@ def run(tmp_path):
 
 
 def settled(command, *overrides):
-    from recsys.config.compose import settle
+    from recsys.config.settle import settle
 
     return settle(command, review(command, overrides).first)[0]
 

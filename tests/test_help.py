@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from recsys.commands import evaluate, export, off_policy, prepare, train
+from recsys.config.signatures import declared
 from recsys.runs.environment import PROJECT
 
 
@@ -91,3 +92,12 @@ def test_torch_is_not_imported(arguments):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
     )
     assert done.stderr.splitlines()[-1].strip() == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Columns", "InteractionsTable", "SideTable", "Label", "Auxiliary", "StatisticOptions", "DataOptions"],
+)
+def test_every_key_of_the_data_is_described(name):
+    parameters = declared(f"recsys.data.options.{name}").parameters
+    assert [key for key, parameter in parameters.items() if not parameter.text] == []

@@ -9,9 +9,9 @@ from recsys.commands.auto_sizes import fitted
 from recsys.commands.options import TrainConfig
 from recsys.config.auto import left_to_data, without
 from recsys.config.build import Problem, build
-from recsys.config.compose import Command, ConfigurationError, review
+from recsys.config.compose import Command
+from recsys.config.review import review
 from recsys.data.dataset import PreparedDataset
-from recsys.data.facts import facts_of
 from recsys.models import sizes as sizes_of
 from recsys.models.dcn_v2 import DCNv2
 from recsys.models.ease import EASE
@@ -19,6 +19,7 @@ from recsys.models.ials import IALS
 from recsys.models.mmoe import MMoE
 from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
+from recsys.schema.errors import InputError
 from recsys.schema.facts import DataFacts
 from tests.data.preparing import STARS, prepared
 
@@ -163,7 +164,7 @@ def dataset(tmp_path_factory) -> PreparedDataset:
 
 
 def test_facts_are_counted_on_positives_of_train(dataset):
-    found = facts_of(dataset)
+    found = dataset.facts()
     # 1 + 2 + ... + 20 likes and 20 dislikes; of the 20 numbers of likes the 10th is 10 and the 18th is 18.
     assert found == DataFacts(
         num_users=20,
@@ -235,7 +236,7 @@ def test_run_that_starts_from_another_keeps_its_sizes(dataset):
     ],
 )
 def test_auto_without_a_rule_is_refused(overrides, message):
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(InputError, match=message):
         review(COMMAND, ["data=table", "data.interactions.path=x", *overrides])
 
 

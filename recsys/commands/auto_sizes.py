@@ -12,7 +12,6 @@ from recsys.config.auto import left_to_data, rules_of
 from recsys.config.build import built
 from recsys.config.keys import flattened, put
 from recsys.data.dataset import PreparedDataset
-from recsys.data.facts import facts_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ def fitted(
     asked = left_to_data(composed)
     if not asked:
         return config, composed
-    facts = facts_of(dataset)
+    facts = dataset.facts()
     logger.info("train split: %s", facts)
     rules = rules_of(composed)
     kept = {key: value for key, value in flattened(earlier or {}).items() if not key.startswith("trainer.")}

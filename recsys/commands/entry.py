@@ -26,10 +26,12 @@ from recsys.commands.process import (
     report,
     signals_as_interrupts,
 )
-from recsys.config.compose import CONFIGS, Command, review, settle
+from recsys.config.compose import CONFIGS, Command
 from recsys.config.help import HelpTexts, explain, overview
 from recsys.config.overrides import trusted_packages
 from recsys.config.register import trusting
+from recsys.config.review import review
+from recsys.config.settle import settle
 from recsys.runs.launch import launched
 from recsys.schema.errors import InputError
 

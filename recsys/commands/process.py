@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from recsys.commands.installation import installation_problems
-from recsys.config.compose import Command, Composition, settle
+from recsys.config.compose import Command, Composition
+from recsys.config.settle import settle
 from recsys.runs.folders import LOG_FORMAT, is_worth_a_line
 from recsys.runs.launch import launched
 from recsys.schema.errors import InputError

@@ -29,18 +29,11 @@ from recsys.commands.sweeps.search import search
 from recsys.commands.sweeps.space import choices
 from recsys.commands.sweeps.study import LOCKS, is_sweep
 from recsys.commands.sweeps.workers import follow_supervisor, is_worker, supervise
-from recsys.config.compose import (
-    DAILY,
-    SWEEP,
-    Command,
-    Composition,
-    Reviewed,
-    composing,
-    current_composition,
-)
+from recsys.config.compose import DAILY, SWEEP, Command, Composition, composing, current_composition
 from recsys.config.launchers import BASIC, LAUNCHER
 from recsys.config.overrides import forced
 from recsys.config.register import TRUST, trusting
+from recsys.config.review import CommandLine, Review
 from recsys.runs.folders import claim_folder, unique_folder
 from recsys.runs.launch import launched
 from recsys.schema.errors import InputError
@@ -52,7 +45,7 @@ _MULTIRUN = "multirun.json"
 C = TypeVar("C")
 
 
-def run_several(command: Command[C], function: Function[C], reviewed: Reviewed, line: CommandLine) -> int:
+def run_several(command: Command[C], function: Function[C], reviewed: Review, line: CommandLine) -> int:
     """Runs what a command line asks for several times, prints the folder of all and returns the exit status.
 
     Raises:
@@ -94,7 +87,7 @@ def run_several(command: Command[C], function: Function[C], reviewed: Reviewed, 
     return DONE if succeeded else FAULT
 
 
-def _folder_of_runs(reviewed: Reviewed) -> Path:
+def _folder_of_runs(reviewed: Review) -> Path:
     """A new folder, or that of a list which goes on."""
     folder = reviewed.first.plain.get("run_dir")
     overrides = [text for text in reviewed.overrides if not text.lstrip("+").startswith("run_dir=")]
@@ -147,7 +140,7 @@ def _worker(function: Callable[..., Any], line: CommandLine, path: Path) -> list
 
 @contextlib.contextmanager
 def _hydra(
-    command: Command[C], function: Function[C], path: Path, reviewed: Reviewed, line: CommandLine
+    command: Command[C], function: Function[C], path: Path, reviewed: Review, line: CommandLine
 ) -> Iterator[tuple[Callable[[Sequence[Training]], None], DictConfig, ConfigLoader]]:
     """Hydra's launcher of trainings, the configuration of all of them, and what composes it."""
     # No folders of Hydra's own, no log files; what the user set otherwise stands.

@@ -165,8 +165,8 @@ def _check_named(value: Mapping[str, Any], hints: Sequence[Any], key: str, probl
             problems.append(Problem(where, f"`{name}` takes no `{argument}`", unknown=True))
     problems += [
         Problem(f"{key}.{argument}", f"`{key}.{argument}` must be given: `{name}` has no default for it")
-        for argument, one in sorted(known.items())
-        if one.is_required and argument not in value
+        for argument, parameter in sorted(known.items())
+        if parameter.is_required and argument not in value
     ]
     if len(problems) > before:
         arguments[""] = _BROKEN  # the others are made, for what their constructors refuse
@@ -199,10 +199,10 @@ def _check_dataclass(value: Any, hint: Any, key: str, problems: list[Problem]) -
 def _made(checked: Any, problems: list[Problem], *, only_light: bool = False) -> Any:
     """Carries out the recipes in what `_check` has returned; what constructors refuse becomes a problem."""
     if isinstance(checked, list | tuple):
-        parts = [_made(one, problems, only_light=only_light) for one in checked]
+        parts = [_made(part, problems, only_light=only_light) for part in checked]
         return _BROKEN if _BROKEN in parts else type(checked)(parts)
     if isinstance(checked, Mapping):
-        members = {name: _made(one, problems, only_light=only_light) for name, one in checked.items()}
+        members = {name: _made(part, problems, only_light=only_light) for name, part in checked.items()}
         return _BROKEN if _BROKEN in members.values() else members
     if not isinstance(checked, _Recipe):
         return checked
@@ -242,7 +242,7 @@ def _check_union(value: Any, hint: Any, key: str, problems: list[Problem]) -> An
         made = _check(value, arm, key, mistakes)
         if not mistakes:
             return made
-    allowed = [one for arm in members if get_origin(arm) is Literal for one in get_args(arm)]
+    allowed = [choice for arm in members if get_origin(arm) is Literal for choice in get_args(arm)]
     return _refuse(value, hint, key, problems, _guessed(value, allowed))
 
 
@@ -253,7 +253,7 @@ def _check_literal(value: Any, hint: Any, key: str, problems: list[Problem]) -> 
 
 
 def _guessed(value: Any, allowed: Sequence[Any]) -> str:
-    guess = difflib.get_close_matches(str(value), [str(one) for one in allowed], n=1)
+    guess = difflib.get_close_matches(str(value), [str(choice) for choice in allowed], n=1)
     return f"; did you mean {guess[0]}?" if guess else ""
 
 
@@ -293,8 +293,8 @@ def _check_sequence(value: Any, hint: Any, key: str, problems: list[Problem]) ->
         return _refuse(value, hint, key, problems)
     hints = inner if fixed else [element] * len(value)
     made = [
-        _check(one, its, f"{key}[{i}]", problems)
-        for i, (one, its) in enumerate(zip(value, hints, strict=True))
+        _check(element_value, its, f"{key}[{i}]", problems)
+        for i, (element_value, its) in enumerate(zip(value, hints, strict=True))
     ]
     return made if origin is list else tuple(made)
 
@@ -323,9 +323,9 @@ def type_name(hint: Any) -> str:
     if is_union(hint):
         return " or ".join(type_name(arm) for arm in inner)
     if origin is Literal:
-        return f"one of {', '.join(str(one) for one in inner)}"
+        return f"one of {', '.join(str(part) for part in inner)}"
     if origin is tuple and inner[-1] is not ...:
-        return f"a list of {len(inner)} ({', '.join(type_name(one) for one in inner)})"
+        return f"a list of {len(inner)} ({', '.join(type_name(part) for part in inner)})"
     if hint in SEQUENCES or origin in SEQUENCES:
         return f"a list of {type_name(inner[0])}" if inner else "a list"
     if hint in MAPPINGS or origin in MAPPINGS:

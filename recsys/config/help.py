@@ -9,12 +9,11 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from recsys.config.build import MISSING, type_name
-from recsys.config.compose import Command, compose, composing, defaults_of, rewritten_overrides
+from recsys.config.compose import COMPOSE_ERRORS, Command, compose, composing, defaults_of
 from recsys.config.keys import described_keys, flattened, nearest
+from recsys.config.review import rewritten_overrides
 from recsys.config.signatures import Parameter
 from recsys.schema.errors import InputError
 
@@ -91,7 +90,11 @@ def explain(command: Command[Any], overrides: Sequence[str], topics: Sequence[st
     described = dict(described_keys(command.hint, plain))
     parts = []
     for topic in topics:
-        below = {key: one for key, one in described.items() if key == topic or key.startswith(f"{topic}.")}
+        below = {
+            key: parameter
+            for key, parameter in described.items()
+            if key == topic or key.startswith(f"{topic}.")
+        }
         if not below and topic not in groups:
             guess = nearest(topic, [*described, *groups])
             meant = f"; did you mean `{guess}`?" if guess else "; `--help` lists groups and keys"
@@ -111,7 +114,7 @@ def _plain(command: Command[Any], overrides: Sequence[str]) -> dict[str, Any]:
     texts = rewritten_overrides(command, overrides)
     try:
         return compose(command.name, texts).plain
-    except (HydraException, OmegaConfBaseException) as error:
+    except COMPOSE_ERRORS as error:
         raise InputError(" ".join(str(error).split())) from error
 
 

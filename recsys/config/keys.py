@@ -74,9 +74,9 @@ def flattened(value: Mapping[str, Any]) -> dict[str, Any]:
         {'a.b': 1, 'a.c': [2, 3], 'd': {}}
     """
     flat: dict[str, Any] = {}
-    for key, one in value.items():
-        below = flattened(one) if isinstance(one, Mapping) else {}
-        flat |= {f"{key}.{name}": inner for name, inner in below.items()} or {key: one}
+    for key, child in value.items():
+        below = flattened(child) if isinstance(child, Mapping) else {}
+        flat |= {f"{key}.{name}": inner for name, inner in below.items()} or {key: child}
     return flat
 
 
@@ -117,15 +117,15 @@ def nearest(key: str, known: Iterable[str]) -> str | None:
     return best
 
 
-def _similarity(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one, other).ratio()
+def _similarity(name: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, name, other).ratio()
 
 
 def _defaults(hint: Any, value: Mapping[str, Any], key: str) -> dict[str, Any]:
     """Defaults of what may stand in a node of this hint, those left out that are no plain data."""
     target = load(value[TARGET], key) if TARGET in value else imported(hint)
     if dataclasses.is_dataclass(target):
-        found = {
+        defaults = {
             field.name: field.default
             if field.default_factory is dataclasses.MISSING
             else field.default_factory()
@@ -133,8 +133,10 @@ def _defaults(hint: Any, value: Mapping[str, Any], key: str) -> dict[str, Any]:
             if field.init
         }
     else:
-        found = {name: one.default for name, one in inspect.signature(target).parameters.items()}
-    plain = {name: _as_plain(default) for name, default in found.items()}
+        defaults = {
+            name: parameter.default for name, parameter in inspect.signature(target).parameters.items()
+        }
+    plain = {name: _as_plain(default) for name, default in defaults.items()}
     return {name: default for name, default in plain.items() if default is not inspect.Parameter.empty}
 
 
@@ -143,9 +145,9 @@ def _as_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, list | tuple):
-        return [_as_plain(one) for one in value]
+        return [_as_plain(part) for part in value]
     if isinstance(value, Mapping):
-        return {key: _as_plain(one) for key, one in value.items()}
+        return {key: _as_plain(part) for key, part in value.items()}
     if isinstance(value, Path):
         return str(value)
     return value if value is None or isinstance(value, SCALARS) else inspect.Parameter.empty

@@ -5,11 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
-from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
-
-from recsys.config.build import Problem
 
 LAUNCHER = "hydra/launcher"
 BASIC = "basic"
@@ -17,30 +15,20 @@ BASIC = "basic"
 _EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 
 
-def check_launcher(
-    overrides: Sequence[Override], loader: ConfigLoader, problems: list[Problem]
-) -> list[Override]:
-    """A launcher comes with a package that may not be installed, SLURM with a machine that may not have it.
+def check_launcher(overrides: Sequence[Override], problems: list[str]) -> list[Override]:
+    """The overrides without a launcher that cannot be had, which becomes a problem.
 
-    Args:
-        overrides: of the command line.
-        loader: knows which launchers are installed.
-        problems: gets what is wrong.
-
-    Returns:
-        The overrides, without a launcher that cannot be had.
+    A launcher comes with a package that may not be installed, SLURM with a machine that may not have it.
     """
-    refusals = {id(one): _refusal(str(one.value()), loader) for one in overrides if _is_launcher(one)}
-    problems += [Problem(LAUNCHER, text) for text in refusals.values() if text]
-    return [one for one in overrides if not refusals.get(id(one))]
+    refusals = [
+        _refusal(str(override.value())) if override.key_or_group == LAUNCHER else "" for override in overrides
+    ]
+    problems += filter(None, refusals)
+    return [override for override, refusal in zip(overrides, refusals, strict=True) if not refusal]
 
 
-def _is_launcher(override: Override) -> bool:
-    return override.key_or_group == LAUNCHER
-
-
-def _refusal(asked: str, loader: ConfigLoader) -> str | None:
-    there = loader.get_group_options(LAUNCHER, ObjectType.CONFIG)
+def _refusal(asked: str) -> str:
+    there = GlobalHydra.instance().config_loader().get_group_options(LAUNCHER, ObjectType.CONFIG)
     text = f"`{LAUNCHER}={asked}`"
     if asked not in there:
         extra = _EXTRAS.get(asked)
@@ -51,4 +39,4 @@ def _refusal(asked: str, loader: ConfigLoader) -> str | None:
             f"{text} needs SLURM, and there is no `srun` here; give the command where jobs are submitted, or "
             "take `submitit_local`, processes of this machine"
         )
-    return None
+    return ""

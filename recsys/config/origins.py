@@ -21,7 +21,7 @@ def origin(
         root: the command's root file, in the folder of all groups.
         run: folder of the run that is continued.
     """
-    if any(_overlap(key, one) for one in overridden):
+    if any(_overlap(key, given) for given in overridden):
         return "on the command line"
     if run is not None:
         return f"in {run}/config.yaml"
@@ -32,22 +32,22 @@ def origin(
         if chosen is not None and not group.startswith("hydra/")
     ]
     for path in [*files, root]:
-        if path.is_file() and has_key(_content(path), key.partition("[")[0]):
+        if path.is_file() and _has_key(_content(path), key.partition("[")[0]):
             return f"in {path.relative_to(root.parent.parent)}"
     return ""
 
 
-def has_key(content: Any, key: str) -> bool:
+def _has_key(content: Any, key: str) -> bool:
     """True when the dotted key is in `content`."""
     head, _, rest = key.partition(".")
     if not isinstance(content, Mapping) or head not in content:
         return False
-    return has_key(content[head], rest) if rest else True
+    return _has_key(content[head], rest) if rest else True
 
 
 def _overlap(key: str, overridden: str) -> bool:
-    one, other = key.partition("[")[0].split("."), overridden.split(".")
-    return all(a == b for a, b in zip(one, other, strict=False))
+    path, other = key.partition("[")[0].split("."), overridden.split(".")
+    return all(a == b for a, b in zip(path, other, strict=False))
 
 
 def _content(path: Path) -> Any:

@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-
-from recsys.config.build import Problem
 
 # More values than these of one sweep are not tried out before the sweep begins.
 _MOST_CHECKED = 32
@@ -36,16 +34,16 @@ class Groups:
     folders: frozenset[str] = frozenset()
 
 
-def parse(texts: Sequence[str], loader: ConfigLoader, problems: list[Problem]) -> list[Override]:
+def parse(texts: Sequence[str], problems: list[str]) -> list[Override]:
     """Overrides that can be read; the others become problems."""
-    parser = OverridesParser.create(loader)
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
     parsed = []
     for text in texts:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException as error:
             advice = _advice(text, parser, error)
-            problems.append(Problem(text, f"expected `key=value`, got `{text}`: {advice}"))
+            problems.append(f"expected `key=value`, got `{text}`: {advice}")
     return parsed
 
 
@@ -65,12 +63,7 @@ def _advice(text: str, parser: OverridesParser, error: HydraException) -> str:
     return " ".join(str(error).split())
 
 
-def is_hydras(override: Override) -> bool:
-    """True for an override of Hydra's own settings."""
-    return override.key_or_group.split(".")[0].split("/")[0] == "hydra"
-
-
-def check_values(override: Override, *, multirun: bool, search: bool, problems: list[Problem]) -> None:
+def check_values(override: Override, *, multirun: bool, search: bool, problems: list[str]) -> None:
     """Several values for one key need a command that runs several times.
 
     Args:
@@ -84,13 +77,13 @@ def check_values(override: Override, *, multirun: bool, search: bool, problems: 
         return
     if not override.is_discrete_sweep():
         text = f"`{override.input_line}` asks to search an interval, which only `sweep=NAME` does"
-        problems.append(Problem(key, f"{text}; list the values instead"))
+        problems.append(f"{text}; list the values instead")
     elif not multirun:
         text = f"`{override.input_line}` gives several values for `{key}`"
-        problems.append(Problem(key, f"{text}; add `-m` to run once for each, or write [a,b] for a list"))
+        problems.append(f"{text}; add `-m` to run once for each, or write [a,b] for a list")
 
 
-def for_hydra(override: Override, groups: Groups, problems: list[Problem]) -> str:
+def for_hydra(override: Override, groups: Groups, problems: list[str]) -> str:
     """The override as Hydra wants it.
 
     A file that does not exist in its group becomes a problem, and the nearest one takes its place, so that
@@ -99,14 +92,16 @@ def for_hydra(override: Override, groups: Groups, problems: list[Problem]) -> st
     """
     text = str(override.input_line)
     name = override.key_or_group
+    if name.split(".")[0].split("/")[0] == "hydra":  # its own settings
+        return text
     if name not in groups.options:
         return text if override.is_delete() else f"++{text.lstrip('+')}"
     if name in groups.folders:
         # Hydra takes a key that is called like a group for that group, unless its value is a dictionary.
         return forced({name: {"folder": override.value()}})[0] if override.value() else ""
     if name not in groups.chosen:
-        there = ", ".join(f"`{one}`" for one in sorted(groups.chosen)) or "nothing"
-        problems.append(Problem(name, f"this command does not choose a `{name}`; it chooses {there}"))
+        there = ", ".join(f"`{group}`" for group in sorted(groups.chosen)) or "nothing"
+        problems.append(f"this command does not choose a `{name}`; it chooses {there}")
         return ""
     before = len(problems)
     meant = [_nearest_option(name, option, groups, problems) for option in _options(override)]
@@ -126,18 +121,18 @@ def variants(overrides: Sequence[Override], texts: Sequence[str]) -> list[list[s
     """
     choices = [_values(override, text) for override, text in zip(overrides, texts, strict=True) if text]
     first = [choice[0] for choice in choices]
-    rest = [[*first[:i], one, *first[i + 1 :]] for i, choice in enumerate(choices) for one in choice[1:]]
+    rest = [[*first[:i], value, *first[i + 1 :]] for i, choice in enumerate(choices) for value in choice[1:]]
     return [first, *rest]
 
 
-def _nearest_option(name: str, option: str, groups: Groups, problems: list[Problem]) -> str | None:
+def _nearest_option(name: str, option: str, groups: Groups, problems: list[str]) -> str | None:
     there = groups.options[name]
     if option in there:
         return option
     guesses = difflib.get_close_matches(option, there, n=1, cutoff=0.5)
     meant = f"; did you mean `{name}={guesses[0]}`?" if guesses else ""
     text = f"expected one of {', '.join(there) or 'no files yet'} for `{name}`, got `{option}`{meant}"
-    problems.append(Problem(name, text))
+    problems.append(text)
     return guesses[0] if guesses else None
 
 
@@ -163,7 +158,7 @@ def _options(override: Override) -> list[str]:
         return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
     value = override.value()
     asked = value if isinstance(value, list) else [value]
-    return [str(one) for one in asked if one is not None]
+    return [str(option) for option in asked if option is not None]
 
 
 def forced(values: Mapping[str, Any]) -> list[str]:
@@ -179,7 +174,7 @@ def forced(values: Mapping[str, Any]) -> list[str]:
 def _written(value: Any) -> str:
     """A value as Hydra's grammar takes it."""
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{_written(part)}" for key, part in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_written, value)) + "]"
     return quoted(value) if isinstance(value, str) else json.dumps(value)

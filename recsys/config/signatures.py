@@ -94,15 +94,18 @@ def declared(name: str) -> Signature | str:
         return Signature(name, *_arguments(node, module, texts, skip=0), text=summary)
     classes = _ancestry(node, module)
     methods = frozenset(
-        item.name for one, _ in classes for item in one.body if isinstance(item, ast.FunctionDef)
+        item.name
+        for class_node, _ in classes
+        for item in class_node.body
+        if isinstance(item, ast.FunctionDef)
     )
     if _is_dataclass(node):
         fields: dict[str, Parameter] = {}
-        for one, its_module in reversed(classes):
-            fields |= _fields(one, its_module, texts)
+        for class_node, its_module in reversed(classes):
+            fields |= _fields(class_node, its_module, texts)
         return Signature(name, fields, is_dataclass=True, methods=methods, text=summary)
-    for one, its_module in classes:
-        for item in one.body:
+    for class_node, its_module in classes:
+        for item in class_node.body:
             if isinstance(item, ast.FunctionDef) and item.name == "__init__":
                 arguments, is_open = _arguments(item, its_module, texts, skip=1)
                 shared = _shared(node, module)
@@ -129,8 +132,8 @@ def attribute_of(name: str, attribute: str) -> Any:
     node = module.definitions.get(class_name) if module else None
     if module is None or not isinstance(node, ast.ClassDef):
         raise LookupError(name)
-    for one, its_module in _ancestry(node, module):
-        for item in one.body:
+    for class_node, its_module in _ancestry(node, module):
+        for item in class_node.body:
             match item:
                 case ast.Assign(
                     targets=[ast.Name(id=target)], value=ast.Attribute(ast.Name(id=base), held)
@@ -158,15 +161,15 @@ def reflected(target: Callable[..., Any]) -> Signature:
     return Signature(
         f"{target.__module__}.{target.__qualname__}",
         {
-            one.name: Parameter(
-                hints.get(one.name, Any),
-                None if one.default is one.empty else repr(one.default),
-                texts.get(one.name, ""),
+            argument.name: Parameter(
+                hints.get(argument.name, Any),
+                None if argument.default is argument.empty else repr(argument.default),
+                texts.get(argument.name, ""),
             )
-            for one in parameters
-            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+            for argument in parameters
+            if argument.kind in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY)
         },
-        is_open=any(one.kind is one.VAR_KEYWORD for one in parameters),
+        is_open=any(argument.kind is argument.VAR_KEYWORD for argument in parameters),
         is_dataclass=is_dataclass,
         methods=frozenset(name for name in dir(target) if callable(getattr(target, name, None))),
         text=(inspect.getdoc(target) or "").partition("\n\n")[0].replace("\n", " "),
@@ -209,9 +212,9 @@ def _module(name: str) -> _Module | None:
             case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value):
                 definitions[target] = value
             case ast.ImportFrom(module=str(origin), names=names):
-                imports |= {one.asname or one.name: f"{origin}.{one.name}" for one in names}
+                imports |= {alias.asname or alias.name: f"{origin}.{alias.name}" for alias in names}
             case ast.Import(names=names):
-                imports |= {one.asname or one.name: one.name for one in names}
+                imports |= {alias.asname or alias.name: alias.name for alias in names}
             case ast.If():  # TYPE_CHECKING
                 body += statement.body
     return _Module(name, definitions, imports)
@@ -221,9 +224,9 @@ def _ancestry(node: ast.ClassDef, module: _Module) -> list[tuple[ast.ClassDef, _
     """A class and its bases of this package, nearest first."""
     classes = [(node, module)]
     for base in node.bases:
-        found = _definition(base.value if isinstance(base, ast.Subscript) else base, module)
-        if found and isinstance(found[0], ast.ClassDef):
-            classes += _ancestry(found[0], found[1])
+        definition = _definition(base.value if isinstance(base, ast.Subscript) else base, module)
+        if definition and isinstance(definition[0], ast.ClassDef):
+            classes += _ancestry(definition[0], definition[1])
     return classes
 
 
@@ -252,8 +255,10 @@ def _shared(node: ast.ClassDef, module: _Module) -> Mapping[str, Parameter]:
 
 
 def _is_dataclass(node: ast.ClassDef) -> bool:
-    called = [one.func if isinstance(one, ast.Call) else one for one in node.decorator_list]
-    return any(ast.unparse(one) in ("dataclass", "dataclasses.dataclass") for one in called)
+    called = [
+        decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in node.decorator_list
+    ]
+    return any(ast.unparse(decorator) in ("dataclass", "dataclasses.dataclass") for decorator in called)
 
 
 def _fields(node: ast.ClassDef, module: _Module, texts: Mapping[str, str]) -> dict[str, Parameter]:
@@ -269,7 +274,7 @@ def _default(value: ast.expr | None) -> str | None:
     """A default as it is written; of `dataclasses.field`, what its factory makes."""
     if not isinstance(value, ast.Call) or ast.unparse(value.func) not in ("field", "dataclasses.field"):
         return None if value is None else ast.unparse(value)
-    given = {one.arg: one.value for one in value.keywords}
+    given = {keyword.arg: keyword.value for keyword in value.keywords}
     if "default_factory" in given:
         made = ast.unparse(given["default_factory"])
         return {"dict": "{}", "list": "[]", "tuple": "()"}.get(made, f"{made}()")
@@ -286,8 +291,10 @@ def _arguments(
     pairs += zip(given.kwonlyargs, given.kw_defaults, strict=True)
     return (
         {
-            one.arg: Parameter(_hint(one.annotation, module), _default(default), texts.get(one.arg, ""))
-            for one, default in pairs
+            argument.arg: Parameter(
+                _hint(argument.annotation, module), _default(default), texts.get(argument.arg, "")
+            )
+            for argument, default in pairs
         },
         given.kwarg is not None,
     )
@@ -324,12 +331,12 @@ def _evaluated(node: ast.expr, module: _Module) -> Any:
 def _subscripted(generic: Any, inside: ast.expr, module: _Module) -> Any:
     elements = inside.elts if isinstance(inside, ast.Tuple) else [inside]
     if generic is typing.Literal:
-        return generic[tuple(ast.literal_eval(one) for one in elements)]
+        return generic[tuple(ast.literal_eval(element) for element in elements)]
     if generic is typing.Annotated:
         return _evaluated(elements[0], module)
-    ellipsis = [isinstance(one, ast.Constant) and one.value is ... for one in elements]
+    ellipsis = [isinstance(element, ast.Constant) and element.value is ... for element in elements]
     arguments = tuple(
-        ... if dots else _evaluated(one, module) for one, dots in zip(elements, ellipsis, strict=True)
+        ... if dots else _evaluated(element, module) for element, dots in zip(elements, ellipsis, strict=True)
     )
     return generic[arguments if len(arguments) > 1 else arguments[0]]
 

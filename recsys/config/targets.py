@@ -74,7 +74,7 @@ def fields(hint: Any, value: Any, key: str) -> Mapping[str, Parameter]:
 def configurable(signature: Signature, key: str) -> dict[str, Parameter]:
     """The arguments of a class that a configuration may give at `key`."""
     injected = place_of(key).injected
-    return {name: one for name, one in signature.parameters.items() if name not in injected}
+    return {name: parameter for name, parameter in signature.parameters.items() if name not in injected}
 
 
 def names_target(value: Any) -> bool:

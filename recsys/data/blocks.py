@@ -34,8 +34,8 @@ class RowGroup:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """Which rows of a split are wanted: positives alone, those from an instant on alone, or both.
+class RowFilter:
+    """Chooses rows of a split: positives alone, those from an instant on alone, or both.
 
     Args:
         only_positives: leave out rows that are not positives.
@@ -74,7 +74,7 @@ class SplitRows:
     """
 
     def __init__(
-        self, files: Sequence[Path], schema: FeatureSchema, wanted: Wanted, *, memory_budget: float
+        self, files: Sequence[Path], schema: FeatureSchema, wanted: RowFilter, *, memory_budget: float
     ) -> None:
         self.schema = schema
         self.wanted = wanted
@@ -83,11 +83,11 @@ class SplitRows:
         self._num_bag_values = 0
         for file in files:
             self._add(file)
-        self.is_held = self.num_bytes <= memory_budget
+        self.is_held = self._num_bytes <= memory_budget
         self._held: Events | None = None
 
     @property
-    def num_bytes(self) -> int:
+    def _num_bytes(self) -> int:
         """Memory that all wanted rows take; bags are counted as if every row of the split were wanted."""
         of_rows = self.num_rows * (bytes_of_row(self.schema) + 4 * self.wanted.weighted)
         return of_rows + 4 * self._num_bag_values
@@ -120,8 +120,8 @@ class SplitRows:
             group = parquet.metadata.row_group(index)
             num_rows = group.num_rows
             if self.wanted.columns:
-                found = parquet.read_row_group(index, columns=self.wanted.columns)
-                num_rows = int(np.count_nonzero(self.wanted.mask(found)))
+                rows = parquet.read_row_group(index, columns=self.wanted.columns)
+                num_rows = int(np.count_nonzero(self.wanted.mask(rows)))
             if not num_rows and self.wanted.since is not None:
                 continue  # earlier than all that is wanted: never read again
             self.row_groups.append(RowGroup(file, index, num_rows, begin=self.num_rows))

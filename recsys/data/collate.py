@@ -93,9 +93,8 @@ class Collator:
             ends: [B] microseconds, when what follows each part happened.
             queries: which states are queries.
         """
-        found = _looked_up(self.users, users)
         return Batch(
-            ids=self._jagged([found], len(users)),
+            ids=self._jagged([_looked_up(self.users, users)], len(users)),
             dense=self.users.dense[users],
             vectors=_vectors([self.users], [users]),
             sequences=self._sequences(histories, read, ends=ends, queries=queries),

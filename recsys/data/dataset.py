@@ -18,11 +18,12 @@ import torch
 from recsys.data.collate import Collator, feature_store
 from recsys.data.events import Events, bags, columns_of, floats, integers
 from recsys.data.histories import Histories
-from recsys.data.queries import Known, Queries, QueryMode, Seen, event_queries, user_queries
+from recsys.data.queries import Known, Queries, QueryMode, Seen, queries_of
 from recsys.retrieval.popularity import Popularity
 from recsys.schema import tables
 from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError
+from recsys.schema.facts import DataFacts
 from recsys.schema.feature_kinds import HistoryFeature, Role, VectorFeature
 from recsys.schema.features import FeatureSchema
 from recsys.schema.manifest import read_station
@@ -69,45 +70,62 @@ class PreparedDataset:
     @cached_property
     def users(self) -> Batch:
         """Features of all users by user row; row 0 is the unknown user."""
-        return self._feature_store(self._users, "user")
+        return self._feature_store(self.raw_users, "user")
 
     @cached_property
     def items(self) -> Batch:
         """Features of the catalogue by item row; row 0 is the unknown item."""
-        return self._feature_store(self._items, "item")
+        return self._feature_store(self.raw_items, "item")
 
     @property
     def num_users(self) -> int:
         """Users, the unknown one included."""
-        return int(self._users.num_rows)
+        return int(self.raw_users.num_rows)
 
     @property
     def num_items(self) -> int:
         """Items of the catalogue, the unknown one included."""
-        return int(self._items.num_rows)
+        return int(self.raw_items.num_rows)
 
     @cached_property
     def user_ids(self) -> npt.NDArray[Any]:
         """Raw ids by user row; None at 0."""
-        return np.array(self._users[tables.USER_ID].to_pylist(), dtype=object)
+        return np.array(self.raw_users[tables.USER_ID].to_pylist(), dtype=object)
 
     @cached_property
     def item_ids(self) -> npt.NDArray[Any]:
         """Raw ids by item row; None at 0."""
-        return np.array(self._items[tables.ITEM_ID].to_pylist(), dtype=object)
+        return np.array(self.raw_items[tables.ITEM_ID].to_pylist(), dtype=object)
 
     @cached_property
     def item_titles(self) -> list[str]:
         """Names each item for people: by its title where there is one, else by its id."""
         column = self.manifest.get("title_column")
-        titles = self._items[tables.RAW_PREFIX + column].to_pylist() if column else [None] * self.num_items
+        titles = self.raw_items[tables.RAW_PREFIX + column].to_pylist() if column else [None] * self.num_items
         named = [str(title or item_id) for title, item_id in zip(titles, self.item_ids, strict=True)]
         return ["(unknown item)", *named[1:]]
 
     @cached_property
     def item_counts(self) -> torch.Tensor:
         """Train positives of each item, by item row."""
-        return integers(self._items["num_train_positives"])
+        return integers(self.raw_items["num_train_positives"])
+
+    def facts(self) -> DataFacts:
+        """Counts how large the train split is."""
+        rows = [pq.read_table(f, columns=[tables.USER_ROW, tables.POSITIVE]) for f in self.files("train")]
+        table = pa.concat_tables(rows)
+        counts_U = np.bincount(table.filter(table[tables.POSITIVE])[tables.USER_ROW].to_numpy(), minlength=1)
+        lengths = counts_U[1:][counts_U[1:] > 0]
+        median, long = np.quantile(lengths, [0.5, 0.9], method="lower") if len(lengths) else (0, 0)
+        return DataFacts(
+            num_users=len(lengths),
+            num_items=self.num_items - 1,
+            num_rows=table.num_rows,
+            num_positives=int(counts_U.sum()),
+            num_features=sum(not isinstance(feature, HistoryFeature) for feature in self.schema.embedded()),
+            median_history=float(median),
+            long_history=float(long),
+        )
 
     @property
     def has_timestamps(self) -> bool:
@@ -119,13 +137,15 @@ class PreparedDataset:
         """Whether `data.label.weights` says what each positive counts in the loss."""
         return bool(self.manifest["config"]["label"].get("weights"))
 
+    @cached_property
     def raw_users(self) -> pa.Table:
         """The users' table as prepared, raw columns (`raw.*`) included."""
-        return self._users
+        return pq.read_table(self.path / "users.parquet")
 
+    @cached_property
     def raw_items(self) -> pa.Table:
         """The items' table as prepared, raw columns (`raw.*`) included."""
-        return self._items
+        return pq.read_table(self.path / "items.parquet")
 
     def files(self, split: Split) -> list[Path]:
         """Parquet files of a split, in order."""
@@ -174,7 +194,7 @@ class PreparedDataset:
             return None
         # Nothing else of the rows: with all their features they may not fit into memory.
         columns = [tables.ITEM_ROW, tables.TIMESTAMP, tables.POSITIVE]
-        files = [file for one in SPLITS[: SPLITS.index(split) + 1] for file in self.files(one)]
+        files = [file for part in SPLITS[: SPLITS.index(split) + 1] for file in self.files(part)]
         events = pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
         positives = events.filter(events[tables.POSITIVE])
         timestamps, order = integers(positives[tables.TIMESTAMP]).sort(stable=True)
@@ -199,9 +219,9 @@ class PreparedDataset:
     def train_positives(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """User rows, item rows and timestamps (microseconds) of the train split's positives."""
         events = self.events("train")
-        keep = events.positives
-        found = (events.user_rows[keep], events.item_rows[keep], events.timestamps[keep])
-        return found[0].numpy(), found[1].numpy(), found[2].numpy()
+        keep = events.positives.numpy()
+        users, items = events.user_rows.numpy(), events.item_rows.numpy()
+        return users[keep], items[keep], events.timestamps.numpy()[keep]
 
     def queries(
         self,
@@ -226,7 +246,6 @@ class PreparedDataset:
         """
         if mode == "auto":
             mode = "event" if self.has_timestamps else "user"
-        build = event_queries if mode == "event" else user_queries
         histories = self.histories(split)
         sequences = None
         if events_read in ("positives", "all"):
@@ -234,11 +253,12 @@ class PreparedDataset:
         if known == "train":
             histories = histories.earlier_than(1)
             sequences = sequences.earlier_than(1) if sequences else None
-        return build(
+        return queries_of(
             self._positives(split),
+            mode,
             histories=histories,
-            collator=self.collator(history_length, events_read),
             sequences=sequences,
+            collator=self.collator(history_length, events_read),
             split_number=SPLITS.index(split),
             has_timestamps=self.has_timestamps,
             seen=seen,
@@ -246,12 +266,9 @@ class PreparedDataset:
 
     def _positives(self, split: Split) -> pa.Table:
         """Reads a row for each positive of validation or test, of which queries are made."""
-        raw = [
-            tables.USER_ID,
-            tables.ITEM_ID,
-            *([tables.RAW_PREFIX + tables.TIMESTAMP] if self.has_timestamps else []),
-        ]
-        columns = [*columns_of(self.schema), *raw]
+        columns = [*columns_of(self.schema), tables.USER_ID, tables.ITEM_ID]
+        if self.has_timestamps:
+            columns.append(tables.RAW_PREFIX + tables.TIMESTAMP)
         parts = []
         for file in map(pq.ParquetFile, self.files(split)):
             parts.append(file.schema_arrow.empty_table().select(columns))
@@ -259,14 +276,6 @@ class PreparedDataset:
                 table = file.read_row_group(number, columns=columns)
                 parts.append(table.filter(table[tables.POSITIVE]))
         return pa.concat_tables(parts)
-
-    @cached_property
-    def _users(self) -> pa.Table:
-        return pq.read_table(self.path / "users.parquet")
-
-    @cached_property
-    def _items(self) -> pa.Table:
-        return pq.read_table(self.path / "items.parquet")
 
     def _feature_store(self, table: pa.Table, role: Role) -> Batch:
         on_disk = [f for f in self.schema.sparse([role]) if not isinstance(f, HistoryFeature)]

@@ -105,12 +105,12 @@ class Events:
     def select(self, positions: torch.Tensor) -> Events:
         """The events at `positions`, in that order."""
         return Events(
-            rows=take(self.rows, positions),
+            rows=_take(self.rows, positions),
             timestamps=self.timestamps[positions],
-            dense=take(self.dense, positions),
+            dense=_take(self.dense, positions),
             single_valued=self.single_valued,
             bags={name: column.select(positions) for name, column in self.bags.items()},
-            labels=take(self.labels, positions),
+            labels=_take(self.labels, positions),
             weights=None if self.weights is None else self.weights[positions],
         )
 
@@ -173,9 +173,9 @@ class EventsWriter:
     def add(self, table: pa.Table) -> None:
         """Adds the rows of a split's Arrow table."""
         begin, end = self._size, self._size + table.num_rows
-        interleave(self._rows[begin:end], [table[name] for name in (*_FIXED.values(), *self._single)])
-        interleave(self._floats[begin:end], [table[name] for name in self._dense])
-        interleave(self._afterwards[begin:end], [table[name] for name in self._labels])
+        _interleave(self._rows[begin:end], [table[name] for name in (*_FIXED.values(), *self._single)])
+        _interleave(self._floats[begin:end], [table[name] for name in self._dense])
+        _interleave(self._afterwards[begin:end], [table[name] for name in self._labels])
         self._timestamps[begin:end] = table[tables.TIMESTAMP].to_numpy()
         if self._weights is not None:
             is_positive = table[tables.POSITIVE].to_numpy()
@@ -216,7 +216,7 @@ def bytes_of_row(schema: FeatureSchema) -> int:
     return 8 + 4 * (len(_FIXED) + sum(not f.is_multivalued for f in sparse) + len(dense) + num_labels)
 
 
-def interleave(out: npt.NDArray[Any], columns: Sequence[pa.ChunkedArray]) -> None:
+def _interleave(out: npt.NDArray[Any], columns: Sequence[pa.ChunkedArray]) -> None:
     """Writes columns [N] side by side into `out` [N, number of columns]."""
     arrays = [column.to_numpy() for column in columns]
     # A block at a time, so that the lines of `out` that one column touches are still there for the next.
@@ -229,7 +229,7 @@ def interleave(out: npt.NDArray[Any], columns: Sequence[pa.ChunkedArray]) -> Non
 _INTERLEAVED_ROWS = 4096
 
 
-def take(matrix: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+def _take(matrix: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Rows of a matrix [N, R].
 
     NOTE: not torch's index_select, which takes 1.5 times as long, and all cores.

@@ -49,13 +49,13 @@ def earlier_rows(dataset: PreparedDataset, earlier: PreparedDataset) -> dict[str
     rows: dict[str, torch.Tensor] = {}
     for feature in dataset.schema.sparse():
         if feature.has_vocabulary:
-            found = _by_value(dataset, earlier, table=feature.table)
+            origins = _by_value(dataset, earlier, table=feature.table)
         elif isinstance(feature, NumberFeature):
-            found = _by_lower_edge(feature, earlier.schema[feature.name])
+            origins = _by_lower_edge(feature, earlier.schema[feature.name])
         else:
-            found = np.arange(feature.num_rows)
+            origins = np.arange(feature.num_rows)
         if not isinstance(feature, HistoryFeature):  # reads the items' table
-            rows[feature.table] = torch.from_numpy(found)
+            rows[feature.table] = torch.from_numpy(origins)
     for vector in dataset.schema.vectors():
         if vector.difference > 0:
             of = dataset.schema[USER_ID if vector.role == "user" else ITEM_ID]
@@ -65,8 +65,8 @@ def earlier_rows(dataset: PreparedDataset, earlier: PreparedDataset) -> dict[str
 
 def _by_value(dataset: PreparedDataset, earlier: PreparedDataset, *, table: str) -> npt.NDArray[np.int64]:
     now, before = (
-        pq.read_table(one.path / "vocabularies" / f"{table}.parquet")["value"].combine_chunks()
-        for one in (dataset, earlier)
+        pq.read_table(each.path / "vocabularies" / f"{table}.parquet")["value"].combine_chunks()
+        for each in (dataset, earlier)
     )
     if now.type != before.type:
         now, before = now.cast(pa.string()), before.cast(pa.string())

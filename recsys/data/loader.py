@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from recsys.data.ahead import ahead
-from recsys.data.blocks import Block, RowGroup, SplitRows, Wanted, blocks
+from recsys.data.blocks import Block, RowFilter, RowGroup, SplitRows, blocks
 from recsys.data.events import Events
 from recsys.data.parts import ALONE, Part, Ranks
 from recsys.schema.batch import Batch
@@ -61,7 +61,7 @@ class BatchLoader:
         memory_budget: float = 0.0,
         prefetch_batches: int = 0,
     ) -> None:
-        wanted = Wanted(only_positives, since, weighted)
+        wanted = RowFilter(only_positives, since, weighted)
         self.rows = SplitRows(files, schema, wanted, memory_budget=memory_budget)
         self.to_batch = to_batch
         self.batch_size = batch_size

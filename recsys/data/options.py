@@ -35,9 +35,14 @@ class Source(Protocol):
 class Columns:
     """Names of the interactions' columns in the raw table; null where it has none.
 
-    Without `user_id` each row is a user of its own, whom nobody knows; without both ids, all rows are about
-    one item, as impressions and forms are. `timestamp_format` is how text writes timestamps, in the terms of
-    `strptime` (`%d.%m.%Y %H:%M`, in UTC without `%z`); null reads ISO text, numbers and dates.
+    Args:
+        user_id: who did it; null where each row is a user of its own, whom nobody knows.
+        item_id: to what; null, with `user_id`, where all rows are about one item, as impressions and forms
+            are.
+        timestamp: when it was; null where nothing says it, for splits without time.
+        split: train, validation or test, for `data.split=predefined`.
+        timestamp_format: how text writes timestamps, in the terms of `strptime` (`%d.%m.%Y %H:%M`, in UTC
+            without `%z`); null reads ISO text, numbers and dates.
     """
 
     user_id: str | None = "user_id"
@@ -49,12 +54,12 @@ class Columns:
 
 @dataclasses.dataclass(frozen=True)
 class InteractionsTable:
-    """The raw interactions.
+    r"""The raw interactions.
 
     Args:
-        path: one CSV or Parquet file or a folder of such.
+        path: one CSV, Parquet or Arrow file or a folder of such.
         columns: names of those that are no features.
-        delimiter: of CSV; null finds out.
+        delimiter: of CSV, `\t` for a tab; null finds out.
         features: declares context features; null takes the hour and the weekday of the timestamp, `infer`
             these and all columns that nothing else uses, which must then be known before the outcome.
     """
@@ -67,7 +72,15 @@ class InteractionsTable:
 
 @dataclasses.dataclass(frozen=True)
 class SideTable:
-    """Raw users or items; `id_column` null means as in the interactions; `features` null means inferred."""
+    r"""Raw users or items, a row each.
+
+    Args:
+        path: one CSV, Parquet or Arrow file or a folder of such; null where there is no such table.
+        id_column: column of their ids; null means as in the interactions.
+        delimiter: of CSV, `\t` for a tab; null finds out.
+        features: declares features by name, as `{genre: {kind: multi_id}}`; null infers them.
+        title_column: what people call an item, for reports; null takes a column whose name says so.
+    """
 
     path: str | None = None
     id_column: str | None = None
@@ -98,7 +111,13 @@ class Label:
 
 @dataclasses.dataclass(frozen=True)
 class Auxiliary:
-    """Another label of an event: binary with `positive_at_least`, numeric and perhaps logarithmic without."""
+    """Another label of an event.
+
+    Args:
+        column: raw column of the interactions.
+        positive_at_least: makes a binary label of numbers; null keeps them.
+        transform: of numbers; `standardise` or `log`, which is standardised log(1 + max(x, 0)).
+    """
 
     column: str
     positive_at_least: float | None = None
@@ -153,8 +172,8 @@ class StatisticOptions:
         return self._size("event")
 
     def _size(self, unit: str) -> int:
-        found = re.fullmatch(_WINDOW, self.window)
-        return int(found[1]) if found and found[2].startswith(unit) else 0
+        match = re.fullmatch(_WINDOW, self.window)
+        return int(match[1]) if match and match[2].startswith(unit) else 0
 
 
 # At most six digits: instants are microseconds in 64 bits.

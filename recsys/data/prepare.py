@@ -55,7 +55,7 @@ def prepare(options: DataOptions) -> Path:
         if options.extends
         else None
     )
-    config = {field: plain(getattr(options, field)) for field in ("name", *PREPARE_FIELDS)}
+    config = {field: _plain(getattr(options, field)) for field in ("name", *PREPARE_FIELDS)}
     for field in ("statistics", "neighbours"):
         if not getattr(options, field):
             del config[field]  # so that what was prepared before there were any is found again
@@ -86,7 +86,7 @@ def _make(
         scratch = folder / ".scratch"  # in the folder, so that whoever clears up after us finds it
         scratch.mkdir()
         with DuckDBEngine(scratch) as engine:
-            extra.update(build(engine, options, tables, folder=folder, scratch=scratch))
+            extra.update(build(engine, options, tables, folder=folder))
         shutil.rmtree(scratch)
     LOGGER.info("prepared %s in %.1f s", path, time.monotonic() - started)
 
@@ -142,12 +142,12 @@ def _version() -> str:
         return ""
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Options as plain data for JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [_plain(item) for item in value]
     return value

@@ -167,57 +167,50 @@ class QueryLoader:
             yield part.mark(self.queries.batch(positions[part.begin : part.end]))
 
 
-def event_queries(
+def queries_of(
     table: pa.Table,
+    mode: QueryMode,
     *,
     histories: Histories,
-    collator: Collator,
     sequences: Histories | None,
+    collator: Collator,
     split_number: int,
     has_timestamps: bool,
     seen: Seen,
 ) -> Queries:
-    """One query for every positive event; its history is the user's positives strictly before it."""
+    """The queries on the positives of a split.
+
+    Args:
+        table: the positives.
+        mode: `event`, one for every positive event, whose history is the user's positives strictly before it;
+            `user`, one a user: all of its positives are relevant, the history is the earlier splits.
+        histories: positives of the split's users.
+        sequences: events of them, for a model that reads them event by event.
+        collator: builds the batches.
+        split_number: of the split.
+        has_timestamps: whether the raw table has them.
+        seen: which items are excluded from the answers.
+    """
     events = Events.from_arrow(table, collator.schema)
+    if mode == "event":
+        relevant = JaggedColumn.of_offsets(events.item_rows, torch.arange(len(events) + 1))
+        before, read = histories.before(events), sequences.before(events) if sequences else None
+    else:
+        users, first, relevant = _by_user(events, table[tables.ITEM_ID].combine_chunks())
+        table, events = table.take(pa.array(first.numpy())), events.select(first)
+        sequences = sequences.earlier_than(split_number) if sequences else None
+        before = histories.earlier_than(split_number).items.at(users)
+        read = sequences.items.at(users) if sequences else None
     return Queries(
-        mode="event",
+        mode=mode,
         user_ids=_raw(table, tables.USER_ID),
         timestamps=_raw(table, tables.RAW_PREFIX + tables.TIMESTAMP) if has_timestamps else None,
         events=events,
-        histories=histories.before(events),
-        relevant=JaggedColumn.of_offsets(events.item_rows, torch.arange(len(events) + 1)),
-        collator=collator,
-        sequences=sequences,
-        read=sequences.before(events) if sequences else None,
-        seen=seen,
-    )
-
-
-def user_queries(
-    table: pa.Table,
-    *,
-    histories: Histories,
-    collator: Collator,
-    sequences: Histories | None,
-    split_number: int,
-    has_timestamps: bool,
-    seen: Seen,
-) -> Queries:
-    """One query a user: all of its positives are relevant, the history is the earlier splits."""
-    events = Events.from_arrow(table, collator.schema)
-    users, first, relevant = _by_user(events, table[tables.ITEM_ID].combine_chunks())
-    earlier = sequences.earlier_than(split_number) if sequences else None
-    chosen = table.take(pa.array(first.numpy()))
-    return Queries(
-        mode="user",
-        user_ids=_raw(chosen, tables.USER_ID),
-        timestamps=_raw(chosen, tables.RAW_PREFIX + tables.TIMESTAMP) if has_timestamps else None,
-        events=events.select(first),
-        histories=histories.earlier_than(split_number).items.at(users),
+        histories=before,
         relevant=relevant,
         collator=collator,
-        sequences=earlier,
-        read=earlier.items.at(users) if earlier else None,
+        sequences=sequences,
+        read=read,
         seen=seen,
     )
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from recsys.data.options import DataOptions
 from recsys.data.prepare import raw_tables
-from recsys.data.preparing.build import understand_raw
 from recsys.data.preparing.check_options import check_options
 from recsys.data.preparing.declare import features_yaml, with_features_file
-from recsys.data.preparing.understood import as_text
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.preparing.joins import check_joins
+from recsys.data.preparing.raw_data import read_raw
+from recsys.data.preparing.understood import as_text, describe_raw
+from recsys.data.reading.engine import temporary_engine
 
 
 @dataclasses.dataclass(frozen=True)
-class Understanding:
+class _Understanding:
     """Holds the description of raw tables, for programs and for people.
 
     Args:
@@ -31,7 +30,7 @@ class Understanding:
     declaration: str
 
 
-def understand(options: DataOptions) -> Understanding:
+def understand(options: DataOptions) -> _Understanding:
     """Reads the tables that `data.` names as preparing would, up to the split.
 
     Rows that cannot be used are counted and are no error, however many.
@@ -43,6 +42,8 @@ def understand(options: DataOptions) -> Understanding:
     check_options(options)
     options = dataclasses.replace(options, max_rejected_share=1.0)
     tables = raw_tables(options)
-    with tempfile.TemporaryDirectory() as scratch, DuckDBEngine(Path(scratch)) as engine:
-        understood, features = understand_raw(engine, options, tables, scratch=Path(scratch))
-    return Understanding(understood, as_text(understood), features_yaml(features))
+    with temporary_engine() as engine:
+        data = read_raw(engine, options, tables)
+        understood = describe_raw(options, data)
+        understood["joins"] = check_joins(engine, data.interactions.events, data.sides)
+    return _Understanding(understood, as_text(understood), features_yaml(data.features))

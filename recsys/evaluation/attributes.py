@@ -109,9 +109,9 @@ def columns_of(
         user_rows: [N] whose.
         item_rows: [N]; None where a query is not about one item.
     """
-    columns = _raw(dataset, dataset.raw_users(), rows_N=user_rows, prefix="")
+    columns = _raw(dataset, dataset.raw_users, rows_N=user_rows, prefix="")
     if item_rows is not None:
-        columns |= _raw(dataset, dataset.raw_items(), rows_N=item_rows, prefix="item.")
+        columns |= _raw(dataset, dataset.raw_items, rows_N=item_rows, prefix="item.")
     return columns
 
 
@@ -140,7 +140,7 @@ def content_of(dataset: PreparedDataset) -> Content | None:
 
 
 def _encoded(dataset: PreparedDataset, feature: Feature) -> JaggedColumn:
-    table = dataset.raw_users() if feature.role == "user" else dataset.raw_items()
+    table = dataset.raw_users if feature.role == "user" else dataset.raw_items
     return bags(table[tables.encoded_column(feature.name)])
 
 

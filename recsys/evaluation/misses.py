@@ -1,4 +1,4 @@
-"""Wanted, easy and nowhere in the list: the misses from which there is most to learn.
+"""RowFilter, easy and nowhere in the list: the misses from which there is most to learn.
 
 Legend: Q queries, K ranks, M missed pairs of query and item, I catalogue.
 """
@@ -125,7 +125,7 @@ def favourite_misses(
 
 def _kinds(dataset: PreparedDataset) -> Callable[[Rows], list[Sequence[str]]] | None:
     """Returns the kinds of the items of some catalogue rows."""
-    table = dataset.raw_items()
+    table = dataset.raw_items
     held = [
         feature
         for kind in (MultiIdFeature, IdFeature)

@@ -100,7 +100,7 @@ def baseline_probabilities(
     ten rows would. `num_negatives` uniform negatives for each positive are taken to be among the rows of
     train.
     """
-    items, users = dataset.raw_items(), dataset.raw_users()
+    items, users = dataset.raw_items, dataset.raw_users
     item_positives_I, item_rows_I = _counts(items)
     user_positives_U, user_rows_U = _counts(users)
     if num_negatives:

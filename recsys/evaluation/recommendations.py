@@ -118,7 +118,7 @@ def recommend(
 def recommendations_table(dataset: PreparedDataset, queries: Queries, lists: Lists) -> pa.Table:
     """The lists as the table Recommendations: a row per recommended item, raw ids, rank from 1."""
     query, place = np.nonzero(lists.item_rows)
-    items = dataset.raw_items()[tables.ITEM_ID].combine_chunks()
+    items = dataset.raw_items[tables.ITEM_ID].combine_chunks()
     asked = asked_of(dataset, queries)
     return pa.table(
         {
@@ -150,7 +150,7 @@ def queries_table(
         described: Q rows that say more of each query; of columns of the same name the others are kept.
     """
     more = {} if described is None else dict(zip(described.column_names, described.columns, strict=True))
-    items = dataset.raw_items()[tables.ITEM_ID].combine_chunks()
+    items = dataset.raw_items[tables.ITEM_ID].combine_chunks()
     offsets = pa.array(queries.relevant.offsets.numpy(), type=pa.int32())
     columns = {
         **asked_of(dataset, queries),

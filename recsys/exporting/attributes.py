@@ -13,7 +13,7 @@ from recsys.schema.tables import RAW_PREFIX
 
 def attributes_of(dataset: PreparedDataset, fields: Fields) -> dict[str, LookupFeature]:
     """The feature that reads each attribute, by the name that requests call it."""
-    there = dataset.raw_items().column_names
+    there = dataset.raw_items.column_names
     attributes: dict[str, LookupFeature] = {}
     for feature in dataset.schema.features:
         if not isinstance(feature, LookupFeature) or feature.role != "item" or feature.name == ITEM_ID:
@@ -25,7 +25,7 @@ def attributes_of(dataset: PreparedDataset, fields: Fields) -> dict[str, LookupF
 
 def filters_of(dataset: PreparedDataset, fields: Fields) -> Filters:
     """Filters by the attributes of a dataset's catalogue."""
-    table = dataset.raw_items()
+    table = dataset.raw_items
     attributes = {
         name: Attribute(feature, raw_values(table[RAW_PREFIX + feature.column]))
         for name, feature in attributes_of(dataset, fields).items()

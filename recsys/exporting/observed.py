@@ -143,7 +143,7 @@ def _ids(dataset: PreparedDataset, part: pa.Table, name: str) -> pa.ChunkedArray
     """Raw ids; the rows of train hold none, but know all."""
     if name in part.column_names:
         return part[name]
-    known = dataset.raw_users() if name == USER_ID else dataset.raw_items()
+    known = dataset.raw_users if name == USER_ID else dataset.raw_items
     return known[name].take(part[_ROWS[name]])
 
 

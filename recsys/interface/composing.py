@@ -17,8 +17,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 from recsys.commands.options import EvaluateConfig, ExportConfig, TrainConfig
 from recsys.commands.prepare import PrepareConfig
 from recsys.commands.process import quiet_libraries
-from recsys.config.compose import Command, review, settle
+from recsys.config.compose import Command
 from recsys.config.overrides import forced
+from recsys.config.review import review
+from recsys.config.settle import settle
 from recsys.data.options import DataOptions
 from recsys.interface.frames import Table, path_of
 from recsys.runs.folders import LOG_FORMAT, is_worth_a_line

@@ -15,21 +15,21 @@ from recsys.schema.disk import write_file
 from recsys.schema.errors import InputError, InputTypeError
 
 
-class ArrowTable(Protocol):
+class _ArrowTable(Protocol):
     """Any table that speaks the Arrow PyCapsule interface: of polars, pyarrow, DuckDB and others."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """A capsule that holds a stream of record batches."""
 
 
-class InterchangeFrame(Protocol):
+class _InterchangeFrame(Protocol):
     """Any table that speaks the DataFrame interchange protocol."""
 
     def __dataframe__(self, nan_as_null: bool = False, allow_copy: bool = True) -> Any:
         """The table as the protocol has it."""
 
 
-Table = str | Path | pd.DataFrame | ArrowTable | InterchangeFrame
+Table = str | Path | pd.DataFrame | _ArrowTable | _InterchangeFrame
 
 
 def path_of(table: Table, *, name: str, cache: Path) -> Path:

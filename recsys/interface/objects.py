@@ -54,7 +54,7 @@ class Evaluation:
     def table(self) -> pd.DataFrame:
         """Metrics of the model and of every baseline, a row each."""
         baselines = self.results["baselines"].items()
-        rows = {name: one["metrics"] for name, one in baselines if "metrics" in one}
+        rows = {name: baseline["metrics"] for name, baseline in baselines if "metrics" in baseline}
         rows = {"model": self.metrics, **rows}
         return pd.DataFrame.from_dict(rows, orient="index")
 

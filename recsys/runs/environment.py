@@ -46,8 +46,8 @@ def memory_gib() -> float | None:
 def installed_versions() -> dict[str, str]:
     """Version of every installed package that this project declares, the triple included."""
     names = [_name_of(text) for text in declared()["dependencies"]]
-    found = {name: version_of(name) for name in (*names, "torchrec", *_FBGEMM)}
-    return {name: version for name, version in sorted(found.items()) if version}
+    versions = {name: version_of(name) for name in (*names, "torchrec", *_FBGEMM)}
+    return {name: version for name, version in sorted(versions.items()) if version}
 
 
 def declared() -> dict[str, Any]:

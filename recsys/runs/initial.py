@@ -42,7 +42,8 @@ def start_from(
         grow_weights(model, read_weights(run.weights), rows)
     except ValueError as error:
         before, now = (
-            flattened({"model": one}) for one in (run.config["model"], wanted or run.config["model"])
+            flattened({"model": model_config})
+            for model_config in (run.config["model"], wanted or run.config["model"])
         )
         keys = [f"{key}={before.get(key)}" for key in {**before, **now} if before.get(key) != now.get(key)]
         advice = f"; the run had {', '.join(keys)}" if keys else ""

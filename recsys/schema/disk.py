@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import glob
 import logging
 import os
 import secrets
@@ -24,7 +25,7 @@ from typing import NoReturn
 from recsys.schema.errors import InputError
 
 # What a disk says that refuses to be written to, in words.
-REFUSALS = {
+_REFUSALS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota is used up",
     errno.EROFS: "the file system is read-only",
@@ -56,7 +57,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         partial.mkdir()  # unlike tempfile's, with the permissions that the umask leaves
         try:
             yield partial
-            sync_tree(partial)
+            for place, _, names in os.walk(partial, onerror=fail):
+                for name in names:
+                    _sync(Path(place, name))
+                sync_folder(Path(place))
             _put_in_place(partial, path)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -106,8 +110,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
     with writing_to(path):
         try:
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            _sync(temporary)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -168,35 +171,28 @@ def writing_to(path: Path) -> Iterator[None]:
 def disk_refusal(error: BaseException) -> str | None:
     """Why a disk refused to be written to, in words; None for any other error."""
     number = getattr(error, "errno", None)
-    if number in REFUSALS:
-        return REFUSALS[number]
+    if number in _REFUSALS:
+        return _REFUSALS[number]
     text = str(error)
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         if os.strerror(code) in text:
-            return REFUSALS[code]
+            return _REFUSALS[code]
     return None
-
-
-def sync_tree(folder: Path) -> None:
-    """Has every file and folder below `folder`, and itself, written to the disk."""
-    for place, _, names in os.walk(folder, onerror=fail):
-        for name in names:
-            descriptor = os.open(os.path.join(place, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        sync_folder(Path(place))
 
 
 def sync_folder(folder: Path) -> None:
     """Has the names in `folder` written to the disk, where the file system can."""
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(folder)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -214,8 +210,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         if error.errno not in _NO_LINKS:
             raise
         shutil.copyfile(source, target)
-        with target.open("rb") as file:
-            os.fsync(file.fileno())
+        _sync(target)
 
 
 def restore(path: Path) -> None:
@@ -278,7 +273,7 @@ def _put_in_place(partial: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(path: Path, other: Path) -> bool:
     """Exchanges two names in one step; False where the system cannot.
 
     NOTE: Python has no name for renameat2(2); glibc has had one since 2.28.
@@ -286,7 +281,7 @@ def _exchange(one: Path, other: Path) -> bool:
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return False
-    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+    if rename(_AT_FDCWD, os.fsencode(path), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
         return True
     number = ctypes.get_errno()
     if number in _NO_EXCHANGE:
@@ -301,14 +296,9 @@ def _clean_up(path: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(old, path)
-    for partial in path.parent.glob(f".{_escaped(path.name)}.????????.partial"):
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.????????.partial"):
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _moved_aside(path: Path) -> list[Path]:
-    return sorted(path.parent.glob(f".{_escaped(path.name)}.????????.old"))
-
-
-def _escaped(name: str) -> str:
-    """A file name as a pattern that matches it alone."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+    return sorted(path.parent.glob(f".{glob.escape(path.name)}.????????.old"))

@@ -28,5 +28,5 @@ def end_older_form(module: str, command: str) -> NoReturn:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """A hint at the known name that is most like this one; empty when none is."""
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean `{found[0]}`?" if found else ""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean `{close[0]}`?" if close else ""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from recsys.schema.errors import InputError, nearest
-from recsys.schema.tables import ITEM_ID, TIMESTAMP
+from recsys.schema.tables import ITEM_ID, RAW_PREFIX, TIMESTAMP
 
 Role = Literal["user", "item", "context", "pair"]
 Encoder = Literal["vocabulary", "hash"]
@@ -21,6 +21,8 @@ Transform = Literal["standardise", "log", "bucketise"]
 TimePart = Literal["hour", "weekday"]
 Measure = Literal["count", "positive_share", "label_mean", "recency"]
 Pooling = Literal["mean", "idf"]
+DEFAULT_BUCKETS = 20
+DEFAULT_TEXT_BUCKETS = 5000
 
 # Fields that preparing fits, and those that change without changing what a row or a number stands for.
 _FITTED = {"changes_meaning": False, "is_fitted": True}
@@ -55,12 +57,15 @@ class Feature:
     num_rows: int = _fitted(0)
 
     kind: ClassVar[str]
-    # Keys of a declaration in the configuration.
+    # Keys of a declaration in the configuration, and the raw tables of whose columns it may be declared.
     declared: ClassVar[tuple[str, ...]]
+    tables: ClassVar[tuple[str, ...]] = ("users", "items", "interactions")
     # True when one example holds any number of rows.
     is_multivalued: ClassVar[bool] = False
     # False when the value is not in a raw column, but computed from events.
     has_column: ClassVar[bool] = True
+    # True when an event's value is encoded row by row, false when each distinct one is looked up once.
+    is_computed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for field, allowed in _choices(self.kind).items():
@@ -86,6 +91,21 @@ class Feature:
     def has_vocabulary(self) -> bool:
         """True when rows come from a vocabulary fitted on the train split."""
         return False
+
+    @property
+    def source(self) -> str:
+        """The column of preparing's tables that holds its raw values."""
+        return RAW_PREFIX + self.column
+
+    @classmethod
+    def implied(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings that the kind needs where a declaration does not give them."""
+        return {}
+
+    @property
+    def summary(self) -> str:
+        """The kind, and what decides its encoding, for people."""
+        return self.kind
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for `schema.json`."""
@@ -145,6 +165,11 @@ class IdFeature(LookupFeature):
     kind = "id"
     declared = ("column", "table", "encoder", "min_count", "num_buckets", "prefix")
 
+    @property
+    def summary(self) -> str:
+        """The kind, and its prefix if any."""
+        return f"id (prefix {self.prefix})" if self.prefix else self.kind
+
 
 @dataclasses.dataclass(frozen=True)
 class MultiIdFeature(LookupFeature):
@@ -169,6 +194,11 @@ class MultiIdFeature(LookupFeature):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "idf", tuple(self.idf))
+
+    @property
+    def summary(self) -> str:
+        """The kind and its delimiter."""
+        return f"multi_id (delimiter {self.delimiter})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +229,11 @@ class TextFeature(Feature):
         if self.num_buckets < 1:
             raise InputError(f"feature `{self.name}`: a hashed feature needs `num_buckets` of at least 1")
 
+    @classmethod
+    def implied(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The number of buckets."""
+        return {"num_buckets": DEFAULT_TEXT_BUCKETS}
+
 
 @dataclasses.dataclass(frozen=True)
 class VectorFeature(Feature):
@@ -218,6 +253,7 @@ class VectorFeature(Feature):
 
     kind = "vector"
     declared: ClassVar[tuple[str, ...]] = ("column", "difference")
+    tables: ClassVar[tuple[str, ...]] = ("users", "items")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -256,6 +292,7 @@ class SentenceFeature(VectorFeature):
 
     kind = "sentence"
     declared = ("column", "model", "difference")
+    tables = ()  # declared as a text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,6 +310,7 @@ class HistoryFeature(Feature):
 
     kind = "sequence"
     declared = ("max_length",)
+    tables = ()
     is_multivalued = True
     has_column = False
 
@@ -290,7 +328,14 @@ class TimeFeature(Feature):
 
     kind = "time"
     declared = ("part",)
+    tables = ("interactions",)
     has_column = False
+    is_computed = True
+
+    @property
+    def source(self) -> str:
+        """The column of instants in microseconds."""
+        return TIMESTAMP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,6 +356,8 @@ class NumberFeature(Feature):
     std: float = _fitted(1.0)
     boundaries: tuple[float, ...] = _fitted(())
 
+    is_computed = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
@@ -327,6 +374,16 @@ class NumericFeature(NumberFeature):
 
     kind = "numeric"
     declared = ("column", "transform", "num_buckets")
+
+    @property
+    def summary(self) -> str:
+        """The kind and its transform."""
+        return f"numeric ({self.transform})"
+
+    @classmethod
+    def implied(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The number of buckets, where there are any."""
+        return {"num_buckets": DEFAULT_BUCKETS} if settings.get("transform") == "bucketise" else {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,6 +413,7 @@ class StatisticFeature(NumberFeature):
 
     kind = "statistic"
     declared = ()
+    tables = ()
     has_column = False
 
     def __post_init__(self) -> None:
@@ -379,10 +437,10 @@ KINDS: dict[str, type[Feature]] = {
         IdFeature,
         MultiIdFeature,
         NumericFeature,
-        HistoryFeature,
-        TimeFeature,
         TextFeature,
         VectorFeature,
+        HistoryFeature,
+        TimeFeature,
         SentenceFeature,
         StatisticFeature,
     )

@@ -91,25 +91,25 @@ class FeatureSchema:
     def differences(self, other: FeatureSchema) -> list[str]:
         """Says in words what a model made for `other` would misread here; fitted values do not count."""
         own, others = ({f.name: f for f in schema.features} for schema in (self, other))
-        found = [f"`{name}` is missing" for name in others if name not in own]
-        found += [f"`{name}` is new" for name in own if name not in others]
-        if not found and list(own) != list(others):
-            found.append(f"the order is {', '.join(own)}, it was {', '.join(others)}")
+        texts = [f"`{name}` is missing" for name in others if name not in own]
+        texts += [f"`{name}` is new" for name in own if name not in others]
+        if not texts and list(own) != list(others):
+            texts.append(f"the order is {', '.join(own)}, it was {', '.join(others)}")
         now, before = (
             [f"{label.name} ({label.kind}, {label.transform})" for label in schema.labels]
             for schema in (self, other)
         )
         if now != before:
-            found.append(f"the auxiliary labels are {now}, they were {before}")
+            texts.append(f"the auxiliary labels are {now}, they were {before}")
         for name in (name for name in own if name in others):
             meaning, earlier = own[name].meaning(), others[name].meaning()
             fields = ["kind"] if meaning["kind"] != earlier["kind"] else list(meaning)
-            found += [
+            texts += [
                 f"`{name}` has {field} {meaning[field]!r}, it had {earlier[field]!r}"
                 for field in fields
                 if meaning[field] != earlier[field]
             ]
-        return found
+        return texts
 
     @property
     def num_rows(self) -> dict[str, int]:
@@ -118,10 +118,10 @@ class FeatureSchema:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for `schema.json`."""
-        found = {"features": [feature.to_dict() for feature in self.features]}
+        plain = {"features": [feature.to_dict() for feature in self.features]}
         if self.labels:
-            found["labels"] = [dataclasses.asdict(label) for label in self.labels]
-        return found
+            plain["labels"] = [dataclasses.asdict(label) for label in self.labels]
+        return plain
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> FeatureSchema:

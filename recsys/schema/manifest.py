@@ -84,12 +84,12 @@ _WHOLE = ("--abbrev=40", "--exclude=*")  # the commit itself, not the way to it 
 _HEX = re.compile("[0-9a-f]{64}")
 
 
-class Section(dict[str, Any]):
+class _Section(dict[str, Any]):
     """A part of a manifest; a key that is not there is the file's mistake, named with its place."""
 
     def __init__(self, content: Mapping[str, Any], *, path: Path, place: str = "") -> None:
         super().__init__(
-            (key, Section(value, path=path, place=f"{place}{key}.") if isinstance(value, dict) else value)
+            (key, _Section(value, path=path, place=f"{place}{key}.") if isinstance(value, dict) else value)
             for key, value in content.items()
         )
         self._where = path, place
@@ -150,7 +150,7 @@ def write_manifest(
     return {**manifest, "checksum": checksum}
 
 
-def read_station(path: Path, kind: StationKind, *, verify_all: bool = False) -> Section:
+def read_station(path: Path, kind: StationKind, *, verify_all: bool = False) -> _Section:
     """Returns the manifest of the station at `path`, after checking that every file is there and whole.
 
     Raises:
@@ -218,7 +218,7 @@ def _identity(path: Path) -> object:
     return folder.st_ino, manifest.st_ino, manifest.st_mtime_ns
 
 
-def _read_station(path: Path, kind: StationKind, *, verify_all: bool) -> Section:
+def _read_station(path: Path, kind: StationKind, *, verify_all: bool) -> _Section:
     again = f"make it anew with `{MADE_BY[kind]}`"
     try:
         manifest = _read_manifest(path, kind)
@@ -231,7 +231,7 @@ def _read_station(path: Path, kind: StationKind, *, verify_all: bool) -> Section
     return manifest
 
 
-def _read_manifest(path: Path, kind: StationKind) -> Section:
+def _read_manifest(path: Path, kind: StationKind) -> _Section:
     file = path / MANIFEST
     if not file.is_file():
         there = "no such folder" if not path.is_dir() else f"no {MANIFEST} in it"
@@ -256,10 +256,10 @@ def _read_manifest(path: Path, kind: StationKind) -> Section:
     unsigned = raw.replace(str(checksum).encode(), _UNSIGNED.encode(), 1)
     if not _is_hex(checksum) or hashlib.sha256(unsigned).hexdigest() != checksum:
         raise InputError(f"`{file}` is damaged: its own checksum is not that of its content")
-    return Section(content, path=file)
+    return _Section(content, path=file)
 
 
-def _check_types(manifest: Section, kind: StationKind, file: Path) -> None:
+def _check_types(manifest: _Section, kind: StationKind, file: Path) -> None:
     expected: dict[str, type | tuple[type, ...]] = {
         "fingerprint": str,
         "source": (str, type(None)),
@@ -287,7 +287,7 @@ def _check_types(manifest: Section, kind: StationKind, file: Path) -> None:
         raise InputError(f"`{file}` is damaged: `fingerprint` is not that of the files it lists")
 
 
-def _check_names(manifest: Section, kind: StationKind, path: Path) -> None:
+def _check_names(manifest: _Section, kind: StationKind, path: Path) -> None:
     """Confines the station to plain files below `path`, all of those that its manifest lists, no others."""
     listed = manifest["files"]
     for name in listed:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from recsys.schema.errors import InputError
 
 # Interactions: one row an event, as preparing reads and writes it.
 USER_ID = "user_id"
@@ -19,6 +16,9 @@ LABEL_PREFIX = "label."
 POSITIVE = "positive"
 USER_ROW = "user_row"
 ITEM_ROW = "item_row"
+# By the table of users or of items: the column of its ids; by that, the column of their rows.
+ID_COLUMNS = {"users": USER_ID, "items": ITEM_ID}
+ROW_COLUMNS = {USER_ID: USER_ROW, ITEM_ID: ITEM_ROW}
 HISTORY_ROW = "history_row"
 HISTORY_LENGTH = "history_length"
 RAW_PREFIX = "raw."
@@ -62,18 +62,3 @@ def encoded_column(feature: str) -> str:
 def vector_file(folder: Path, feature: str) -> Path:
     """File of a prepared dataset that holds the vectors of a feature, [users or items, size] float16."""
     return folder / "vectors" / f"{feature}.npy"
-
-
-def check_columns(found: Iterable[str], *, required: Sequence[str], table: str) -> None:
-    """Raises when `table` lacks a required column.
-
-    Raises:
-        ValueError: naming the missing columns and the ones that are there.
-    """
-    present = list(found)
-    missing = [name for name in required if name not in present]
-    if missing:
-        raise InputError(
-            f"{table} must have the columns {', '.join(required)}; "
-            f"missing: {', '.join(f'`{m}`' for m in missing)}; found: {', '.join(present)}"
-        )

@@ -1,7 +1,7 @@
 """Reads raw values of tables and requests: ids, numbers, truth values, lists and what is missing.
 
 Everything that reads a value keeps to these rules: reading of tables (in DuckDB, whose regular expressions
-are those here) and requests to a bundle (in TorchScript, tested against the functions here).
+are those here) and requests to a bundle (in TorchScript).
 
 | written | is |
 |---|---|
@@ -78,24 +78,6 @@ def is_missing(text: str) -> bool:
     return text == "" or text in NULL_WORDS
 
 
-def as_known_text(value: object) -> str | None:
-    """A value as the text that stands for it in vocabularies; None where it is missing.
-
-    >>> [as_known_text(value) for value in (True, "true", 5.0, 7, "007", "n/a", float("nan"))]
-    ['True', 'True', '5', '7', '007', None, None]
-    """
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        return str(int(value)) if value.is_integer() else repr(value)
-    text = str(value) if value is not None else ""
-    if is_missing(text):
-        return None
-    return "True" if text in TRUE_WORDS else "False" if text in FALSE_WORDS else text
-
-
 def number_of(text: str, style: NumberStyle = "plain") -> float | None:
     """The finite number that text spells; None where it spells none.
 
@@ -109,24 +91,10 @@ def number_of(text: str, style: NumberStyle = "plain") -> float | None:
     if not re.search(STYLES[style], bare):
         return None
     bare = re.sub(SEPARATORS[style], "", bare) if SEPARATORS[style] else bare
-    found = float(bare.replace(",", "."))
-    if not math.isfinite(found):
+    number = float(bare.replace(",", "."))
+    if not math.isfinite(number):
         return None
-    return found / 100 if is_percent else found
-
-
-def elements_of(text: str) -> list[str] | None:
-    """The elements of a list written as text; None where it is none.
-
-    >>> elements_of("['War', 'Sci-Fi']"), elements_of("[18, 35]"), elements_of("War, Drama")
-    (['War', 'Sci-Fi'], ['18', '35'], None)
-    """
-    if not re.search(LIST, text):
-        return None
-    found = [
-        re.sub(r"\\(.)", r"\1", element.strip("'\"")) for element in re.findall(ELEMENT, text.strip()[1:-1])
-    ]
-    return [element for element in found if not is_missing(element)]
+    return number / 100 if is_percent else number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,14 +155,9 @@ def kind_of_text(counts: TextCounts) -> TextKind:
     One code ("007") makes text of it: codes of the same column that look like numbers are not their values.
     Numbers with a few others between them stay numbers.
     """
-    return dataclasses.replace(_kind_of_text(counts), num_values=counts.values)
-
-
-def _kind_of_text(counts: TextCounts) -> TextKind:
     values = counts.values
-    if not values:
-        return TextKind("empty", 0, "no value")
     others: tuple[tuple[Kind, int, float, str], ...] = (
+        ("empty", 0, 1.0, "no value"),
         ("truth", counts.truths, 1.0, "true and false"),
         ("answer", counts.answers, 1.0, "yes and no"),
         ("list", counts.lists, NUMBER_SHARE, "lists written as text"),
@@ -202,25 +165,24 @@ def _kind_of_text(counts: TextCounts) -> TextKind:
     )
     for kind, count, share, why in others:
         if count >= share * values:
-            return TextKind(kind, count, why)
+            return TextKind(kind, count, why, num_values=values)
     if counts.codes:
-        return TextKind("text", values, "codes, such as numbers with leading zeros")
-    return _number_kind(counts) or TextKind("text", values, "words")
+        return TextKind("text", values, "codes, such as numbers with leading zeros", num_values=values)
+    return _number_kind(counts) or TextKind("text", values, "words", num_values=values)
 
 
 def _number_kind(counts: TextCounts) -> TextKind | None:
-    values = counts.values
-    if counts.integers >= NUMBER_SHARE * values:
-        if counts.integers + counts.whole >= counts.plain:
-            kind: Kind = "number" if counts.whole else "integer"
-            return TextKind(kind, counts.integers + counts.whole, "whole numbers")
-        return TextKind("number", counts.plain, "numbers")
-    if counts.plain >= NUMBER_SHARE * values:
-        return TextKind("number", counts.plain, "numbers")
-    if max(counts.point, counts.comma) >= NUMBER_SHARE * values:
-        # Where both fit, as in `1,234`, groups of three digits are likelier than three decimals.
-        style: NumberStyle = "comma" if counts.comma > counts.point else "point"
-        what = "amounts of money" if counts.money else "numbers"
-        mark = "a decimal comma" if style == "comma" else "a decimal point"
-        return TextKind("number", max(counts.point, counts.comma), f"{what} with {mark}", style)
-    return None
+    enough = NUMBER_SHARE * counts.values
+    if counts.integers >= enough and counts.integers + counts.whole >= counts.plain:
+        kind: Kind = "number" if counts.whole else "integer"
+        return TextKind(kind, counts.integers + counts.whole, "whole numbers", num_values=counts.values)
+    if max(counts.integers, counts.plain) >= enough:
+        return TextKind("number", counts.plain, "numbers", num_values=counts.values)
+    num_read = max(counts.point, counts.comma)
+    if num_read < enough:
+        return None
+    # Where both fit, as in `1,234`, groups of three digits are likelier than three decimals.
+    style: NumberStyle = "comma" if counts.comma > counts.point else "point"
+    what = "amounts of money" if counts.money else "numbers"
+    why = f"{what} with a decimal {style}"
+    return TextKind("number", num_read, why, style, num_values=counts.values)

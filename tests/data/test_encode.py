@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.data.preparing.encode import encode
-from recsys.data.preparing.hashing import hash_rows
+from recsys.data.preparing.kinds.hashing import hash_rows
 from recsys.schema.feature_kinds import feature_of
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data.preparing.hashing import fnv1a, hash_rows
+from recsys.data.preparing.kinds.hashing import fnv1a, hash_rows
 
 
 def slow_fnv1a(text: str) -> int:

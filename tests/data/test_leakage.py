@@ -77,9 +77,8 @@ def test_an_event_in_two_splits_is_caught(tmp_path, monkeypatch):
 
 def test_training_on_the_future_is_caught(tmp_path, monkeypatch):
     def split_events(*args, **kwargs):
-        divided = original(*args, **kwargs)
-        swapped = divided.events.mutate(**{SPLIT: (2 - divided.events[SPLIT]).cast("int8")})
-        return type(divided)(swapped, divided.instants)
+        events, instants = original(*args, **kwargs)
+        return events.mutate(**{SPLIT: (2 - events[SPLIT]).cast("int8")}), instants
 
     original = build.split_events
     monkeypatch.setattr(build, "split_events", split_events)
@@ -145,12 +144,12 @@ def test_counts_of_other_splits_are_caught(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("check", ["vocabularies", "statistics"])
 def test_context_fitted_on_other_splits_is_caught(tmp_path, monkeypatch, check):
-    original = build.count_context
+    original = build.count_values
 
-    def count_context(engine, events, features):
-        return original(engine, events.mutate(**{SPLIT: (events[SPLIT] * 0).cast("int8")}), features)
+    def count_values(engine, events, feature):
+        return original(engine, events.mutate(**{SPLIT: (events[SPLIT] * 0).cast("int8")}), feature)
 
-    monkeypatch.setattr(build, "count_context", count_context)
+    monkeypatch.setattr(build, "count_values", count_values)
     feature = {"vocabularies": "device", "statistics": "wait"}[check]
     with pytest.raises(AssertionError, match=f"{check}_from_train_alone: [^;]* differing: .*'{feature}'"):
         prepared(tmp_path, EVENTS, **BY_TIME)

@@ -6,16 +6,16 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.data.reading.csv_files import DELIMITERS, read_header, stage_csv
+from recsys.data.reading.csv_files import DELIMITERS, open_csv
 
 
 def staged(tmp_path, content, *, required=("user", "item"), delimiter=None, columns=None):
     path = tmp_path / "table.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    header = read_header(path, required=required, delimiter=delimiter)
+    file = open_csv(path, required=required, delimiter=delimiter)
     target = tmp_path / "table.parquet"
-    chosen = columns or [name for name in header.columns if name]
-    count, bad = stage_csv(path, target, header, columns=chosen, sequence="n", offset=0)
+    chosen = columns or list(file.types)
+    count, bad = file.write(target, names=dict(zip(chosen, chosen, strict=True)), sequence="n", offset=0)
     return count, bad, pq.read_table(target).to_pylist()
 
 
@@ -88,8 +88,8 @@ def test_latin_1_is_read_with_a_warning(tmp_path, caplog):
 def test_gzip_is_unpacked(tmp_path):
     path = tmp_path / "table.csv.gz"
     path.write_bytes(gzip.compress(b"user,item\n1,2\n"))
-    header = read_header(path, required=["user"])
-    stage_csv(path, tmp_path / "t.parquet", header, columns=["item"], sequence="n", offset=10)
+    file = open_csv(path, required=["user"])
+    file.write(tmp_path / "t.parquet", names={"item": "item"}, sequence="n", offset=10)
     assert pq.read_table(tmp_path / "t.parquet").to_pylist() == [{"item": "2", "n": 11}]
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from recsys.data.datamodule import open_dataset
 from recsys.data.dataset import PreparedDataset
-from recsys.data.facts import facts_of
 from recsys.data.options import Label, StatisticOptions
 from tests.data.preparing import column, manifest_of, options_for, prepared, rows_of
 
@@ -38,7 +37,7 @@ def test_each_row_is_a_user_of_its_own_about_one_item(tmp_path):
     assert all(
         check["passed"] for name, check in manifest_of(station)["leakage"].items() if name[:6] != "train_"
     )
-    facts = facts_of(PreparedDataset.open(station))
+    facts = PreparedDataset.open(station).facts()
     assert (facts.num_users, str(facts)) == (0, "2 positives of 4 rows, of no known user")
 
 

@@ -40,7 +40,7 @@ def test_vectors_stand_in_the_rows_of_their_items_and_zeros_where_there_is_none(
 
 def test_vectors_are_mapped_and_kept_out_of_the_items_table(tmp_path):
     dataset = opened(tmp_path)
-    assert "raw.cover" not in dataset.raw_items().column_names
+    assert "raw.cover" not in dataset.raw_items.column_names
     file = vector_file(dataset.path, "cover")
     assert str(file.relative_to(dataset.path)) in manifest_of(dataset.path)["files"]
     assert isinstance(np.load(file, mmap_mode="r"), np.memmap)

@@ -29,7 +29,7 @@ NEW = ["new-1é", "new-2é"]
 
 def raw_item(dataset, row):
     """What the items' table says of an item, but for its id."""
-    values = dataset.raw_items().slice(row, 1).to_pydict()
+    values = dataset.raw_items.slice(row, 1).to_pydict()
     return {
         name.removeprefix("raw."): value[0] if value[0] != [] else None
         for name, value in values.items()

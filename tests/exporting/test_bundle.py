@@ -74,7 +74,7 @@ def test_no_rows_give_no_probabilities(ranker):
 def test_a_given_value_overrides_what_is_stored_and_none_says_that_it_is_unknown(retrieval):
     encode = retrieval.program.encode_user
     dataset = retrieval.dataset
-    raw = dataset.raw_users().select(["user_id", "raw.age"]).to_pylist()
+    raw = dataset.raw_users.select(["user_id", "raw.age"]).to_pylist()
     known = next(row for row in raw if row["raw.age"] is not None)
     stored = encode({"user_id": known["user_id"]}, [])
     torch.testing.assert_close(encode({"user_id": known["user_id"], "age": known["raw.age"]}, []), stored)

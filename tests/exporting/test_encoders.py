@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.data.preparing.encode import encode
-from recsys.data.preparing.hashing import hash_rows
+from recsys.data.preparing.kinds.hashing import hash_rows
 from recsys.exporting.program.encoders import Numeric, _IntegerLookup, bag_encoder
 from recsys.exporting.program.ids import StringIndex
 from recsys.exporting.program.values import as_text

@@ -15,7 +15,7 @@ USER = {"user_id": 5}
 @pytest.fixture(scope="module")
 def rows(retrieval):
     """Raw columns of the items by their id."""
-    table = retrieval.dataset.raw_items()
+    table = retrieval.dataset.raw_items
     names = [name for name in table.column_names if name.startswith("raw.") or name == "item_id"]
     rows = table.select(names).to_pylist()[1:]
     return {row["item_id"]: {n.removeprefix("raw."): v for n, v in row.items()} for row in rows}

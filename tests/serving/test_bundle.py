@@ -284,7 +284,7 @@ def test_items_that_are_added_are_recommended_at_once(exported, tmp_path):
     if not hasattr(bundle.program, "add_items"):
         pytest.skip("programs cannot add items yet")
     best = bundle.program.retrieval.recommend(USERS[0], [], 1)[0][0]
-    raw = next(row for row in exported.retrieval.dataset.raw_items().to_pylist() if row["item_id"] == best)
+    raw = next(row for row in exported.retrieval.dataset.raw_items.to_pylist() if row["item_id"] == best)
     new = {name.removeprefix("raw."): value for name, value in raw.items() if name.startswith("raw.")}
     new |= {"item_id": "new", "shelf": "brand new", "tags": None}
     assert bundle.add_items([new]) == 1

@@ -57,11 +57,11 @@ def fit_labels(engine: DuckDBEngine, events: ibis.Table, options: DataOptions) -
         if label.positive_at_least is not None:
             fitted.append(AuxiliaryLabel(name, "binary", label.column))
             continue
-        found = AuxiliaryLabel(
+        own = AuxiliaryLabel(
             name, "numeric", label.column, label.transform, facts["mean"], facts["std"] or 1.0
         )
-        before = earlier.get(name, found)
-        fitted.append(dataclasses.replace(found, mean=before.mean, std=before.std))
+        before = earlier.get(name, own)
+        fitted.append(dataclasses.replace(own, mean=before.mean, std=before.std))
     return tuple(fitted)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -14,17 +14,16 @@ import pyarrow.parquet as pq
 from ibis import _
 
 from recsys.data.preparing.encode import encode
+from recsys.data.preparing.fit import FittedFeatures
+from recsys.data.preparing.kinds.values import ValueCounts
 from recsys.data.preparing.splits import SPLIT, TRAIN
 from recsys.data.preparing.vectors import is_vector
-from recsys.data.preparing.vocabulary import Fitted, ValueCounts
 from recsys.data.reading.columns import ValueType, known_text, read_id, read_typed, text_kinds
 from recsys.data.reading.engine import ROW_GROUP_ROWS, DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.feature_kinds import Feature, HistoryFeature, Role, VectorFeature
-from recsys.schema.tables import ITEM_ROW, POSITIVE, RAW_PREFIX, USER_ID, USER_ROW, encoded_column
+from recsys.schema.tables import ID_COLUMNS, POSITIVE, RAW_PREFIX, ROW_COLUMNS, USER_ID, encoded_column
 from recsys.schema.values import TextKind
-
-LOGGER = logging.getLogger(__name__)
 
 # Enough to see what a column of vectors holds.
 _VECTORS_LOOKED_AT = 1_000
@@ -40,6 +39,7 @@ class Side:
         rows: the id (`user_id` or `item_id`) and `raw.<column>` for every raw column, by the engine's names;
             one row an id.
         raw: the table it comes from.
+        id_column: raw column that holds the id.
         rejected: SEQUENCE, reason and value of the rows that cannot be used.
         kinds: of the columns that are text.
         numbered: `rows` with their SEQUENCE.
@@ -47,53 +47,54 @@ class Side:
 
     rows: ibis.Table
     raw: RawTable
+    id_column: str
     rejected: pa.Table
     kinds: Mapping[str, TextKind]
     numbered: ibis.Table
 
-    def collect(self, engine: DuckDBEngine) -> pa.Table:
+    @functools.cached_property
+    def columns(self) -> pa.Table:
         """The raw columns in memory, under their own names; of vectors only the first ones, null behind."""
         chosen = {}
         for name in (RAW_PREFIX + alias for alias in self.raw.names.values()):
             column = self.numbered[name]
             if is_vector(column.type()):
-                column = (self.numbered[SEQUENCE] <= _VECTORS_LOOKED_AT).ifelse(
-                    column, ibis.null(column.type())
-                )
+                is_looked_at = self.numbered[SEQUENCE] <= _VECTORS_LOOKED_AT
+                column = is_looked_at.ifelse(column, ibis.null(column.type()))
             chosen[name] = column
-        table = engine.collect(self.numbered.select(**chosen))
+        table = self.raw.engine.collect(self.numbered.select(**chosen))
         return table.rename_columns(list(self.raw.names))
+
+    @property
+    def values(self) -> dict[str, pa.Array]:
+        """The columns that may be features."""
+        names = (name for name in self.columns.column_names if name != self.id_column)
+        return {name: self.columns[name].combine_chunks() for name in names}
 
     def without(self, columns: Collection[str]) -> Side:
         """The table without raw columns, which are read in another way."""
         dropped = [RAW_PREFIX + alias for column, alias in self.raw.names.items() if column in columns]
         return dataclasses.replace(self, rows=self.rows.drop(*dropped)) if dropped else self
 
-    def own_names(self, table: pa.Table) -> pa.Table:
-        """A table with the engine's names for raw columns, with their own names."""
-        own = {RAW_PREFIX + alias: RAW_PREFIX + column for column, alias in self.raw.names.items()}
-        return table.rename_columns([own.get(name, name) for name in table.column_names])
 
-
-def read_side(engine: DuckDBEngine, raw: RawTable, *, name: str, id_column: str, id_type: ValueType) -> Side:
+def read_side(raw: RawTable, table: str, id_column: str, id_type: ValueType) -> Side:
     """Types a users' or items' table; a row without an id, or with the id of an earlier row, is rejected.
 
     Args:
-        engine: runs the expressions.
         raw: the raw table.
-        name: `user_id` or `item_id`.
-        id_column: raw column that holds it.
+        table: `users` or `items`.
+        id_column: raw column that holds the id.
         id_type: as the interactions hold it.
     """
-    rows = raw.rows
-    kinds = text_kinds(engine, raw, [column for column in raw.names if column != id_column])
-    ids = read_id(raw.column(id_column), id_type)
-    typed = {name: ids, SEQUENCE: rows[SEQUENCE]}
+    name, engine = ID_COLUMNS[table], raw.engine
+    kinds = text_kinds(raw, [column for column in raw.names if column != id_column])
+    typed = {name: read_id(raw.column(id_column), id_type), SEQUENCE: raw.rows[SEQUENCE]}
     typed |= {
         RAW_PREFIX + alias: read_typed(raw.column(column), kinds.get(column))
         for column, alias in raw.names.items()
     }
-    checked = engine.keep(rows.select(**typed, _raw_id=known_text(raw.column(id_column).cast("string"))))
+    raw_id = known_text(raw.column(id_column).cast("string"))
+    checked = engine.keep(raw.rows.select(**typed, _raw_id=raw_id))
     first = checked[SEQUENCE].min().over(ibis.window(group_by=name))
     marked = engine.keep(checked.select(name, SEQUENCE, "_raw_id", _first=first))
     unusable = marked.filter(_[name].isnull() | (_[SEQUENCE] > _._first))
@@ -106,7 +107,7 @@ def read_side(engine: DuckDBEngine, raw: RawTable, *, name: str, id_column: str,
     good = checked.drop("_raw_id")
     if rejected.num_rows:
         good = good.anti_join(unusable.select(SEQUENCE), SEQUENCE)
-    return Side(rows=good.drop(SEQUENCE), raw=raw, rejected=rejected, kinds=kinds, numbered=good)
+    return Side(good.drop(SEQUENCE), raw, id_column, rejected, kinds, numbered=good)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Entities:
         counts = self.table[NUM_INTERACTIONS].to_numpy()
         return {f.name: ValueCounts(self._column(f), counts) for f in self._own(features)}
 
-    def encode(self, fitted: Fitted) -> dict[str, pa.Array]:
+    def encode(self, fitted: FittedFeatures) -> dict[str, pa.Array]:
         """Encoded columns of these entities' features, in schema order."""
         return {
             encoded_column(f.name): encode(f, self._column(f), fitted.vocabularies.get(f.table))
@@ -141,7 +142,7 @@ class Entities:
         return [f for f in features if f.role == self.role and not isinstance(f, others)]
 
     def _column(self, feature: Feature) -> pa.Array:
-        column = self.table[self.name if feature.name == self.name else RAW_PREFIX + feature.column]
+        column = self.table[self.name if feature.name == self.name else feature.source]
         return column.combine_chunks()
 
 
@@ -167,13 +168,16 @@ def read_entities(
     counts = counts.mutate(
         **{column: counts[column].fill_null(0).cast("int64") for column in (NUM_INTERACTIONS, NUM_POSITIVES)}
     )
-    found = engine.collect(counts.order_by([ibis.desc(NUM_INTERACTIONS), ibis.asc(name)]))
+    known_rows = engine.collect(counts.order_by([ibis.desc(NUM_INTERACTIONS), ibis.asc(name)]))
     if side is not None:
-        found = side.own_names(found)
-    schema = pa.schema([(field.name, field.type) for field in found.schema])  # all may be null
+        own = {RAW_PREFIX + alias: RAW_PREFIX + column for column, alias in side.raw.names.items()}
+        known_rows = known_rows.rename_columns(
+            [own.get(column, column) for column in known_rows.column_names]
+        )
+    schema = pa.schema([(field.name, field.type) for field in known_rows.schema])  # all may be null
     unknown = {field.name: pa.nulls(1, field.type) for field in schema}
     unknown |= {column: pa.array([0], pa.int64()) for column in (NUM_INTERACTIONS, NUM_POSITIVES)}
-    table = pa.concat_tables([pa.table(unknown, schema=schema), found.cast(schema)])
+    table = pa.concat_tables([pa.table(unknown, schema=schema), known_rows.cast(schema)])
     return Entities(name=name, role="user" if name == USER_ID else "item", table=table)
 
 
@@ -181,8 +185,7 @@ def write_entities(entities: Entities, encoded: Mapping[str, pa.Array], path: Pa
     """Writes users or items: row, id, counts, features, raw columns."""
     table, name = entities.table, entities.name
     raw = [column for column in table.column_names if column.startswith(RAW_PREFIX)]
-    row = USER_ROW if name == USER_ID else ITEM_ROW
-    columns = {row: pa.array(np.arange(table.num_rows), pa.int32())}
+    columns = {ROW_COLUMNS[name]: pa.array(np.arange(table.num_rows), pa.int32())}
     columns |= {column: table[column] for column in (name, NUM_INTERACTIONS, NUM_POSITIVES)}
     columns |= encoded
     columns |= {column: table[column] for column in raw}
@@ -191,8 +194,7 @@ def write_entities(entities: Entities, encoded: Mapping[str, pa.Array], path: Pa
 
 def with_rows(engine: DuckDBEngine, events: ibis.Table, entities: Entities) -> ibis.Table:
     """The events with the row of their user or item; 0 where it is unknown."""
-    name = entities.name
-    row = USER_ROW if name == USER_ID else ITEM_ROW
+    name, row = entities.name, ROW_COLUMNS[entities.name]
     rows = pa.array(np.arange(entities.table.num_rows), pa.int32())
     known = pa.table({name: entities.table[name], row: rows}).slice(1)
     joined = events.left_join(engine.upload(known), name, rname="_known_{name}")

@@ -62,14 +62,14 @@ def check_options(options: DataOptions) -> None:
 def _check_ids(options: DataOptions) -> None:
     """Raises ValueError naming each thing that needs users or items where the rows have none."""
     columns, key = options.interactions.columns, "data.interactions.columns"
-    found = []
+    problems = []
     if columns.item_id is None and columns.user_id is not None:
-        found.append(
+        problems.append(
             f"`{key}.item_id=null` is for rows that have no user either (`{key}.user_id=null`); name the "
             "column of what each row is about"
         )
     if columns.item_id is None and options.label.column is None:
-        found.append(
+        problems.append(
             f"`{key}.item_id` is null, and without items a label must tell rows apart; name it by "
             "`data.label.column`"
         )
@@ -81,21 +81,23 @@ def _check_ids(options: DataOptions) -> None:
             continue
         null = f"but `{key}.{name}` is null; "
         if options.split in splits:
-            found.append(
+            problems.append(
                 f"`data.split={options.split}` needs {table}, {null}choose `data.split=global_time`, random "
                 "or predefined"
             )
         if getattr(options, table).path is not None:
-            found.append(f"`data.{table}.path` needs their id in the interactions, {null}leave the table out")
-        found += [
+            problems.append(
+                f"`data.{table}.path` needs their id in the interactions, {null}leave the table out"
+            )
+        problems += [
             f"`data.statistics.{statistic}`: `of: {name}` needs {table}, {null}leave it out"
             for statistic, settings in (options.statistics or {}).items()
             if name in settings.of
         ]
         if options.neighbours:
-            found.append(f"`data.neighbours` needs {table}, {null}leave it out")
-    if found:
-        raise InputError("\n".join(dict.fromkeys(found)))
+            problems.append(f"`data.neighbours` needs {table}, {null}leave it out")
+    if problems:
+        raise InputError("\n".join(dict.fromkeys(problems)))
 
 
 def _check_label(options: DataOptions) -> None:

@@ -71,8 +71,8 @@ def count_repeats(engine: DuckDBEngine, events: ibis.Table, options: DataOptions
         tested=(liked[SPLIT] == TEST).sum(), first=liked[SPLIT].argmin(liked[TIMESTAMP])
     )
     repeats = pairs.tested - (pairs["first"] == TEST).cast("int64")
-    found = pairs.aggregate(asked=pairs.tested.sum(), repeats=repeats.clip(lower=0).sum())
-    row = {name: int(count or 0) for name, count in engine.collect(found).to_pylist()[0].items()}
+    sums = pairs.aggregate(asked=pairs.tested.sum(), repeats=repeats.clip(lower=0).sum())
+    row = {name: int(count or 0) for name, count in engine.collect(sums).to_pylist()[0].items()}
     if row["repeats"]:
         LOGGER.warning(
             "%d of %d positives of test are of an item that their user had liked before; by "

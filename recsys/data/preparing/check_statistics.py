@@ -10,16 +10,15 @@ import numpy as np
 from ibis import _
 
 from recsys.data.preparing.splits import SPLIT
-from recsys.data.preparing.statistics import DAY_MICROSECONDS, KEYS, EventKeys, value_of, with_key
+from recsys.data.preparing.statistics import DAY_MICROSECONDS, HELD, KEYS, EventKeys, value_of
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE
 from recsys.schema.feature_kinds import StatisticFeature
-from recsys.schema.tables import ITEM_ID, ITEM_ROW, LABEL, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID, USER_ROW
+from recsys.schema.tables import ITEM_ID, LABEL, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID
 
 # How many pairs of events may be looked at for one statistic, if all events had one key.
 _PAIRS = 20_000_000
 _MOST_EVENTS = 200
-_HELD = (USER_ID, ITEM_ID, USER_ROW, ITEM_ROW, TIMESTAMP, LABEL, POSITIVE, SEQUENCE, SPLIT)
 _TOLERANCE = 1e-9
 
 
@@ -32,9 +31,9 @@ def check_statistics_before(
         engine: runs the expressions.
         events: with a column for each statistic.
         statistics: fitted.
-        keyed: what tells keys.
+        keyed: gives events their keys.
     """
-    num_events = int(engine.collect(events.aggregate(size=_.count()))["size"][0].as_py())
+    num_events = engine.count(events)
     step = max(num_events // max(min(_PAIRS // num_events, _MOST_EVENTS), 10), 1)
     sample = engine.keep(events.filter(_[SEQUENCE] % step == 0))
     size, wrong = 0, []
@@ -45,11 +44,11 @@ def check_statistics_before(
         again = engine.collect(_counted_again(engine, sample, events, own, keyed))
         size = again.num_rows
         for feature in own:
-            found, expected = (
+            stored, expected = (
                 again[name].to_numpy(zero_copy_only=False).astype(float)
                 for name in (RAW_PREFIX + feature.name, feature.name)
             )
-            if not np.allclose(found, expected, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
+            if not np.allclose(stored, expected, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
                 wrong.append(feature.name)
     counted = f"{size} events of {len(statistics)} statistics counted again"
     return {"passed": not wrong, "detail": f"{counted}, differing: {wrong or 'none'}"}
@@ -64,13 +63,11 @@ def _counted_again(
 ) -> ibis.Table:
     """Statistics of one key and window, as found and as counted."""
     feature = statistics[0]
-    held = [*_HELD, *(name for name in feature.of if name in events.columns and name not in _HELD)]
+    held = dict.fromkeys([*HELD, SPLIT, *(name for name in feature.of if name in events.columns)])
     keys = list(KEYS[: len(feature.of)])
     own, others = sample.select(*held), events.select(*held)
     for name, key in zip(feature.of, keys, strict=True):
-        own, others = (
-            with_key(engine, table, keyed.features[name], keyed, key=key) for table in (own, others)
-        )
+        own, others = (keyed.with_key(engine, table, name, key) for table in (own, others))
     seen = _seen(own, others, feature, keys=keys)
     by_key = seen.group_by([SEQUENCE, *keys]).aggregate(
         _count_0=_.count(),
@@ -83,9 +80,9 @@ def _counted_again(
     sums = {name: by_key[name].sum() for name in summed}
     by_event = by_key.group_by(SEQUENCE).aggregate(**sums, _last_0=_._last_0.max()).join(num_keys, SEQUENCE)
     means = {name: by_event[name] / by_event._num_keys for name in summed}
-    found = sample.left_join(by_event.mutate(**means), SEQUENCE, rname="_of_{name}")
-    values = {one.name: value_of(found, one, 0) for one in statistics}
-    return found.select(*(RAW_PREFIX + name for name in values), **values)
+    counted = sample.left_join(by_event.mutate(**means), SEQUENCE, rname="_of_{name}")
+    values = {statistic.name: value_of(counted, statistic, 0) for statistic in statistics}
+    return counted.select(*(RAW_PREFIX + name for name in values), **values)
 
 
 def _seen(own: ibis.Table, others: ibis.Table, feature: StatisticFeature, *, keys: list[str]) -> ibis.Table:

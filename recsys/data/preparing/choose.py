@@ -5,22 +5,27 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
+from ibis import _
 
 from recsys.data.options import INFER, DataOptions
+from recsys.data.preparing.catalogue import Side
 from recsys.data.preparing.declare import RESERVED, declared_features, declared_ids
 from recsys.data.preparing.declare_statistics import statistic_features
-from recsys.data.preparing.infer import LeftOut, infer
-from recsys.data.preparing.infer import title_column as infer_title
+from recsys.data.preparing.infer import infer, title_column
 from recsys.data.preparing.neighbours import neighbours_feature
+from recsys.data.reading.columns import read_typed, text_kinds
+from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.errors import InputError, nearest
-from recsys.schema.feature_kinds import Feature, IdFeature, MultiIdFeature, NumericFeature, Role, TimeFeature
+from recsys.schema.feature_kinds import Feature, Role, TimeFeature
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
 from recsys.schema.tables import TIMESTAMP
+from recsys.schema.values import TextKind
 
 LOGGER = logging.getLogger(__name__)
+_ROWS_TO_INFER_FROM = 1_000_000
 
 # What a column is called that says what came of an event, and so would be the answer.
 _OUTCOME_NAME = re.compile(
@@ -30,34 +35,8 @@ _OUTCOME_NAME = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class SideColumns:
-    """Raw columns of a users' or items' table, to infer features from; `id_column` is none."""
-
-    table: pa.Table
-    id_column: str
-
-    @property
-    def names(self) -> list[str]:
-        """The columns that may be features."""
-        return [name for name in self.table.column_names if name != self.id_column]
-
-
-@dataclasses.dataclass(frozen=True)
-class RawColumns:
-    """Columns of the raw interactions.
-
-    Args:
-        names: all of them.
-        values: of one, typed; a part of them where there are many rows.
-    """
-
-    names: Sequence[str]
-    values: Callable[[str], pa.Array]
-
-
 def choose_features(
-    options: DataOptions, *, sides: Mapping[str, SideColumns], interactions: RawColumns
+    options: DataOptions, *, sides: Mapping[str, Side], interactions: RawTable, kinds: dict[str, TextKind]
 ) -> list[Feature]:
     """The features, not fitted, in the order of the schema.
 
@@ -67,15 +46,16 @@ def choose_features(
 
     Args:
         options: with the declarations.
-        sides: raw users and items, by `users` and `items`, where there are such.
-        interactions: columns of the raw interactions.
+        sides: users and items, by `users` and `items`, where there are such.
+        interactions: the raw table.
+        kinds: gets those of its columns of text that are looked at.
 
     Raises:
         ValueError: a declaration cannot be used, or two features have one name.
     """
     ids = declared_ids(options)
     users = _side_features(options, "users", sides.get("users"))
-    context = _context_features(options, interactions)
+    context = _context_features(options, interactions, kinds)
     items = _side_features(options, "items", sides.get("items"))
     users, context, items = _with_own_names(options, users, context, items)
     if neighbours := neighbours_feature(options):
@@ -84,12 +64,12 @@ def choose_features(
                 f"`data.neighbours` adds a feature `{neighbours.name}`, and there is one; rename its column"
             )
         items = [*items, neighbours]
-    found = [ids[USER_ID], *users, ids[HISTORY], *context, ids[ITEM_ID], *items]
-    found += statistic_features(options, found)
-    return [_with_usable_table(feature) for feature in found]
+    features = [ids[USER_ID], *users, ids[HISTORY], *context, ids[ITEM_ID], *items]
+    features += statistic_features(options, features)
+    return [_with_usable_table(feature) for feature in features]
 
 
-def choose_title(options: DataOptions, items: SideColumns | None) -> str | None:
+def choose_title(options: DataOptions, items: Side | None) -> str | None:
     """The raw column of items that holds what people call them; None when there is none.
 
     Raises:
@@ -102,15 +82,15 @@ def choose_title(options: DataOptions, items: SideColumns | None) -> str | None:
                 f"`data.items.title_column={wanted}` needs an items table, but `data.items.path` is null"
             )
         return None
-    if wanted is not None and wanted not in items.table.column_names:
+    if wanted is not None and wanted not in items.columns.column_names:
         raise InputError(
             f"`data.items.title_column={wanted}`: there is no such column in the items table"
-            f"{nearest(wanted, items.names)}; it has: {', '.join(items.table.column_names)}"
+            f"{nearest(wanted, list(items.values))}; it has: {', '.join(items.columns.column_names)}"
         )
-    return wanted or infer_title(items.table, items.names)
+    return wanted or title_column(items.values)
 
 
-def _side_features(options: DataOptions, table: str, side: SideColumns | None) -> list[Feature]:
+def _side_features(options: DataOptions, table: str, side: Side | None) -> list[Feature]:
     declared = getattr(options, table).features
     if side is None:
         if declared:
@@ -119,35 +99,34 @@ def _side_features(options: DataOptions, table: str, side: SideColumns | None) -
             )
         return []
     if declared is not None:
-        return declared_features(table, declared, columns=side.table.column_names)
-    values = ((column, side.table[column].combine_chunks()) for column in side.names)
-    return _inferred(table, values, role="user" if table == "users" else "item")
+        return declared_features(table, declared, columns=side.columns.column_names)
+    return _inferred(table, side.values.items(), role="user" if table == "users" else "item")
 
 
 def _inferred(table: str, columns: Iterable[tuple[str, pa.Array]], *, role: Role) -> list[Feature]:
-    found = []
+    features = []
     for column, values in columns:
         feature = infer(_feature_name(column), values, role=role, raw_name=column)
-        if isinstance(feature, LeftOut):
-            LOGGER.info("%s: column `%s` is left out, %s", table, column, feature.reason)
+        if isinstance(feature, str):
+            LOGGER.info("%s: column `%s` is left out, %s", table, column, feature)
         else:
-            LOGGER.info("%s: column `%s` is inferred to be %s", table, column, _described(feature))
-            found.append(feature)
-    return found
+            LOGGER.info("%s: column `%s` is inferred to be %s", table, column, feature.summary)
+            features.append(feature)
+    return features
 
 
-def _context_features(options: DataOptions, interactions: RawColumns) -> list[Feature]:
+def _context_features(options: DataOptions, raw: RawTable, kinds: dict[str, TextKind]) -> list[Feature]:
     declared = options.interactions.features
     named = options.interactions.columns
     if declared is not None and declared != INFER:
-        found = declared_features("interactions", declared, columns=interactions.names)
-        _check_known_before(options, found)
-        return found
+        features = declared_features("interactions", declared, columns=raw.columns)
+        _check_known_before(options, features)
+        return features
     used = {named.user_id, named.item_id, named.timestamp, named.split, *_afterwards(options)}
-    unused = [name for name in interactions.names if name not in used]
-    found = []
+    unused = [name for name in raw.columns if name not in used and name not in raw.unreadable]
+    features = []
     if named.timestamp is not None:
-        found = [
+        features = [
             TimeFeature("hour", "context", column=TIMESTAMP, part="hour"),
             TimeFeature("weekday", "context", column=TIMESTAMP, part="weekday"),
         ]
@@ -160,8 +139,8 @@ def _context_features(options: DataOptions, interactions: RawColumns) -> list[Fe
                 ", ".join(f"`{name}`" for name in outcomes),
                 _feature_name(outcomes[0]),
             )
-        values = ((name, interactions.values(name)) for name in unused if name not in outcomes)
-        return [*found, *_inferred("interactions", values, role="context")]
+        values = ((name, _first_values(raw, name, kinds)) for name in unused if name not in outcomes)
+        return [*features, *_inferred("interactions", values, role="context")]
     if unused:
         LOGGER.info(
             "interactions: columns not used: %s; where one is known before the event, declare it, for "
@@ -169,7 +148,14 @@ def _context_features(options: DataOptions, interactions: RawColumns) -> list[Fe
             ", ".join(f"`{name}`" for name in unused),
             _feature_name(unused[0]),
         )
-    return found
+    return features
+
+
+def _first_values(raw: RawTable, name: str, kinds: dict[str, TextKind]) -> pa.Array:
+    kinds |= text_kinds(raw, [name])
+    typed = raw.rows.select(SEQUENCE, value=read_typed(raw.column(name), kinds.get(name)))
+    values = raw.engine.collect(typed.filter(_[SEQUENCE] <= _ROWS_TO_INFER_FROM).select("value"))
+    return values["value"].combine_chunks()
 
 
 def _check_known_before(options: DataOptions, features: Sequence[Feature]) -> None:
@@ -189,17 +175,6 @@ def _check_known_before(options: DataOptions, features: Sequence[Feature]) -> No
 def _afterwards(options: DataOptions) -> list[str | None]:
     """Columns of what is known of an interaction only afterwards."""
     return [options.label.column, *(label.column for label in options.auxiliary_labels.values())]
-
-
-def _described(feature: Feature) -> str:
-    match feature:
-        case NumericFeature():
-            return f"numeric ({feature.transform})"
-        case MultiIdFeature():
-            return f"multi_id (delimiter {feature.delimiter})"
-        case IdFeature() if feature.prefix:
-            return f"id (prefix {feature.prefix})"
-    return feature.kind
 
 
 def _feature_name(column: str) -> str:

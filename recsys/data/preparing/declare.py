@@ -11,7 +11,6 @@ from typing import Any
 import yaml
 
 from recsys.data.options import DataOptions, FeatureDeclarations
-from recsys.data.preparing.vocabulary import DEFAULT_BUCKETS
 from recsys.schema.bounded_yaml import read_bounded_yaml
 from recsys.schema.errors import InputError, nearest
 from recsys.schema.feature_kinds import (
@@ -36,7 +35,6 @@ from recsys.schema.tables import (
     encoded_column,
 )
 
-DEFAULT_TEXT_BUCKETS = 5000
 _LOWEST = {"min_count": 1, "num_buckets": 1, "max_length": 1, "ngrams": 1, "prefix": 0}
 # Columns that a prepared table has beside its features.
 RESERVED = frozenset(
@@ -50,11 +48,6 @@ RESERVED = frozenset(
 # How a text that a sentence model reads is declared.
 _SENTENCE = {"kind": "text", "encoder": "sentence"}
 _ROLE_OF_TABLE: dict[str, Role] = {"users": "user", "items": "item", "interactions": "context"}
-_KINDS_OF_TABLE = {
-    "users": ("id", "multi_id", "numeric", "text", "vector"),
-    "items": ("id", "multi_id", "numeric", "text", "vector"),
-    "interactions": ("id", "multi_id", "numeric", "text", "time"),
-}
 
 
 def declared_features(
@@ -74,9 +67,8 @@ def declared_features(
     for name, settings in declarations.items():
         where = f"data.{table}.features.{name}"
         check_name(name, where=where)
-        feature = _feature(
-            name, settings, role=_ROLE_OF_TABLE[table], where=where, kinds=_KINDS_OF_TABLE[table]
-        )
+        kinds = [kind for kind, made in KINDS.items() if table in made.tables]
+        feature = _feature(name, settings, role=_ROLE_OF_TABLE[table], where=where, kinds=kinds)
         if feature.has_column and feature.column not in columns:
             raise InputError(
                 f"`{where}`: there is no column `{feature.column}` in the {table} table"
@@ -90,24 +82,26 @@ def declared_ids(options: DataOptions) -> dict[str, Feature]:
     """`user_id`, `item_id` and `history`, as `data.ids` changes them."""
     given = options.ids or {}
     columns = options.interactions.columns
-    found: dict[str, Feature] = {
+    features: dict[str, Feature] = {
         USER_ID: IdFeature(USER_ID, "user", column=columns.user_id or USER_ID),
         ITEM_ID: IdFeature(ITEM_ID, "item", column=columns.item_id or ITEM_ID),
         HISTORY: HistoryFeature(HISTORY, "user", column=HISTORY, table=ITEM_ID),
     }
     for name, settings in given.items():
         where = f"data.ids.{name}"
-        if name not in found:
+        if name not in features:
             raise InputError(
-                f"`{where}`: only {', '.join(found)} can be declared here{nearest(name, list(found))}"
+                f"`{where}`: only {', '.join(features)} can be declared here{nearest(name, list(features))}"
             )
-        kind = found[name].kind
+        kind = features[name].kind
         settings = {"kind": kind, **settings}
         changed = _feature(
-            name, settings, role=found[name].role, where=where, kinds=(kind,), but=("column", "table")
+            name, settings, role=features[name].role, where=where, kinds=(kind,), but=("column", "table")
         )
-        found[name] = dataclasses.replace(changed, column=found[name].column, table=found[name].table)
-    return found
+        features[name] = dataclasses.replace(
+            changed, column=features[name].column, table=features[name].table
+        )
+    return features
 
 
 def check_name(name: str, *, where: str) -> None:
@@ -147,7 +141,7 @@ def _feature(
     )
     for key, value in settings.items():
         _check_value(key, value, where=where)
-    return feature_of({"name": name, "role": role, **_defaults(settings), **settings})
+    return feature_of({"name": name, "role": role, **KINDS[kind].implied(settings), **settings})
 
 
 def _check_keys(settings: Mapping[str, Any], known: Sequence[str], *, where: str, of: str) -> None:
@@ -157,17 +151,6 @@ def _check_keys(settings: Mapping[str, Any], known: Sequence[str], *, where: str
             raise InputError(
                 f"`{where}.{key}` is no key {of}{nearest(str(key), allowed)}; keys: {', '.join(allowed)}"
             )
-
-
-def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that the kind needs and the declaration does not give."""
-    if settings["kind"] == "text":
-        return {"num_buckets": DEFAULT_TEXT_BUCKETS}
-    if settings["kind"] == "numeric" and settings.get("transform") == "bucketise":
-        return {"num_buckets": DEFAULT_BUCKETS}
-    if settings["kind"] == "time":
-        return {"column": TIMESTAMP}
-    return {}
 
 
 def _check_value(key: str, value: Any, *, where: str) -> None:
@@ -235,10 +218,12 @@ def with_features_file(options: DataOptions) -> DataOptions:
     if not isinstance(content, Mapping):
         raise InputError(f"`{where}` must hold `users`, `items` and `interactions`, found `{content}`")
     changed: dict[str, Any] = {"features_file": None}
-    for table, found in content.items():
+    for table, declared in content.items():
         if table not in _ROLE_OF_TABLE:
             raise InputError(f"`{where}`: unknown key `{table}`{nearest(str(table), list(_ROLE_OF_TABLE))}")
-        if not isinstance(found, Mapping) or set(found) != {"features"}:
-            raise InputError(f"`{where}`: `{table}` must hold `features` and nothing else, found `{found}`")
-        changed[table] = dataclasses.replace(getattr(options, table), features=found["features"] or {})
+        if not isinstance(declared, Mapping) or set(declared) != {"features"}:
+            raise InputError(
+                f"`{where}`: `{table}` must hold `features` and nothing else, found `{declared}`"
+            )
+        changed[table] = dataclasses.replace(getattr(options, table), features=declared["features"] or {})
     return dataclasses.replace(options, **changed)

@@ -8,7 +8,6 @@ from recsys.data.options import DataOptions, StatisticOptions
 from recsys.data.preparing.declare import check_name
 from recsys.schema.errors import InputError, nearest
 from recsys.schema.feature_kinds import Feature, Role, StatisticFeature, Transform
-from recsys.schema.features import ITEM_ID, USER_ID
 
 MEANS = ("positive_share", "label_mean")
 _KINDS_OF_KEYS = ("id", "multi_id")
@@ -16,37 +15,37 @@ _KINDS_OF_KEYS = ("id", "multi_id")
 
 def check_statistics(options: DataOptions) -> None:
     """Raises ValueError naming every statistic that the columns at hand cannot give, all at once."""
-    found = []
+    problems = []
     for name, statistic in (options.statistics or {}).items():
         where = f"data.statistics.{name}"
         try:
             check_name(name, where=where)
         except ValueError as error:
-            found.append(str(error))
-        found += [f"`{where}`: {problem}" for problem in _problems(options, statistic)]
-    if found:
-        raise InputError("\n".join(found))
+            problems.append(str(error))
+        problems += [f"`{where}`: {problem}" for problem in _problems(options, statistic)]
+    if problems:
+        raise InputError("\n".join(problems))
 
 
 def _problems(options: DataOptions, statistic: StatisticOptions) -> list[str]:
-    found = []
+    problems = []
     if options.interactions.columns.timestamp is None:
         without = "needs timestamps, but `data.interactions.columns.timestamp` is null; "
         if statistic.window_days:
-            found.append(f"`window: {statistic.window}` {without}count `events`, or name the column")
+            problems.append(f"`window: {statistic.window}` {without}count `events`, or name the column")
         if statistic.measure == "recency":
-            found.append(f"`measure: recency` {without}name the column")
+            problems.append(f"`measure: recency` {without}name the column")
     if statistic.measure in MEANS and options.label.column is None:
-        found.append(
+        problems.append(
             f"`measure: {statistic.measure}` needs labels, but `data.label.column` is null and every event "
             "is positive; measure `count` or `recency`, or name the column"
         )
     if statistic.measure == "positive_share" and options.label.positive_at_least is None:
-        found.append(
+        problems.append(
             "`measure: positive_share` needs `data.label.positive_at_least`, which is null, so that every "
             "event is positive; measure `label_mean`, or give the threshold"
         )
-    return found
+    return problems
 
 
 def statistic_features(options: DataOptions, features: Sequence[Feature]) -> list[StatisticFeature]:
@@ -62,7 +61,7 @@ def statistic_features(options: DataOptions, features: Sequence[Feature]) -> lis
     """
     known = {feature.name: feature for feature in features}
     taken = known.keys() | {feature.column for feature in features if feature.role == "context"}
-    found, problems = [], []
+    features_of_statistics, problems = [], []
     for name, statistic in (options.statistics or {}).items():
         where = f"data.statistics.{name}"
         if name in taken:
@@ -70,10 +69,10 @@ def statistic_features(options: DataOptions, features: Sequence[Feature]) -> lis
         wrong = [_wrong_key(of, known) for of in statistic.of]
         problems += [f"`{where}.of`: {problem}" for problem in wrong if problem]
         if not any(wrong):
-            found.append(_feature(name, statistic, known))
+            features_of_statistics.append(_feature(name, statistic, known))
     if problems:
         raise InputError("\n".join(problems))
-    return found
+    return features_of_statistics
 
 
 def _wrong_key(name: str, known: Mapping[str, Feature]) -> str:
@@ -104,8 +103,3 @@ def _feature(name: str, statistic: StatisticOptions, known: Mapping[str, Feature
         transform=transform,
         num_buckets=statistic.num_buckets if transform == "bucketise" else 0,
     )
-
-
-def is_id(name: str) -> bool:
-    """True for the features whose values are the raw ids, known to train or not."""
-    return name in (USER_ID, ITEM_ID)

@@ -6,27 +6,48 @@ from collections.abc import Mapping
 from typing import Any
 
 from recsys.data.options import DataOptions
-from recsys.data.preparing.interactions import Interactions
 from recsys.data.preparing.leakage import Checks
 from recsys.data.preparing.raw_data import RawData
-from recsys.data.preparing.splits import SplitEvents
 from recsys.data.reading.instants import iso
 
 
 def describe(
     options: DataOptions,
-    raw: RawData,
-    interactions: Interactions,
+    data: RawData,
     *,
-    divided: SplitEvents,
+    instants: tuple[int, int] | None,
     counts: Mapping[str, Any],
     leakage: Checks,
 ) -> dict[str, Any]:
-    """The manifest's part on the data: split, types of the raw columns, label, counts and leakage checks."""
-    time = interactions.time
+    """The manifest's part on the data: split, types of the raw columns, label, counts and leakage checks.
+
+    Args:
+        options: of the dataset.
+        data: the raw tables, read.
+        instants: at which validation and test begin, of a split by global time.
+        counts: of rows, positives, users and items.
+        leakage: what the checks say.
+    """
+    time, kind = data.interactions.time, options.split
+    own_future = not leakage["train_before_test"]["passed"]
     return {
         "name": options.name,
-        "split": _split(options, interactions, divided, leakage),
+        "split": {
+            "kind": kind,
+            "fractions": list(options.split_fractions),
+            "boundaries": [
+                {"raw": time.from_microseconds(instant), "iso": iso(instant)}
+                for instant in instants or ()
+                if time
+            ],
+            "seed": options.split_seed,
+            "leaks": kind == "random" or (kind == "predefined" and time is not None and own_future),
+            "tie_rule": (
+                "of two events of a user at one instant, the one with the lower item_id is the earlier"
+                if kind == "leave_last_out"
+                else "events of a user at one instant do not see each other; rows are in the order of item_id"
+            ),
+        },
         "timestamp": {"kind": time.kind if time else None, "unit": time.unit if time else None},
         "label": {
             "column": options.label.column,
@@ -35,29 +56,5 @@ def describe(
         },
         "counts": dict(counts),
         "leakage": leakage,
-        "id_types": dict(raw.id_types),
-    }
-
-
-def _split(
-    options: DataOptions, interactions: Interactions, divided: SplitEvents, leakage: Checks
-) -> dict[str, Any]:
-    kind = options.split
-    own_future = not leakage["train_before_test"]["passed"]
-    boundaries = [
-        {"raw": interactions.time.from_microseconds(instant), "iso": iso(instant)}
-        for instant in divided.instants or ()
-        if interactions.time
-    ]
-    return {
-        "kind": kind,
-        "fractions": list(options.split_fractions),
-        "boundaries": boundaries,
-        "seed": options.split_seed,
-        "leaks": kind == "random" or (kind == "predefined" and interactions.time is not None and own_future),
-        "tie_rule": (
-            "of two events of a user at one instant, the one with the lower item_id is the earlier"
-            if kind == "leave_last_out"
-            else "events of a user at one instant do not see each other; rows are in the order of item_id"
-        ),
+        "id_types": dict(data.id_types),
     }

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from recsys.data.options import INFER, DataOptions, RawTables
 from recsys.data.preparing.declare import with_features_file
-from recsys.data.preparing.vocabulary import Fitted
+from recsys.data.preparing.fit import FittedFeatures
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Feature
 from recsys.schema.features import FeatureSchema
@@ -39,7 +39,7 @@ def with_earlier_features(options: DataOptions, tables: RawTables) -> DataOption
     return dataclasses.replace(options, **{table: getattr(earlier, table) for table in inferred})
 
 
-def read_fitted(path: Path, features: Sequence[Feature]) -> Fitted:
+def read_fitted(path: Path, features: Sequence[Feature]) -> FittedFeatures:
     """Reads the fitted features and vocabularies of the prepared dataset at `path`.
 
     Args:
@@ -59,4 +59,4 @@ def read_fitted(path: Path, features: Sequence[Feature]) -> Fitted:
     vocabularies = {
         file.stem: pq.read_table(file) for file in sorted((path / "vocabularies").glob("*.parquet"))
     }
-    return Fitted(schema.features, vocabularies)
+    return FittedFeatures(schema.features, vocabularies)

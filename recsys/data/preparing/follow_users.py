@@ -24,37 +24,27 @@ import pyarrow.parquet as pq
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES
 from recsys.data.preparing.write import COMPRESSION
 from recsys.data.reading.engine import ROW_GROUP_ROWS, DuckDBEngine
-from recsys.schema.tables import (
-    HISTORY_LENGTH,
-    HISTORY_ROW,
-    ITEM_ID,
-    ITEM_ROW,
-    LABEL,
-    POSITIVE,
-    TIMESTAMP,
-    USER_ID,
-    USER_ROW,
-)
+from recsys.schema import tables
 
-_USER_ORDER = [USER_ROW, USER_ID, TIMESTAMP, ITEM_ID]
+_USER_ORDER = [tables.USER_ROW, tables.USER_ID, tables.TIMESTAMP, tables.ITEM_ID]
 _LISTED = {
-    "item_rows": (ITEM_ROW, pa.int32()),
-    "timestamps": (TIMESTAMP, pa.int64()),
-    "labels": (LABEL, pa.float32()),
-    "positives": (POSITIVE, pa.bool_()),
+    "item_rows": (tables.ITEM_ROW, pa.int32()),
+    "timestamps": (tables.TIMESTAMP, pa.int64()),
+    "labels": (tables.LABEL, pa.float32()),
+    "positives": (tables.POSITIVE, pa.bool_()),
     "splits": (SPLIT, pa.int8()),
 }
 _HISTORY = pa.schema(
     {
-        HISTORY_ROW: pa.int32(),
-        USER_ROW: pa.int32(),
+        tables.HISTORY_ROW: pa.int32(),
+        tables.USER_ROW: pa.int32(),
         **{name: pa.list_(kind) for name, (_, kind) in _LISTED.items()},
     }
 )
 
 
 def follow_users(
-    engine: DuckDBEngine, events: ibis.Table, *, histories: Path, scratch: Path, ties_by_item: bool
+    engine: DuckDBEngine, events: ibis.Table, *, histories: Path, ties_by_item: bool
 ) -> tuple[Path, Path, Path]:
     """Writes `<split>.parquet` into the folder of histories, and each split's rows for the writer of splits.
 
@@ -62,7 +52,6 @@ def follow_users(
         engine: runs the expressions.
         events: with their split and rows of users and items.
         histories: folder of the station.
-        scratch: folder for what is not needed afterwards.
         ties_by_item: whether of two events at one instant the one with the lower item id is the earlier;
             otherwise neither is before the other.
 
@@ -71,7 +60,7 @@ def follow_users(
         users.
     """
     histories.mkdir()
-    rows = tuple(scratch / f"rows-{name}.parquet" for name in SPLIT_NAMES)
+    rows = tuple(engine.scratch / f"rows-{name}.parquet" for name in SPLIT_NAMES)
     with contextlib.ExitStack() as stack:
         writers = [
             _SplitWriter(
@@ -94,7 +83,7 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 def _rows_schema(events: ibis.Table) -> pa.Schema:
     fields = [(name, kind) for name, kind in zip(*_names_and_types(events), strict=True)]
-    return pa.schema([*fields, (HISTORY_ROW, pa.int32()), (HISTORY_LENGTH, pa.int32())])
+    return pa.schema([*fields, (tables.HISTORY_ROW, pa.int32()), (tables.HISTORY_LENGTH, pa.int32())])
 
 
 def _names_and_types(events: ibis.Table) -> tuple[list[str], list[pa.DataType]]:
@@ -110,7 +99,7 @@ def _whole_users(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
         if sum(part.num_rows for part in waiting) < ROW_GROUP_ROWS:
             continue
         table = pa.Table.from_batches(waiting).combine_chunks()
-        begin = int(_begins(table, USER_ID)[-1])  # the last user's events may go on in the next batch
+        begin = int(_begins(table, tables.USER_ID)[-1])  # the last user's events may go on in the next batch
         waiting = table.slice(begin).to_batches()
         if begin:
             yield table.slice(0, begin)
@@ -147,8 +136,10 @@ class _Users:
 
     @staticmethod
     def of(table: pa.Table, *, ties_by_item: bool) -> _Users:
-        begins = _begins(table, USER_ID)
-        instants = np.arange(table.num_rows) if ties_by_item else _begins(table, USER_ID, TIMESTAMP)
+        begins = _begins(table, tables.USER_ID)
+        instants = (
+            np.arange(table.num_rows) if ties_by_item else _begins(table, tables.USER_ID, tables.TIMESTAMP)
+        )
         return _Users(
             begins=begins,
             user=_repeat(np.arange(len(begins)), begins, table.num_rows),
@@ -185,15 +176,15 @@ class _SplitWriter:
         self.num_users += int(has_own.sum())
         self.rows.write_table(
             table.filter(pa.array(own))
-            .append_column(HISTORY_ROW, pa.array(numbers[users.user][own], pa.int32()))
-            .append_column(HISTORY_LENGTH, pa.array(lengths[own], pa.int32()))
+            .append_column(tables.HISTORY_ROW, pa.array(numbers[users.user][own], pa.int32()))
+            .append_column(tables.HISTORY_LENGTH, pa.array(lengths[own], pa.int32()))
             .cast(self.rows.schema)
         )
         seen = visible & has_own[users.user]
         sizes = np.bincount(users.user[seen], minlength=len(has_own))[has_own]
         columns = {
-            HISTORY_ROW: pa.array(numbers[has_own], pa.int32()),
-            USER_ROW: table[USER_ROW].take(pa.array(users.begins[has_own])).cast(pa.int32()),
+            tables.HISTORY_ROW: pa.array(numbers[has_own], pa.int32()),
+            tables.USER_ROW: table[tables.USER_ROW].take(pa.array(users.begins[has_own])).cast(pa.int32()),
         }
         self.histories.write_table(
             pa.table({**columns, **_lists(table.filter(pa.array(seen)), sizes)}, schema=_HISTORY)
@@ -203,9 +194,9 @@ class _SplitWriter:
 def _lists(events: pa.Table, sizes: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
     """Events of one user after the other as one list a user, for every listed column."""
     offsets = pa.array(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]), pa.int32())
-    found = {}
+    lists = {}
     for name, (column, kind) in _LISTED.items():
         values = events[column].cast(kind).combine_chunks()
         values = pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
-        found[name] = pa.ListArray.from_arrays(offsets, values)
-    return found
+        lists[name] = pa.ListArray.from_arrays(offsets, values)
+    return lists

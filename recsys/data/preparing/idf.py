@@ -11,12 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.preparing.encode import encode
-from recsys.data.preparing.vocabulary import Fitted, ValueCounts
+from recsys.data.preparing.fit import FittedFeatures
+from recsys.data.preparing.kinds.values import ValueCounts
 from recsys.schema.feature_kinds import Feature, MultiIdFeature, TextFeature
 from recsys.schema.features import EVENT_ROLES
 
 
-def with_idf(fitted: Fitted, counted: Mapping[str, ValueCounts], earlier: Fitted | None = None) -> Fitted:
+def with_idf(
+    fitted: FittedFeatures, counted: Mapping[str, ValueCounts], earlier: FittedFeatures | None = None
+) -> FittedFeatures:
     """Fits the weights of the features that are pooled by idf.
 
     A row that occurs in n of N documents weighs ln((1 + N) / (1 + n)) + 1, and nothing where n is 0: its
@@ -39,7 +42,10 @@ def with_idf(fitted: Fitted, counted: Mapping[str, ValueCounts], earlier: Fitted
 
 
 def _with_weights(
-    feature: MultiIdFeature | TextFeature, counted: ValueCounts, fitted: Fitted, earlier: Feature | None
+    feature: MultiIdFeature | TextFeature,
+    counted: ValueCounts,
+    fitted: FittedFeatures,
+    earlier: Feature | None,
 ) -> Feature:
     bags = encode(feature, counted.values, fitted.vocabularies.get(feature.table))
     documents = counted.counts if feature.role in EVENT_ROLES else (counted.counts > 0).astype(np.int64)

@@ -22,22 +22,22 @@ An age or a year stays an id, as the contract has it: its few values are each se
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.preparing.values import numbers, pieces
-from recsys.schema.feature_kinds import Feature, MultiIdFeature, Role, feature_of
+from recsys.data.preparing.kinds.lookup import pieces
+from recsys.data.preparing.kinds.number import numbers
+from recsys.schema.feature_kinds import DEFAULT_TEXT_BUCKETS, Feature, MultiIdFeature, Role, feature_of
 from recsys.schema.values import OBJECTS
 
 # Below it a table is too small for the differences between its values to mean something.
 MIN_ROWS = 20
 MAX_CATEGORIES = 50
 MIN_ROWS_A_CATEGORY = 5
-TEXT_BUCKETS = 5000
 _LOG_RATIO = 100
 _COUNT_RATIO = 10
 _COUNT_DENSITY = 0.5
@@ -51,15 +51,7 @@ _TEXT_NAME = re.compile(r"(?i)(title|name|description|summary|text|headline|over
 _ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 
 
-@dataclasses.dataclass(frozen=True)
-class LeftOut:
-    """A column that becomes no feature, and why."""
-
-    column: str
-    reason: str
-
-
-def infer(name: str, column: pa.Array, *, role: Role, raw_name: str) -> Feature | LeftOut:
+def infer(name: str, column: pa.Array, *, role: Role, raw_name: str) -> Feature | str:
     """Infers the feature that one column becomes, or the reason why it is left out.
 
     Args:
@@ -69,18 +61,15 @@ def infer(name: str, column: pa.Array, *, role: Role, raw_name: str) -> Feature 
         raw_name: name of the column.
     """
     known = column.drop_null()
-    reason = _useless(column, known)
-    if reason:
-        return LeftOut(raw_name, reason)
-    settings = _settings(raw_name, known)
+    settings = _useless(column, known) or _settings(raw_name, known)
     if isinstance(settings, str):
-        return LeftOut(raw_name, settings)
+        return settings
     return feature_of({"name": name, "role": role, "column": raw_name, **settings})
 
 
-def title_column(table: pa.Table, columns: list[str]) -> str | None:
+def title_column(columns: Mapping[str, pa.Array]) -> str | None:
     """The column of text that is most likely what people call an item; None when no name says so."""
-    text = [name for name in columns if pa.types.is_string(table[name].type)]
+    text = [name for name, values in columns.items() if pa.types.is_string(values.type)]
     for pattern in (r"(?i)^(title|name)$", r"(?i)title", r"(?i)(item|product|movie|track|book)_?name"):
         for name in text:
             if re.search(pattern, name):
@@ -174,11 +163,11 @@ def _text(name: str, known: pa.Array) -> dict[str, Any] | str:
     differ = num_distinct / len(known)
     several_words = _share(pc.match_substring_regex(pc.utf8_trim_whitespace(known), r"\S\s+\S"))
     if several_words > 0.5 and differ > 0.5 and (len(known) >= MIN_ROWS or _TEXT_NAME.search(name)):
-        return {"kind": "text", "num_buckets": TEXT_BUCKETS}
+        return {"kind": "text", "num_buckets": DEFAULT_TEXT_BUCKETS}
     if len(known) >= MIN_ROWS and differ >= _ALL_DIFFER:
         # Titles of one word each still tell something in their words; an address does not.
         is_title = bool(_TEXT_NAME.search(name))
-        return {"kind": "text", "num_buckets": TEXT_BUCKETS} if is_title else "every value differs"
+        return {"kind": "text", "num_buckets": DEFAULT_TEXT_BUCKETS} if is_title else "every value differs"
     return {"kind": "id"}
 
 

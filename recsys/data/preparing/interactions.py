@@ -50,11 +50,10 @@ class Interactions:
 
 
 def read_interactions(
-    engine: DuckDBEngine,
     raw: RawTable,
     options: DataOptions,
     *,
-    id_types: dict[str, ValueType],
+    id_types: Mapping[str, ValueType],
     context_columns: Sequence[str],
     kinds: Mapping[str, TextKind],
 ) -> Interactions:
@@ -64,7 +63,6 @@ def read_interactions(
     user, item and instant all but one, see `usable`.
 
     Args:
-        engine: runs the expressions.
         raw: the raw table.
         options: names its columns and the label.
         id_types: how `user_id` and `item_id` are typed.
@@ -75,15 +73,15 @@ def read_interactions(
     time = None
     if columns.timestamp is not None:
         time = time_reading(
-            engine, raw, columns.timestamp, unit=options.timestamp_unit, form=columns.timestamp_format
+            raw, columns.timestamp, unit=options.timestamp_unit, form=columns.timestamp_format
         )
     typed: dict[str, ibis.Value] = {
         USER_ID: _ids(raw, columns.user_id, id_types[USER_ID], default=rows[SEQUENCE]),
         ITEM_ID: _ids(raw, columns.item_id, id_types[ITEM_ID], default=_ONLY_ITEM),
         TIMESTAMP: time.read(raw.column(str(columns.timestamp))) if time else rows[SEQUENCE],
-        LABEL: read_label(engine, raw, options),
+        LABEL: read_label(raw, options.label),
         SEQUENCE: rows[SEQUENCE],
-        **read_auxiliary_labels(engine, raw, options),
+        **read_auxiliary_labels(raw, options),
     }
     if time:
         typed[RAW_TIMESTAMP] = time.raw(raw.column(str(columns.timestamp)))
@@ -94,10 +92,10 @@ def read_interactions(
     positive = is_positive(raw, options.label)
     # Kept before it is checked: in one expression DuckDB reads a value anew for every condition on it.
     if isinstance(positive, ibis.Deferred):
-        kept = engine.keep(rows.select(**typed)).mutate(**{POSITIVE: positive})
+        kept = raw.engine.keep(rows.select(**typed)).mutate(**{POSITIVE: positive})
     else:
-        kept = engine.keep(rows.select(**typed, **{POSITIVE: positive}))
-    good, rejected, disagreeing = usable(engine, kept, raw=raw, sources=_sources(options), time=time)
+        kept = raw.engine.keep(rows.select(**typed, **{POSITIVE: positive}))
+    good, rejected, disagreeing = usable(kept, raw=raw, sources=_sources(options), time=time)
     if options.until is not None:
         assert time is not None  # check_options has seen to it
         good = good.filter(_[TIMESTAMP] < time.instant(options.until, key="data.until"))
@@ -114,7 +112,7 @@ def look_at(engine: DuckDBEngine, interactions: Interactions, options: DataOptio
     Raises:
         ValueError: there are no events, or no positives.
     """
-    found = engine.collect(
+    facts = engine.row(
         interactions.events.aggregate(
             rows=_.count(),
             positives=_[POSITIVE].sum(),
@@ -123,8 +121,8 @@ def look_at(engine: DuckDBEngine, interactions: Interactions, options: DataOptio
             first=_[TIMESTAMP].min(),
             last=_[TIMESTAMP].max(),
         )
-    ).to_pylist()[0]
-    if not found["rows"]:
+    )
+    if not facts["rows"]:
         if options.until is not None:
             raise InputError(
                 f"`data.until={options.until}` leaves no interaction: all are later; give a later one"
@@ -132,15 +130,15 @@ def look_at(engine: DuckDBEngine, interactions: Interactions, options: DataOptio
         raise InputError(
             "no row of the interactions can be used; with a lower `data.max_rejected_share` it is told why"
         )
-    if not found["positives"]:
+    if not facts["positives"]:
         raise InputError(
             f"`data.label.positive_at_least={options.label.positive_at_least}` leaves no positive "
-            f"interaction: `{options.label.column}` lies between {found['lowest']:g} and {found['highest']:g}"
+            f"interaction: `{options.label.column}` lies between {facts['lowest']:g} and {facts['highest']:g}"
         )
-    LOGGER.info("%d of %d interactions are positives", found["positives"], found["rows"])
+    LOGGER.info("%d of %d interactions are positives", facts["positives"], facts["rows"])
     if time := interactions.time:
         LOGGER.info(
-            "timestamps (%s) from %s to %s", time.unit or time.kind, iso(found["first"]), iso(found["last"])
+            "timestamps (%s) from %s to %s", time.unit or time.kind, iso(facts["first"]), iso(facts["last"])
         )
 
 

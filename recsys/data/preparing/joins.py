@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ibis
-from ibis import _
 
 from recsys.data.preparing.catalogue import Side
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import DuckDBEngine, engine_function
 from recsys.schema.errors import InputError
+from recsys.schema.tables import ID_COLUMNS
 
 LOGGER = logging.getLogger(__name__)
 
 # Shares of the interactions' users or items that their table must know, and should.
 LEAST_SHARE = 0.1
 USUAL_SHARE = 0.9
-_NAMES = {"user_id": "users", "item_id": "items"}
 
 
 def check_joins(
@@ -29,7 +28,7 @@ def check_joins(
     Args:
         engine: runs the expressions.
         events: the interactions that can be used.
-        sides: the users' and items' tables, by `user_id` and `item_id`.
+        sides: the users' and items' tables, by `users` and `items`.
 
     Returns:
         By `users` and `items`: `ids` of the interactions, how many are `in_table`, how many `rows` the table
@@ -38,10 +37,10 @@ def check_joins(
     Raises:
         InputError: a table knows fewer than LEAST_SHARE of the ids.
     """
-    found = {}
-    for name, side in sides.items():
-        table = _NAMES[name]
-        found[table] = join = _joined(engine, events.select(name).distinct(), side.rows, name)
+    joins = {}
+    for table, side in sides.items():
+        name = ID_COLUMNS[table]
+        joins[table] = join = _joined(engine, events.select(name).distinct(), side.rows, name)
         share = join["in_table"] / max(join["ids"], 1)
         if share >= USUAL_SHARE or not join["rows"]:
             continue
@@ -58,7 +57,7 @@ def check_joins(
                 "the ids alike, or leave the table out"
             )
         LOGGER.warning("%s", message)
-    return found
+    return joins
 
 
 def _joined(engine: DuckDBEngine, ids: ibis.Table, rows: ibis.Table, name: str) -> dict[str, Any]:
@@ -66,20 +65,15 @@ def _joined(engine: DuckDBEngine, ids: ibis.Table, rows: ibis.Table, name: str) 
     known = engine.keep(rows.select(name))
     missing = own.anti_join(known, name)
     unused = known.anti_join(own, name)
-    counts = {
-        "ids": own.aggregate(n=_.count()),
-        "rows": known.aggregate(n=_.count()),
-        "missing": missing.aggregate(n=_.count()),
-    }
-    numbers = {what: int(engine.collect(count)["n"][0].as_py()) for what, count in counts.items()}
+    num_ids = engine.count(own)
     examples = {
         what: next(iter(engine.collect(table.order_by(name).limit(1))[name].to_pylist()), None)
         for what, table in (("only_in_interactions", missing), ("only_in_table", unused))
     }
     return {
-        "ids": numbers["ids"],
-        "in_table": numbers["ids"] - numbers["missing"],
-        "rows": numbers["rows"],
+        "ids": num_ids,
+        "in_table": num_ids - engine.count(missing),
+        "rows": engine.count(known),
         **examples,
     }
 
@@ -87,20 +81,19 @@ def _joined(engine: DuckDBEngine, ids: ibis.Table, rows: ibis.Table, name: str) 
 def _hint(engine: DuckDBEngine, events: ibis.Table, side: Side, name: str) -> str:
     """Names a difference in writing (capitals, leading zeros ...) without which more ids would match."""
     missing = events.select(name).distinct().anti_join(side.rows, name)
-    for what, plain in (
-        ("capitals", lambda text: text.lower()),
-        ("leading zeros", lambda text: text.re_replace(r"^0+([^0]|0$)", r"\1")),
-        ("how accents are encoded", _nfc),
-        ("a trailing .0", lambda text: text.re_replace(r"\.0+$", "")),
-    ):
+    writings: dict[str, Callable[[Any], Any]] = {
+        "capitals": lambda text: text.lower(),
+        "leading zeros": lambda text: text.re_replace(r"^0+([^0]|0$)", r"\1"),
+        "how accents are encoded": _nfc,
+        "a trailing .0": lambda text: text.re_replace(r"\.0+$", ""),
+    }
+    for what, plain in writings.items():
         own = missing.select(plain=plain(missing[name].cast("string"))).distinct()
         known = side.rows.select(plain=plain(side.rows[name].cast("string")))
-        count = int(engine.collect(own.semi_join(known, "plain").aggregate(n=_.count()))["n"][0].as_py())
+        count = engine.count(own.semi_join(known, "plain"))
         if count:
             return f" ({count} more would match but for {what})"
     return ""
 
 
-@ibis.udf.scalar.builtin(name="nfc_normalize", signature=(("string",), "string"))
-def _nfc(text):  # type: ignore[no-untyped-def]
-    ...
+_nfc = engine_function("nfc_normalize", "string", result="string")

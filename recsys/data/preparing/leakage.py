@@ -18,28 +18,17 @@ from ibis import _
 from recsys.data.options import SplitKind
 from recsys.data.preparing.catalogue import NUM_INTERACTIONS, NUM_POSITIVES, Entities
 from recsys.data.preparing.check_statistics import check_statistics_before
-from recsys.data.preparing.context import count_context
+from recsys.data.preparing.fit import FittedFeatures, count_values, fit
 from recsys.data.preparing.idf import with_idf
+from recsys.data.preparing.raw_data import RawData
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, TRAIN
 from recsys.data.preparing.statistics import EventKeys, fit_statistics, with_priors
-from recsys.data.preparing.vocabulary import Fitted, fit
 from recsys.data.reading.engine import DuckDBEngine
-from recsys.schema.feature_kinds import Feature, StatisticFeature
-from recsys.schema.tables import (
-    HISTORY_LENGTH,
-    HISTORY_ROW,
-    ITEM_ID,
-    ITEM_ROW,
-    LABEL,
-    POSITIVE,
-    RAW_PREFIX,
-    TIMESTAMP,
-    USER_ID,
-    USER_ROW,
-)
+from recsys.schema import tables
+from recsys.schema.feature_kinds import StatisticFeature
 
 Checks = dict[str, dict[str, Any]]
-_KEY = [USER_ID, ITEM_ID, TIMESTAMP]
+_KEY = [tables.USER_ID, tables.ITEM_ID, tables.TIMESTAMP]
 # Splits that promise that training knows nothing of a test event's future.
 _BY_TIME: tuple[SplitKind, ...] = ("global_time", "leave_last_out")
 
@@ -51,24 +40,24 @@ class PreparedFiles:
     Args:
         folder: the files.
         split: kind of the split.
-        has_time: whether the raw interactions have timestamps.
+        data: the raw tables, read.
         events: all events, with their split.
-        features: not fitted.
-        fitted: what they became.
+        fitted: the features.
         earlier: what was extended, which comes from an earlier train split.
-        entities: users and items.
-        keyed: what tells the keys of statistics.
+        keys: entities and features of which statistics are computed.
     """
 
     folder: Path
     split: SplitKind
-    has_time: bool
+    data: RawData
     events: ibis.Table
-    features: Sequence[Feature]
-    fitted: Fitted
-    earlier: Fitted | None
-    entities: tuple[Entities, Entities]
-    keyed: EventKeys
+    fitted: FittedFeatures
+    earlier: FittedFeatures | None
+    keys: EventKeys
+
+    def rows(self, engine: DuckDBEngine, split: int) -> ibis.Table:
+        """The rows in the files of a split."""
+        return engine.read_parquet(sorted((self.folder / SPLIT_NAMES[split]).glob("*.parquet")))
 
 
 def check_leakage(engine: DuckDBEngine, written: PreparedFiles) -> Checks:
@@ -89,7 +78,7 @@ def check_leakage(engine: DuckDBEngine, written: PreparedFiles) -> Checks:
     }
     if statistics := written.fitted.statistics:
         checks["statistics_strictly_before"] = check_statistics_before(
-            engine, written.events, statistics, written.keyed
+            engine, written.events, statistics, written.keys
         )
     broken = [
         f"{name}: {check['detail']}"
@@ -102,22 +91,22 @@ def check_leakage(engine: DuckDBEngine, written: PreparedFiles) -> Checks:
 
 def _events_on_disk(engine: DuckDBEngine, written: PreparedFiles, split: int) -> ibis.Table:
     """user_id, item_id and timestamp of the rows in a split's files."""
-    rows = engine.read_parquet(sorted((written.folder / SPLIT_NAMES[split]).glob("*.parquet")))
+    rows = written.rows(engine, split)
     if split != TRAIN:
         return rows.select(*_KEY)
     # Train files hold rows of users and items, not ids, but where each row is a user of its own.
-    for row, name, file in ((USER_ROW, USER_ID, "users"), (ITEM_ROW, ITEM_ID, "items")):
-        if name in rows.columns:
-            continue
-        ids = engine.read_parquet([written.folder / f"{file}.parquet"]).select(row, name).filter(_[row] > 0)
-        rows = rows.join(ids, row)
+    for table, name in tables.ID_COLUMNS.items():
+        if name not in rows.columns:
+            row = tables.ROW_COLUMNS[name]
+            ids = engine.read_parquet([written.folder / f"{table}.parquet"])
+            rows = rows.join(ids.select(row, name).filter(_[row] > 0), row)
     return rows.select(*_KEY)
 
 
 def _no_event_twice(engine: DuckDBEngine, parts: Sequence[ibis.Table]) -> dict[str, Any]:
     train, validation, test = parts
     later = ibis.union(validation, test)
-    shared = _count(engine, train.semi_join(later, _KEY)) + _count(engine, validation.semi_join(test, _KEY))
+    shared = engine.count(train.semi_join(later, _KEY)) + engine.count(validation.semi_join(test, _KEY))
     return _result(shared == 0, f"{shared} events (user, item, instant) stand in more than one split")
 
 
@@ -125,23 +114,23 @@ def _train_before_test(
     engine: DuckDBEngine, written: PreparedFiles, parts: Sequence[ibis.Table]
 ) -> dict[str, Any]:
     train, _validation, test = parts
-    if not written.has_time:
+    if written.data.interactions.time is None:
         return _result(
             False, f"unknown: there are no timestamps, and `{written.split}` does not look at them"
         )
-    first = engine.collect(test.aggregate(first=_[TIMESTAMP].min()))["first"][0].as_py()
+    first = engine.row(test.aggregate(first=_[tables.TIMESTAMP].min()))["first"]
     if first is None:
         return _result(True, "there are no test events")
-    num_train, num_test = _count(engine, train), _count(engine, test)
-    late = _count(engine, train.filter(_[TIMESTAMP] > first))
-    latest = train.group_by(USER_ID).aggregate(_latest=_[TIMESTAMP].max())
-    own = _count(engine, test.join(latest, USER_ID).filter(_._latest > _[TIMESTAMP]))
-    found = (
+    num_train, num_test = engine.count(train), engine.count(test)
+    late = engine.count(train.filter(_[tables.TIMESTAMP] > first))
+    latest = train.group_by(tables.USER_ID).aggregate(_latest=_[tables.TIMESTAMP].max())
+    own = engine.count(test.join(latest, tables.USER_ID).filter(_._latest > _[tables.TIMESTAMP]))
+    counts = (
         f"{late} of {num_train} train events are later than the first test event; "
         f"{own} of {num_test} test events have a later train event of their own user"
     )
     passed = late == 0 if written.split == "global_time" else own == 0
-    return _result(passed, f"{_MEANING[written.split]}: {found}")
+    return _result(passed, f"{_MEANING[written.split]}: {counts}")
 
 
 _MEANING: dict[SplitKind, str] = {
@@ -161,7 +150,13 @@ def _histories_before(written: PreparedFiles) -> dict[str, Any]:
         if (histories.splits > split).any():
             return _result(False, f"histories of {name} hold events of a later split")
         for file in sorted((written.folder / name).glob("*.parquet")):
-            columns = [USER_ROW, ITEM_ROW, TIMESTAMP, HISTORY_ROW, HISTORY_LENGTH]
+            columns = [
+                tables.USER_ROW,
+                tables.ITEM_ROW,
+                tables.TIMESTAMP,
+                tables.HISTORY_ROW,
+                tables.HISTORY_LENGTH,
+            ]
             for batch in pq.ParquetFile(file).iter_batches(columns=columns):
                 num_rows += batch.num_rows
                 num_wrong += histories.count_wrong(batch, ties_by_item=written.split == "leave_last_out")
@@ -182,13 +177,13 @@ class _Histories:
 
     @staticmethod
     def read(path: Path) -> _Histories:
-        table = pq.read_table(path, columns=[USER_ROW, "item_rows", "timestamps", "splits"])
+        table = pq.read_table(path, columns=[tables.USER_ROW, "item_rows", "timestamps", "splits"])
         lengths = pc.list_value_length(table["timestamps"]).to_numpy().astype(np.int64)
         flat = {
             name: pc.list_flatten(table[name]).to_numpy() for name in ("item_rows", "timestamps", "splits")
         }
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        return _Histories(starts=starts, user_rows=table[USER_ROW].to_numpy(), **flat)
+        return _Histories(starts=starts, user_rows=table[tables.USER_ROW].to_numpy(), **flat)
 
     def count_wrong(self, batch: pa.RecordBatch, *, ties_by_item: bool) -> int:
         """Rows whose history is of another user, too long or too short."""
@@ -216,22 +211,22 @@ def _fitted_on_train(engine: DuckDBEngine, written: PreparedFiles, train: ibis.T
     """Fits once more, on what the train files hold, and compares."""
     counted = {}
     differing = []
-    rows = engine.read_parquet(sorted((written.folder / SPLIT_NAMES[TRAIN]).glob("*.parquet")))
-    for entities, row in zip(written.entities, (USER_ROW, ITEM_ROW), strict=True):
-        recounted = _recount(engine, rows, entities, row=row)
+    features = written.data.features
+    rows = written.rows(engine, TRAIN)
+    for entities in written.keys.entities:
+        recounted = _recount(engine, rows, entities)
         # The counts alone: a NaN of a raw column, or of a list in one, equals nothing.
         if not recounted.table.select(_COUNTS).equals(entities.table.select(_COUNTS)):
             differing.append(f"counts of {entities.role}s")
-        counted.update(recounted.counted(written.features))
+        counted.update(recounted.counted(features))
     on_disk = written.events.semi_join(train, _KEY).drop(SPLIT).mutate(**{SPLIT: ibis.literal(TRAIN)})
-    context = [f for f in written.features if f.role == "context" and f.has_column]
-    if context:
-        counted.update(count_context(engine, on_disk, context))
-    declared = [f for f in written.features if not isinstance(f, StatisticFeature)]
+    context = [f for f in features if f.role == "context" and f.has_column]
+    counted |= {f.name: count_values(engine, on_disk, f) for f in context}
+    declared = [f for f in features if not isinstance(f, StatisticFeature)]
     again = with_idf(fit(declared, counted, written.earlier), counted, written.earlier)
     differing += [t for t, v in again.vocabularies.items() if not v.equals(written.fitted.vocabularies[t])]
-    features = [*again.features, *_statistics_again(engine, on_disk, written)]
-    statistics = [new.name for new, old in zip(features, written.fitted.features, strict=True) if new != old]
+    anew = [*again.features, *_statistics_again(engine, on_disk, written)]
+    statistics = [new.name for new, old in zip(anew, written.fitted.features, strict=True) if new != old]
     return {
         "vocabularies_from_train_alone": _result(
             not differing,
@@ -239,7 +234,7 @@ def _fitted_on_train(engine: DuckDBEngine, written: PreparedFiles, train: ibis.T
         ),
         "statistics_from_train_alone": _result(
             not statistics,
-            f"{len(features)} features fitted again on train files, differing: {statistics or 'none'}",
+            f"{len(anew)} features fitted again on train files, differing: {statistics or 'none'}",
         ),
     }
 
@@ -247,17 +242,18 @@ def _fitted_on_train(engine: DuckDBEngine, written: PreparedFiles, train: ibis.T
 def _statistics_again(
     engine: DuckDBEngine, train: ibis.Table, written: PreparedFiles
 ) -> list[StatisticFeature]:
-    statistics = [feature for feature in written.features if isinstance(feature, StatisticFeature)]
+    statistics = [feature for feature in written.data.features if isinstance(feature, StatisticFeature)]
     if not statistics:
         return []
-    values = [RAW_PREFIX + feature.column for feature in statistics]
-    train = engine.keep(train.select(SPLIT, LABEL, POSITIVE, *values))
+    values = [feature.source for feature in statistics]
+    train = engine.keep(train.select(SPLIT, tables.LABEL, tables.POSITIVE, *values))
     with_mean = with_priors(engine, train, statistics, written.earlier)
     return fit_statistics(engine, train, with_mean, written.earlier)
 
 
-def _recount(engine: DuckDBEngine, train: ibis.Table, entities: Entities, *, row: str) -> Entities:
-    counts = engine.collect(train.group_by(row).aggregate(rows=_.count(), positives=_[POSITIVE].sum()))
+def _recount(engine: DuckDBEngine, train: ibis.Table, entities: Entities) -> Entities:
+    row = tables.ROW_COLUMNS[entities.name]
+    counts = engine.collect(train.group_by(row).aggregate(rows=_.count(), positives=_[tables.POSITIVE].sum()))
     table = entities.table
     for name, source in zip(_COUNTS, ("rows", "positives"), strict=True):
         recounted = np.zeros(table.num_rows, np.int64)
@@ -268,10 +264,6 @@ def _recount(engine: DuckDBEngine, train: ibis.Table, entities: Entities, *, row
             table.column_names.index(name), table.schema.field(name), pa.array(recounted)
         )
     return dataclasses.replace(entities, table=table)
-
-
-def _count(engine: DuckDBEngine, table: ibis.Table) -> int:
-    return int(engine.collect(table.aggregate(rows=_.count()))["rows"][0].as_py())
 
 
 def _result(passed: bool, detail: str) -> dict[str, Any]:

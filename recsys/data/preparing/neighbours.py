@@ -116,7 +116,7 @@ def nearest_items(
     known_N = items_N > 0
     judged_UI, events_UI = _matrices(users_N[known_N], items_N[known_N], judged_N, known_N, num_items)
     squared_UI = judged_UI.multiply(judged_UI).tocsr()
-    owners, found = [], []
+    owners, neighbours = [], []
     size = max(1, _BLOCK // num_items)
     for begin in range(0, num_items, size):
         block = slice(begin, min(begin + size, num_items))
@@ -130,8 +130,8 @@ def nearest_items(
         best_BK = np.argsort(-similar_BI, axis=1, kind="stable")[:, :number]
         kept_BK = np.take_along_axis(similar_BI, best_BK, axis=1) > 0
         owners.append(np.repeat(rows_B, kept_BK.sum(axis=1)))
-        found.append(best_BK[kept_BK])
-    return np.concatenate(owners), np.concatenate(found)
+        neighbours.append(best_BK[kept_BK])
+    return np.concatenate(owners), np.concatenate(neighbours)
 
 
 def _matrices(

@@ -24,8 +24,8 @@ def quantile(engine: DuckDBEngine, column: ibis.Column, share: float) -> int:
         share: how much of them lies below.
     """
     values = column.name("value").as_table()
-    found = engine.collect(values.aggregate(low=_.value.min(), high=_.value.max(), size=_.count()))
-    low, high, size = (int(found[name][0].as_py()) for name in ("low", "high", "size"))
+    bounds = engine.collect(values.aggregate(low=_.value.min(), high=_.value.max(), size=_.count()))
+    low, high, size = (int(bounds[name][0].as_py()) for name in ("low", "high", "size"))
     before = math.ceil(share * (size - 1))  # how many come before the one wanted, in ascending order
     while low < high:
         width = -(-(high - low + 1) // _BINS)

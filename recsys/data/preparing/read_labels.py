@@ -8,7 +8,7 @@ import ibis
 from ibis import _
 
 from recsys.data.options import DataOptions, Label
-from recsys.data.reading.columns import known_text, read_number, text_kinds
+from recsys.data.reading.columns import known_text, read_number, text_kind
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.tables import RawTable
 from recsys.schema.errors import InputError, nearest
@@ -17,7 +17,7 @@ from recsys.schema.tables import LABEL, LABEL_PREFIX
 _VALUES_SHOWN = 10
 
 
-def read_label(engine: DuckDBEngine, raw: RawTable, options: DataOptions) -> ibis.Value:
+def read_label(raw: RawTable, label: Label) -> ibis.Value:
     """The label as float64, null where it cannot be read; 1 where there is none.
 
     Of words it is their weight; without weights 1 for the positives and 0 for the others.
@@ -26,19 +26,18 @@ def read_label(engine: DuckDBEngine, raw: RawTable, options: DataOptions) -> ibi
         InputError: the column holds words and nothing says which are positives, or what is said of words does
             not fit those that are there.
     """
-    label = options.label
     if label.column is None:
         return ibis.literal(1.0)
     column = raw.column(label.column)
     if label.positives is None and label.weights is None:
-        kind = text_kinds(engine, raw, [label.column]).get(label.column)
+        kind = text_kind(raw, label.column)
         is_text = kind is not None and kind.kind in ("text", "list", "objects")
         number = read_number(column, kind)
-        if isinstance(label.positive_at_least, str) or (is_text and _are_words(engine, raw, column, number)):
-            raise InputError(_words_need_positives(engine, raw, label))
+        if isinstance(label.positive_at_least, str) or (is_text and _are_words(raw, column, number)):
+            raise InputError(_words_need_positives(raw, label))
         return number
     words = known_text(column.cast("string"))
-    _check_words(engine, words, label)
+    _check_words(raw.engine, words, label)
     if label.weights is not None:
         return ibis.cases(*((words == word, float(weight)) for word, weight in label.weights.items()))
     return words.isin(list(label.positives or ())).ifelse(1.0, 0.0)
@@ -53,25 +52,24 @@ def is_positive(raw: RawTable, label: Label) -> ibis.Value:
     return _[LABEL] > 0 if label.weights is not None else ibis.literal(True)
 
 
-def read_auxiliary_labels(engine: DuckDBEngine, raw: RawTable, options: DataOptions) -> dict[str, ibis.Value]:
+def read_auxiliary_labels(raw: RawTable, options: DataOptions) -> dict[str, ibis.Value]:
     """By the names of their columns in prepared data, float64; null where they cannot be read."""
-    found: dict[str, ibis.Value] = {}
+    columns: dict[str, ibis.Value] = {}
     for name, label in options.auxiliary_labels.items():
-        kind = text_kinds(engine, raw, [label.column]).get(label.column)
+        kind = text_kind(raw, label.column)
         value = read_number(raw.column(label.column), kind)
         if label.positive_at_least is not None:
             value = (value >= label.positive_at_least).cast("float64")
         elif label.transform == "log":
             # Not `greatest`, which passes a null over.
             value = (1.0 + (value < 0).ifelse(0.0, value)).ln()
-        found[LABEL_PREFIX + name] = value
-    return found
+        columns[LABEL_PREFIX + name] = value
+    return columns
 
 
-def _are_words(engine: DuckDBEngine, raw: RawTable, column: ibis.Value, number: ibis.Value) -> bool:
+def _are_words(raw: RawTable, column: ibis.Value, number: ibis.Value) -> bool:
     """Whether most values are text that is no number and no truth value."""
-    found = raw.rows.aggregate(values=known_text(column).count(), read=number.count())
-    row = engine.collect(found).to_pylist()[0]
+    row = raw.engine.row(raw.rows.aggregate(values=known_text(column).count(), read=number.count()))
     return bool(row["read"] * 2 < row["values"])
 
 
@@ -86,8 +84,8 @@ def _shown(counts: dict[str, int]) -> str:
     return ", ".join(named) + (" ..." if len(counts) > _VALUES_SHOWN else "")
 
 
-def _words_need_positives(engine: DuckDBEngine, raw: RawTable, label: Label) -> str:
-    counts = _counted_words(engine, known_text(raw.column(str(label.column)).cast("string")))
+def _words_need_positives(raw: RawTable, label: Label) -> str:
+    counts = _counted_words(raw.engine, known_text(raw.column(str(label.column)).cast("string")))
     example = list(counts)[-1] if counts else "purchase"
     asked: Any = label.positive_at_least
     wanted = (

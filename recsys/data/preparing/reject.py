@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.data.preparing.raw_data import RawData
 from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.errors import InputError
 
@@ -20,20 +19,11 @@ _SCHEMA = pa.schema({"file": pa.string(), "row": pa.int64(), "reason": pa.string
 _NUM_EXAMPLES = 5
 
 
-class Rejected(NamedTuple):
-    """Rows of one table that cannot be used: SEQUENCE, reason and value; what to do about its timestamps."""
-
-    table: str
-    raw: RawTable
-    rows: pa.Table
-    advice: str = ""
-
-
-def write_rejected(found: Sequence[Rejected], path: Path, *, max_share: float) -> int:
+def write_rejected(data: RawData, path: Path, *, max_share: float) -> int:
     """Writes file, row and reason of every rejected row, and logs how many there are of each reason.
 
     Args:
-        found: by table.
+        data: the raw tables, read.
         path: the Parquet file.
         max_share: of a table's rows that may be rejected.
 
@@ -43,13 +33,17 @@ def write_rejected(found: Sequence[Rejected], path: Path, *, max_share: float) -
     Raises:
         ValueError: there are more; the message counts the reasons and shows examples.
     """
+    time = data.interactions.time
+    read = {"interactions": (data.table, data.interactions.rejected)}
+    read |= {table: (side.raw, side.rejected) for table, side in data.sides.items()}
     tables = []
-    for table, raw, rows, advice in found:
+    for table, (raw, rows) in read.items():
         tables.append(_with_places(raw, rows))
         reasons = Counter([*rows["reason"].to_pylist(), *(row.reason for row in raw.malformed)])
         for reason, count in reasons.most_common():
             LOGGER.warning("rejected %d of %d rows of the %s table: %s", count, raw.total_rows, table, reason)
         if reasons.total() > max_share * raw.total_rows:
+            advice = time.advice if time and table == "interactions" else ""
             raise InputError(_refusal(table, raw, reasons, tables[-1], max_share, advice=advice))
     rejected = pa.concat_tables(tables)
     pq.write_table(rejected, path)
@@ -58,17 +52,16 @@ def write_rejected(found: Sequence[Rejected], path: Path, *, max_share: float) -
 
 def _with_places(raw: RawTable, rows: pa.Table) -> pa.Table:
     reasons = [
-        (sequence, f"{reason}: {value}" if value is not None else reason)
-        for sequence, reason, value in zip(
-            rows[SEQUENCE].to_pylist(), rows["reason"].to_pylist(), rows["value"].to_pylist(), strict=True
-        )
+        (row[SEQUENCE], row["reason"] if row["value"] is None else f"{row['reason']}: {row['value']}")
+        for row in rows.to_pylist()
     ]
     reasons = sorted([*reasons, *((row.sequence, row.reason) for row in raw.malformed)])
     places = raw.places([sequence for sequence, _reason in reasons])
-    files, numbers = [file for file, _ in places], [number for _, number in places]
-    return pa.table(
-        {"file": files, "row": numbers, "reason": [reason for _, reason in reasons]}, schema=_SCHEMA
-    )
+    placed = [
+        {"file": file, "row": row, "reason": reason}
+        for (file, row), (_sequence, reason) in zip(places, reasons, strict=True)
+    ]
+    return pa.Table.from_pylist(placed, schema=_SCHEMA)
 
 
 def _refusal(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -24,32 +23,14 @@ SPLIT = "split"
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "validation", "test")
 NEEDS_TIME = ("global_time", "leave_last_out")
-_NUMBER_OF_NAME = {
-    "train": TRAIN,
-    "validation": VALIDATION,
-    "valid": VALIDATION,
-    "val": VALIDATION,
-    "dev": VALIDATION,
-    "test": TEST,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class SplitEvents:
-    """Events with the column `split` (0 train, 1 validation, 2 test).
-
-    Args:
-        events: the events.
-        instants: of a split by global time: microseconds at which validation and test begin.
-    """
-
-    events: ibis.Table
-    instants: tuple[int, int] | None = None
+_NUMBER_OF_NAME = {"train": TRAIN, "test": TEST} | dict.fromkeys(
+    ("validation", "valid", "val", "dev"), VALIDATION
+)
 
 
 def split_events(
     engine: DuckDBEngine, events: ibis.Table, options: DataOptions, *, time: TimeReading | None
-) -> SplitEvents:
+) -> tuple[ibis.Table, tuple[int, int] | None]:
     """Divides events as `data.split` says; see docs of the contract for what each means.
 
     Args:
@@ -57,6 +38,10 @@ def split_events(
         events: as `read_interactions` gives them.
         options: kind, fractions, instants and seed of the split.
         time: how the raw timestamps are typed.
+
+    Returns:
+        The events with the column `split` (0 train, 1 validation, 2 test); and, of a split by global time,
+        the microseconds at which validation and test begin.
     """
     kind = options.split
     if kind == "global_time":
@@ -65,27 +50,24 @@ def split_events(
             if options.split_boundaries is None
             else _given_instants(options.split_boundaries, time)
         )
-        return _at_instants(events, instants)
+        return _at_instants(events, instants), instants
     if kind == "leave_last_out":
-        return SplitEvents(_leave_last_out(engine, events))
+        return _leave_last_out(engine, events), None
+    # A row number that stands in for time must not decide what is drawn.
+    key = {"cold_item": [ITEM_ID], "cold_user": [USER_ID]}.get(
+        kind, [USER_ID, ITEM_ID, TIMESTAMP] if time else [USER_ID, ITEM_ID]
+    )
     if kind == "predefined":
         given = _predefined(engine, events, str(options.interactions.columns.split))
-        return SplitEvents(_with_validation(engine, given, options, key=_row_key(time)))
-    if kind == "random":
-        return SplitEvents(_drawn(engine, events, _row_key(time), options))
-    return SplitEvents(_drawn(engine, events, [ITEM_ID if kind == "cold_item" else USER_ID], options))
+        return _with_validation(engine, given, options, key=key), None
+    return _drawn(engine, events, key, options), None
 
 
-def _row_key(time: TimeReading | None) -> list[str]:
-    """Returns the columns that a row is drawn by; a row number that stands in for time must not decide."""
-    return [USER_ID, ITEM_ID, TIMESTAMP] if time else [USER_ID, ITEM_ID]
-
-
-def _at_instants(events: ibis.Table, instants: tuple[int, int]) -> SplitEvents:
+def _at_instants(events: ibis.Table, instants: tuple[int, int]) -> ibis.Table:
     """An event at an instant belongs to the later part."""
     instant = events[TIMESTAMP]
     split = ibis.cases((instant < instants[0], TRAIN), (instant < instants[1], VALIDATION), else_=TEST)
-    return SplitEvents(events.mutate(**{SPLIT: split.cast("int8")}), instants=instants)
+    return events.mutate(**{SPLIT: split.cast("int8")})
 
 
 def _quantiles(
@@ -96,7 +78,7 @@ def _quantiles(
     first, second = (
         quantile(engine, events[TIMESTAMP], share)
         if share <= 1 - 1e-9
-        else int(engine.collect(events.aggregate(last=events[TIMESTAMP].max())).to_pylist()[0]["last"]) + 1
+        else int(engine.row(events.aggregate(last=events[TIMESTAMP].max()))["last"]) + 1
         for share in (train, train + validation)
     )
     return first, second
@@ -150,8 +132,8 @@ def _since_last(
         same = joined[TIMESTAMP] == joined[f"_timestamp_{place}"]
         return (later | (same & (joined[ITEM_ID] >= joined[f"_item_id_{place}"]))).fill_null(False)
 
-    found = {f"_since_{place}": since(place) for place in range(num_places)}
-    return joined.select(*events.columns, **found)
+    marks = {f"_since_{place}": since(place) for place in range(num_places)}
+    return joined.select(*events.columns, **marks)
 
 
 def _drawn(engine: DuckDBEngine, events: ibis.Table, key: list[str], options: DataOptions) -> ibis.Table:

@@ -22,41 +22,53 @@ import pyarrow as pa
 from ibis import _
 
 from recsys.data.options import SplitKind
-from recsys.data.preparing.context import counted_values
-from recsys.data.preparing.declare_statistics import MEANS, is_id
+from recsys.data.preparing.catalogue import Entities
+from recsys.data.preparing.declare_statistics import MEANS
+from recsys.data.preparing.fit import FittedFeatures, count_values, fit
 from recsys.data.preparing.splits import SPLIT, TEST, TRAIN
-from recsys.data.preparing.vocabulary import Fitted, fit
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.tables import SEQUENCE
+from recsys.schema import tables
 from recsys.schema.feature_kinds import Feature, StatisticFeature
-from recsys.schema.tables import (
-    ITEM_ID,
-    ITEM_ROW,
-    LABEL,
-    POSITIVE,
-    RAW_PREFIX,
-    TIMESTAMP,
-    USER_ID,
-    USER_ROW,
-    encoded_column,
-)
 
 DAY_MICROSECONDS = 86_400_000_000
-SUMMED = {"positive_share": POSITIVE, "label_mean": LABEL}
+SUMMED = {"positive_share": tables.POSITIVE, "label_mean": tables.LABEL}
 KEYS = ("_key_0", "_key_1")
+# Columns of events that statistics are computed from.
+HELD = (
+    *(tables.USER_ID, tables.ITEM_ID, tables.USER_ROW, tables.ITEM_ROW),
+    *(tables.TIMESTAMP, tables.LABEL, tables.POSITIVE, SEQUENCE),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class EventKeys:
-    """Holds the features and encoded columns that give each event its keys.
+    """Gives each event the keys of its statistics.
 
     Args:
         features: all, fitted but for the statistics.
-        columns: encoded features of the users and of the items, by name of the column.
+        entities: users and items.
+        columns: their encoded features, by name of the column.
     """
 
     features: Mapping[str, Feature]
+    entities: tuple[Entities, Entities]
     columns: Mapping[str, pa.Array]
+
+    def with_key(self, engine: DuckDBEngine, events: ibis.Table, name: str, key: str) -> ibis.Table:
+        """The events with the values of a feature as `key`: an event a value, none for one without any."""
+        feature = self.features[name]
+        if _is_id(name):
+            return events.mutate(**{key: events[name]})
+        if name in events.columns:
+            if feature.is_multivalued:
+                return events.mutate(**{key: events[name].unique().unnest()})
+            return events.mutate(**{key: events[name]}).filter(_[key] > 0)
+        row = tables.USER_ROW if feature.role == "user" else tables.ITEM_ROW
+        rows, values = _of_lists(self.columns[tables.encoded_column(name)])
+        pairs = np.unique(np.stack([rows, values])[:, values > 0], axis=1).astype(np.int32)
+        known = engine.upload(pa.table({"_row": pairs[0], key: pairs[1]}))
+        return events.join(known, events[row] == known["_row"]).drop("_row")
 
 
 def with_statistics(
@@ -73,7 +85,7 @@ def with_statistics(
         engine: runs the expressions.
         events: with their split, rows of users and items, and encoded context features.
         statistics: with their prior.
-        keyed: what tells keys.
+        keyed: gives events their keys.
         split: kind of the split.
     """
     by_key: dict[tuple[str, ...], list[StatisticFeature]] = {}
@@ -84,8 +96,8 @@ def with_statistics(
         # Of a split by global time, what is of a later split is later too.
         for number in [TEST] if split == "global_time" else range(TEST + 1):
             visible = events if number == TEST else events.filter(_[SPLIT] <= number)
-            found = _of_key(engine, visible, of, own, keyed)
-            parts.append(found if split == "global_time" else found.filter(_[SPLIT] == number))
+            counted = _of_key(engine, visible, of, own, keyed)
+            parts.append(counted if split == "global_time" else counted.filter(_[SPLIT] == number))
         events = engine.keep_only(parts[0] if len(parts) == 1 else ibis.union(*parts))
     return events
 
@@ -102,43 +114,25 @@ def _of_key(
     for feature in statistics:
         windows.setdefault((feature.window_days, feature.window_events), []).append(feature)
     table, keys = events, list(of)
-    if not all(map(is_id, of)):
-        columns = [USER_ID, ITEM_ID, USER_ROW, ITEM_ROW, TIMESTAMP, LABEL, POSITIVE, SEQUENCE]
+    if not all(map(_is_id, of)):
         held = [f.name for f in keyed.features.values() if f.name in of and f.name in events.columns]
-        table = events.select(*dict.fromkeys([*columns, *held]))
+        table = events.select(*dict.fromkeys([*HELD, *held]))
         for name, key in zip(of, KEYS, strict=False):
-            table = with_key(engine, table, keyed.features[name], keyed, key=key)
+            table = keyed.with_key(engine, table, name, key)
         keys = list(KEYS[: len(of)])
-    found = table
+    counted = table
     for number, own in enumerate(windows.values()):
-        found = _with_sums(found, own, keys=keys, number=number)
+        counted = _with_sums(counted, own, keys=keys, number=number)
     if table is not events:
-        sums = [name for name in found.columns if name not in table.columns]
+        sums = [name for name in counted.columns if name not in table.columns]
         each = {name: _[name].max() if name.startswith("_last") else _[name].mean() for name in sums}
-        found = events.left_join(found.group_by(SEQUENCE).aggregate(**each), SEQUENCE, rname="_of_{name}")
+        counted = events.left_join(counted.group_by(SEQUENCE).aggregate(**each), SEQUENCE, rname="_of_{name}")
     values = {
-        RAW_PREFIX + feature.name: value_of(found, feature, number)
+        tables.RAW_PREFIX + feature.name: value_of(counted, feature, number)
         for number, own in enumerate(windows.values())
         for feature in own
     }
-    return found.mutate(**values).select(*events.columns, *values)
-
-
-def with_key(
-    engine: DuckDBEngine, events: ibis.Table, feature: Feature, keyed: EventKeys, *, key: str
-) -> ibis.Table:
-    """The events with the values of a feature as `key`: an event a value, none for an event without any."""
-    if is_id(feature.name):
-        return events.mutate(**{key: events[feature.name]})
-    if feature.name in events.columns:
-        if feature.is_multivalued:
-            return events.mutate(**{key: events[feature.name].unique().unnest()})
-        return events.mutate(**{key: events[feature.name]}).filter(_[key] > 0)
-    row = USER_ROW if feature.role == "user" else ITEM_ROW
-    rows, values = _of_lists(keyed.columns[encoded_column(feature.name)])
-    pairs = np.unique(np.stack([rows, values])[:, values > 0], axis=1).astype(np.int32)
-    known = engine.upload(pa.table({"_row": pairs[0], key: pairs[1]}))
-    return events.join(known, events[row] == known["_row"]).drop("_row")
+    return counted.mutate(**values).select(*events.columns, *values)
 
 
 def _of_lists(column: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -158,21 +152,25 @@ def _with_sums(
         if feature.measure in SUMMED:
             wanted[f"_{feature.measure}_{number}"] = SUMMED[feature.measure]
         elif feature.measure == "recency":
-            wanted[f"_last_{number}"] = TIMESTAMP
+            wanted[f"_last_{number}"] = tables.TIMESTAMP
     first = statistics[0]
     if first.window_events:
         return _of_latest_events(table, wanted, keys=keys, num_events=first.window_events)
     # By instant first: of the events of one instant, all see the same, and a window is what takes long.
-    instant = [*keys, TIMESTAMP]
+    instant = [*keys, tables.TIMESTAMP]
     by_instant = table.group_by(instant).aggregate(
-        **{name: _aggregated(table, name, column) for name, column in wanted.items() if column != TIMESTAMP}
+        **{
+            name: _aggregated(table, name, column)
+            for name, column in wanted.items()
+            if column != tables.TIMESTAMP
+        }
     )
     days = first.window_days * DAY_MICROSECONDS
     bounds: dict[str, Any] = {"range": (-days, -1)} if days else {"rows": (None, -1)}
-    frame = ibis.window(group_by=keys, order_by=TIMESTAMP, **bounds)
+    frame = ibis.window(group_by=keys, order_by=tables.TIMESTAMP, **bounds)
     before = {
-        name: by_instant[TIMESTAMP].max().over(frame)
-        if column == TIMESTAMP
+        name: by_instant[tables.TIMESTAMP].max().over(frame)
+        if column == tables.TIMESTAMP
         else by_instant[name].sum().over(frame).fill_null(0)
         for name, column in wanted.items()
     }
@@ -182,14 +180,14 @@ def _with_sums(
 def _of_latest_events(
     table: ibis.Table, wanted: Mapping[str, str], *, keys: list[str], num_events: int
 ) -> ibis.Table:
-    in_order = [TIMESTAMP, USER_ID, ITEM_ID]
+    in_order = [tables.TIMESTAMP, tables.USER_ID, tables.ITEM_ID]
     frame = ibis.window(group_by=keys, order_by=in_order, rows=(-num_events, -1))
     over = {name: _aggregated(table, name, column).over(frame) for name, column in wanted.items()}
     by_row = table.mutate(
         **{name: value if name.startswith("_last") else value.fill_null(0) for name, value in over.items()}
     )
     # The first of an instant sees none of the others: what it sees is right for all.
-    instant = ibis.window(group_by=[*keys, TIMESTAMP], order_by=in_order[1:])
+    instant = ibis.window(group_by=[*keys, tables.TIMESTAMP], order_by=in_order[1:])
     return by_row.mutate(**{name: by_row[name].first(include_null=True).over(instant) for name in wanted})
 
 
@@ -198,24 +196,27 @@ def _aggregated(table: ibis.Table, name: str, column: str) -> ibis.Scalar:
         return table[column].count()
     if name.startswith("_last"):
         return table[column].max()
-    return (table[column].cast("int64") if column == POSITIVE else table[column]).sum()
+    return (table[column].cast("int64") if column == tables.POSITIVE else table[column]).sum()
 
 
-def value_of(found: ibis.Table, feature: StatisticFeature, number: int) -> ibis.Value:
+def value_of(sums: ibis.Table, feature: StatisticFeature, number: int) -> ibis.Value:
     """A statistic from the columns of its window: how many, the sum and the last instant."""
-    count = found[f"_count_{number}"].fill_null(0).cast("float64")
+    count = sums[f"_count_{number}"].fill_null(0).cast("float64")
     if feature.measure == "count":
         return count
     if feature.measure == "recency":
-        return (found[TIMESTAMP] - found[f"_last_{number}"]).cast("float64") / 1e6
-    total = found[f"_{feature.measure}_{number}"].fill_null(0).cast("float64")
+        return (sums[tables.TIMESTAMP] - sums[f"_last_{number}"]).cast("float64") / 1e6
+    total = sums[f"_{feature.measure}_{number}"].fill_null(0).cast("float64")
     weight = count + feature.strength
     smoothed = (total + feature.strength * feature.prior) / weight.nullif(0.0)
     return smoothed.fill_null(feature.prior)
 
 
 def with_priors(
-    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[StatisticFeature], earlier: Fitted | None
+    engine: DuckDBEngine,
+    events: ibis.Table,
+    statistics: Sequence[StatisticFeature],
+    earlier: FittedFeatures | None,
 ) -> list[StatisticFeature]:
     """The statistics with the mean over train that smoothed ones begin with; `earlier` ones keep theirs."""
     before = {feature.name: feature.prior for feature in earlier.statistics} if earlier else {}
@@ -230,11 +231,19 @@ def with_priors(
     ]
 
 
+def _is_id(name: str) -> bool:
+    """True for the features whose values are the raw ids, known to train or not."""
+    return name in (tables.USER_ID, tables.ITEM_ID)
+
+
 def fit_statistics(
-    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[StatisticFeature], earlier: Fitted | None
+    engine: DuckDBEngine,
+    events: ibis.Table,
+    statistics: Sequence[StatisticFeature],
+    earlier: FittedFeatures | None,
 ) -> list[StatisticFeature]:
     """The statistics with the scale or the buckets of their values in train."""
-    found: list[StatisticFeature] = []
+    fitted: list[StatisticFeature] = []
     for feature in statistics:  # one at a time: there may be as many values as events
-        found += fit([feature], {feature.name: counted_values(engine, events, feature)}, earlier).statistics
-    return found
+        fitted += fit([feature], {feature.name: count_values(engine, events, feature)}, earlier).statistics
+    return fitted

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ibis import _
 
 from recsys.data.options import DataOptions
-from recsys.data.preparing.catalogue import Side
-from recsys.data.preparing.interactions import Interactions
 from recsys.data.preparing.raw_data import RawData
-from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.instants import iso
 from recsys.data.reading.tables import SEQUENCE, RawTable
-from recsys.schema.feature_kinds import Feature
-from recsys.schema.tables import ITEM_ID, TIMESTAMP, USER_ID
+from recsys.schema.tables import ID_COLUMNS, ITEM_ID, TIMESTAMP, USER_ID
 from recsys.schema.values import TextKind
 
 LOGGER = logging.getLogger(__name__)
@@ -24,58 +20,32 @@ LOGGER = logging.getLogger(__name__)
 _ROWS_FOR_EXAMPLES = 1000
 _EXAMPLES = 3
 _WIDTH = 28
+_ROLES = {"users": "user", "items": "item", "interactions": "context"}
 _COLUMNS = ("table", "column", "type", "there", "read", "taken for", "why", "examples")
 
 
-def describe_raw(
-    engine: DuckDBEngine,
-    options: DataOptions,
-    raw: RawData,
-    *,
-    sides: Mapping[str, Side],
-    kinds: Mapping[str, TextKind],
-    features: Sequence[Feature],
-    interactions: Interactions,
-) -> dict[str, Any]:
-    """Files read and passed over, every column, the instants and the rows rejected, as plain values.
-
-    Args:
-        engine: runs the expressions.
-        options: name the columns.
-        raw: the tables.
-        sides: users and items, read.
-        kinds: of the interactions' columns that are text.
-        features: that read columns.
-        interactions: read.
-    """
-    roles = {"users": "user", "items": "item", "interactions": "context"}
-    tables: dict[str, tuple[RawTable, Mapping[str, TextKind]]] = {"interactions": (raw.interactions, kinds)}
-    for table, name in (("users", USER_ID), ("items", ITEM_ID)):
-        if name in sides:
-            tables[table] = (sides[name].raw, sides[name].kinds)
-    columns = []
-    for table, (found, of_text) in tables.items():
-        own = {f.column: f.kind for f in features if f.role == roles[table]}
-        used = _uses(options, raw, table) | {
-            column: f"feature ({kind})"
-            for column, kind in own.items()
-            if column not in _uses(options, raw, table)
-        }
-        columns += _columns_of(engine, found, table, used=used, kinds=of_text)
+def describe_raw(options: DataOptions, data: RawData) -> dict[str, Any]:
+    """Files read and passed over, every column, the instants and the rows rejected, as plain values."""
+    tables = {"interactions": (data.table, data.kinds)}
+    tables |= {table: (side.raw, side.kinds) for table, side in data.sides.items()}
+    columns: list[dict[str, Any]] = []
+    for table, (raw, kinds) in tables.items():
+        own = {f.column: f"feature ({f.kind})" for f in data.features if f.role == _ROLES[table]}
+        columns += _columns_of(raw, table, used=own | _uses(options, data, table), kinds=kinds)
     return {
         "files": {
             table: {
-                "read": [str(file) for file in found.files.files],
-                "passed_over": [[str(file), why] for file, why in found.files.passed_over],
-                "rows": found.total_rows,
-                "malformed": len(found.malformed),
+                "read": [str(file) for file in raw.files.files],
+                "passed_over": [[str(file), why] for file, why in raw.files.passed_over],
+                "rows": raw.total_rows,
+                "malformed": len(raw.malformed),
             }
-            for table, (found, _kinds) in tables.items()
+            for table, (raw, _kinds) in tables.items()
         },
         "columns": columns,
-        "instants": _instants(engine, interactions),
-        "rejected": interactions.rejected.num_rows + len(raw.interactions.malformed),
-        "labels_that_disagree": interactions.disagreeing,
+        "instants": _instants(data),
+        "rejected": data.interactions.rejected.num_rows + len(data.table.malformed),
+        "labels_that_disagree": data.interactions.disagreeing,
     }
 
 
@@ -101,15 +71,15 @@ def as_text(understood: Mapping[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _uses(options: DataOptions, raw: RawData, table: str) -> dict[str, str]:
+def _uses(options: DataOptions, data: RawData, table: str) -> dict[str, str]:
     """Maps the columns that are no features to their uses."""
     if table != "interactions":
-        name = USER_ID if table == "users" else ITEM_ID
-        return {raw.id_columns[name]: f"{name} ({raw.id_types[name]})"}
+        name = ID_COLUMNS[table]
+        return {data.sides[table].id_column: f"{name} ({data.id_types[name]})"}
     columns = options.interactions.columns
     named = {
-        columns.user_id: f"user_id ({raw.id_types[USER_ID]})",
-        columns.item_id: f"item_id ({raw.id_types[ITEM_ID]})",
+        columns.user_id: f"user_id ({data.id_types[USER_ID]})",
+        columns.item_id: f"item_id ({data.id_types[ITEM_ID]})",
         columns.timestamp: "timestamp",
         columns.split: "split" if options.split == "predefined" else None,
         options.label.column: "label",
@@ -119,18 +89,13 @@ def _uses(options: DataOptions, raw: RawData, table: str) -> dict[str, str]:
 
 
 def _columns_of(
-    engine: DuckDBEngine,
-    raw: RawTable,
-    table: str,
-    *,
-    used: Mapping[str, str],
-    kinds: Mapping[str, TextKind],
+    raw: RawTable, table: str, *, used: Mapping[str, str], kinds: Mapping[str, TextKind]
 ) -> list[dict[str, Any]]:
     counts = {f"{n}": raw.column(name).count() for n, name in enumerate(raw.names)}
-    there = engine.collect(raw.rows.aggregate(**counts)).to_pylist()[0] if counts else {}
-    first = engine.collect(raw.rows.filter(_[SEQUENCE] <= _ROWS_FOR_EXAMPLES))
+    there = raw.engine.row(raw.rows.aggregate(**counts)) if counts else {}
+    first = raw.engine.collect(raw.rows.filter(_[SEQUENCE] <= _ROWS_FOR_EXAMPLES))
     rows = max(raw.total_rows - len(raw.malformed), 1)
-    found = []
+    described = []
     for number, (name, alias) in enumerate(raw.names.items()):
         values = [value for value in first[alias].to_pylist() if value is not None]
         kind = kinds.get(name)
@@ -140,7 +105,7 @@ def _columns_of(
                 "%s: `%s`: %d of %d values are no numbers and count as missing",
                 table, name, kind.num_values - kind.num_read, kind.num_values,
             )  # fmt: skip
-        found.append(
+        described.append(
             {
                 "table": table,
                 "column": name,
@@ -153,7 +118,7 @@ def _columns_of(
             }
         )
     unread = [name for name in raw.columns if name not in raw.names]
-    return found + [
+    return described + [
         {
             "table": table,
             "column": name,
@@ -168,19 +133,15 @@ def _columns_of(
     ]
 
 
-def _instants(engine: DuckDBEngine, interactions: Interactions) -> dict[str, Any] | None:
-    time = interactions.time
+def _instants(data: RawData) -> dict[str, Any] | None:
+    time, events = data.interactions.time, data.interactions.events
     if time is None:
         return None
-    found = interactions.events.aggregate(first=_[TIMESTAMP].min(), last=_[TIMESTAMP].max())
-    row = engine.collect(found).to_pylist()[0]
+    row = data.table.engine.row(events.aggregate(first=_[TIMESTAMP].min(), last=_[TIMESTAMP].max()))
     if row["first"] is None:
         return None
-    return {
-        "first": iso(row["first"]),
-        "last": iso(row["last"]),
-        "read_as": time.form or time.unit or time.kind,
-    }
+    read_as = time.form or time.unit or time.kind
+    return {"first": iso(row["first"]), "last": iso(row["last"]), "read_as": read_as}
 
 
 def _cell(column: Mapping[str, Any], name: str) -> str:

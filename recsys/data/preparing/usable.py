@@ -19,10 +19,10 @@ from recsys.schema.tables import ITEM_ID, LABEL, LABEL_PREFIX, TIMESTAMP, USER_I
 LOGGER = logging.getLogger(__name__)
 
 _SHOWN_CHARACTERS = 60
+_REJECTED = pa.schema([(SEQUENCE, pa.int64()), ("reason", pa.string()), ("value", pa.string())])
 
 
 def usable(
-    engine: DuckDBEngine,
     typed: ibis.Table,
     *,
     raw: RawTable,
@@ -35,7 +35,6 @@ def usable(
     the highest auxiliary labels, then the first.
 
     Args:
-        engine: runs the expressions.
         typed: user_id, item_id, timestamp, label as far as they could be read, else null; SEQUENCE; and more.
         raw: the raw table.
         sources: raw column of each of the four that is read from one.
@@ -47,28 +46,24 @@ def usable(
     """
     is_bad = functools.reduce(operator.or_, (typed[name].isnull() for name in sources), ibis.literal(False))
     good = typed.filter(~is_bad)
-    rejected = _unreadable(engine, typed.filter(is_bad), raw=raw, sources=sources, time=time)
+    rejected = _unreadable(typed.filter(is_bad), raw, sources, time)
     if time is None:  # no instants, so that an event cannot be told from its repetition
         return good, rejected, 0
     auxiliary = [name for name in typed.columns if name.startswith(LABEL_PREFIX)]
-    repeats = _repeats(engine, good, auxiliary)
-    found = engine.collect(repeats.order_by(SEQUENCE))
-    if not found.num_rows:
+    repeats = _repeats(raw.engine, good, auxiliary)
+    rows = raw.engine.collect(repeats.order_by(SEQUENCE)).to_pylist()
+    if not rows:
         return good, rejected, 0
-    differs = found["differs"].to_pylist()
     which = {True: "an earlier row", False: "a later row of a higher label"}
-    reasons = [
-        f"same user, item and instant as {which[kept < row]}"
-        for row, kept in zip(found[SEQUENCE].to_pylist(), found["kept"].to_pylist(), strict=True)
-    ]
-    again = pa.table(
+    again = [
         {
-            SEQUENCE: found[SEQUENCE],
-            "reason": pa.array(reasons, pa.string()),
-            "value": pa.array([f"row {kept}" for kept in found["kept"].to_pylist()], pa.string()),
+            SEQUENCE: row[SEQUENCE],
+            "reason": f"same user, item and instant as {which[row['kept'] < row[SEQUENCE]]}",
+            "value": f"row {row['kept']}",
         }
-    )
-    num_differing = sum(differs)
+        for row in rows
+    ]
+    num_differing = sum(row["differs"] for row in rows)
     if num_differing:
         LOGGER.warning(
             "%d rows have another label than a row of the same user, item and instant; the highest is kept",
@@ -76,23 +71,16 @@ def usable(
         )
     return (
         good.anti_join(repeats, SEQUENCE),
-        pa.concat_tables([rejected, again]).sort_by(SEQUENCE),
+        pa.concat_tables([rejected, pa.Table.from_pylist(again, schema=_REJECTED)]).sort_by(SEQUENCE),
         num_differing,
     )
 
 
 def _unreadable(
-    engine: DuckDBEngine,
-    bad: ibis.Table,
-    *,
-    raw: RawTable,
-    sources: Mapping[str, str],
-    time: TimeReading | None,
+    bad: ibis.Table, raw: RawTable, sources: Mapping[str, str], time: TimeReading | None
 ) -> pa.Table:
     if not sources:
-        return pa.schema(
-            [(SEQUENCE, pa.int64()), ("reason", pa.string()), ("value", pa.string())]
-        ).empty_table()
+        return _REJECTED.empty_table()
     values = {f"_raw_{name}": raw.column(source).cast("string") for name, source in sources.items()}
     if time is not None:
         values["_any_time"] = time.read_any(raw.column(sources[TIMESTAMP]))
@@ -112,7 +100,7 @@ def _unreadable(
             reasons.append((is_missing, f"{fault} {what} in `{source}`"))
         shown.append((is_missing, value.substr(0, _SHOWN_CHARACTERS)))
     told = joined.select(SEQUENCE, reason=ibis.cases(*reasons), value=ibis.cases(*shown))
-    return engine.collect(told.order_by(SEQUENCE))
+    return raw.engine.collect(told.order_by(SEQUENCE))
 
 
 def _repeats(engine: DuckDBEngine, good: ibis.Table, auxiliary: Sequence[str]) -> ibis.Table:

@@ -43,7 +43,7 @@ def with_sizes(engine: DuckDBEngine, features: Sequence[Feature], sides: Mapping
         InputError: a column holds no lists, or nothing but missing ones.
     """
     return [
-        dataclasses.replace(feature, size=_size(engine, feature, sides[_id_of(feature)]))
+        dataclasses.replace(feature, size=_size(engine, feature, sides[_table(feature)]))
         if isinstance(feature, VectorFeature)
         else feature
         for feature in features

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,47 +20,100 @@ ENGINE_COLUMNS = frozenset(
 )
 
 
-def schema_of(file: Path, kind: str) -> tuple[pa.Schema, int]:
-    """Names and types of a file's columns, and how many rows it has.
+@dataclasses.dataclass(frozen=True)
+class ArrowFile:
+    """A Parquet or Arrow file, its schema read.
+
+    Args:
+        path: the file.
+        kind: PARQUET or ARROW.
+        types: of its columns.
+    """
+
+    path: Path
+    kind: str
+    types: Mapping[str, pa.DataType]
+
+    def write(
+        self, target: Path, *, names: Mapping[str, str], sequence: str, offset: int
+    ) -> tuple[int, list[Any]]:
+        """Writes columns to a Parquet file that the engine can read, rows numbered.
+
+        Args:
+            target: the Parquet file.
+            names: of the columns to write, and what each is called there.
+            sequence: name of a further column that numbers the rows.
+            offset: number before the first.
+
+        Returns:
+            How many rows there are; and, as none is ever malformed, an empty list.
+        """
+        kept = {name: plain_type(self.types[name]) for name in names if name in self.types}
+        kept = {name: kind for name, kind in kept.items() if kind is not None}
+        schema = pa.schema([*((names[name], kind) for name, kind in kept.items()), (sequence, pa.int64())])
+        count = 0
+        try:
+            with pq.ParquetWriter(target, schema, compression="lz4") as writer:
+                for batch in self._batches(list(kept)):
+                    first = offset + count + 1
+                    numbers = pa.array(range(first, first + len(batch)), pa.int64())
+                    arrays = [_as_plain(batch.column(name), kind) for name, kind in kept.items()]
+                    writer.write_batch(pa.record_batch([*arrays, numbers], schema=schema))
+                    count += len(batch)
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise InputError(f"`{self.path}` cannot be read as {self.kind}: {error}") from error
+        return count, []
+
+    def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        if self.kind != ARROW:
+            yield from pq.ParquetFile(self.path).iter_batches(columns=columns)
+            return
+        with _opened(self.path) as batches:
+            for batch in batches:
+                yield batch.select(columns)
+
+
+def open_arrow(path: Path, kind: str) -> ArrowFile:
+    """Reads the names and types of a file's columns.
 
     Raises:
         InputError: it is damaged, or two columns have one name.
     """
     try:
         if kind == ARROW:
-            with _opened(file) as batches:
-                schema, num_rows = batches.schema, -1
+            with _opened(path) as batches:
+                schema = batches.schema
         else:
-            metadata = pq.read_metadata(file)
-            schema, num_rows = metadata.schema.to_arrow_schema(), metadata.num_rows
+            schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"`{file}` cannot be read as {kind}: {error}") from error
+        raise InputError(f"`{path}` cannot be read as {kind}: {error}") from error
     twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if twice:
-        raise InputError(f"`{file}`: column names must differ, found `{twice[0]}` twice")
-    return schema, num_rows
+        raise InputError(f"`{path}`: column names must differ, found `{twice[0]}` twice")
+    return ArrowFile(path, kind, {field.name: field.type for field in schema})
 
 
 def engine_names(columns: Iterable[str]) -> dict[str, str]:
     """A name for each column that the engine, which knows no capitals, tells from all others."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     taken = set(ENGINE_COLUMNS)
     for column in columns:
         name, number = column, 1
         while name.lower() in taken:
             name, number = f"{column}~{number}", number + 1
         taken.add(name.lower())
-        found[column] = name
-    return found
+        names[column] = name
+    return names
 
 
-def is_plain(field: pa.Field) -> bool:
+def is_plain(kind: pa.DataType) -> bool:
     """Whether the engine reads a column of this type as it is."""
-    kind = field.type
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         return bool(kind.unit != "ns")  # Ibis 12 does not know DuckDB's type of such
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return is_plain(kind.field(0)) and not pa.types.is_nested(kind.value_type)
+        return is_plain(kind.value_type) and not pa.types.is_nested(kind.value_type)
     return bool(
         pa.types.is_integer(kind)
         or pa.types.is_boolean(kind)
@@ -89,45 +143,9 @@ def plain_type(kind: pa.DataType) -> pa.DataType | None:
         return None if inner is None or pa.types.is_nested(inner) else pa.list_(inner)
     if pa.types.is_nested(kind):
         return None
-    if is_plain(pa.field("value", kind)):
+    if is_plain(kind):
         return pa.string() if pa.types.is_large_string(kind) else kind
     return pa.string()
-
-
-def write_plain(
-    file: Path, kind: str, target: Path, *, names: Mapping[str, str], sequence: str, offset: int
-) -> int:
-    """Writes columns of a file to a Parquet file that the engine can read, rows numbered.
-
-    Args:
-        file: Parquet or Arrow.
-        kind: which of them.
-        target: the Parquet file.
-        names: of the columns to write, and what each is called there.
-        sequence: name of a further column that numbers the rows.
-        offset: number before the first.
-
-    Returns:
-        How many rows there are.
-    """
-    count = 0
-    try:
-        schema = schema_of(file, kind)[0]
-        kept = {name: plain_type(schema.field(name).type) for name in names if name in schema.names}
-        fields = [(names[name], found) for name, found in kept.items() if found is not None]
-        columns = [name for name, found in kept.items() if found is not None]
-        written = pa.schema([*fields, (sequence, pa.int64())])
-        with pq.ParquetWriter(target, written, compression="lz4") as writer:
-            for batch in _batches(file, kind, columns):
-                numbers = pa.array(range(offset + count + 1, offset + count + len(batch) + 1), pa.int64())
-                arrays = [_as_plain(batch.column(name), kept[name]) for name in columns]
-                writer.write_batch(pa.record_batch([*arrays, numbers], schema=written))
-                count += len(batch)
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise InputError(f"`{file}` cannot be read as {kind}: {error}") from error
-    return count
 
 
 def first_damaged(files: Sequence[Path]) -> str | None:
@@ -161,15 +179,6 @@ def _text(value: bytes | None) -> str | None:
         return value.decode()
     except UnicodeDecodeError:
         return value.hex()
-
-
-def _batches(file: Path, kind: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    if kind == ARROW:
-        with _opened(file) as batches:
-            for batch in batches:
-                yield batch.select(list(columns))
-        return
-    yield from pq.ParquetFile(file).iter_batches(columns=list(columns))
 
 
 def _opened(file: Path) -> Any:

@@ -11,87 +11,68 @@ from typing import Any, Literal
 
 import ibis
 
-from recsys.data.reading.engine import DuckDBEngine, floor
+from recsys.data.reading.engine import engine_function, floor
 from recsys.data.reading.tables import RawTable
+from recsys.schema import values
 from recsys.schema.errors import InputError
-from recsys.schema.values import (
-    CODE,
-    ELEMENT,
-    FALSE_WORDS,
-    HAS_CURRENCY,
-    INTEGER,
-    LIST,
-    MONEY,
-    NO_WORDS,
-    NULL_WORDS,
-    NUMBER,
-    OBJECTS,
-    PERCENT,
-    SEPARATORS,
-    STYLES,
-    TRUE_WORDS,
-    WHOLE,
-    YES_WORDS,
-    NumberStyle,
-    TextCounts,
-    TextKind,
-    kind_of_text,
-)
 
 ValueType = Literal["integer", "string"]
 # Beyond it a float no longer tells an integer from the next.
 _EXACT = 2.0**53
-_PLAIN = {"integers": INTEGER, "whole": WHOLE, "plain": NUMBER, "codes": CODE}
-_OTHERS = {"lists": LIST, "objects": OBJECTS, "money": HAS_CURRENCY}
+_PLAIN = {"integers": values.INTEGER, "whole": values.WHOLE, "plain": values.NUMBER, "codes": values.CODE}
+_OTHERS = {"lists": values.LIST, "objects": values.OBJECTS, "money": values.HAS_CURRENCY}
 
 
-def text_kinds(engine: DuckDBEngine, raw: RawTable, columns: Iterable[str]) -> dict[str, TextKind]:
+def text_kinds(raw: RawTable, columns: Iterable[str]) -> dict[str, values.TextKind]:
     """Finds what the columns of text hold; every value is looked at."""
     chosen = [name for name in dict.fromkeys(columns) if raw.column(name).type().is_string()]
-    counts = _counted(engine, raw, chosen, patterns=_PLAIN)
-    kinds = {name: kind_of_text(found) for name, found in counts.items()}
+    counts = _counts(raw, chosen, patterns=_PLAIN)
+    kinds = {name: values.kind_of_text(of_column) for name, of_column in counts.items()}
     unclear = [name for name, kind in kinds.items() if kind.kind == "text" and not counts[name].codes]
-    styles = {style: STYLES[style] for style in ("point", "comma")}
-    more = _counted(engine, raw, unclear, patterns=_OTHERS | styles)
+    styles = {style: values.STYLES[style] for style in ("point", "comma")}
+    more = _counts(raw, unclear, patterns=_OTHERS | styles)
     for name in unclear:
-        both = {field.name: 0 for field in dataclasses.fields(TextCounts)}
-        both |= {what: count for what, count in vars(counts[name]).items() if count}
-        both |= {what: count for what, count in vars(more[name]).items() if count}
-        kinds[name] = kind_of_text(TextCounts(**both))
+        added = {what: count for what, count in vars(more[name]).items() if count}
+        kinds[name] = values.kind_of_text(dataclasses.replace(counts[name], **added))
     return kinds
 
 
-def _counted(
-    engine: DuckDBEngine, raw: RawTable, columns: list[str], *, patterns: Mapping[str, str]
-) -> dict[str, TextCounts]:
+def _counts(
+    raw: RawTable, columns: list[str], *, patterns: Mapping[str, str]
+) -> dict[str, values.TextCounts]:
     if not columns:
         return {}
     counts: dict[str, Any] = {}
     for number, name in enumerate(columns):
         value = known_text(raw.column(name))
         counts[f"{number}_values"] = value.count()
-        counts[f"{number}_truths"] = value.isin((*TRUE_WORDS, *FALSE_WORDS)).sum()
-        counts[f"{number}_answers"] = value.lower().isin((*YES_WORDS, *NO_WORDS)).sum()
-        bare = value.re_replace(PERCENT, "").re_replace(MONEY, r"\1")
+        counts[f"{number}_truths"] = value.isin((*values.TRUE_WORDS, *values.FALSE_WORDS)).sum()
+        counts[f"{number}_answers"] = value.lower().isin((*values.YES_WORDS, *values.NO_WORDS)).sum()
+        bare = value.re_replace(values.PERCENT, "").re_replace(values.MONEY, r"\1")
         for what, pattern in patterns.items():
             counts[f"{number}_{what}"] = (
                 (bare if what in ("point", "comma") else value).re_search(pattern).sum()
             )
-    row = engine.collect(raw.rows.aggregate(**counts)).to_pylist()[0]
+    row = raw.engine.row(raw.rows.aggregate(**counts))
     named = ("values", "truths", "answers", *patterns)
     return {
-        name: TextCounts(**{what: int(row[f"{number}_{what}"] or 0) for what in named})
+        name: values.TextCounts(**{what: int(row[f"{number}_{what}"] or 0) for what in named})
         for number, name in enumerate(columns)
     }
+
+
+def text_kind(raw: RawTable, column: str) -> values.TextKind | None:
+    """Finds what a column of text holds; None of another type."""
+    return text_kinds(raw, [column]).get(column)
 
 
 def known_text(column: ibis.Value) -> ibis.Value:
     """Text without blanks around it; null where it is empty or a word for null."""
     stripped = column.strip()
-    return stripped.isin(("", *NULL_WORDS)).ifelse(ibis.null("string"), stripped)
+    return stripped.isin(("", *values.NULL_WORDS)).ifelse(ibis.null("string"), stripped)
 
 
-def id_type(engine: DuckDBEngine, raw: RawTable, name: str, *, key: str) -> ValueType:
+def id_type(raw: RawTable, name: str, *, key: str) -> ValueType:
     """Tells whether ids are integers: typed so, or whole floats (pandas, with nulls), or text of integers.
 
     Raises:
@@ -100,12 +81,13 @@ def id_type(engine: DuckDBEngine, raw: RawTable, name: str, *, key: str) -> Valu
     column = raw.column(name)
     kind = column.type()
     if kind.is_string():
-        counts = _counted(engine, raw, [name], patterns=_PLAIN)[name]
+        counts = _counts(raw, [name], patterns=_PLAIN)[name]
         return "integer" if 0 < counts.values == counts.integers + counts.whole else "string"
     if kind.is_floating():
         number = _finite(column.cast("float64"))
-        found = raw.rows.aggregate(parts=(number != floor(number)).any(), largest=number.abs().max())
-        row = engine.collect(found).to_pylist()[0]
+        row = raw.engine.row(
+            raw.rows.aggregate(parts=(number != floor(number)).any(), largest=number.abs().max())
+        )
         if (row["largest"] or 0.0) > _EXACT:
             raise InputError(
                 f"`{key}={name}`: expected ids, found floats up to {row['largest']:.6g}, beyond 2^53, where "
@@ -114,8 +96,8 @@ def id_type(engine: DuckDBEngine, raw: RawTable, name: str, *, key: str) -> Valu
         return "string" if row["parts"] else "integer"
     if kind.is_decimal() or kind == ibis.dtype("uint64"):
         text = column.cast("string").re_replace(r"\.0+$", "")
-        misfits = raw.rows.aggregate(misfit=text.try_cast("int64").isnull().any(where=column.notnull()))
-        return "string" if engine.collect(misfits)["misfit"][0].as_py() else "integer"
+        misfits = raw.rows.aggregate(any=text.try_cast("int64").isnull().any(where=column.notnull()))
+        return "string" if raw.engine.row(misfits)["any"] else "integer"
     return "integer" if kind.is_integer() else "string"
 
 
@@ -124,7 +106,7 @@ def read_id(column: ibis.Value, value_type: ValueType) -> ibis.Value:
     kind = column.type()
     if kind.is_string():
         known = known_text(column)
-        return _as_integer(known) if value_type == "integer" else with_truth_words(known)
+        return _as_integer(known) if value_type == "integer" else _with_truth_words(known)
     if kind.is_floating():
         column = (column.isnan() | column.isinf()).ifelse(ibis.null(kind), column)
         whole = column.try_cast("int64")
@@ -139,7 +121,7 @@ def read_id(column: ibis.Value, value_type: ValueType) -> ibis.Value:
     return column.try_cast("int64")
 
 
-def read_typed(column: ibis.Value, kind: TextKind | None) -> ibis.Value:
+def read_typed(column: ibis.Value, kind: values.TextKind | None) -> ibis.Value:
     """A feature's raw column as requests can hold it: integers, floats, truth values, text or lists of them.
 
     Args:
@@ -157,53 +139,53 @@ def read_typed(column: ibis.Value, kind: TextKind | None) -> ibis.Value:
     if kind.kind == "integer":
         return _as_integer(known)
     if kind.kind == "number":
-        return _finite(as_number(known, kind.style))
+        return _finite(_as_number(known, kind.style))
     if kind.kind == "truth":
         return known.lower() == "true"
     if kind.kind == "list":
-        return as_list(known)
+        return _as_list(known)
     return known
 
 
-def read_number(column: ibis.Value, kind_of_values: TextKind | None = None) -> ibis.Value:
+def read_number(column: ibis.Value, kind_of_values: values.TextKind | None = None) -> ibis.Value:
     """Finite numbers as float64; true is 1, false is 0, and so are yes and no in a column of nothing else."""
     kind = column.type()
     if kind.is_string():
         known = known_text(column)
         word = known.lower()
         answers = kind_of_values is not None and kind_of_values.kind == "answer"
-        yes, no = (YES_WORDS, NO_WORDS) if answers else ((), ())
+        yes, no = (values.YES_WORDS, values.NO_WORDS) if answers else ((), ())
         flag = ibis.cases((word.isin(("true", *yes)), 1.0), (word.isin(("false", *no)), 0.0))
         style = kind_of_values.style if kind_of_values else "plain"
-        return _finite(ibis.coalesce(as_number(known, style), flag))
+        return _finite(ibis.coalesce(_as_number(known, style), flag))
     if kind.is_boolean():
         return column.cast("int64").cast("float64")
     return _finite(column.try_cast("float64"))
 
 
-def as_number(text: ibis.Value, style: NumberStyle) -> ibis.Value:
+def _as_number(text: ibis.Value, style: values.NumberStyle) -> ibis.Value:
     """The numbers that text spells in a style, float64."""
     if style == "plain":
-        return text.re_search(NUMBER).ifelse(text, ibis.null("string")).try_cast("float64")
-    bare = text.re_replace(PERCENT, "").re_replace(MONEY, r"\1")
-    digits = bare.re_replace(SEPARATORS[style], "").replace(",", ".")
-    found = bare.re_search(STYLES[style]).ifelse(digits, ibis.null("string")).try_cast("float64")
-    return text.endswith("%").ifelse(found / 100.0, found)
+        return text.re_search(values.NUMBER).ifelse(text, ibis.null("string")).try_cast("float64")
+    bare = text.re_replace(values.PERCENT, "").re_replace(values.MONEY, r"\1")
+    digits = bare.re_replace(values.SEPARATORS[style], "").replace(",", ".")
+    number = bare.re_search(values.STYLES[style]).ifelse(digits, ibis.null("string")).try_cast("float64")
+    return text.endswith("%").ifelse(number / 100.0, number)
 
 
-def as_list(text: ibis.Value) -> ibis.Value:
+def _as_list(text: ibis.Value) -> ibis.Value:
     """The elements of lists written as text, array<string>; null where there is no list."""
-    is_list = text.re_search(LIST)
+    is_list = text.re_search(values.LIST)
     inside = is_list.ifelse(text, ibis.null("string"))
-    bare = _extract_all(inside.substr(1, inside.length() - 2), ELEMENT).map(
+    bare = _extract_all(inside.substr(1, inside.length() - 2), values.ELEMENT).map(
         lambda element: element.re_replace(r"""^['"]|['"]$""", "").re_replace(r"\\(.)", r"\1")
     )
-    return bare.filter(lambda element: ~element.isin(("", *NULL_WORDS)))
+    return bare.filter(lambda element: ~element.isin(("", *values.NULL_WORDS)))
 
 
-def with_truth_words(text: ibis.Value) -> ibis.Value:
+def _with_truth_words(text: ibis.Value) -> ibis.Value:
     """Text with `true` and `false`, however written, as `True` and `False`, which JSON's are too."""
-    return text.isin(TRUE_WORDS).ifelse("True", text.isin(FALSE_WORDS).ifelse("False", text))
+    return text.isin(values.TRUE_WORDS).ifelse("True", text.isin(values.FALSE_WORDS).ifelse("False", text))
 
 
 def _as_integer(text: ibis.Value) -> ibis.Value:
@@ -215,6 +197,4 @@ def _finite(number: ibis.Value) -> ibis.Value:
     return (number.isnan() | number.isinf()).ifelse(ibis.null("float64"), number)
 
 
-@ibis.udf.scalar.builtin(name="regexp_extract_all", signature=(("string", "string"), "array<string>"))
-def _extract_all(text, pattern):  # type: ignore[no-untyped-def]
-    ...
+_extract_all = engine_function("regexp_extract_all", "string", "string", result="array<string>")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from recsys.data.reading.quoting import HEADER_AGAIN, Dialect, Mended
+from recsys.data.reading.quoting import HEADER_AGAIN, Dialect, QuoteRewriter
 from recsys.data.reading.text import BLOCK_BYTES, CP1252, blocks_of_lines, encoding_of
 from recsys.schema.errors import InputError
 
@@ -37,27 +37,126 @@ class MalformedRow(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Header:
-    """Describes the header of a CSV file, and how the file is written.
+class CsvFile:
+    """A CSV file, its header read and its dialect known.
 
     Args:
-        columns: names without blanks around them, in order; one without a name is empty.
+        path: the file, perhaps packed.
+        names: of the columns without blanks around them, in order; one without a name is empty.
         delimiter: what separates values.
         encoding: of the file.
         quote: what stands around values that hold the delimiter.
-        line: the line of names, as it stands.
+        header: the line of names, as it stands.
         num_lines: how many lines there are before the first row.
     """
 
-    columns: tuple[str, ...]
+    path: Path
+    names: tuple[str, ...]
     delimiter: str
     encoding: str
-    quote: str = '"'
-    line: bytes = b""
-    num_lines: int = 1
+    quote: str
+    header: bytes
+    num_lines: int
+
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """The type of each column that has a name: text."""
+        return {name: pa.string() for name in self.names if name}
+
+    def write(
+        self, target: Path, *, names: Mapping[str, str], sequence: str, offset: int
+    ) -> tuple[int, list[MalformedRow]]:
+        """Writes the rows to a Parquet file.
+
+        Blanks around values are cut off; an empty value is null. Empty lines are not rows. A quotation mark
+        that is opened and not closed is part of the value, and said.
+
+        Args:
+            target: the Parquet file.
+            names: of the columns to keep, and what each is called there.
+            sequence: name of a further column that numbers the rows.
+            offset: number before the first.
+
+        Returns:
+            How many rows the file has, malformed ones included, and the malformed ones.
+        """
+        chosen = {name: names[name] for name in self.names if name in names}
+        try:
+            return self._write(target, chosen, sequence, offset)
+        except pa.ArrowInvalid as error:
+            if "UTF8" not in str(error) or self.encoding != "utf-8":
+                raise InputError(f"`{self.path}` cannot be read as CSV: {error}") from error
+        except (UnicodeError, EOFError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk, not of the file
+            raise InputError(f"`{self.path}` cannot be read as {self.encoding} text: {error}") from error
+        return dataclasses.replace(self, encoding=CP1252)._write(target, chosen, sequence, offset)
+
+    def _write(
+        self, target: Path, names: Mapping[str, str], sequence: str, offset: int
+    ) -> tuple[int, list[MalformedRow]]:
+        malformed: list[MalformedRow] = []
+
+        def set_aside(row: Any) -> str:
+            reason = f"expected {row.expected_columns} columns, found {row.actual_columns}"
+            if row.text == HEADER_AGAIN.decode():
+                reason = "the column names again"
+            malformed.append(MalformedRow(offset + row.number, reason))
+            return "skip"
+
+        if self.encoding == CP1252:
+            LOGGER.warning(
+                "%s is not UTF-8; reading it as Latin-1 in the form of Windows (cp1252)", self.path
+            )
+        schema = pa.schema([*((name, pa.string()) for name in names.values()), (sequence, pa.int64())])
+        dialect = Dialect(self.delimiter.encode(), self.quote.encode())
+        rewriter = QuoteRewriter(dialect, num_columns=len(self.names), header=self.header)
+        lines = _without_first(blocks_of_lines(self.path, self.encoding), self.num_lines)
+        num_good = 0
+        with pq.ParquetWriter(target, schema, compression="lz4") as writer:
+            for batch in self._batches(rewriter.rewrite(lines), dialect, list(names), set_aside):
+                bad = np.array([row.sequence - offset for row in malformed], dtype=np.int64)
+                numbers = _number_around(bad, start=num_good, count=batch.num_rows)
+                cleaned = [_clean(batch.column(name)) for name in names]
+                writer.write_batch(pa.record_batch([*cleaned, pa.array(numbers + offset)], schema=schema))
+                num_good += batch.num_rows
+        if rewriter.open_rows:
+            rows = ", ".join(map(str, rewriter.open_rows[:_ROWS_SHOWN]))
+            more = " ..." * (len(rewriter.open_rows) > _ROWS_SHOWN)
+            LOGGER.warning(
+                "%s: a quotation mark is opened and not closed in %d row(s) (%s%s); there it is read as part "
+                "of the value", self.path, len(rewriter.open_rows), rows, more,
+            )  # fmt: skip
+        return num_good + len(malformed), malformed
+
+    def _batches(
+        self, blocks: Iterator[bytes], dialect: Dialect, columns: list[str], set_aside: Any
+    ) -> Iterator[Any]:
+        # A name that is empty would be read as no name; such a column is never asked for.
+        names = [name or f"_unnamed_{number}" for number, name in enumerate(self.names)]
+        try:
+            yield from pa_csv.open_csv(
+                _Stream(blocks),
+                # Without threads, Arrow tells the number of a malformed row.
+                read_options=pa_csv.ReadOptions(
+                    use_threads=False, block_size=BLOCK_BYTES, column_names=names
+                ),
+                parse_options=pa_csv.ParseOptions(
+                    delimiter=dialect.separator.decode(),
+                    quote_char=self.quote,
+                    newlines_in_values=True,
+                    invalid_row_handler=set_aside,
+                ),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.string()), include_columns=columns, null_values=[]
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" not in str(error):  # nothing follows the header
+                raise
 
 
-def read_header(path: Path, *, required: Sequence[str], delimiter: str | None = None) -> Header:
+def open_csv(path: Path, *, required: Sequence[str], delimiter: str | None = None) -> CsvFile:
     """Reads the header of a CSV file.
 
     Empty lines, comments (`#`) and the line `sep=;` before it are passed over.
@@ -87,120 +186,26 @@ def read_header(path: Path, *, required: Sequence[str], delimiter: str | None = 
         and not _shows(lines[before], tried, required)
     ):
         before += 1
-    line = lines[before]
+    names, best = _names_of_columns(path, lines[before], tried, required)
+    rows = lines[before + 1 : _LINES_LOOKED_AT]
+    if _end_with_delimiter(rows, best, len(names)):
+        names = [*names, ""]
+    quote = _quote(rows, best)
+    return CsvFile(path, tuple(names), best, encoding, quote, header=lines[before], num_lines=before + 1)
+
+
+def _names_of_columns(
+    path: Path, line: bytes, tried: Sequence[str], required: Sequence[str]
+) -> tuple[list[str], str]:
+    """The names in a line, and the delimiter that shows most of the required ones."""
     splits = {mark: _names(line, mark) for mark in tried}
     shown = {mark: len(set(required) & set(splits[mark])) for mark in tried}
     best = max(tried, key=lambda mark: (shown[mark], len(splits[mark]) > 1, -tried.index(mark)))
-    columns = splits[best]
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    names = splits[best]
+    twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise InputError(f"`{path}`: column names must differ, found `{twice[0]}` twice in its first line")
-    rows = lines[before + 1 : _LINES_LOOKED_AT]
-    if _end_with_delimiter(rows, best, len(columns)):
-        columns = [*columns, ""]
-    quote = _quote(rows, best)
-    return Header(tuple(columns), best, encoding, quote=quote, line=line, num_lines=before + 1)
-
-
-def stage_csv(
-    path: Path,
-    target: Path,
-    header: Header,
-    *,
-    columns: Sequence[str],
-    sequence: str,
-    offset: int,
-    names: Sequence[str] | None = None,
-) -> tuple[int, list[MalformedRow]]:
-    """Writes the rows of a CSV file to a Parquet file.
-
-    Blanks around values are cut off; an empty value is null. Empty lines are not rows. A quotation mark that
-    is opened and not closed is part of the value, and said.
-
-    Args:
-        path: the CSV file.
-        target: the Parquet file.
-        header: as `read_header` gives it.
-        columns: those to keep.
-        sequence: name of a further column that numbers the rows.
-        offset: number before the first.
-        names: of the columns in the Parquet file, where they are other ones.
-
-    Returns:
-        How many rows the file has, malformed ones included, and the malformed ones.
-    """
-    written = [*(names or columns), sequence]
-    try:
-        return _stage(path, target, header, columns=columns, names=written, offset=offset)
-    except pa.ArrowInvalid as error:
-        if "UTF8" not in str(error) or header.encoding != "utf-8":
-            raise InputError(f"`{path}` cannot be read as CSV: {error}") from error
-    except (UnicodeError, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk, not of the file
-        raise InputError(f"`{path}` cannot be read as {header.encoding} text: {error}") from error
-    windows = dataclasses.replace(header, encoding=CP1252)
-    return _stage(path, target, windows, columns=columns, names=written, offset=offset)
-
-
-def _stage(
-    path: Path, target: Path, header: Header, *, columns: Sequence[str], names: Sequence[str], offset: int
-) -> tuple[int, list[MalformedRow]]:
-    malformed: list[MalformedRow] = []
-
-    def set_aside(row: Any) -> str:
-        reason = f"expected {row.expected_columns} columns, found {row.actual_columns}"
-        if row.text == HEADER_AGAIN.decode():
-            reason = "the column names again"
-        malformed.append(MalformedRow(offset + row.number, reason))
-        return "skip"
-
-    schema = pa.schema([*((name, pa.string()) for name in names[:-1]), (names[-1], pa.int64())])
-    if header.encoding == CP1252:
-        LOGGER.warning("%s is not UTF-8; reading it as Latin-1 in the form of Windows (cp1252)", path)
-    dialect = Dialect(header.delimiter.encode(), header.quote.encode())
-    mended = Mended(dialect, num_columns=len(header.columns), header=header.line)
-    lines = _without_first(blocks_of_lines(path, header.encoding), header.num_lines)
-    num_good = 0
-    with pq.ParquetWriter(target, schema, compression="lz4") as writer:
-        for batch in _batches(mended.mend(lines), header, dialect, columns=columns, set_aside=set_aside):
-            bad = np.array([row.sequence - offset for row in malformed], dtype=np.int64)
-            numbers = _number_around(bad, start=num_good, count=batch.num_rows)
-            cleaned = [_clean(batch.column(name)) for name in columns]
-            writer.write_batch(pa.record_batch([*cleaned, pa.array(numbers + offset)], schema=schema))
-            num_good += batch.num_rows
-    if mended.open_rows:
-        rows = ", ".join(map(str, mended.open_rows[:_ROWS_SHOWN]))
-        LOGGER.warning(
-            "%s: a quotation mark is opened and not closed in %d row(s) (%s%s); there it is read as part of "
-            "the value", path, len(mended.open_rows), rows, " ..." * (len(mended.open_rows) > _ROWS_SHOWN),
-        )  # fmt: skip
-    return num_good + len(malformed), malformed
-
-
-def _batches(
-    blocks: Iterator[bytes], header: Header, dialect: Dialect, *, columns: Sequence[str], set_aside: Any
-) -> Iterator[Any]:
-    # A name that is empty would be read as no name; such a column is never asked for.
-    names = [name or f"_unnamed_{number}" for number, name in enumerate(header.columns)]
-    try:
-        yield from pa_csv.open_csv(
-            _Stream(blocks),
-            # Without threads, Arrow tells the number of a malformed row.
-            read_options=pa_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names),
-            parse_options=pa_csv.ParseOptions(
-                delimiter=dialect.separator.decode(),
-                quote_char=header.quote,
-                newlines_in_values=True,
-                invalid_row_handler=set_aside,
-            ),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), include_columns=list(columns), null_values=[]
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        if "Empty CSV" not in str(error):  # nothing follows the header
-            raise
+    return names, best
 
 
 def _number_around(taken: npt.NDArray[np.int64], *, start: int, count: int) -> npt.NDArray[np.int64]:
@@ -287,8 +292,8 @@ class _Stream:
         if not self._rest:
             self._rest = memoryview(next(self._blocks, b""))
         end = len(self._rest) if size < 0 else size
-        found, self._rest = bytes(self._rest[:end]), self._rest[end:]
-        return found
+        taken, self._rest = bytes(self._rest[:end]), self._rest[end:]
+        return taken
 
     def close(self) -> None:
         self._blocks = iter(())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,7 +41,7 @@ class DuckDBEngine:
         self._names = (f"table_{number}" for number in itertools.count())
         self._kept: list[str] = []
         self._files: list[Path] = []
-        self._scratch = scratch
+        self.scratch = scratch
 
     def __enter__(self) -> DuckDBEngine:
         return self
@@ -61,14 +62,12 @@ class DuckDBEngine:
         self._files += files
         if number_rows is None:
             return self._connection.read_parquet(names, union_by_name=True)
-        found = self._connection.read_parquet(names, union_by_name=True, file_row_number=True, filename=_FILE)
+        rows = self._connection.read_parquet(names, union_by_name=True, file_row_number=True, filename=_FILE)
         if len(files) == 1:
-            numbered = found.mutate(**{number_rows: _.file_row_number + 1})
-        else:
-            numbered = found.join(self.upload(_row_offsets(names)), _FILE).mutate(
-                **{number_rows: _.file_row_number + 1 + _._offset}
-            )
-        return numbered.drop("file_row_number", _FILE, *([] if len(files) == 1 else ["_offset"]))
+            return rows.mutate(**{number_rows: _.file_row_number + 1}).drop("file_row_number", _FILE)
+        rows = rows.join(self.upload(_row_offsets(names)), _FILE)
+        numbered = rows.mutate(**{number_rows: _.file_row_number + 1 + _._offset})
+        return numbered.drop("file_row_number", _FILE, "_offset")
 
     def upload(self, table: pa.Table) -> ibis.Table:
         """An Arrow table as a table of the engine."""
@@ -99,6 +98,15 @@ class DuckDBEngine:
         with self._naming_faults():
             return self._connection.to_pyarrow(table)
 
+    def row(self, table: ibis.Table) -> dict[str, Any]:
+        """The only row of an expression."""
+        [row] = self.collect(table).to_pylist()
+        return dict(row)
+
+    def count(self, table: ibis.Table) -> int:
+        """Counts the rows of an expression."""
+        return int(self.row(table.aggregate(rows=_.count()))["rows"])
+
     def stream(self, table: ibis.Table) -> Iterator[pa.RecordBatch]:
         """The rows of an expression, in order, in batches of ROW_GROUP_ROWS or a little more.
 
@@ -122,13 +130,13 @@ class DuckDBEngine:
         except (duckdb.OutOfMemoryException, MemoryError) as error:
             raise InputError(
                 f"memory ran out while tables were read (DuckDB may take {MEMORY_LIMIT} and spills to "
-                f"`{self._scratch}`): {_first_line(error)}; free memory, raise the limit of the process "
+                f"`{self.scratch}`): {_first_line(error)}; free memory, raise the limit of the process "
                 "(`ulimit -v`), or leave out columns and rows that are not needed"
             ) from error
         except duckdb.Error as error:
             if "No space left" in str(error):
                 raise InputError(
-                    f"the disk of `{self._scratch}` is full: {_first_line(error)}; free space, or name "
+                    f"the disk of `{self.scratch}` is full: {_first_line(error)}; free space, or name "
                     "another place by `data.cache_dir`"
                 ) from error
             damaged = first_damaged(self._files)
@@ -137,8 +145,28 @@ class DuckDBEngine:
             raise InputError(f"{damaged}; fetch or write it again") from error
 
 
+@contextlib.contextmanager
+def temporary_engine() -> Iterator[DuckDBEngine]:
+    """An engine with a scratch folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as scratch, DuckDBEngine(Path(scratch)) as engine:
+        yield engine
+
+
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def engine_function(name: str, *arguments: str, result: str) -> Callable[..., Any]:
+    """A function of the engine that Ibis does not know, of one argument or two.
+
+    Args:
+        name: of the function.
+        arguments: their types.
+        result: type of its value.
+    """
+    stand_in: Any = (lambda first: None) if len(arguments) == 1 else (lambda first, second: None)
+    function: Callable[..., Any] = ibis.udf.scalar.builtin(stand_in, name=name, signature=(arguments, result))
+    return function
 
 
 def microseconds(instant: ibis.Value) -> ibis.Value:
@@ -167,16 +195,6 @@ def _row_offsets(names: Sequence[str]) -> pa.Table:
     return pa.table({_FILE: names, "_offset": pa.array(offsets, pa.int64())})
 
 
-@ibis.udf.scalar.builtin(name="floor", signature=(("float64",), "float64"))
-def _floor(number):  # type: ignore[no-untyped-def]
-    ...
-
-
-@ibis.udf.scalar.builtin(name="epoch_us", signature=(("timestamp('UTC')",), "int64"))
-def _epoch_us(instant):  # type: ignore[no-untyped-def]
-    ...
-
-
-@ibis.udf.scalar.builtin(name="md5_number_lower", signature=(("string",), "uint64"))
-def _md5_number_lower(key):  # type: ignore[no-untyped-def]
-    ...
+_floor = engine_function("floor", "float64", result="float64")
+_epoch_us = engine_function("epoch_us", "timestamp('UTC')", result="int64")
+_md5_number_lower = engine_function("md5_number_lower", "string", result="uint64")

@@ -72,7 +72,7 @@ def table_files(path: Path, *, key: str) -> TableFiles:
         InputError: there are none, they are of several kinds, or of one that cannot be read.
     """
     if path.is_file():
-        return TableFiles((path,), kind_of(path, key=key))
+        return TableFiles((path,), _kind_of(path, key=key))
     if not path.is_dir():
         raise InputError(
             f"`{key}` must be a CSV, Parquet or Arrow file, or a folder of them; there is no `{path}`"
@@ -88,7 +88,7 @@ def table_files(path: Path, *, key: str) -> TableFiles:
         elif kind is None:
             passed_over.append((file, "no known suffix"))
         else:
-            by_kind.setdefault(kind_of(file, key=key), []).append(file)
+            by_kind.setdefault(_kind_of(file, key=key), []).append(file)
     if len(by_kind) > 1:
         examples = ", ".join(f"`{files[0].name}` ({kind})" for kind, files in by_kind.items())
         raise InputError(
@@ -105,7 +105,7 @@ def table_files(path: Path, *, key: str) -> TableFiles:
     return TableFiles(tuple(files), kind, tuple(passed_over))
 
 
-def kind_of(path: Path, *, key: str) -> str:
+def _kind_of(path: Path, *, key: str) -> str:
     """PARQUET, ARROW or CSV, by how a file begins.
 
     Raises:
@@ -145,18 +145,18 @@ def open_file(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         start = file.read(8)
     packing = next((name for beginning, name in _PACKINGS if start.startswith(beginning)), None)
-    found: Any  # closed by the caller
+    opened: Any  # closed by the caller
     if packing == "gzip":
-        found = gzip.open(path)  # noqa: SIM115
+        opened = gzip.open(path)  # noqa: SIM115
     elif packing == "bzip2":
-        found = bz2.open(path)  # noqa: SIM115
+        opened = bz2.open(path)  # noqa: SIM115
     elif packing == "xz":
-        found = lzma.open(path)  # noqa: SIM115
+        opened = lzma.open(path)  # noqa: SIM115
     elif packing == "zstd":
-        found = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
+        opened = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
     else:
-        found = path.open("rb")
-    return found  # type: ignore[no-any-return]
+        opened = path.open("rb")
+    return opened  # type: ignore[no-any-return]
 
 
 def _kind_by_name(path: Path) -> str | None:

@@ -9,15 +9,12 @@ from typing import Any, Literal
 import ibis
 
 from recsys.data.reading.columns import known_text, read_number
-from recsys.data.reading.engine import DuckDBEngine, floor, microseconds
+from recsys.data.reading.engine import engine_function, floor, microseconds
 from recsys.data.reading.tables import RawTable
 from recsys.schema.errors import InputError
 from recsys.schema.values import NUMBER
 
-# Of numbers as people count time, of days as spreadsheets do, of digits as calendars, of text and dates.
-TimestampUnit = Literal["s", "ms", "us", "ns", "days", "yyyymmdd", "iso"]
-TIMESTAMP_UNITS = ("s", "ms", "us", "ns", "days", "yyyymmdd", "iso")
-FIRST_YEAR = 1990
+_FIRST_YEAR = 1990
 # Microseconds of the years 0 to 9999; beyond them an instant is a mistake.
 _FIRST_INSTANT, _LAST_INSTANT = -62_167_219_200_000_000, 253_402_300_799_999_999
 _PER_UNIT = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -32,12 +29,6 @@ _UNIT_WORDS = {
 _DAY_MICROSECONDS = 86_400_000_000
 # Spreadsheets count days from 1899-12-30.
 _SPREADSHEET_DAYS = 25_569
-OUTSIDE = "timestamp outside"
-
-
-def last_year() -> int:
-    """The last year that an instant may lie in unasked: the next one."""
-    return datetime.now(tz=UTC).year + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +40,7 @@ class TimeReading:
         unit: of a number.
         form: of raw values that prepared data holds as ISO text instead: `days`, `yyyymmdd`, or a format of
             `strptime`.
-        is_limited: whether instants outside FIRST_YEAR to the next year are mistakes.
+        is_limited: whether instants outside _FIRST_YEAR to the next year are mistakes.
     """
 
     kind: Literal["integer", "float", "text", "datetime"]
@@ -59,10 +50,11 @@ class TimeReading:
 
     def read(self, column: ibis.Value) -> ibis.Value:
         """Instants in microseconds since 1970 (UTC), int64; null where there is none in the years allowed."""
-        found = self.read_any(column)
+        instant = self.read_any(column)
         if not self.is_limited:
-            return found
-        return found.between(_year(FIRST_YEAR), _year(last_year() + 1) - 1).ifelse(found, ibis.null("int64"))
+            return instant
+        first, end = _allowed_instants()
+        return instant.between(first, end - 1).ifelse(instant, ibis.null("int64"))
 
     def read_any(self, column: ibis.Value) -> ibis.Value:
         """The same, of the years 0 to 9999."""
@@ -75,8 +67,8 @@ class TimeReading:
             digits = (value if is_text else value.try_cast("int64").cast("string")).re_replace(r"\.0+$", "")
             day = (digits.length() == 8).ifelse(digits, ibis.null("string"))
             second = (digits.length() == 14).ifelse(digits, ibis.null("string"))
-            found = ibis.coalesce(_try_strptime(day, "%Y%m%d"), _try_strptime(second, "%Y%m%d%H%M%S"))
-            return microseconds(found)
+            forms = _try_strptime(day, "%Y%m%d"), _try_strptime(second, "%Y%m%d%H%M%S")
+            return microseconds(ibis.coalesce(*forms))
         if self.form is not None:
             text = value if is_text else value.cast("string")
             return _within(microseconds(_try_strptime(text, self.form)), 1)
@@ -97,25 +89,23 @@ class TimeReading:
 
     def limit(self, column: str) -> str:
         """Returns the message for instants outside the years allowed."""
-        unit = self.form if self.form in _UNIT_WORDS else self.unit
+        unit = self._numbers_unit
         read_as = f", read as {_UNIT_WORDS[unit]}" if unit in _UNIT_WORDS else ""
-        return f"{OUTSIDE} {FIRST_YEAR} to {last_year()} in `{column}`{read_as}"
+        return f"timestamp outside {_FIRST_YEAR} to {_last_year()} in `{column}`{read_as}"
 
     @property
     def advice(self) -> str:
         """Returns the advice for a column most of whose timestamps cannot be used."""
-        unit = self.form if self.form in _UNIT_WORDS else self.unit
         if self.kind == "text" and self.form is None:
             return (
                 "timestamps are read as ISO text, such as 2024-05-31 13:45:10+02:00; for other forms give "
                 "`data.interactions.columns.timestamp_format`, such as '%d.%m.%Y %H:%M'"
             )
-        return f"`data.timestamp_unit={unit or 'iso'}` allows instants of all years"
+        return f"`data.timestamp_unit={self._numbers_unit or 'iso'}` allows instants of all years"
 
-    def to_microseconds(self, number: float) -> int:
-        """Microseconds of a number in the column's unit."""
-        assert self.unit is not None
-        return int(number) // 1000 if self.unit == "ns" else round(number * _PER_UNIT[self.unit])
+    @property
+    def _numbers_unit(self) -> str | None:
+        return self.form if self.form in _UNIT_WORDS else self.unit
 
     def instant(self, value: Any, *, key: str) -> int:
         """Microseconds of a number in the column's unit, or of ISO text (UTC where it names no zone).
@@ -128,16 +118,15 @@ class TimeReading:
             InputError: it is neither.
         """
         if isinstance(value, (int, float)) and self.unit is not None:
-            return self.to_microseconds(value)
+            return int(value) // 1000 if self.unit == "ns" else round(value * _PER_UNIT[self.unit])
         try:
-            found = datetime.fromisoformat(str(value))
+            instant = datetime.fromisoformat(str(value))
         except ValueError as error:
             raise InputError(
                 f"`{key}` must be given as ISO text"
                 f"{' or as a number in ' + self.unit if self.unit else ''}, got `{value}`"
             ) from error
-        found = found if found.tzinfo else found.replace(tzinfo=UTC)
-        return (found - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        return _microseconds(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
 
     def from_microseconds(self, instant: int) -> int | float | str:
         """The instant as prepared data has it: a number in its unit, or ISO text."""
@@ -161,7 +150,6 @@ class TimeReading:
 
 
 def time_reading(
-    engine: DuckDBEngine,
     raw: RawTable,
     name: str,
     *,
@@ -171,11 +159,9 @@ def time_reading(
 ) -> TimeReading:
     """Tells the units of numbers, digits of calendars, ISO text and datetimes from one another.
 
-    Of numbers it is the unit in which most lie between FIRST_YEAR and the next year; no two units have such a
-    number in common.
+    Of numbers it is the unit in which most lie in the years allowed; no two units have one in common.
 
     Args:
-        engine: runs the expressions.
         raw: the table.
         name: of the column.
         unit: `data.timestamp_unit`, which rules; then instants of all years are read.
@@ -195,21 +181,21 @@ def time_reading(
         return TimeReading(kind="datetime", is_limited=limited)
     if not (kind.is_string() or kind.is_numeric()) or kind.is_boolean():
         raise InputError(f"`{key}`: expected instants, found the type {kind}; name another column")
-    if kind.is_string() and not _is_mostly_numbers(engine, raw, name):
+    if kind.is_string() and not _is_mostly_numbers(raw, name):
         return TimeReading(kind="text", is_limited=limited)
     number = read_number(column)
     fits = {known: number.between(*_range(known)) for known in _UNIT_WORDS}
     first, last = _range("yyyymmdd")
     fits["yyyymmdd"] |= number.between(first * 10**6, (last + 1) * 10**6)  # with the time of day
-    ranges = {known: fit.sum() for known, fit in fits.items()}
-    found = raw.rows.aggregate(
-        **ranges,
-        parts=(number != floor(number)).any(),
-        least=number.min(),
-        most=number.max(),
-        count=number.count(),
+    row = raw.engine.row(
+        raw.rows.aggregate(
+            **{known: fit.sum() for known, fit in fits.items()},
+            parts=(number != floor(number)).any(),
+            least=number.min(),
+            most=number.max(),
+            count=number.count(),
+        )
     )
-    row = engine.collect(found).to_pylist()[0]
     if unit is None:
         unit = max(_UNIT_WORDS, key=lambda known: row[known] or 0)
         if row["count"] and (row[unit] or 0) * 2 <= row["count"]:
@@ -227,16 +213,15 @@ def check_format(form: str) -> None:
     """Raises InputError when `data.interactions.columns.timestamp_format` does not write dates."""
     example = datetime(2024, 5, 31, 13, 45, tzinfo=UTC)
     try:
-        found = datetime.strptime(example.strftime(form), form)
-    except ValueError as error:
-        found, reason = None, str(error)
-    else:
+        if datetime.strptime(example.strftime(form), form).date() == example.date():
+            return
         reason = "it does not say year, month and day"
-    if found is None or found.date() != example.date():
-        raise InputError(
-            f"`data.interactions.columns.timestamp_format={form}` must say how timestamps are written, as in "
-            f"`%d.%m.%Y %H:%M`; {reason}"
-        )
+    except ValueError as error:
+        reason = str(error)
+    raise InputError(
+        f"`data.interactions.columns.timestamp_format={form}` must say how timestamps are written, as in "
+        f"`%d.%m.%Y %H:%M`; {reason}"
+    )
 
 
 def iso(microseconds: int) -> str:
@@ -248,37 +233,46 @@ def iso(microseconds: int) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).isoformat()
 
 
-def _is_mostly_numbers(engine: DuckDBEngine, raw: RawTable, name: str) -> bool:
+def _is_mostly_numbers(raw: RawTable, name: str) -> bool:
     value = known_text(raw.column(name))
-    found = raw.rows.aggregate(values=value.count(), numbers=value.re_search(NUMBER).sum())
-    row = engine.collect(found).to_pylist()[0]
+    row = raw.engine.row(raw.rows.aggregate(values=value.count(), numbers=value.re_search(NUMBER).sum()))
     return (row["numbers"] or 0) * 2 > (row["values"] or 0)
 
 
 def _no_instants(key: str, least: float, most: float) -> str:
     seconds = [iso(int(min(max(value, -6.2e10), 2.5e11)) * 1_000_000)[:10] for value in (least, most)]
     return (
-        f"`{key}`: expected instants between {FIRST_YEAR} and {last_year()}, found numbers from {least:.15g} "
-        f"to {most:.15g}, which are such in no unit (as seconds they are {seconds[0]} to {seconds[1]}); say "
-        f"`data.timestamp_unit=` {', '.join(TIMESTAMP_UNITS[:-1])} if they are right, name another column, "
-        "or `null` and a split without time"
+        f"`{key}`: expected instants between {_FIRST_YEAR} and {_last_year()}, found numbers from "
+        f"{least:.15g} to {most:.15g}, which are such in no unit (as seconds they are {seconds[0]} to "
+        f"{seconds[1]}); say `data.timestamp_unit=` {', '.join(_UNIT_WORDS)} if they are right, name "
+        "another column, or `null` and a split without time"
     )
 
 
 def _range(unit: str) -> tuple[float, float]:
     """The numbers that are instants of the years allowed in a unit."""
-    first, end = _year(FIRST_YEAR), _year(last_year() + 1)
+    first, end = _allowed_instants()
     if unit == "yyyymmdd":
-        return FIRST_YEAR * 10_000.0 + 101, last_year() * 10_000.0 + 1231
+        return _FIRST_YEAR * 10_000.0 + 101, _last_year() * 10_000.0 + 1231
     if unit == "days":
         return first / _DAY_MICROSECONDS + _SPREADSHEET_DAYS, end / _DAY_MICROSECONDS + _SPREADSHEET_DAYS
     per_microsecond = 1000.0 if unit == "ns" else 1.0 / _PER_UNIT[unit]
     return first * per_microsecond, end * per_microsecond
 
 
-def _year(year: int) -> int:
-    """Microseconds at which a year begins."""
-    return (datetime(year, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+def _allowed_instants() -> tuple[int, int]:
+    """Where the years begin and end that an instant may lie in unasked."""
+    first, end = (datetime(year, 1, 1, tzinfo=UTC) for year in (_FIRST_YEAR, _last_year() + 1))
+    return _microseconds(first), _microseconds(end)
+
+
+def _microseconds(instant: datetime) -> int:
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _last_year() -> int:
+    """The last year that an instant may lie in unasked: the next one."""
+    return datetime.now(tz=UTC).year + 1
 
 
 def _rounded(number: ibis.Value) -> ibis.Value:
@@ -291,16 +285,6 @@ def _within(number: ibis.Value, factor: int) -> ibis.Value:
     return fits.ifelse(number, ibis.null(number.type()))
 
 
-@ibis.udf.scalar.builtin(name="try_strptime", signature=(("string", "string"), "timestamp"))
-def _try_strptime(text, form):  # type: ignore[no-untyped-def]
-    ...
-
-
-@ibis.udf.scalar.builtin(name="strftime", signature=(("timestamp", "string"), "string"))
-def _strftime(instant, form):  # type: ignore[no-untyped-def]
-    ...
-
-
-@ibis.udf.scalar.builtin(name="make_timestamp", signature=(("int64",), "timestamp"))
-def _make_timestamp(instant):  # type: ignore[no-untyped-def]
-    ...
+_try_strptime = engine_function("try_strptime", "string", "string", result="timestamp")
+_strftime = engine_function("strftime", "timestamp", "string", result="string")
+_make_timestamp = engine_function("make_timestamp", "int64", result="timestamp")

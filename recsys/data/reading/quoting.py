@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +23,11 @@ _MAX_VALUE_BYTES = 2**20
 _NEWLINE = ord("\n")
 
 
-class _Record:
-    """One record: its values; whether one begins with a quotation mark that nothing closes."""
+class _Record(NamedTuple):
+    """One record: its values; where the first begins whose quotation mark nothing closes, -1 if none does."""
 
-    def __init__(self, values: list[bytes], *, is_open: bool) -> None:
-        self.values = values
-        self.is_open = is_open
+    values: list[bytes]
+    open_at: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Dialect:
             escaped: whether a backslash takes the meaning from the character that follows.
         """
         quoted = self._quoted(escaped=escaped)
-        values, is_open, position = [], False, 0
+        values, open_at, position = list[bytes](), -1, 0
         while True:
             match = quoted.match(line, position)
             if match:
@@ -66,10 +66,11 @@ class Dialect:
                 is_last = stop < 0
                 value = line[position:] if is_last else line[position:stop]
                 end = len(line) if is_last else stop + len(self.delimiter)
-                is_open |= value.lstrip(b" ").startswith(self.quote)
+                if open_at < 0 and value.lstrip(b" ").startswith(self.quote):
+                    open_at = position
             values.append(value)
             if is_last:
-                return _Record(values, is_open=is_open)
+                return _Record(values, open_at)
             position = end
 
     def join(self, values: list[bytes]) -> bytes:
@@ -82,7 +83,7 @@ class Dialect:
             written.append(value)
         return self.separator.join(written)
 
-    def closing(self, text: bytes, start: int, *, escaped: bool) -> int:
+    def _closing(self, text: bytes, start: int, *, escaped: bool) -> int:
         """Where the quoted value that begins at `start` ends, behind its closing mark; -1 if nowhere."""
         match = self._quoted(escaped=escaped).match(text, start)
         return match.end(1) + 1 if match else -1
@@ -101,8 +102,8 @@ class Dialect:
         return re.sub(rb"\\(.)", rb"\1", value, flags=re.DOTALL) if escaped else value
 
 
-class Mended:
-    """Blocks of whole lines as records by the book.
+class QuoteRewriter:
+    """Rewrites records of CSV that are not quoted by the book.
 
     Args:
         dialect: of the file.
@@ -118,18 +119,18 @@ class Mended:
         self.open_rows: list[int] = []
         """Numbers, from 1, of the rows with a quotation mark that is opened and not closed."""
 
-    def mend(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    def rewrite(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         """The blocks, rewritten where they must be; each ends with a line."""
         rest = b""
         for block in blocks:
-            done, rest = self._mend(rest + block, is_last=False)
+            done, rest = self._rewrite(rest + block, is_last=False)
             if done:
                 yield done
-        done, _ = self._mend(rest, is_last=True)
+        done, _ = self._rewrite(rest, is_last=True)
         if done:
             yield done
 
-    def _mend(self, block: bytes, *, is_last: bool) -> tuple[bytes, bytes]:
+    def _rewrite(self, block: bytes, *, is_last: bool) -> tuple[bytes, bytes]:
         """The block by the book, and what of its end can be read only with what follows."""
         out: list[bytes] = []
         position = 0
@@ -192,18 +193,18 @@ class Mended:
         if line == self.header:
             return self._write([HEADER_AGAIN], out, after)
         record = self.dialect.split(line)
-        if not record.is_open:
+        if record.open_at < 0:
             return self._write(record.values, out, after)
         for escaped in (False, True) if b"\\" in line else (False,):
             attempt = self.dialect.split(line, escaped=True) if escaped else record
-            if not attempt.is_open and len(attempt.values) == self.num_columns:
+            if attempt.open_at < 0 and len(attempt.values) == self.num_columns:
                 return self._write(attempt.values, out, after)
             end = self._end_of_lines(block, start, escaped=escaped)
             if end == 0 and not is_last and len(block) - start < _MAX_VALUE_BYTES:
                 return -1
             if end > after:
                 whole = self.dialect.split(block[start:end], escaped=escaped)
-                if not whole.is_open and not self._holds_rows(block[start:end]):
+                if whole.open_at < 0 and not self._holds_rows(block[start:end]):
                     return self._write(whole.values, out, end + 1)
         self.open_rows.append(self.num_records + 1)
         return self._write(record.values, out, after)
@@ -214,31 +215,13 @@ class Mended:
         while True:
             stop = block.find(b"\n", position)
             stop = len(block) if stop < 0 else stop
-            opened = self._opened(block[start:stop], escaped=escaped)
+            opened = self.dialect.split(block[start:stop], escaped=escaped).open_at
             if opened < 0:
                 return stop
-            close = self.dialect.closing(block, start + opened, escaped=escaped)
+            close = self.dialect._closing(block, start + opened, escaped=escaped)
             if close < 0 or close - start > _MAX_VALUE_BYTES:
                 return 0 if close < 0 else -1
             position = close
-
-    def _opened(self, text: bytes, *, escaped: bool) -> int:
-        """Where the first value begins whose quotation mark the text does not close; -1 if there is none."""
-        position = 0
-        quoted = self.dialect._quoted(escaped=escaped)
-        while True:
-            match = quoted.match(text, position)
-            if match:
-                if not match[2]:
-                    return -1
-                position = match.end()
-                continue
-            if text[position:].lstrip(b" ").startswith(self.dialect.quote):
-                return position
-            stop = text.find(self.dialect.delimiter, position)
-            if stop < 0:
-                return -1
-            position = stop + len(self.dialect.delimiter)
 
     def _holds_rows(self, record: bytes) -> bool:
         """Whether each line of a record of several lines looks like a row: then a mark was left open."""

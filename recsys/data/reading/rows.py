@@ -5,7 +5,6 @@ They are read by the same rules as the tables of a dataset.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,11 +12,11 @@ import ibis
 import pyarrow as pa
 
 from recsys.data.reading.arrow_files import engine_names
-from recsys.data.reading.columns import id_type, known_text, read_id, read_number, read_typed, text_kinds
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.columns import id_type, known_text, read_id, read_number, read_typed, text_kind
+from recsys.data.reading.engine import temporary_engine
 from recsys.data.reading.files import PARQUET, TableFiles
 from recsys.data.reading.instants import time_reading
-from recsys.data.reading.tables import SEQUENCE, RawTable, read_table
+from recsys.data.reading.tables import SEQUENCE, RawTable, TableSource, read_table
 from recsys.schema.errors import InputError, nearest
 
 
@@ -42,56 +41,44 @@ def read_rows(
         InputError: nothing can be read at `path`, a required column is missing, a row has too few or too many
             values, or there is no row.
     """
-    with tempfile.TemporaryDirectory() as scratch, DuckDBEngine(Path(scratch)) as engine:
-        others = others or {}
-        named = [*required, *(name for names in others.values() for name in names)]
-        raw = read_table(
-            engine,
-            path,
-            required={},
-            likely=named,
-            key=key,
-            scratch=Path(scratch),
-            wanted=None if optional is None else [*named, *optional],
-        )
-        wanted = _chosen(raw, path, required=required, optional=optional, key=key, others=others)
+    others = others or {}
+    named = [*required, *(name for names in others.values() for name in names)]
+    wanted = None if optional is None else [*named, *optional]
+    with temporary_engine() as engine:
+        raw = read_table(engine, TableSource(path, key, likely=named, wanted=wanted))
+        chosen = _chosen(raw, path, required=required, optional=optional, key=key, others=others)
         if raw.malformed:
             [(file, row)] = raw.places([raw.malformed[0].sequence])
             raise InputError(
                 f"`{key}={file}`: row {row}: {raw.malformed[0].reason} ({len(raw.malformed)} such rows); "
                 "mend the file"
             )
-        chosen = {name: raw.column(name) for name in wanted}
         names = engine_names(chosen)
-        rows = raw.rows.select(SEQUENCE, **{names[name]: column for name, column in chosen.items()})
+        rows = raw.rows.select(SEQUENCE, **{names[name]: raw.column(name) for name in chosen})
         table = engine.collect(rows.order_by(SEQUENCE)).drop_columns([SEQUENCE])
     if not table.num_rows:
         raise InputError(f"`{key}={path}`: expected rows, found none; give a table with rows")
-    return table.rename_columns(list(chosen)).combine_chunks()
+    return table.rename_columns(chosen).combine_chunks()
 
 
 def ids_in(table: pa.Table, column: str, *, key: str) -> pa.Array:
     """A column of ids as text, so that those of several files compare: 5, 5.0 and "5.0" are `5`."""
 
-    def read(engine: DuckDBEngine, raw: RawTable) -> ibis.Value:
-        return read_id(raw.column(column), id_type(engine, raw, column, key=key)).cast("string")
+    def read(raw: RawTable) -> ibis.Value:
+        return read_id(raw.column(column), id_type(raw, column, key=key)).cast("string")
 
     return _read(table, column, read)
 
 
 def numbers_in(table: pa.Table, column: str) -> pa.Array:
     """A column of numbers as float64; null where there is none."""
-
-    def read(engine: DuckDBEngine, raw: RawTable) -> ibis.Value:
-        return read_number(raw.column(column), text_kinds(engine, raw, [column]).get(column))
-
-    return _read(table, column, read)
+    return _read(table, column, lambda raw: read_number(raw.column(column), text_kind(raw, column)))
 
 
 def known_in(table: pa.Table, column: str) -> pa.Array:
     """Which values of a column there are, [N] bool: not null, not NaN, and no word for nothing."""
 
-    def read(engine: DuckDBEngine, raw: RawTable) -> ibis.Value:
+    def read(raw: RawTable) -> ibis.Value:
         value = raw.column(column)
         if value.type().is_string():
             return known_text(value).notnull()
@@ -110,35 +97,25 @@ def instants_in(table: pa.Table, column: str, *, unit: str | None = None, key: s
         key: that named the table, for messages.
     """
 
-    def read(engine: DuckDBEngine, raw: RawTable) -> ibis.Value:
-        return time_reading(engine, raw, column, unit=unit, key=key).read(raw.column(column))
+    def read(raw: RawTable) -> ibis.Value:
+        return time_reading(raw, column, unit=unit, key=key).read(raw.column(column))
 
     return _read(table, column, read)
 
 
 def typed_in(table: pa.Table, column: str) -> pa.Array:
     """A column as features hold it: integers, floats, truth values, text or lists of them."""
-
-    def read(engine: DuckDBEngine, raw: RawTable) -> ibis.Value:
-        return read_typed(raw.column(column), text_kinds(engine, raw, [column]).get(column))
-
-    return _read(table, column, read)
+    return _read(table, column, lambda raw: read_typed(raw.column(column), text_kind(raw, column)))
 
 
-def _read(table: pa.Table, column: str, read: Callable[[DuckDBEngine, RawTable], ibis.Value]) -> pa.Array:
-    with tempfile.TemporaryDirectory() as scratch, DuckDBEngine(Path(scratch)) as engine:
-        rows = pa.table(
-            {"_value": table[column], SEQUENCE: pa.array(range(1, table.num_rows + 1), pa.int64())}
-        )
-        raw = RawTable(
-            rows=engine.upload(rows),
-            columns=(column,),
-            names={column: "_value"},
-            files=TableFiles((), PARQUET),
-            num_rows=(table.num_rows,),
-        )
-        found = engine.collect(raw.rows.select(SEQUENCE, value=read(engine, raw)).order_by(SEQUENCE))
-    return found["value"].combine_chunks()
+def _read(table: pa.Table, column: str, read: Callable[[RawTable], ibis.Value]) -> pa.Array:
+    numbers = pa.array(range(1, table.num_rows + 1), pa.int64())
+    with temporary_engine() as engine:
+        rows = engine.upload(pa.table({"_value": table[column], SEQUENCE: numbers}))
+        files = TableFiles((), PARQUET)
+        raw = RawTable(engine, rows, (column,), {column: "_value"}, files, num_rows=(table.num_rows,))
+        values = engine.collect(raw.rows.select(SEQUENCE, value=read(raw)).order_by(SEQUENCE))["value"]
+    return values.combine_chunks()
 
 
 def _chosen(
@@ -150,13 +127,12 @@ def _chosen(
     key: str,
     others: Mapping[str, Sequence[str]],
 ) -> list[str]:
-    found = list(raw.names)
     chosen, missing = [], []
     for name in required:
         names = (name, *others.get(name, ()))
-        there = next((one for one in names if one in found), None)
+        there = next((column for column in names if column in raw.names), None)
         if there is None:
-            missing.append(" or ".join(f"`{one}`" for one in names) + nearest(name, raw.columns))
+            missing.append(" or ".join(f"`{column}`" for column in names) + nearest(name, raw.columns))
         else:
             chosen.append(there)
     if missing:
@@ -164,4 +140,6 @@ def _chosen(
             f"`{key}={path}` lacks {', '.join(missing)}; expected {', '.join(required)}; "
             f"it has: {', '.join(raw.columns)}"
         )
-    return list(dict.fromkeys([*chosen, *(name for name in found if optional is None or name in optional)]))
+    return list(
+        dict.fromkeys([*chosen, *(name for name in raw.names if optional is None or name in optional)])
+    )

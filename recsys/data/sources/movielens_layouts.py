@@ -99,8 +99,8 @@ def split_title(text: str) -> tuple[str, int | None]:
         >>> split_title("unknown")
         ('unknown', None)
     """
-    found = _TITLE_AND_YEAR.fullmatch(text)
-    return (found["title"], int(found["year"])) if found else (text.strip(), None)
+    match = _TITLE_AND_YEAR.fullmatch(text)
+    return (match["title"], int(match["year"])) if match else (text.strip(), None)
 
 
 # The year may be a span, `(2006-2007)`, and `(V)` marks what appeared on video.

@@ -170,8 +170,8 @@ class _ChosenPairs:
     def contains(self, users_N: Integers, items_N: Integers) -> NDArray[np.bool_]:
         """[N] whether each pair is there."""
         places_N = self._places(users_N, items_N)
-        found: NDArray[np.bool_] = (self._bits[places_N >> 3] >> (places_N & 7).astype(np.uint8)) & 1 == 1
-        return found
+        are_there: NDArray[np.bool_] = (self._bits[places_N >> 3] >> (places_N & 7).astype(np.uint8)) & 1 == 1
+        return are_there
 
     def add(self, users_N: Integers, items_N: Integers) -> NDArray[np.bool_]:
         """Adds pairs that are not there yet; [N] True for the first of equal ones, False for the others."""

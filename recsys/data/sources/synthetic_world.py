@@ -71,7 +71,7 @@ class World:
         mixed_ND = np.cos(angles_N) * self.tastes_start[users_N] + np.sin(angles_N) * self.tastes_end[users_N]
         return unit(mixed_ND)
 
-    def affinity(self, users_N: Integers, items_N: Integers, times_N: Floats) -> Floats:
+    def _affinity(self, users_N: Integers, items_N: Integers, times_N: Floats) -> Floats:
         """[N] cos(u, i, t)."""
         return dot(self.tastes(users_N, times_N), self.item_vectors[items_N])
 
@@ -89,7 +89,7 @@ class World:
 
     def mean_rating(self, users_N: Integers, items_N: Integers, times_N: Floats) -> Floats:
         """[N] mean of the rating before it is rounded and clipped to 1..5."""
-        affinity_N = self.affinity(users_N, items_N, times_N)
+        affinity_N = self._affinity(users_N, items_N, times_N)
         leaning_N = self.generosity[users_N] + self.quality[items_N]
         return RATING_AT_REST + leaning_N + RATING_PER_AFFINITY * affinity_N
 

@@ -75,7 +75,7 @@ def kept_of_rows(
     items = pa.chunked_array(
         [
             *rows[tables.ITEM_ID].chunks,
-            *dataset.raw_items()[tables.ITEM_ID].take(drawn).cast(rows[tables.ITEM_ID].type).chunks,
+            *dataset.raw_items[tables.ITEM_ID].take(drawn).cast(rows[tables.ITEM_ID].type).chunks,
         ],
         type=rows[tables.ITEM_ID].type,
     )

@@ -129,7 +129,7 @@ class Recorder:
         unknown = events.replace(user_rows=row_0, item_rows=row_0)
         known = self._known(table)
         values = {
-            USER_ID: self._values("user", self.dataset.raw_users(), self.dataset.users, events.user_rows),
+            USER_ID: self._values("user", self.dataset.raw_users, self.dataset.users, events.user_rows),
             ITEM_ID: self.values_of_items(events.item_rows),
         }
         given = {
@@ -251,7 +251,7 @@ class Recorder:
 
     def values_of_items(self, item_rows: torch.Tensor) -> list[Record]:
         """Raw values of items, as requests would give them, by catalogue row; none of row 0."""
-        return self._values("item", self.dataset.raw_items(), self.dataset.items, item_rows)
+        return self._values("item", self.dataset.raw_items, self.dataset.items, item_rows)
 
     def _values(self, role: Role, table: pa.Table, store: Batch, rows: torch.Tensor) -> list[Record]:
         columns: dict[str, list[Any]] = {

@@ -33,9 +33,7 @@ def check_sentences(dataset: PreparedDataset) -> None:
 
 def _check(feature: SentenceFeature, dataset: PreparedDataset) -> None:
     store, raw = (
-        (dataset.users, dataset.raw_users())
-        if feature.role == "user"
-        else (dataset.items, dataset.raw_items())
+        (dataset.users, dataset.raw_users) if feature.role == "user" else (dataset.items, dataset.raw_items)
     )
     assert store.vectors is not None
     held = store.vectors.columns[feature.name]

@@ -1,7 +1,7 @@
 """Hashed rows: FNV-1a (32 bit) of UTF-8 bytes, and the hashed word n-grams of a text.
 
 Runs the same in Python and as TorchScript. The counterpart that prepares data is
-`recsys.data.preparing.hashing`; a test holds the two together.
+`recsys.data.preparing.kinds.hashing`; a test holds the two together.
 
 Reference: Fowler, Noll, Vo; RFC 9923, 32-bit FNV-1a.
 """

@@ -51,9 +51,9 @@ def fnv1a(text: pa.StringArray) -> npt.NDArray[np.uint32]:
         num_longer = int(np.searchsorted(-lengths, -position, side="left"))
         read = data[starts[:num_longer] + position]
         hashes[:num_longer] = (hashes[:num_longer] ^ read) * _PRIME
-    found = np.empty_like(hashes)
-    found[order] = hashes
-    return found
+    in_order = np.empty_like(hashes)
+    in_order[order] = hashes
+    return in_order
 
 
 def _bytes_of(text: pa.StringArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[Any]]:

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.data.preparing.vocabulary import ValueCounts, fit
+from recsys.data.preparing.fit import fit
+from recsys.data.preparing.kinds.values import ValueCounts
 from recsys.schema.feature_kinds import (
     HistoryFeature,
     IdFeature,
