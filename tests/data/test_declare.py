@@ -75,7 +75,7 @@ def test_declared_features_replace_what_would_be_inferred(tmp_path):
             {"age": {"kind": "numeric", "transform": "sqrt"}},
             "`transform` must be one of .* bucketise, got `sqrt`",
         ),
-        ({"age": {"kind": "time"}}, "must be one of id, multi_id, numeric, text, got `time`"),
+        ({"age": {"kind": "time"}}, "must be one of id, multi_id, numeric, text, vector, got `time`"),
         ({"age": "id"}, r"`data.users.features.age` must be settings such as `\{kind: id\}`, got `id`"),
         ({"user_id": {"kind": "id"}}, "the name `user_id` is taken"),
         ({"a.b": {"kind": "id", "column": "age"}}, "must be letters, digits and underscores, got `a.b`"),

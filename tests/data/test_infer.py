@@ -86,7 +86,7 @@ def test_booleans_are_ids():
 def test_lists_are_multi_ids():
     assert inferred([["a", "b"], ["a"]]) == {"kind": "multi_id"}
     assert inferred([[1, 2], []]) == {"kind": "multi_id"}
-    assert inferred([[0.1, 0.2], [0.3, 0.4]]) == "lists of double are no feature"
+    assert inferred([[0.1, 0.2], [0.3]]) == "lists of double are no feature"
 
 
 @pytest.mark.parametrize("delimiter", ["|", ";", ","])
