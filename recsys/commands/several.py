@@ -33,7 +33,7 @@ from recsys.config.compose import DAILY, SWEEP, Command, Composition, composing,
 from recsys.config.launchers import BASIC, LAUNCHER
 from recsys.config.overrides import forced
 from recsys.config.register import TRUST, trusting
-from recsys.config.review import CommandLine, Review
+from recsys.config.review import Review
 from recsys.runs.folders import claim_folder, unique_folder
 from recsys.runs.launch import launched
 from recsys.schema.errors import InputError
