@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from recsys.schema.errors import InputError
 from recsys.serving.log.interface import FeedbackLog
@@ -12,9 +12,6 @@ from recsys.serving.options import ServeOptions
 from recsys.serving.rules import Rules
 from recsys.serving.service import open_journal
 from recsys.serving.tables import Target, write_tables
-
-if TYPE_CHECKING:
-    from recsys.commands.live.refreshing import RefreshConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +61,8 @@ def write_log(config: LogConfig) -> Path:
     )
 
 
-def open_log(config: LogConfig | RefreshConfig, folder: Path) -> FeedbackLog:
-    """The log of the server in `folder`, kept where `config` says."""
+def open_log(config: Any, folder: Path) -> FeedbackLog:
+    """The log of the server in `folder`, kept where `config` says, which has the keys of a `LogConfig`."""
     options = ServeOptions(
         bundle=folder,
         folder=folder,
