@@ -89,6 +89,13 @@ def test_lists_are_multi_ids():
     assert inferred([[0.1, 0.2], [0.3]]) == "lists of double are no feature"
 
 
+def test_lists_of_fractions_of_one_length_are_vectors_of_users_and_items():
+    column = pa.array([[0.1, 0.2], None, [0.3, 0.4]])
+    assert infer("cover", column, role="item", raw_name="cover").kind == "vector"
+    left_out = infer("query", column, role="context", raw_name="query")
+    assert left_out == "vectors are features of users and items alone"
+
+
 @pytest.mark.parametrize("delimiter", ["|", ";", ","])
 def test_repeating_pieces_are_multi_ids(delimiter):
     values = [delimiter.join([GENRES[n % 4], GENRES[(n + 1 + n // 4) % 4]]) for n in range(40)]

@@ -64,6 +64,8 @@ def infer(name: str, column: pa.Array, *, role: Role, raw_name: str) -> Feature 
     settings = _useless(column, known) or _settings(raw_name, known)
     if isinstance(settings, str):
         return settings
+    if settings["kind"] == "vector" and role not in ("user", "item"):
+        return "vectors are features of users and items alone"
     return feature_of({"name": name, "role": role, "column": raw_name, **settings})
 
 
