@@ -81,3 +81,25 @@ def test_competitors_are_the_catalogue_where_all_items_have_positives():
     assert torch.equal(competitors(counts, "left_out").counts_I, torch.tensor([1.0, 3.0, 1.0, 2.0]))
     assert competitors(counts, "left_out").places(torch.tensor([1, 3])).tolist() == [0, 2]
     assert len(competitors(torch.tensor([0, 3, 0, 2]), "left_out")) == 2
+
+
+def test_a_gate_ranks_new_items_by_their_content(with_new_items, tmp_path):
+    seed_everything(0)
+    data = RecDataModule(with_new_items, seed=0, events_read="content")
+    dataset = data.dataset
+    model = TwoTower(dataset.schema, embedding_dim=8, cold_start="gate", leave_out=["user_id"], hidden=[])
+    task = RetrievalTask(model, Optimizers(learning_rate=0.02), loss="in_batch_softmax")
+    fit(task, data, dataclasses.replace(TRAINER, max_epochs=8), run_dir=tmp_path / "run")
+    is_new = dataset.item_counts == 0
+    is_new[0] = False
+    assert int((model.counts.counts > 0).sum()) == int((dataset.item_counts > 0).sum())
+    queries = dataset.queries("test", history_length=50, events_read="content")
+    model.eval()
+    with torch.no_grad():
+        vectors = model.encode_queries(queries.batch(torch.arange(len(queries))))
+        scores = vectors @ model.encode_candidates(dataset.items).T
+    likes_drama = torch.tensor([int(user) % 4 in (1, 2) for user in queries.user_ids])
+    share = scores.argsort(dim=1, descending=True)[:, :15]
+    new_shown = is_new[share].float().mean(dim=1)
+    assert new_shown[likes_drama].mean() > 0.3
+    assert new_shown[likes_drama].mean() > 3 * new_shown[~likes_drama].mean()
