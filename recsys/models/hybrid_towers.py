@@ -84,7 +84,7 @@ class Content(nn.Module):
 
 
 class HybridItemTower(nn.Module):
-    """unit(mix of content and the id's embedding) by the item's train positives.
+    """unit(content and the id's embedding, mixed by the item's train positives).
 
     Args:
         content: see `Content`.

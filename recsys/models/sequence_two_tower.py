@@ -143,7 +143,7 @@ class SequenceTwoTower(nn.Module):
                     widths=[embedding_dim],
                     dropout=dropout,
                 ),
-                mix(),
+                mix(keeps_content=cold_start == "gate"),
                 behaviour_dropout=behaviour_dropout,
                 num_windows=num_windows,
             )

@@ -118,7 +118,9 @@ class TwoTower(nn.Module):
                 learn_scale=learn_temperature,
             )
             self.candidate_tower: nn.Module = HybridItemTower(
-                content(candidate, CANDIDATE_ROLES), mix(), behaviour_dropout=behaviour_dropout
+                content(candidate, CANDIDATE_ROLES),
+                mix(keeps_content=cold_start == "gate"),
+                behaviour_dropout=behaviour_dropout,
             )
             return
         self.query_tower = Tower(

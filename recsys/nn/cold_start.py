@@ -56,19 +56,24 @@ class Rule(nn.Module):
 
 
 class ColdStartMix(nn.Module):
-    """(1 - w) content + w behaviour, with w of a gate or a rule.
+    """(1 - w) content + w behaviour, with w of a gate or a rule; or content + w behaviour.
 
     Args:
         kind: `gate` or `rule`.
         embedding_dim: D.
         min_events: of the rule.
+        keeps_content: whether behaviour is added to the content and does not replace it. What is known stays
+            comparable with what is new, whatever behaviour says.
     """
 
     # A weight in place of the learnt one, for what either side says alone; below 0 for none.
     forced: float
 
-    def __init__(self, kind: ColdStart, *, embedding_dim: int, min_events: int) -> None:
+    def __init__(
+        self, kind: ColdStart, *, embedding_dim: int, min_events: int, keeps_content: bool = False
+    ) -> None:
         super().__init__()
+        self.keeps_content = keeps_content
         self.weight = Gate(embedding_dim) if kind == "gate" else Rule(min_events)
         self.forced = -1.0
 
@@ -83,7 +88,10 @@ class ColdStartMix(nn.Module):
             counts_B1: events that the behaviour is made of.
         """
         weight_B1 = self.weights(content_BD, counts_B1)
-        return (1 - weight_B1) * content_BD + weight_B1 * behaviour_BD * (counts_B1 > 0)
+        behaviour_BD = weight_B1 * behaviour_BD * (counts_B1 > 0)
+        if self.keeps_content and self.forced < 0:
+            return content_BD + behaviour_BD
+        return (1 - weight_B1) * content_BD + behaviour_BD
 
     def weights(self, content_BD: torch.Tensor, counts_B1: torch.Tensor) -> torch.Tensor:
         """[B, 1] weight of behaviour."""

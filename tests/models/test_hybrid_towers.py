@@ -78,6 +78,15 @@ def test_rule_switches_at_a_number_of_events():
     assert mixed.tolist() == [[1, 0], [1, 0], [0, 1]]
 
 
+def test_gate_that_keeps_content_adds_behaviour_to_it():
+    mix = ColdStartMix("gate", embedding_dim=2, min_events=3, keeps_content=True)
+    content, behaviour = torch.tensor([[1.0, 0.0]] * 2), torch.tensor([[0.0, 1.0]] * 2)
+    counts = torch.tensor([0.0, 3.0])[:, None]
+    torch.testing.assert_close(mix(content, behaviour, counts), torch.tensor([[1.0, 0.0], [1.0, 0.5]]))
+    mix.forced = 1.0
+    assert mix(content, behaviour, counts).tolist() == [[0, 0], [0, 1]]
+
+
 def test_forced_weight_gives_either_side_alone():
     mix = ColdStartMix("gate", embedding_dim=2, min_events=3)
     content, behaviour = torch.tensor([[1.0, 0.0]] * 2), torch.tensor([[0.0, 1.0]] * 2)
