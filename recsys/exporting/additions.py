@@ -33,7 +33,7 @@ from recsys.schema.features import HISTORY, ITEM_ID
 from recsys.schema.manifest import MANIFEST, writing_station
 from recsys.schema.program import load_scripted
 from recsys.schema.progress import progress
-from recsys.schema.requests import REQUESTS, read_recorded
+from recsys.schema.requests import REQUESTS, RequestLimits, read_recorded
 from recsys.schema.signing import SIGNED, sign
 
 _ADDED_AT_ONCE = 65_536
@@ -145,6 +145,7 @@ def _check(config: AddItemsConfig, manifest: Mapping[str, Any]) -> None:
     Raises:
         ValueError: see `extend_bundle`.
     """
+    RequestLimits.of_manifest(manifest)
     known = {manifest["file"], INDEX_FILE, *_RECORDINGS, *manifest.get("packages", {})}
     others = sorted(set(manifest["files"]) - known)
     if others:

@@ -261,8 +261,9 @@ def poisoned(value):
     return f"{HOSTILE}{value}" if isinstance(value, str) else value
 
 
-def test_no_text_of_the_results_becomes_markup(one, results):
-    """Verdict's outcome and a finding's severity are classes: escaped as well."""
+def poisoned_page(one):
+    """The report where every text of the results and examples that can be a person's is hostile."""
+    results = copy.deepcopy(one.results)
     results["diagnosis"] = [
         {"rule": "r", "severity": "high", "finding": "f", "evidence": {"a": "b"}, "command": "c"}
     ]
@@ -280,17 +281,17 @@ def test_no_text_of_the_results_becomes_markup(one, results):
         piece["group"] = group
     if "training" in results:
         results["training"]["monitor"] = results["training"]["monitor"].removeprefix(HOSTILE)
-    outline = read(
-        render_report(results, poisoned_examples(json.loads((one.path / "examples.json").read_text())))
-    )
+    examples = json.loads((one.path / "examples.json").read_text())
+    return render_report(results, [{**poisoned(each), "kind": each["kind"]} for each in examples])
+
+
+def test_no_text_of_the_results_becomes_markup(one):
+    """Verdict's outcome and a finding's severity are classes: escaped as well."""
+    outline = read(poisoned_page(one))
     assert {name for name, _ in outline.attributes} & {"onerror", "src"} == set()
     classes = [value for name, value in outline.attributes if name == "class"]
     assert f"verdict {HOSTILE}{one.results['verdict']['outcome']}" in classes
     assert f"finding {HOSTILE}high" in classes
-
-
-def poisoned_examples(examples):
-    return [{**poisoned(one), "kind": one["kind"]} for one in examples]
 
 
 def test_latency_stands_with_the_machine(one):
