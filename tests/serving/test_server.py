@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -117,28 +118,41 @@ def test_processes_share_what_they_are_told(two_stage_folder, tmp_path):
 
 
 def load(url, stop, acknowledged, name):
-    """Asks and clicks until told to stop, noting what was acknowledged."""
+    """Asks and clicks until told to stop, noting what was acknowledged.
+
+    A reader asks seven times and goes: one who had read all there is would be shown nothing more.
+    """
     n = 0
     with httpx.Client(base_url=url, timeout=10) as client:
         while not stop.is_set():
             n += 1
+            reader = f"{name}-{n // 7}"
             try:
-                asked = client.post("/recommend", json={"user": {"user_id": f"{name}-{n % 7}"}, "k": 5})
+                asked = client.post("/recommend", json={"user": {"user_id": reader}, "k": 5})
                 if asked.status_code != 200:
                     continue
                 answer = asked.json()
                 event = {
                     "request_id": answer["request_id"],
-                    "user_id": f"{name}-{n % 7}",
+                    "user_id": reader,
                     "item_id": answer["items"][0]["item_id"],
                     "event": "click",
                     "event_id": f"{name}-{n}",
                 }
                 told = client.post("/feedback", json={"events": [event]})
                 if told.status_code == 200 and told.json() == {"accepted": 1, "repeated": 0}:
-                    acknowledged.append((f"{name}-{n % 7}", f"{name}-{n}", event))
+                    acknowledged.append(event)
             except httpx.HTTPError:
                 time.sleep(0.02)
+
+
+def wait_for_more(acknowledged, threads):
+    """Waits until three more events are acknowledged; a load that has died never would."""
+    before, deadline = len(acknowledged), time.monotonic() + 60
+    while len(acknowledged) < before + 3:
+        assert all(thread.is_alive() for thread in threads), "the load has ended"
+        assert time.monotonic() < deadline, "nothing was acknowledged for a minute"
+        time.sleep(0.01)
 
 
 def kill_under_load(bundle, folder, *, times, seed):
@@ -147,14 +161,13 @@ def kill_under_load(bundle, folder, *, times, seed):
     took, acknowledged, stop = [], [], threading.Event()
     with server(bundle, folder) as made:
         threads = [
-            threading.Thread(target=load, args=(made.url, stop, acknowledged, name)) for name in ("a", "b")
+            threading.Thread(target=load, args=(made.url, stop, acknowledged, name), daemon=True)
+            for name in ("a", "b")
         ]
         for thread in threads:
             thread.start()
         for _ in range(times):
-            before = len(acknowledged)
-            while len(acknowledged) < before + 3:
-                time.sleep(0.01)
+            wait_for_more(acknowledged, threads)
             time.sleep(rng.uniform(0, 0.3))
             made.kill()
             begin = time.monotonic()
@@ -165,10 +178,10 @@ def kill_under_load(bundle, folder, *, times, seed):
             thread.join()
         # Whatever was acknowledged is known: sent again, it counts as repeated.
         for begin in range(0, len(acknowledged), 500):
-            events = [event for *_, event in acknowledged[begin : begin + 500]]
+            events = acknowledged[begin : begin + 500]
             answer = httpx.post(f"{made.url}/feedback", json={"events": events}).json()
             assert answer == {"accepted": 0, "repeated": len(events)}
-        assert len({name for _, name, _ in acknowledged}) == len(acknowledged)
+        assert len({event["event_id"] for event in acknowledged}) == len(acknowledged)
     return took, len(acknowledged)
 
 
@@ -179,10 +192,14 @@ def test_a_killed_server_has_lost_nothing(two_stage_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_server_killed_fifty_times_has_lost_nothing(two_stage_folder, tmp_path):
+def test_a_server_killed_fifty_times_has_lost_nothing(two_stage_folder, tmp_path, capsys):
     took, number = kill_under_load(two_stage_folder, tmp_path, times=50, seed=1)
     assert number > 150
-    assert sorted(took)[len(took) // 2] < 10
+    with capsys.disabled():
+        said = f"median {statistics.median(took):.1f} s, longest {max(took):.1f} s"
+        print(f"50 restarts: {said}; {number} events, none lost")
+    # Five on a quiet machine; beside other work, all that a process starts with takes its time.
+    assert statistics.median(took) < 10
 
 
 def workers_of(parent):
