@@ -34,12 +34,11 @@ STATISTICS = {
 HOUR = 3_600_000
 
 
-def world(folder, *, seed=0, split="global_time", statistics=STATISTICS, **changes):
+def world(folder, *, seed=0, split="global_time", statistics=STATISTICS, count=900, **changes):
     """Text items, integer users, instants in milliseconds that several events share, unknown ids late."""
     rng = np.random.default_rng(seed)
-    count = 900
     times = np.sort(1_600_000_000_000 + HOUR * rng.integers(0, 900, count))
-    late = np.arange(count) > 700
+    late = np.arange(count) > count * 7 // 9
     table = pa.table(
         {
             "uid": rng.integers(1, 30, count) + np.where(late, rng.integers(0, 12, count), 0),

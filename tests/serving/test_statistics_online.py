@@ -1,16 +1,22 @@
 """Statistics of a ranking bundle go on with what a server hears, in every process and after it starts again.
 
-That what a bundle has observed equals what preparing computes is checked whenever a bundle is exported.
+That what a bundle has observed equals what preparing computes is checked whenever a bundle is exported, and
+here for a hundred thousand events, one by one.
 """
 
 import time
 
 import numpy as np
 import pytest
+import torch
 
+from recsys.exporting import bundle as scripted
+from recsys.exporting.build import statistics_before
+from recsys.exporting.bundle import load_scripted, save_scripted
+from recsys.exporting.observed import Log
 from recsys.serving.bundle import Bundle
 from tests.exporting import test_statistics
-from tests.exporting.conftest import export
+from tests.exporting.conftest import HISTORY_LENGTH, export
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +72,44 @@ def test_what_is_heard_is_counted_as_a_bundle_that_observes_it_counts(serving, c
     client.service.journal.log.environment.close()
     again = serving(bundle=counting_folder, policy="greedy")
     np.testing.assert_allclose(again.service.box.current.bundle.predict(asked), wanted, atol=1e-6)
+
+
+def largest_difference(folder, *, count):
+    """Of statistics that are counted event by event, to those that were prepared; and of how many events."""
+    dataset = test_statistics.world(folder, count=count, split_fractions=SHARES)
+    model = test_statistics.wide_deep(dataset)
+    program = scripted.build_program(model, dataset, history_length=HISTORY_LENGTH)
+    first = int(dataset.events("test").timestamps.min())
+    program.statistics = statistics_before(model, Log.read(dataset), first)
+    save_scripted(program, folder / "ranking.pt")
+    counting = load_scripted(folder / "ranking.pt")
+    requests, observed = test_statistics.rows_of(dataset)
+    batch = dataset.collator(0).rows(dataset.events("test"), None)
+    largest, wrong = 0.0, 0
+    buckets = batch.ids["item_bucket"].values().tolist()
+    for position, (request, event) in enumerate(zip(requests, observed, strict=True)):
+        bags, dense = counting.features([request])
+        expected = batch.dense[position]
+        scale = torch.maximum(expected.abs(), torch.ones_like(expected))
+        largest = max(largest, float(((dense[0] - expected).abs() / scale).max()))
+        wrong += bags["item_bucket"][0].tolist() != [buckets[position]]
+        counting.observe([event])
+    return largest, wrong, len(requests)
+
+
+SHARES = (0.05, 0.05, 0.9)
+
+
+def test_statistics_counted_one_by_one_are_those_that_were_prepared(tmp_path):
+    largest, wrong, number = largest_difference(tmp_path, count=900)
+    assert number > 700
+    assert (largest < 1e-6, wrong) == (True, 0), largest
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_events_are_counted_as_they_were_prepared(tmp_path, capsys):
+    largest, wrong, number = largest_difference(tmp_path, count=112_000)
+    with capsys.disabled():
+        print(f"{number:,} events, largest difference {largest:.1e}")
+    assert number > 100_000
+    assert (largest < 1e-6, wrong) == (True, 0), largest
