@@ -9,6 +9,7 @@ Legend: N candidates, K positions.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +73,11 @@ class Policy(Protocol):
         """Whether its log can judge other policies; not where nothing is left to chance."""
         ...
 
+    @property
+    def learns(self) -> bool:
+        """Whether it goes by what is believed of candidates, beyond their scores."""
+        ...
+
     def choose(self, candidates: Candidates, k: int, generator: np.random.Generator) -> Choice:
         """A list of k candidates, or of all where there are fewer.
 
@@ -107,6 +113,6 @@ def standardised(values_N: Floats) -> Floats:
         >>> standardised(np.array([1.0, 3.0])).tolist(), standardised(np.array([2.0, 2.0])).tolist()
         ([-1.0, 1.0], [0.0, 0.0])
     """
-    deviation = float(values_N.std())
-    centred_N: Floats = values_N - values_N.mean()
+    centred_N: Floats = values_N - values_N.sum() / len(values_N)
+    deviation = math.sqrt(float(centred_N @ centred_N) / len(values_N))
     return centred_N / deviation if deviation > 0 else np.zeros_like(centred_N)

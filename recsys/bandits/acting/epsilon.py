@@ -25,6 +25,7 @@ class Epsilon:
 
     name = "epsilon"
     judges_others = True
+    learns = False
 
     def __post_init__(self) -> None:
         if not 0 < self.epsilon <= 1:
@@ -39,13 +40,17 @@ class Epsilon:
         return {"epsilon": self.epsilon}
 
     def choose(self, candidates: Candidates, k: int, generator: np.random.Generator) -> Choice:
+        """A list of k, with its probabilities."""
+        return self.judge(candidates, self.draw(candidates, k, generator))
+
+    def draw(self, candidates: Candidates, k: int, generator: np.random.Generator) -> NDArray[np.int64]:
         """A list of k, drawn position by position."""
         rest = best_first(candidates.scores_N, len(candidates.scores_N)).tolist()
         chosen = []
         for _ in range(min(k, len(rest))):
             place = int(generator.integers(len(rest))) if generator.random() < self.epsilon else 0
             chosen.append(rest.pop(place))
-        return self.judge(candidates, np.array(chosen, dtype=np.int64))
+        return np.array(chosen, dtype=np.int64)
 
     def judge(self, candidates: Candidates, chosen_K: NDArray[np.int64]) -> Choice:
         """A list with the probabilities that it has under this policy, whoever chose it."""

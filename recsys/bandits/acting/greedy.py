@@ -28,6 +28,11 @@ class Greedy:
         """`learning`."""
         return {"learning": self.learning}
 
+    @property
+    def learns(self) -> bool:
+        """Returns `learning`."""
+        return self.learning
+
     def choose(self, candidates: Candidates, k: int, generator: np.random.Generator) -> Choice:
         """The k best."""
         return certain(best_first(candidates.utilities if self.learning else candidates.scores_N, k))

@@ -29,6 +29,7 @@ class LinUcb:
 
     name = "lin_ucb"
     judges_others = False
+    learns = True
 
     def __post_init__(self) -> None:
         if not self.alpha >= 0:
@@ -64,6 +65,6 @@ def linear_posterior(
         ([0.5, 0.0], [0.5, 1.0])
     """
     precision_DD = gram_DD + ridge * np.eye(len(reward_D))
-    solved_DN = np.linalg.solve(precision_DD, features_ND.T)
-    variances_N = np.einsum("nd,dn->n", features_ND, solved_DN)
-    return reward_D @ solved_DN, np.sqrt(np.maximum(variances_N, 0.0))
+    solved_ND = features_ND @ np.linalg.inv(precision_DD)
+    variances_N = (solved_ND * features_ND).sum(axis=1)
+    return solved_ND @ reward_D, np.sqrt(np.maximum(variances_N, 0.0))

@@ -42,21 +42,37 @@ class Softmax:
         """`temperature`, `learning`."""
         return {"temperature": self.temperature, "learning": self.learning}
 
+    @property
+    def learns(self) -> bool:
+        """Returns `learning`."""
+        return self.learning
+
     def choose(self, candidates: Candidates, k: int, generator: np.random.Generator) -> Choice:
-        """A list of k, drawn at once: the largest scores with Gumbel noise are a draw in turn."""
+        """A list of k, with its probabilities."""
         log_weights_N = self._log_weights(candidates)
-        chosen_K = best_first(log_weights_N + generator.gumbel(size=len(log_weights_N)), k)
-        return self.judge(candidates, chosen_K)
+        return _judged(log_weights_N, _drawn(log_weights_N, k, generator))
+
+    def draw(self, candidates: Candidates, k: int, generator: np.random.Generator) -> NDArray[np.int64]:
+        """A list of k."""
+        return _drawn(self._log_weights(candidates), k, generator)
 
     def judge(self, candidates: Candidates, chosen_K: NDArray[np.int64]) -> Choice:
         """A list with the probabilities that it has under this policy, whoever chose it."""
-        log_weights_N = self._log_weights(candidates)
-        return Choice(
-            chosen_K,
-            plackett_luce_marginals(log_weights_N, chosen_K),
-            plackett_luce_given_above(log_weights_N, chosen_K),
-        )
+        return _judged(self._log_weights(candidates), chosen_K)
 
     def _log_weights(self, candidates: Candidates) -> Floats:
         values_N = candidates.utilities if self.learning else candidates.scores_N
         return standardised(values_N) / self.temperature
+
+
+def _drawn(log_weights_N: Floats, k: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """A list of k, drawn at once: the largest logarithms with Gumbel noise are a draw in turn."""
+    return best_first(log_weights_N + generator.gumbel(size=len(log_weights_N)), k)
+
+
+def _judged(log_weights_N: Floats, chosen_K: NDArray[np.int64]) -> Choice:
+    return Choice(
+        chosen_K,
+        plackett_luce_marginals(log_weights_N, chosen_K),
+        plackett_luce_given_above(log_weights_N, chosen_K),
+    )

@@ -36,6 +36,7 @@ class Thompson:
 
     name = "thompson"
     judges_others = True
+    learns = True
 
     def __post_init__(self) -> None:
         if not self.scale > 0:
