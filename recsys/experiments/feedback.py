@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from recsys.bandits.feedback import LoggedFeedback
 from recsys.experiments.tables import codes_of, ids_of, numbers_of, read_table
 from recsys.schema.errors import InputError
-from recsys.schema.tables import JUDGES_OTHERS
+from recsys.schema.tables import JUDGES_OTHERS, KEEP_PROBABILITY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,8 @@ def read_feedback(
         ValueError: naming column and row of what is missing or cannot be; an item twice in a place.
     """
     defaults = FeedbackColumns()
-    required, optional = [columns.item_id, columns.propensity, columns.reward], [*further, JUDGES_OTHERS]
+    required = [columns.item_id, columns.propensity, columns.reward]
+    optional = [*further, JUDGES_OTHERS, KEEP_PROBABILITY]
     for name in ("request_id", "timestamp", "user_id", "position"):
         given = getattr(columns, name)
         if given is not None:
@@ -94,6 +95,7 @@ def read_feedback(
     if there(columns.position):
         positions = numbers_of(table, str(columns.position), key=key)
     _check_judges(table, path, key)
+    _check_kept(table, path, key)
     whole = np.isfinite(positions) & (positions == np.floor(positions))
     feedback = LoggedFeedback(
         rewards_N=numbers_of(table, columns.reward, key=key),
@@ -119,6 +121,18 @@ def _check_judges(table: pa.Table, path: Path, key: str) -> None:
             f"{table.num_rows} rows whose `{JUDGES_OTHERS}` is false: a greedy policy or an upper confidence "
             "bound shows one list for certain, and its log cannot say what another list would have earned; "
             "log a policy such as softmax or thompson, or leave those rows out"
+        )
+
+
+def _check_kept(table: pa.Table, path: Path, key: str) -> None:
+    """Raises where lists were kept with different probabilities, which no estimator here weighs."""
+    if KEEP_PROBABILITY not in table.column_names or not table.num_rows:
+        return
+    least, most = (one.as_py() for one in pc.min_max(table[KEEP_PROBABILITY]).values())
+    if least != most:
+        raise InputError(
+            f"`{key}={path}`: expected one `{KEEP_PROBABILITY}` throughout, found {least:g} to {most:g}: "
+            "lists that are kept more often would count for too much; write the log with one `keep`"
         )
 
 

@@ -41,6 +41,7 @@ REWARD = "reward"
 PROPENSITY_GIVEN_ABOVE = "propensity_given_above"
 # Whether the policy of a row left something to chance; the log of one that did not judges no other.
 JUDGES_OTHERS = "judges_others"
+KEEP_PROBABILITY = "keep_probability"
 LOGGED_FEEDBACK = (REQUEST_ID, TIMESTAMP, USER_ID, ITEM_ID, POSITION, PROPENSITY, REWARD)
 # Of interleaved lists: whose pick an item is, `a` or `b`.
 TEAM = "team"

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from recsys.schema.errors import InputError
 from recsys.serving import messages
 from recsys.serving.openapi import openapi
-from recsys.serving.service import Overloaded, Service
+from recsys.serving.service import Overloaded, Service, check_id
 from recsys.serving.store.interface import StoreAway
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def make_app(service: Service) -> Starlette:
 
     async def user(request: Request) -> Any:
         user_id = request.path_params["user_id"]
+        check_id(user_id, field="user_id")
         return service.user(user_id) if request.method == "GET" else await service.forget(user_id)
 
     async def ready(request: Request) -> Any:
@@ -138,7 +139,9 @@ class _Guard:
         except msgspec.ValidationError as error:
             return _error(422, str(error), _field_of(error))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return _error(400, f"expected JSON, received what is none: {error}", "")
+            return _error(400, f"expected a body of JSON, received something else: {error}", "")
+        except RecursionError:
+            return _error(400, "expected a body of JSON, received one that is nested too deeply", "")
         except BodyTooLargeError as error:
             return _error(413, str(error), "")
         except InputError as error:

@@ -17,7 +17,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -352,6 +352,10 @@ class Bundle:
             *self.requests.users.unread(user or {}),
             *self.requests.contexts.unread(context or {}),
         ]
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Holds off what changes the bundle, for whoever asks `program` itself."""
+        return self._lock.reading()
 
     @property
     def _ranking(self) -> Any:

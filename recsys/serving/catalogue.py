@@ -21,8 +21,9 @@ from recsys.serving.messages import microseconds_of
 from recsys.serving.records import Availability, BundleChange, Event, Id, NewItems, Record, decode
 from recsys.serving.rules import HOUR
 from recsys.serving.served import BundleBox, ServedBundle
-from recsys.serving.state import CATALOGUE, CatalogueState
+from recsys.serving.state import CatalogueState
 from recsys.serving.store.interface import StoreAway
+from recsys.serving.working import CATALOGUE
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class Follower:
         """Has a bundle that was just opened go through all that was logged before."""
         for record in catalogue_changes(self._journal):
             self._change_catalogue(served, record)
-        self._leave(served)
+        self._leave(served, now_microseconds())
         if served.statistics is not None:
             after = 0
             while after < self._position and (batch := _read(self._journal, after)):
@@ -145,7 +146,7 @@ class Follower:
         while not self._stop.wait(_PAUSE_SECONDS):
             try:
                 self.catch_up()
-                self._leave(self._box.current)
+                self.leave(now_microseconds())
             except StoreAway:
                 self._stop.wait(1.0)
             except Exception:
@@ -172,8 +173,12 @@ class Follower:
         self.bring_up(served)
         self._box.exchange(served)
 
-    def _leave(self, served: ServedBundle) -> None:
-        gone = self._new_items.leaving(now_microseconds())
+    def leave(self, now: int) -> None:
+        """Has the items leave whose time is over."""
+        self._leave(self._box.current, now)
+
+    def _leave(self, served: ServedBundle, now: int) -> None:
+        gone = self._new_items.leaving(now)
         if gone:
             self._new_items.set_available(gone, available=False)
             served.set_available(gone, available=False)

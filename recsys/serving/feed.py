@@ -8,39 +8,55 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
 
-from recsys.bandits.acting.choice import Choice, Policy
+from recsys.bandits.acting.choice import Policy
 from recsys.bandits.acting.policies import make_policy
+from recsys.bandits.estimates import Floats
 from recsys.schema.errors import InputError
-from recsys.schema.tables import TIMESTAMP, USER_ID
-from recsys.serving.beliefs import beliefs, features_of
+from recsys.schema.tables import USER_ID
+from recsys.serving.beliefs import (
+    NUM_FEATURES,
+    Beliefs,
+    Known,
+    beliefs,
+    features_of,
+    head_weights,
+    looked_at,
+    taste_weights,
+)
 from recsys.serving.catalogue import NewItemList
 from recsys.serving.journal import Journal
+from recsys.serving.learning import ItemState, PopularState
 from recsys.serving.messages import Recommendation, RecommendedItem, RecommendRequest
 from recsys.serving.options import Arm, ServeOptions
+from recsys.serving.readers import Reader, query_of, read_reader
 from recsys.serving.records import Id, Request, ShownItem, hash_of
-from recsys.serving.rules import HOUR, NEGATIVE, SECOND
-from recsys.serving.served import BundleBox, Query, Scored, ServedBundle, iso_text
-from recsys.serving.state import (
-    HEAD,
-    POPULAR,
-    ItemState,
-    LinearHead,
-    PopularState,
-    UserState,
-    item_key,
-    liked,
-    user_key,
-)
+from recsys.serving.rules import SECOND
+from recsys.serving.served import BundleBox, Query, Scored, ServedBundle
 from recsys.serving.store.interface import StoreAway
+from recsys.serving.working import POPULAR, item_key
 
 logger = logging.getLogger(__name__)
 
-_BUNDLE, _POPULAR, _NEW = "bundle", "popular", "new"
+_BUNDLE, _POPULAR, _NEW, _TASTE = "bundle", "popular", "new", "taste"
+# Looks by which a taste is believed, for the direction to search in.
+_TASTE_RIDGE = 20.0
+# Of the new items that join the candidates, so many are the newest; the others have the best scores.
+_NEWEST = 2
+_items = msgspec.msgpack.Decoder(ItemState)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Believed:
+    """Candidates with their features [N, D] and coordinates [N, C], and what is believed of them."""
+
+    scored: Scored
+    features_ND: Floats
+    coordinates_NC: Floats
+    beliefs: Beliefs
 
 
 class Feed:
@@ -73,17 +89,22 @@ class Feed:
         """
         clock = Stopwatch()
         served, user_id = self._box.current, asked.user.get(USER_ID)
-        state, degraded = self._user_state(user_id)
-        query = self._query(asked, state, now)
+        reader = read_reader(self._journal.store, user_id, asked.session)
+        query = query_of(asked, reader, now, self._options, reads_skips=served.reads_skips)
         clock.lap("state")
-        scored, rung = self._scored(served, query, asked, now)
+        arm, policy = self._arm(user_id if user_id is not None else asked.session)
+        weights_C = self._taste_weights(served, policy, reader, now)
+        scored, rung = self._scored(served, query, asked, now, weights_C)
         clock.lap("bundle")
+        believed = self._believed(served, scored, reader, now)
+        clock.lap("beliefs")
         request = Request(
             request_id=uuid.uuid4().hex,
             time=now,
             user_id=user_id,
             user=asked.user,
             context=asked.context,
+            session=asked.session,
             bundle=served.fingerprint,
             policy=_BUNDLE,
             parameters={},
@@ -93,77 +114,72 @@ class Feed:
             candidates=[],
             candidate_scores=[],
             num_candidates=len(scored.item_ids),
-            candidates_hash="",
+            candidates_hash=_digest(scored.item_ids),
             rung=rung,
-            degraded=degraded or rung != _BUNDLE,
+            degraded=reader.is_away or rung != _BUNDLE,
             history_length=len(query.history),
+            brought_history=asked.history is not None,
+            reads_skips=served.reads_skips,
+            space=served.space,
         )
-        arm, policy = self._arm(user_id)
-        shown = self._chosen(request, scored, policy, k=asked.k, arm=arm)
-        records = [shown]
+        looked_K = looked_at(reader.positions, asked.k, now, self._options.rules)
+        records = [self._chosen(msgspec.structs.replace(request, arm=arm), believed, policy, looked_K)]
         if self._shadow is not None:
-            records.append(self._chosen(request, scored, self._shadow, k=asked.k, shadow=True))
+            unseen = msgspec.structs.replace(request, shadow=True)
+            records.append(self._chosen(unseen, believed, self._shadow, looked_K))
         clock.lap("policy")
-        return _answer(
-            shown,
-            age=self._journal.age(now) / SECOND,
-            milliseconds=clock.laps if asked.timing else None,
-        ), records
-
-    def _user_state(self, user_id: Id | None) -> tuple[UserState | None, bool]:
-        """Reads the state of a user, None without one, and whether the store is away."""
-        if user_id is None:
-            return None, False
-        try:
-            [content] = self._journal.store.get([user_key(user_id)])
-        except StoreAway:
-            return None, True
-        return None if content is None else msgspec.msgpack.decode(content, type=UserState), False
-
-    def _query(self, asked: RecommendRequest, state: UserState | None, now: int) -> Query:
-        rules, reads_skips = self._options.rules, self._box.current.reads_skips
-        events = [] if state is None else state.events
-        since = now - int(self._options.exclude_skipped_hours * HOUR)
-        gone = [
-            event.item_id
-            for event in events
-            if event.kind in NEGATIVE and not event.inferred and event.time > since
-        ]
-        read = [event for event in events if reads_skips or liked(event, rules)]
-        history: list[Id] = [event.item_id for event in read]
-        times: list[int] | None = [event.time for event in read]
-        are_liked = [liked(event, rules) for event in read]
-        if asked.history is not None:
-            history, times, are_liked = list(asked.history), None, [True] * len(asked.history)
-        context = asked.context if TIMESTAMP in asked.context else {**asked.context, TIMESTAMP: iso_text(now)}
-        exclude = [*asked.exclude, *gone]
-        return Query(asked.user, context, history, times, are_liked, exclude, asked.where, asked.candidates)
+        age = self._journal.age(now) / SECOND
+        return _answer(records[0], age=age, milliseconds=clock.laps if asked.timing else None), records
 
     def _scored(
-        self, served: ServedBundle, query: Query, asked: RecommendRequest, now: int
+        self,
+        served: ServedBundle,
+        query: Query,
+        asked: RecommendRequest,
+        now: int,
+        weights_C: Floats | None,
     ) -> tuple[Scored, str]:
         """Candidates from the highest rung of the ladder that answers."""
         wanted = max(asked.k, self._options.policy_candidates)
         try:
             scored = served.scored(query, wanted=wanted, num_candidates=self._options.num_candidates)
+            if query.candidates is None:
+                more = self._near_taste(served, query, weights_C)
+                more |= self._new(served, query, now)
+                scored = _joined(served, query, scored, more)
         except InputError:
             raise
         except Exception:
             logger.exception("the bundle did not answer; what is popular does")
             return self._popular(query, wanted), _POPULAR
-        if query.where is None and query.candidates is None:
-            past = query.history if served.bundle.excludes_history else []
-            taken = {str(one) for one in (*scored.item_ids, *past, *query.exclude)}
-            new = [one for one in self._new_items.newest(now) if str(one) not in taken]
-            new = new[: self._options.explore_new]
-            # The last of the candidates' scores: what is believed of a new item says how far up it may go.
-            lowest = min(scored.scores, default=0.0)
-            scored = Scored(
-                [*scored.item_ids, *new],
-                [*scored.scores, *([lowest] * len(new))],
-                [*scored.sources, *([_NEW] * len(new))],
-            )
         return scored, _BUNDLE
+
+    def _near_taste(self, served: ServedBundle, query: Query, weights_C: Floats | None) -> dict[Id, str]:
+        """Items of the whole catalogue that a reader's taste, as far as it is known, points to."""
+        if weights_C is None or not self._options.explore_taste:
+            return {}
+        return dict.fromkeys(served.along(query, weights_C, self._options.explore_taste), _TASTE)
+
+    def _new(self, served: ServedBundle, query: Query, now: int) -> dict[Id, str]:
+        """Among new items the newest, and those of the best scores."""
+        taken = {str(one) for one in (*served.past(query), *query.exclude)}
+        new = [one for one in self._new_items.newest(now) if str(one) not in taken]
+        if not new or not self._options.explore_new or query.where is not None:
+            return {}
+        scores = served.nearness(query, new)
+        best = sorted(range(len(new)), key=lambda place: -scores[place])
+        newest = range(min(_NEWEST, len(new)))
+        places = list(dict.fromkeys([*newest, *best]))[: self._options.explore_new]
+        return dict.fromkeys([new[place] for place in places], _NEW)
+
+    def _taste_weights(self, served: ServedBundle, policy: Policy, reader: Reader, now: int) -> Floats | None:
+        """Where a reader's taste points to; None where it is not known, or the policy does not learn."""
+        taste = reader.taste
+        if not policy.learns or taste is None or taste.space != served.space or not served.can_retrieve:
+            return None
+        rules = self._options.rules
+        theta_D = head_weights(reader.head, NUM_FEATURES, now, rules)
+        return taste_weights(taste, theta_D, now, rules, ridge=_TASTE_RIDGE)
 
     def _popular(self, query: Query, wanted: int) -> Scored:
         try:
@@ -171,17 +187,38 @@ class Feed:
         except StoreAway:
             content = None
         state = PopularState() if content is None else msgspec.msgpack.decode(content, type=PopularState)
-        past = query.history if self._box.current.bundle.excludes_history else []
-        gone = {str(one) for one in (*query.exclude, *past)}
+        gone = {str(one) for one in (*query.exclude, *self._box.current.past(query))}
         left = [entry for name, entry in state.rewards.items() if name not in gone]
         best = sorted(left, key=lambda entry: (-entry[1], str(entry[0])))[:wanted]
         return Scored([one for one, _ in best], [reward for _, reward in best], [_POPULAR] * len(best))
 
-    def _arm(self, user_id: Id | None) -> tuple[str | None, Policy]:
-        """The arm of a user, always the same one, and its policy; somebody unknown draws one."""
+    def _believed(self, served: ServedBundle, scored: Scored, reader: Reader, now: int) -> Believed | None:
+        """Returns what is believed of candidates; None where there are none."""
+        if not scored.item_ids:
+            return None
+        scores_N = np.array(scored.scores, dtype=np.float64)
+        ages = [self._new_items.age_hours(one, now) for one in scored.item_ids]
+        features_ND = features_of(scores_N, ages)
+        coordinates_NC = served.coordinates_of(scored.item_ids)
+        taste = reader.taste if reader.taste is not None and reader.taste.space == served.space else None
+        known = Known(self._states(scored.item_ids), reader.head, taste, reader.positions)
+        rules = self._options.rules
+        believed = beliefs(scores_N, features_ND, coordinates_NC, known, now=now, rules=rules)
+        return Believed(scored, features_ND, coordinates_NC, believed)
+
+    def _states(self, item_ids: Sequence[Id]) -> list[ItemState | None]:
+        """States of items; nothing while the state is away."""
+        try:
+            contents = self._journal.store.get([item_key(one) for one in item_ids])
+        except StoreAway:
+            return [None] * len(item_ids)
+        return [None if one is None else _items.decode(one) for one in contents]
+
+    def _arm(self, reader: Id | None) -> tuple[str | None, Policy]:
+        """The arm of a reader, always the same one, and its policy; somebody unknown draws one."""
         if not self._options.arms:
             return None, self._policy
-        digest = hash_of(user_id if user_id is not None else uuid.uuid4().hex)
+        digest = hash_of(reader if reader is not None else uuid.uuid4().hex)
         left = int(digest[:8], 16) / 2**32
         names = list(self._options.arms)
         for name in names:
@@ -191,72 +228,54 @@ class Feed:
         return names[-1], self._policies[names[-1]]  # shares may add up to a little less than 1
 
     def _chosen(
-        self,
-        request: Request,
-        scored: Scored,
-        policy: Policy,
-        *,
-        k: int,
-        arm: str | None = None,
-        shadow: bool = False,
+        self, request: Request, believed: Believed | None, policy: Policy, looked_K: Floats
     ) -> Request:
         """The request with the list that a policy chooses, and all that is needed to judge it."""
-        seed = int.from_bytes(
-            hashlib.blake2b(
-                f"{self._options.seed}/{request.request_id}/{shadow}".encode(), digest_size=8
-            ).digest()
-        )
-        scores_N = np.array(scored.scores, dtype=np.float64)
-        ages = [self._new_items.age_hours(one, request.time) for one in scored.item_ids]
-        features_ND = features_of(scores_N, ages)
-        candidates, expected_N = beliefs(
-            scores_N, features_ND, **self._known(scored.item_ids), now=request.time, rules=self._options.rules
-        )
-        size = len(scored.item_ids)
-        nothing = np.zeros(0)
-        choice = (
-            policy.choose(candidates, k, np.random.default_rng(seed))
-            if size
-            else Choice(np.zeros(0, dtype=np.int64), nothing, nothing)
-        )
+        named = f"{self._options.seed}/{request.request_id}/{request.shadow}"
+        seed = int.from_bytes(hashlib.blake2b(named.encode(), digest_size=8).digest())
+        changes = {
+            "policy": policy.name,
+            "parameters": policy.parameters,
+            "seed": seed,
+            "judges_others": policy.judges_others,
+        }
+        if believed is None:
+            return msgspec.structs.replace(request, **changes)
+        candidates, scored = believed.beliefs.candidates, believed.scored
+        choice = policy.choose(candidates, len(looked_K), np.random.default_rng(seed))
+        coordinates_N = believed.coordinates_NC.astype("<f4")
         items = [
             ShownItem(
-                scored.item_ids[place],
-                scored.scores[place],
-                float(choice.propensities_K[position]),
-                float(choice.given_above_K[position]),
-                scored.sources[place],
-                features_ND[place].tolist(),
-                float(expected_N[place]),
+                item_id=scored.item_ids[place],
+                score=scored.scores[place],
+                propensity=propensity,
+                propensity_given_above=given_above,
+                source=scored.sources[place],
+                features=believed.features_ND[place].tolist(),
+                expected=float(candidates.utilities[place]),
+                looked=looked,
+                taste=float(believed.beliefs.taste_N[place]),
+                own=float(believed.beliefs.own_N[place]),
+                coordinates=coordinates_N[place].tobytes(),
             )
-            for position, place in enumerate(choice.positions_K.tolist())
+            for place, propensity, given_above, looked in zip(
+                choice.positions_K.tolist(),
+                choice.propensities_K.tolist(),
+                choice.given_above_K.tolist(),
+                looked_K.tolist(),
+                strict=False,  # there may be fewer candidates than positions
+            )
         ]
+        size = len(scored.item_ids)
         logged = size if size <= self._options.log_candidates else 0
-        utilities_N = candidates.utilities if policy.parameters.get("learning") else scores_N
+        utilities_N = candidates.utilities if policy.parameters.get("learning") else candidates.scores_N
         return msgspec.structs.replace(
             request,
-            policy=policy.name,
-            parameters=policy.parameters,
-            seed=seed,
-            judges_others=policy.judges_others,
+            **changes,
             items=items,
             candidates=scored.item_ids[:logged],
             candidate_scores=utilities_N[:logged].tolist(),
-            candidates_hash=_digest(scored.item_ids),
-            arm=arm,
-            shadow=shadow,
         )
-
-    def _known(self, item_ids: Sequence[Id]) -> dict[str, Any]:
-        """States of items and of the linear head; nothing while the state is away."""
-        try:
-            head, *items = self._journal.store.get([HEAD, *(item_key(one) for one in item_ids)])
-        except StoreAway:
-            head, items = None, [None] * len(item_ids)
-        return {
-            "items": [None if one is None else msgspec.msgpack.decode(one, type=ItemState) for one in items],
-            "head": None if head is None else msgspec.msgpack.decode(head, type=LinearHead),
-        }
 
 
 @dataclasses.dataclass
@@ -271,6 +290,19 @@ class Stopwatch:
         now = time.perf_counter()
         self.laps[part] = round(1000 * (now - self._last), 3)
         self._last = now
+
+
+def _joined(served: ServedBundle, query: Query, scored: Scored, more: dict[Id, str]) -> Scored:
+    """The candidates and those of `more` that are not among them, with their sources."""
+    taken = {str(one) for one in scored.item_ids}
+    left = [one for one in more if str(one) not in taken]
+    if not left:
+        return scored
+    return Scored(
+        [*scored.item_ids, *left],
+        [*scored.scores, *served.scores_of(query, left)],
+        [*scored.sources, *(more[one] for one in left)],
+    )
 
 
 def _policy(arm: Arm) -> Policy:

@@ -14,16 +14,19 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+
+import msgspec
 
 from recsys.serving.log.interface import FeedbackLog
 from recsys.serving.log.lmdb import LmdbLog
-from recsys.serving.records import Event, Forget, Record, decode, encode
+from recsys.serving.records import Event, Forget, Record, Request, decode, encode
 from recsys.serving.rules import DAY, SECOND, Rules
-from recsys.serving.state import Working, apply, counted_at
+from recsys.serving.state import ShownList, apply, counted_at, touched
 from recsys.serving.store.interface import StateStore, StoreAway, Transaction
 from recsys.serving.store.lmdb import LmdbStore, LmdbTransaction
+from recsys.serving.working import Working, list_key
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +157,7 @@ class Journal:
     def _apply(self, transaction: Transaction, batch: Sequence[tuple[int, Record]]) -> None:
         if not batch:
             return
-        working = Working(transaction, [record for _, record in batch])
+        working = Working(transaction, touched(record for _, record in batch))
         for position, record in batch:
             apply(working, record, position=position, rules=self.rules)
         working.finish()
@@ -187,7 +190,7 @@ class Journal:
             one.future.set_result(outcome)
 
     def _commit(self, groups: Sequence[Sequence[Record]]) -> list[Outcome]:
-        records = [record for group in groups for record in group]
+        records = self._with_readers([record for group in groups for record in group])
         if self._embedded is not None:
             new = self.store.transact(lambda transaction: self._append_and_apply(transaction, records))
             applied = True
@@ -205,11 +208,28 @@ class Journal:
             begin += len(group)
         return outcomes
 
+    def _with_readers(self, records: Sequence[Record]) -> list[Record]:
+        """Records whose events name the reader of their list, so that they are forgotten with them."""
+        nameless = [one for one in records if isinstance(one, Event) and one.request_id and _is_nameless(one)]
+        if not nameless:
+            return list(records)
+        lists = {one.request_id: one for one in records if isinstance(one, Request) and not one.shadow}
+        named: dict[str, Request | ShownList] = dict(lists)
+        wanted = list({str(one.request_id) for one in nameless} - set(lists))
+        try:
+            contents = self.store.get([list_key(one) for one in wanted])
+        except StoreAway:
+            contents = [None] * len(wanted)
+        for request_id, content in zip(wanted, contents, strict=True):
+            if content is not None:
+                named[request_id] = msgspec.msgpack.decode(content, type=ShownList)
+        return [_of_its_reader(one, named) for one in records]
+
     def _append_and_apply(self, transaction: Transaction, records: Sequence[Record]) -> list[bool]:
         """Whether each record is new; events that are not are left out of the log."""
         assert self._embedded is not None
         assert isinstance(transaction, LmdbTransaction)
-        working = Working(transaction, records)
+        working = Working(transaction, touched(records))
         new = []
         for record in records:
             repeated = isinstance(record, Event) and counted_at(working, record.event_id) is not None
@@ -249,9 +269,9 @@ class Journal:
         except StoreAway:
             return [True] * len(records), False
 
-    def keep_up(self) -> None:
+    def keep_up(self, now: int | None = None) -> None:
         """Deletes what has expired, and what the log keeps no longer; applies what others have left."""
-        now = time.time_ns() // 1000
+        now = now_microseconds() if now is None else now
         while self.store.expire(now) > 0:
             pass
         self.log.trim(now - int(self.rules.retention_days * DAY))
@@ -262,6 +282,19 @@ class Journal:
             work()
         except StoreAway as error:
             logger.warning("%s; trying again in %d seconds", error, _UPKEEP_SECONDS)
+
+
+def _is_nameless(event: Event) -> bool:
+    return event.user_id is None and event.session is None
+
+
+def _of_its_reader(record: Record, lists: Mapping[str, Request | ShownList]) -> Record:
+    if not isinstance(record, Event) or not _is_nameless(record):
+        return record
+    shown = lists.get(record.request_id or "")
+    if shown is None:
+        return record
+    return msgspec.structs.replace(record, user_id=shown.user_id, session=shown.session)
 
 
 def now_microseconds() -> int:

@@ -46,6 +46,8 @@ class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True):
         context: fields of the interactions' table; without a time of the request, the server's is used.
         where: raw values by attribute; of each, an item must hold one.
         exclude: items to leave out.
+        session: of the visit; somebody without a user id is remembered by it while it lasts, and whoever
+            signs in during a visit is known by what came before.
         history: ids of what the user liked, oldest first, in place of what is stored.
         candidates: the items to choose from; a bundle that only ranks needs them.
         timing: whether the answer says how long its parts took.
@@ -56,6 +58,7 @@ class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True):
     context: dict[str, Any] = {}
     where: dict[str, list[Any]] | None = None
     exclude: list[GivenId] = []
+    session: Text | None = None
     history: list[GivenId] | None = None
     candidates: Annotated[list[GivenId], msgspec.Meta(max_length=10_000)] | None = None
     timing: bool = False
@@ -103,10 +106,11 @@ class FeedbackEvent(msgspec.Struct, forbid_unknown_fields=True):
         item_id: about which item.
         event: kind.
         request_id: of the list that showed it; null without one.
-        user_id: who; may be left out with a request id.
+        user_id: who; may be left out with a request id, or a session.
         value: of a dwell, its seconds.
         timestamp: when: seconds (or milliseconds) since 1970 or ISO 8601; null: now.
         event_id: under which it counts once; null: made of request, item and kind.
+        session: of the visit, see `RecommendRequest`.
     """
 
     item_id: GivenId
@@ -116,6 +120,7 @@ class FeedbackEvent(msgspec.Struct, forbid_unknown_fields=True):
     value: float | None = None
     timestamp: Instant | None = None
     event_id: Text | None = None
+    session: Text | None = None
 
 
 class FeedbackRequest(msgspec.Struct, forbid_unknown_fields=True):

@@ -50,7 +50,9 @@ class ServeOptions:
         shadow: a policy whose lists are logged and not shown.
         num_candidates: how many the bundle's retrieval hands to its ranking.
         policy_candidates: how many of the best of those the policy chooses from.
-        explore_new: how many of the newest items join them.
+        explore_new: how many new items join them, the newest and those of the best scores.
+        explore_taste: how many items join them that a reader's taste, learned from feedback, points to;
+            where the policy learns.
         new_item_hours: how long an item is new.
         exclude_skipped_hours: how long an item that was skipped or disliked is not shown again.
         log_candidates: up to so many candidates are logged with their scores, more by a digest alone.
@@ -80,6 +82,7 @@ class ServeOptions:
     num_candidates: int = 500
     policy_candidates: int = 50
     explore_new: int = 5
+    explore_taste: int = 30
     new_item_hours: float = 24.0
     exclude_skipped_hours: float = 24.0
     log_candidates: int = 100

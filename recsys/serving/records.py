@@ -24,7 +24,11 @@ class ShownItem(msgspec.Struct, array_like=True, frozen=True):
         propensity_given_above: its probability given the items above.
         source: which part of the bundle, or which fall-back, proposed it.
         features: what the linear head reads of it.
-        expected: reward that the linear head foretold.
+        expected: reward that was expected of it, were it looked at.
+        looked: the chance that it is looked at in its position.
+        taste: the part of what was expected that rests on the reader's taste.
+        own: the part that rests on what the item itself has earned.
+        coordinates: of the item in the bundle's space, 32-bit floats.
     """
 
     item_id: Id
@@ -34,6 +38,10 @@ class ShownItem(msgspec.Struct, array_like=True, frozen=True):
     source: str
     features: list[float] = []
     expected: float = 0.0
+    looked: float = 1.0
+    taste: float = 0.0
+    own: float = 0.0
+    coordinates: bytes = b""
 
 
 class Request(msgspec.Struct, tag="request", frozen=True, kw_only=True):
@@ -61,6 +69,12 @@ class Request(msgspec.Struct, tag="request", frozen=True, kw_only=True):
     keep_probability: float = 1.0
     # The list of a shadow is logged and not shown.
     shadow: bool = False
+    # Of the items' coordinates.
+    space: str = ""
+    session: str | None = None
+    # Whether the history came with the request, and whether it holds what was skipped.
+    brought_history: bool = False
+    reads_skips: bool = False
 
 
 class Event(msgspec.Struct, tag="event", frozen=True, kw_only=True):
@@ -74,6 +88,7 @@ class Event(msgspec.Struct, tag="event", frozen=True, kw_only=True):
     value: float | None
     time: int
     received: int
+    session: str | None = None
 
 
 class NewItems(msgspec.Struct, tag="items", frozen=True):
@@ -137,6 +152,11 @@ def decode(content: bytes) -> Record:
 def user_of(record: Record) -> Id | None:
     """The user a record is about, if any."""
     return record.user_id if isinstance(record, Request | Event) else None
+
+
+def received_of(record: Request | Event) -> int:
+    """When the server heard of it: how long it is kept goes by that, however late it came."""
+    return record.time if isinstance(record, Request) else record.received
 
 
 def hash_of(user_id: Id) -> str:

@@ -35,7 +35,7 @@ class Rules:
         max_history: latest events of a user that are kept.
         max_requests: latest lists of a user that events can still refer to.
         attribution_hours: how long after a list its events count for it.
-        max_late_days: events older than that are refused, and repeated ones are known so long.
+        repeated_days: an event that is sent again is known as repeated for so long.
         max_future_seconds: events further ahead of the server's clock are refused.
         half_life_hours: after so long, what is known of an item's reward counts half.
         window_hours: events of an item are counted by the hour for so long.
@@ -47,7 +47,7 @@ class Rules:
     max_history: int = 200
     max_requests: int = 200
     attribution_hours: float = 24.0
-    max_late_days: float = 7.0
+    repeated_days: float = 7.0
     max_future_seconds: float = 60.0
     half_life_hours: float = 24.0
     window_hours: int = 48
@@ -62,7 +62,7 @@ class Rules:
         for kind, weight in self.weights.items():
             if not 0 <= weight <= 1:
                 raise InputError(f"`rules.weights.{kind}` must lie between 0 and 1, got {weight}")
-        for name in ("dwell_seconds", "max_history", "max_requests", "attribution_hours", "max_late_days",
+        for name in ("dwell_seconds", "max_history", "max_requests", "attribution_hours", "repeated_days",
                      "max_future_seconds", "half_life_hours", "window_hours", "retention_days"):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise InputError(f"`rules.{name}` must be above 0, got {getattr(self, name)}")

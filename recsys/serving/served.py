@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from recsys.bandits.estimates import Floats
 from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, TIMESTAMP
 from recsys.serving.bundle import Bundle
+from recsys.serving.coordinates import Coordinates
 from recsys.serving.records import Id
 from recsys.serving.rules import SECOND
 from recsys.serving.rungs import rung_of
@@ -23,6 +26,8 @@ from recsys.serving.rungs import rung_of
 logger = logging.getLogger(__name__)
 
 _TOLERANCE = 1e-3
+# Items whose coordinates are kept at hand.
+_MOST_PLACES = 200_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +83,10 @@ class ServedBundle:
         # Events until then are in the statistics already.
         self.data_until = 0 if self.statistics is None else int(self.statistics.latest)
         self._takes_text_ids = self._id_type() != "integer"
+        self._coordinates = Coordinates.of(self._vectors) if self.can_retrieve else None
+        self._places: dict[Id, Floats] = {}
+        # Of the coordinates: those of another bundle mean something else.
+        self.space = self.fingerprint[:16]
         self._check_recorded(requests)
 
     @property
@@ -107,11 +116,7 @@ class ServedBundle:
         context = {**query.context}
         if query.candidates is not None or not self.can_retrieve:
             return self._ranked(query, context, wanted)
-        options: dict[str, Any] = {}
-        if self.reads_skips:
-            options["history_liked"] = query.liked
-        if self._reads_times and query.times is not None:
-            options["history_times"] = [iso_text(time) for time in query.times]
+        options = self._history_options(query)
         if self.task == "two_stage":
             options["num_candidates"] = max(wanted, num_candidates)
         answer = self.bundle.recommend(
@@ -128,6 +133,87 @@ class ServedBundle:
         rung = rung_of(self.bundle, query.user, self._as_ids(query.history), context)
         sources = ["retrieval" if rung is None else rung.name] * len(answer[0])
         return Scored(list(answer[0]), list(answer[1]), list(sources))
+
+    def scores_of(self, query: Query, item_ids: Sequence[Id]) -> list[float]:
+        """Scores of given items for a query, as `scored` would give them."""
+        if self.task == "retrieval":
+            return self.nearness(query, item_ids)
+        ids, history = self._as_ids(list(item_ids)), self._as_ids(query.history)
+        liked = [one for one, good in zip(history, query.liked, strict=True) if good]
+        listed, probabilities = self.bundle.rank(query.user, ids, liked, query.context)
+        by_id = dict(zip(listed, probabilities, strict=True))
+        return [by_id[one] for one in ids]
+
+    def nearness(self, query: Query, item_ids: Sequence[Id]) -> list[float]:
+        """Scores of given items by the retrieval model."""
+        ids, history = self._as_ids(list(item_ids)), self._as_ids(query.history)
+        options = self._history_options(query)
+        batch = self.bundle.requests.one(query.user, history, 1, query.context, None, **options)
+        past = batch.history_times, batch.history_liked
+        first = self.bundle.retrieval
+        with self.bundle.reading():
+            vectors, _ = first.questions(batch.users, batch.histories, batch.contexts, None, *past)
+            rows = first.known.rows_of_items(ids)
+            scores: list[float] = torch.mv(first.candidates[rows], vectors[0]).tolist()
+        return scores
+
+    def along(self, query: Query, weights_C: Floats, k: int) -> list[Id]:
+        """The k items that lie furthest in a direction of the coordinates, of those that a query may have."""
+        assert self._coordinates is not None
+        first = self.bundle.retrieval
+        gone = self._as_ids([*self.past(query), *query.exclude])
+        with self.bundle.reading():
+            vector = torch.zeros(first.candidates.size(1))
+            vector[: self._vectors.size(1)] = torch.from_numpy(self._coordinates.directions_DC @ weights_C)
+            excluded = first.known.rows_of_items(gone)
+            allowed, index = first.allowed(query.where), self.bundle.index
+            near = None if index is None else index.near(vector, k, excluded=excluded, allowed=allowed)
+            rows, _ = (
+                first.best(vector, excluded, k, allowed)
+                if near is None
+                else first.best_among(vector, near, excluded, k)
+            )
+            return list(first.item_ids.ids_of(rows))
+
+    def past(self, query: Query) -> list[Id]:
+        """Items of a query's history that are not to be shown again."""
+        return query.history if self.bundle.excludes_history else []
+
+    def _history_options(self, query: Query) -> dict[str, Any]:
+        """What else the bundle reads of a history: what was liked of it, and when."""
+        options: dict[str, Any] = {"history_liked": query.liked} if self.reads_skips else {}
+        if self._reads_times and query.times is not None:
+            options["history_times"] = [iso_text(time) for time in query.times]
+        return options
+
+    def coordinates_of(self, item_ids: Sequence[Id]) -> Floats:
+        """[N, C] coordinates of items, zeros for unknown ones; C is 0 where the bundle has no space."""
+        if self._coordinates is None or not item_ids:
+            return np.zeros((len(item_ids), 0))
+        unseen = [one for one in item_ids if one not in self._places]
+        if unseen:
+            self._place(self._coordinates, unseen)
+        nowhere_C = self._coordinates.nowhere()
+        return np.array([self._places.get(one, nowhere_C) for one in item_ids])
+
+    def _place(self, coordinates: Coordinates, item_ids: Sequence[Id]) -> None:
+        """Keeps the coordinates of items that are known."""
+        with self.bundle.reading():
+            rows = self.bundle.retrieval.known.rows_of_items(self._as_ids(list(item_ids)))
+            vectors_ND = self._vectors[rows]
+        if len(self._places) > _MOST_PLACES:
+            self._places = {}
+        for item_id, row, place_C in zip(item_ids, rows.tolist(), coordinates.at(vectors_ND), strict=True):
+            if row:
+                self._places[item_id] = place_C
+
+    @property
+    def _vectors(self) -> torch.Tensor:
+        first = self.bundle.retrieval
+        # How popular an item was of late stands in the last coordinates, and says nothing of what it is.
+        width = first.candidates.size(1) - int(first.popularity_windows)
+        vectors: torch.Tensor = first.candidates[:, :width]
+        return vectors
 
     def _ranked(self, query: Query, context: dict[str, Any], wanted: int) -> Scored:
         if query.candidates is None:

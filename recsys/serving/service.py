@@ -46,12 +46,13 @@ from recsys.serving.messages import (
 from recsys.serving.metrics import Metrics
 from recsys.serving.options import ServeOptions
 from recsys.serving.records import Availability, BundleChange, Event, Forget, Id, NewItems, hash_of
-from recsys.serving.rules import DAY, SECOND
+from recsys.serving.rules import SECOND, Rules
 from recsys.serving.served import BundleBox, ServedBundle
-from recsys.serving.state import UserState, user_key
+from recsys.serving.state import UserState
 from recsys.serving.store.interface import StateStore
 from recsys.serving.store.lmdb import LmdbEnvironment, LmdbStore
 from recsys.serving.store.redis import RedisStore, redis_client
+from recsys.serving.working import user_key
 
 
 class Overloaded(Exception):  # noqa: N818 (a state)
@@ -162,7 +163,7 @@ class Service:
             self.metrics.count("recsys_refused_total")
             raise Overloaded
         now = now_microseconds()
-        events = [self._event(one, f"events[{n}]", now) for n, one in enumerate(given.events)]
+        events = [self.event(one, f"events[{n}]", now) for n, one in enumerate(given.events)]
         if not events:
             return FeedbackAnswer(0, 0)
         outcome = await asyncio.wrap_future(self.journal.submit(events))
@@ -171,33 +172,32 @@ class Service:
         self.metrics.count("recsys_repeated_events_total", outcome.repeated)
         return FeedbackAnswer(outcome.accepted, outcome.repeated)
 
-    def _event(self, given: FeedbackEvent, name: str, now: int) -> Event:
-        rules = self.options.rules
-        if given.user_id is None and given.request_id is None:
+    def event(self, given: FeedbackEvent, name: str, now: int) -> Event:
+        """The record of an event.
+
+        Args:
+            given: as sent.
+            name: of it in the request, for messages.
+            now: microseconds since 1970 (UTC).
+
+        Raises:
+            ValueError: naming the field.
+        """
+        if given.user_id is None and given.request_id is None and given.session is None:
             raise FieldError(
-                f"`{name}` must have a `user_id` or a `request_id`, got neither", field=f"{name}.user_id"
+                f"`{name}` must have a `user_id`, a `request_id` or a `session`, got none of them",
+                field=f"{name}.user_id",
             )
-        time, field = now, f"{name}.timestamp"
+        time = now
         if given.timestamp is not None:
-            time = microseconds_of(given.timestamp, field=field)
-            if time > now + rules.max_future_seconds * SECOND:
-                raise FieldError(
-                    f"`{field}` must not lie more than {rules.max_future_seconds:g} seconds ahead of the "
-                    f"server's clock, got {given.timestamp}",
-                    field=field,
-                )
-            if time < now - rules.max_late_days * DAY:
-                raise FieldError(
-                    f"`{field}` must not lie more than {rules.max_late_days:g} days back, got "
-                    f"{given.timestamp}",
-                    field=field,
-                )
+            time = _time_of(given.timestamp, f"{name}.timestamp", now, self.options.rules)
         if given.event_id is not None:
             event_id = given.event_id
         elif given.request_id is not None:
             event_id = f"{given.request_id}/{given.item_id}/{given.event}"
         elif given.timestamp is not None:
-            event_id = f"{given.user_id}/{given.item_id}/{given.event}/{time}"
+            reader = given.session if given.user_id is None else given.user_id
+            event_id = f"{reader}/{given.item_id}/{given.event}/{time}"
         else:
             event_id = uuid.uuid4().hex
         return Event(
@@ -209,6 +209,7 @@ class Service:
             value=given.value,
             time=time,
             received=now,
+            session=given.session,
         )
 
     async def add_items(self, given: ItemsRequest) -> ItemsAnswer:
@@ -243,7 +244,7 @@ class Service:
             HistoryEvent(event.item_id, event.kind, event.time / SECOND, event.value, event.inferred)
             for event in state.events
         ]
-        return UserAnswer(state.user_id, events, [request_id for _, request_id in state.requests])
+        return UserAnswer(state.user_id or user_id, events, [request_id for _, request_id in state.requests])
 
     async def forget(self, user_id: Id) -> ForgottenAnswer:
         """Deletes a user from state and log."""
@@ -284,6 +285,20 @@ class Service:
             "recsys_log_bytes": float(self.journal.log.size_bytes()),
             "recsys_state_bytes": float(self.journal.store.size_bytes()),
         }
+
+
+def _time_of(given: float | str, field: str, now: int, rules: Rules) -> int:
+    """When an event happened; however late, for it is placed where it belongs."""
+    time = microseconds_of(given, field=field)
+    if time > now + rules.max_future_seconds * SECOND:
+        raise FieldError(
+            f"`{field}` must not lie more than {rules.max_future_seconds:g} seconds ahead of the server's "
+            f"clock, got {given}",
+            field=field,
+        )
+    if time < 0:
+        raise FieldError(f"`{field}` must not lie before 1970, got {given}", field=field)
+    return time
 
 
 def check_id(value: object, *, field: str) -> None:

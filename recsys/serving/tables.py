@@ -1,6 +1,6 @@
 """The feedback log as tables: interactions, logged feedback and request features.
 
-    interactions.parquet      a row an event: user_id, item_id, timestamp, event, value, reward, request_id
+    interactions.parquet      a row an event: who, what, when, kind, value, reward, request and session
     logged_feedback.parquet   a row a shown item, as `recsys off-policy` reads it, with what came of it
     features.parquet          a row a request: what was known when it was answered
 
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,6 +65,7 @@ def write_tables(
     after: int = 0,
     policy: str | None = None,
     target: Target | None = None,
+    keep: float = 1.0,
 ) -> Path:
     """Writes the tables of a log to a folder, which is put in place when complete.
 
@@ -74,6 +76,7 @@ def write_tables(
         after: position of the log after which to begin; that of an earlier export is in its `log.json`.
         policy: whose lists are in `logged_feedback`; None: all, shadows excepted.
         target: another policy, for whose probabilities there are two more columns.
+        keep: probability with which a list is kept, the same one each time; in a column of its own.
 
     Raises:
         ValueError: there is nothing after that position.
@@ -86,7 +89,8 @@ def write_tables(
         for position, record in records_of(log, after, forgotten):
             if isinstance(record, Event) and position in rows_of_events:
                 writers["interactions"].add(_interaction(record, rules))
-            elif isinstance(record, Request) and not record.shadow:
+            elif isinstance(record, Request) and not record.shadow and _is_kept(record, keep):
+                record = msgspec.structs.replace(record, keep_probability=record.keep_probability * keep)
                 writers["features"].add(_features(record))
                 if policy in (None, record.policy):
                     for row in _shown(record, rewards.get(record.request_id, {}), target):
@@ -99,9 +103,14 @@ def write_tables(
     return out
 
 
+def _is_kept(request: Request, keep: float) -> bool:
+    """Whether chance keeps a list, by its id: of two samples the larger holds the smaller."""
+    return int(hash_of(request.request_id)[:13], 16) < keep * 2**52
+
+
 def forgotten_users(log: FeedbackLog) -> dict[str, int]:
     """Position up to which each forgotten user is to be left out, by digest."""
-    return {record.user_hash: at for at, record in _read(log, 0) if isinstance(record, Forget)}
+    return {record.user_hash: at for at, record in read_log(log, 0) if isinstance(record, Forget)}
 
 
 def _rewards(
@@ -133,13 +142,14 @@ def _rewards(
 
 def records_of(log: FeedbackLog, after: int, forgotten: Mapping[str, int]) -> Iterator[tuple[int, Record]]:
     """Records of people who are not to be forgotten."""
-    for position, record in _read(log, after):
+    for position, record in read_log(log, after):
         user_id = user_of(record)
         if user_id is None or not forgotten or forgotten.get(hash_of(user_id), 0) < position:
             yield position, record
 
 
-def _read(log: FeedbackLog, after: int) -> Iterator[tuple[int, Record]]:
+def read_log(log: FeedbackLog, after: int = 0) -> Iterator[tuple[int, Record]]:
+    """Records of a log, with their positions."""
     while batch := log.read(after, limit=_BATCH):
         for position, content in batch:
             yield position, decode(content)
@@ -155,6 +165,7 @@ def _interaction(event: Event, rules: Rules) -> dict[str, Any]:
         "value": event.value,
         tables.REWARD: rules.reward(event.kind, event.value),
         tables.REQUEST_ID: event.request_id,
+        "session": event.session,
     }
 
 
@@ -165,6 +176,7 @@ def _features(request: Request) -> dict[str, Any]:
         tables.REQUEST_ID: request.request_id,
         tables.USER_ID: request.user_id,
         tables.TIMESTAMP: request.time,
+        "session": request.session,
         "bundle": request.bundle,
         "rung": request.rung,
         "degraded": request.degraded,
@@ -183,10 +195,7 @@ def _shown(request: Request, rewards: Mapping[str, float], target: Target | None
         yield {
             tables.REQUEST_ID: request.request_id,
             tables.TIMESTAMP: request.time,
-            # Whoever asks without a name is a unit of their own.
-            tables.USER_ID: request.user_id
-            if request.user_id is not None
-            else f"request {request.request_id}",
+            tables.USER_ID: _unit(request),
             tables.ITEM_ID: item.item_id,
             tables.POSITION: position,
             tables.PROPENSITY: item.propensity,
@@ -197,9 +206,17 @@ def _shown(request: Request, rewards: Mapping[str, float], target: Target | None
             "policy": request.policy,
             tables.ARM: request.arm,
             tables.JUDGES_OTHERS: request.judges_others,
+            tables.KEEP_PROBABILITY: request.keep_probability,
             "bundle": request.bundle,
             **{name: float(values[position - 1]) for name, values in judged.items()},
         }
+
+
+def _unit(request: Request) -> Id:
+    """Whose lists depend on each other: a user's, else a session's, else the request alone."""
+    if request.user_id is not None:
+        return request.user_id
+    return f"request {request.request_id}" if request.session is None else f"session {request.session}"
 
 
 def _judged(request: Request, target: Target | None) -> dict[str, Any]:

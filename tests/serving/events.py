@@ -1,8 +1,11 @@
 """Records for tests of state: a list that was shown, and events about it."""
 
+import numpy as np
+
 from recsys.serving.records import Event, Request, ShownItem
 from recsys.serving.rules import SECOND
 
+COORDINATES = np.array([2.0, -1.0], dtype="<f4")
 NOW = 1_700_000_000 * SECOND
 
 
@@ -22,8 +25,20 @@ def shown(request_id, items, *, user="u", at=0.0, **changes):
         "items": [
             item
             if isinstance(item, ShownItem)
-            else ShownItem(item, 0.5, 0.1, 0.2, "retrieval", [1.0, 0.5], 0.5)
-            for item in items
+            else ShownItem(
+                item,
+                score=0.5,
+                propensity=0.1,
+                propensity_given_above=0.2,
+                source="retrieval",
+                features=[1.0, 0.5],
+                expected=0.5,
+                looked=1 / (1 + place),
+                taste=0.25,
+                own=0.125,
+                coordinates=COORDINATES.tobytes(),
+            )
+            for place, item in enumerate(items)
         ],
         "candidates": list(items),
         "candidate_scores": [0.5] * len(items),
@@ -36,7 +51,7 @@ def shown(request_id, items, *, user="u", at=0.0, **changes):
     return Request(**{**values, **changes})
 
 
-def did(kind, item, request_id=None, *, user="u", at=1.0, event_id=None, value=None):
+def did(kind, item, request_id=None, *, user="u", at=1.0, event_id=None, value=None, session=None):
     """An event at so many seconds."""
     time = NOW + int(at * SECOND)
     event_id = event_id or f"{request_id}/{item}/{kind}/{'' if request_id else time}"
@@ -49,4 +64,5 @@ def did(kind, item, request_id=None, *, user="u", at=1.0, event_id=None, value=N
         value=value,
         time=time,
         received=time,
+        session=session,
     )

@@ -11,9 +11,11 @@ import pytest
 from recsys.bandits.acting.choice import Candidates
 from recsys.bandits.acting.policies import make_policy
 from recsys.schema.manifest import write_manifest
+from recsys.serving.audit import audit
 from recsys.serving.options import Arm
-from recsys.serving.records import Request, decode
+from recsys.serving.records import Forget, Request, decode
 from recsys.serving.rules import Rules
+from recsys.serving.tables import read_log
 from tests.serving import bundles
 
 
@@ -33,9 +35,12 @@ def ids(answer):
     return [item["item_id"] for item in answer["items"]]
 
 
+def everything(client):
+    return [decode(content) for _, content in client.service.journal.log.read(0, limit=10_000)]
+
+
 def logged(client):
-    records = [decode(content) for _, content in client.service.journal.log.read(0, limit=10_000)]
-    return [record for record in records if isinstance(record, Request)]
+    return [record for record in everything(client) if isinstance(record, Request)]
 
 
 def until(condition):
@@ -116,6 +121,25 @@ def test_the_history_that_a_request_brings_counts_in_place_of_the_stored(client)
     assert "i5" not in ids(everything)
 
 
+def test_a_history_that_is_brought_replaces_what_was_disliked_too(client):
+    tell(client, {"user_id": "u1", "item_id": "i3", "event": "dislike"})
+    assert "i3" not in ids(ask(client, k=60))
+    assert "i3" in ids(ask(client, k=60, history=[]))
+
+
+def test_a_session_remembers_somebody_without_an_id(client):
+    answer = ask(client, user=None, session="visit")
+    first = ids(answer)[0]
+    tell(client, {"request_id": answer["request_id"], "item_id": first, "event": "click"})
+    tell(client, {"session": "visit", "item_id": "i5", "event": "dislike"})
+    for _ in range(3):
+        assert not {first, "i5"} & set(ids(ask(client, user=None, k=60, session="visit")))
+    assert first in ids(ask(client, user=None, k=60, session="another"))
+    # Whoever signs in during a visit is known by what came before.
+    assert first not in ids(ask(client, user="u9", k=60, session="visit"))
+    assert first in ids(ask(client, user="u9", k=60))
+
+
 def test_filters_and_exclusions_hold(client):
     answer = ask(client, k=20, where={"shelf": ["b"]}, exclude=["i1", "i4"])
     assert set(ids(answer)) == {f"i{n}" for n in range(1, 60, 3)} - {"i1", "i4"}
@@ -124,10 +148,12 @@ def test_filters_and_exclusions_hold(client):
 def test_a_user_who_is_forgotten_is_nobody(client):
     answer = ask(client)
     tell(client, {"request_id": answer["request_id"], "item_id": ids(answer)[0], "event": "like"})
+    assert len(everything(client)) == 2
     assert len(client.get("/users/u1").json()["history"]) == 1
     assert client.delete("/users/u1").json() == {"forgotten": True}
     assert client.get("/users/u1").json() == {"user_id": "u1", "history": [], "requests": []}
-    assert logged(client) == []
+    # The event is theirs too, though it named a list alone; what is left is that somebody is forgotten.
+    assert [type(record) for record in everything(client)] == [Forget]
     assert client.delete("/users/nobody").json() == {"forgotten": True}
 
 
@@ -245,6 +271,18 @@ def test_whole_numbers_and_their_text_are_the_same_ids(serving, tmp_path):
         ("/recommend", b"{", 400, ""),
         ("/recommend", b"\xff", 400, ""),
         ("/recommend", b"[]", 422, ""),
+        ("/recommend", b"", 400, ""),
+        ("/recommend", b'{"k": NaN}', 400, ""),
+        ("/recommend", b'{"context": {"a": ' + 100_000 * b"[" + b"}}", 400, ""),
+        ("/recommend", {"k": 10**30}, 422, "k"),
+        ("/recommend", {"session": 7}, 422, "session"),
+        ("/feedback", {"events": [None]}, 422, "events[0]"),
+        (
+            "/feedback",
+            {"events": [{"user_id": "u", "item_id": "i", "event": "click", "value": "x"}]},
+            422,
+            "events[0].value",
+        ),
         ("/recommend", {"k": 0}, 422, "k"),
         ("/recommend", {"k": 1001}, 422, "k"),
         ("/recommend", {"k": "x"}, 422, "k"),
@@ -283,7 +321,7 @@ def test_times_of_events_are_their_own(client):
     assert known[2]["timestamp"] == pytest.approx(now - 10, abs=1e-5)
     for wrong, message in [
         (now + 3600, "seconds ahead of the server's clock"),
-        (now - 8 * 86400, "days back"),
+        (-1, "before 1970"),
         ("yesterday", "ISO 8601"),
         (1e30, "ISO 8601"),
     ]:
@@ -292,6 +330,12 @@ def test_times_of_events_are_their_own(client):
         assert message in refused.json()["error"]
     # Nothing of a refused request counts.
     assert len(client.get("/users/u1").json()["history"]) == 4
+    # However late an event is, it is placed where it belongs, and known when it comes again.
+    late = event("i6", 1_600_000_000)
+    assert tell(client, late, event("i7", "2001-02-03")) == {"accepted": 2, "repeated": 0}
+    assert tell(client, late) == {"accepted": 0, "repeated": 1}
+    known = client.get("/users/u1").json()["history"]
+    assert [one["item_id"] for one in known[:3]] == ["i7", "i6", "i1"]
 
 
 def test_what_cannot_be_read_of_an_item_is_refused_and_nothing_is_logged(client):
@@ -331,6 +375,7 @@ def test_overload_is_refused_early(client):
 
 def test_routes_that_are_none_are_named(client):
     assert client.get("/nothing").status_code == 404
+    assert client.get("/users/").json()["field"] == "user_id"
     response = client.get("/recommend")
     assert (response.status_code, "Method Not Allowed" in response.json()["error"]) == (405, True)
 
@@ -357,7 +402,7 @@ def test_health_readiness_and_description(client):
 
 
 def test_timing_says_what_took_how_long(client):
-    assert set(ask(client, timing=True)["milliseconds"]) == {"state", "bundle", "policy"}
+    assert set(ask(client, timing=True)["milliseconds"]) == {"state", "bundle", "beliefs", "policy"}
 
 
 def test_a_bundle_that_fails_leaves_it_to_what_is_popular(client, monkeypatch):
@@ -402,3 +447,20 @@ def test_greedy_learns_from_feedback_when_told_to(serving):
         answer = ask(client, user=f"x{n}", k=50)
         tell(client, {"request_id": answer["request_id"], "item_id": wanted, "event": "click"})
     assert ids(ask(client, user="judge", k=3))[0] == wanted
+
+
+def test_what_was_logged_of_a_list_is_what_the_replayed_log_says(serving):
+    client = serving(policy="thompson")
+    for n in range(12):
+        answer = ask(client, user=f"u{n % 3}", k=4)
+        tell(client, {"request_id": answer["request_id"], "item_id": ids(answer)[n % 4], "event": "click"})
+        until(lambda: client.service.journal.lag() == 0 and not client.service.journal.waiting)
+    tell(client, {"user_id": "u1", "item_id": "i4", "event": "dislike"})
+    ask(client, user="u1", history=["i2"])
+    until(lambda: len(logged(client)) == 13)
+    found = audit(read_log(client.service.journal.log), Rules())
+    assert [found[name]["compared"] for name in ("history_length", "head", "looked")] == [12, 53, 53]
+    for one in found.values():
+        assert one["equal"] == one["compared"], found
+    # By other rules than those that served, it would differ.
+    assert audit(read_log(client.service.journal.log), Rules(half_life_hours=0.001))["head"]["equal"] < 53

@@ -12,16 +12,18 @@ import msgspec
 import pytest
 
 from recsys.serving.journal import Journal, Outcome
+from recsys.serving.learning import ItemState
 from recsys.serving.log.lmdb import LmdbLog
 from recsys.serving.log.redis_streams import RedisLog
 from recsys.serving.records import Event, Forget, decode, encode, hash_of
-from recsys.serving.rules import Rules
-from recsys.serving.state import ItemState, UserState, item_key, list_key, user_key
+from recsys.serving.rules import DAY, Rules
+from recsys.serving.state import UserState
 from recsys.serving.store.interface import StoreAway
 from recsys.serving.store.lmdb import LmdbEnvironment, LmdbStore
 from recsys.serving.store.redis import RedisStore, redis_client
+from recsys.serving.working import item_key, list_key, user_key
 from tests.serving.brokers import valkey
-from tests.serving.events import did, shown
+from tests.serving.events import NOW, did, shown
 
 PAIRS = ["lmdb+lmdb", "redis+redis", "kafka+lmdb", "kafka+redis"]
 
@@ -144,9 +146,14 @@ def test_a_forgotten_user_is_gone_from_the_state_and_stays_so(journal):
 
 def test_expired_values_go(journal):
     journal.commit([shown("r", ["a"]), did("click", "a", "r")])
-    journal.keep_up()  # all of it happened years ago
+    journal.keep_up(NOW + 2 * DAY)
     assert journal.store.get([list_key("r")]) == [None]
     assert history(journal) == ["a"]
+    # Of whoever was not heard of for as long as the log is kept, nothing is known any more.
+    journal.keep_up(NOW + 89 * DAY)
+    assert history(journal) == ["a"]
+    journal.keep_up(NOW + 93 * DAY)
+    assert history(journal) == []
 
 
 def test_without_a_store_feedback_goes_on_into_the_log(tmp_path):
@@ -167,7 +174,7 @@ def test_without_a_store_feedback_goes_on_into_the_log(tmp_path):
 WRITER = """
 import sys, pathlib, itertools
 from recsys.serving.journal import Journal
-from recsys.serving.rules import Rules
+from recsys.serving.rules import DAY, Rules
 from tests.serving.events import did
 from tests.serving.test_journal import journal_in
 journal = journal_in(pathlib.Path(sys.argv[1]), sys.argv[2])

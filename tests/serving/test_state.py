@@ -2,24 +2,23 @@ import itertools
 import math
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.serving.learning import ItemState, LinearHead, Positions, Taste
 from recsys.serving.records import Forget, hash_of
 from recsys.serving.rules import HOUR, Rules
-from recsys.serving.state import (
+from recsys.serving.state import ShownList, UserState, apply, counted_at, liked, touched
+from recsys.serving.working import (
     HEAD,
-    ItemState,
-    LinearHead,
-    ShownList,
-    UserState,
+    POSITIONS,
     Working,
-    apply,
-    counted_at,
     item_key,
-    liked,
     list_key,
+    session_key,
+    taste_key,
     user_key,
 )
 from tests.serving.events import NOW, did, shown
@@ -43,7 +42,7 @@ class Memory:
     def apply(self, records, rules=None):
         for record in records:
             self.position += 1
-            working = Working(self, [record])
+            working = Working(self, touched([record]))
             apply(working, record, position=self.position, rules=rules or Rules())
             working.finish()
         return self
@@ -139,7 +138,9 @@ def test_rewards_fade_with_their_half_life():
     item = state.item("a")
     assert item.shown == pytest.approx(0.5 + 1)
     assert item.reward == pytest.approx(0.5)
-    assert item.expected == pytest.approx(0.25 + 0.5)
+    assert item.looked == pytest.approx(0.5 + 1)
+    assert item.features == pytest.approx([0.5 + 1, 0.25 + 0.5])
+    assert item.taste == pytest.approx(0.125 + 0.25)
     assert item.since == NOW + HOUR
 
 
@@ -174,9 +175,43 @@ def test_lists_of_a_user_are_bounded():
 def test_the_head_holds_the_normal_equations_of_what_was_shown():
     state = Memory().apply([shown("r", ["a", "b"]), did("click", "a", "r")])
     head = state.read(HEAD, LinearHead)
-    # Features of every item are [1, .5].
-    assert head.gram == [2.0, 1.0, 1.0, 0.5]
+    # Features of every item are [1, .5]; the second position counts as half a look.
+    assert head.gram == [1.5, 0.75, 0.75, 0.375]
     assert head.reward == [1.0, 0.5]
+
+
+def test_a_taste_holds_what_its_reader_was_shown_and_earned():
+    state = Memory().apply([shown("r", ["a", "b"], space="s"), did("click", "b", "r")])
+    taste = state.read(taste_key(user_key("u")), Taste)
+    z, x = np.array([2.0, -1.0]), np.array([1.0, 0.5])
+    np.testing.assert_allclose(np.frombuffer(taste.gram).reshape(2, 2), 1.5 * np.outer(z, z))
+    np.testing.assert_allclose(np.frombuffer(taste.cross).reshape(2, 2), 1.5 * np.outer(z, x))
+    # One click, less what the items by themselves were known to earn in one and a half looks.
+    np.testing.assert_allclose(np.frombuffer(taste.reward), (1 - 1.5 * 0.125) * z)
+    # Coordinates of another bundle mean something else: it begins anew.
+    state.apply([shown("t", ["a"], at=60, space="other")])
+    assert np.frombuffer(state.read(taste_key(user_key("u")), Taste).gram)[0] == 4
+    state.apply([Forget(hash_of("u"), NOW)])
+    assert state.read(taste_key(user_key("u")), Taste) is None
+
+
+def test_positions_hold_what_was_earned_and_expected_there():
+    state = Memory().apply([shown("r", ["a", "b"]), shown("s", ["c"]), did("click", "b", "r")])
+    positions = state.read(POSITIONS, Positions)
+    assert (positions.reward, positions.expected) == ([0.0, 1.0], [1.0, 0.5])
+
+
+def test_a_session_remembers_somebody_unknown():
+    state = Memory().apply(
+        [
+            shown("r", ["a", "b"], user=None, session="visit"),
+            did("click", "b", "r", user=None),
+            did("like", "c", user=None, session="visit", at=9),
+        ]
+    )
+    events = state.read(session_key("visit"), UserState).events
+    assert [(event.item_id, event.kind) for event in events] == [("a", "skip"), ("b", "click"), ("c", "like")]
+    assert state.read(taste_key(session_key("visit")), Taste) is not None
 
 
 def test_shadows_change_nothing():
@@ -212,6 +247,8 @@ def comparable(memory):
             return float(f"{value:.9g}")
         if isinstance(value, list | tuple):
             return [rounded(one) for one in value]
+        if isinstance(value, bytes):
+            return rounded(np.frombuffer(value).tolist())
         if isinstance(value, dict):
             return {key: rounded(one) for key, one in value.items()}
         return value

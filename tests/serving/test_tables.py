@@ -100,6 +100,28 @@ def test_tables_have_what_happened_once(journal, tmp_path):
     assert features[0]["timestamp"].timestamp() == NOW / 1e6
 
 
+def test_a_share_of_the_lists_is_kept_and_judges_as_all_of_them(journal, tmp_path):
+    fill(journal, make_policy("softmax", {"temperature": 1.0}), number=1500)
+    whole, part, small = (
+        write_tables(journal.log, tmp_path / f"kept-{keep}", rules=Rules(), keep=keep)
+        / "logged_feedback.parquet"
+        for keep in (1.0, 0.4, 0.1)
+    )
+    lists = [set(pq.read_table(one)["request_id"].to_pylist()) for one in (whole, part, small)]
+    assert lists[2] < lists[1] < lists[0]
+    assert len(lists[1]) == pytest.approx(600, abs=60)
+    assert set(pq.read_table(part)["keep_probability"].to_pylist()) == {0.4}
+    rewards = [np.mean(pq.read_table(one)["reward"].to_numpy()) for one in (whole, part)]
+    assert rewards[1] == pytest.approx(rewards[0], abs=0.05)
+    both = tmp_path / "both"
+    both.mkdir()
+    for one in (part, small):
+        (both / f"{one.parent.name}.parquet").write_bytes(one.read_bytes())
+    config = OffPolicyConfig(log=both, policy="uniform", folder=tmp_path / "judged")
+    with pytest.raises(ValueError, match=r"expected one `keep_probability` throughout, found 0\.1 to 0\.4"):
+        judge_policy(config, {})
+
+
 def test_who_was_forgotten_is_in_no_table_even_where_the_log_keeps_them(journal, tmp_path):
     journal.commit([shown("r", ["a"], user="gone"), did("click", "a", "r", user="gone"), did("like", "b")])
     # As Kafka does: the records stay.

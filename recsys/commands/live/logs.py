@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recsys.schema.errors import InputError
+from recsys.schema.manifest import write_json
+from recsys.serving.audit import audit
 from recsys.serving.log.interface import FeedbackLog
 from recsys.serving.options import ServeOptions
 from recsys.serving.rules import Rules
 from recsys.serving.service import open_journal
-from recsys.serving.tables import Target, write_tables
+from recsys.serving.tables import Target, read_log, write_tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,8 @@ class LogConfig:
         after: position of the log after which to begin.
         policy: whose lists are in `logged_feedback.parquet`; null: all.
         target: another policy, whose probabilities are written beside.
+        check: whether `check.json` says how what was logged of each list agrees with the replayed log.
+        keep: share of the lists that is kept, drawn by their ids, above 0 to 1; with `keep_probability`.
     """
 
     folder: Path
@@ -38,6 +42,12 @@ class LogConfig:
     after: int = 0
     policy: str | None = None
     target: Target | None = None
+    check: bool = False
+    keep: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep <= 1:
+            raise InputError(f"`keep` must lie in (0, 1], got {self.keep}")
 
 
 def write_log(config: LogConfig) -> Path:
@@ -51,14 +61,19 @@ def write_log(config: LogConfig) -> Path:
             f"`folder={config.folder}`: expected the folder of a server, with `feedback` in it, found none; "
             "name the folder that `recsys serve` was given"
         )
-    return write_tables(
-        open_log(config, config.folder),
+    log = open_log(config, config.folder)
+    out = write_tables(
+        log,
         config.out,
         rules=config.rules,
         after=config.after,
         policy=config.policy,
         target=config.target,
+        keep=config.keep,
     )
+    if config.check:
+        write_json(out / "check.json", audit(read_log(log), config.rules))
+    return out
 
 
 def open_log(config: Any, folder: Path) -> FeedbackLog:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from recsys.serving.records import Event, Id, Request, decode, hash_of, user_of
+from recsys.serving.records import Event, Id, Request, decode, hash_of, received_of, user_of
 from recsys.serving.store.lmdb import LmdbEnvironment, LmdbTransaction
 
 _KEY = struct.Struct(">Q")
@@ -90,7 +90,7 @@ class LmdbLog:
                 # What the catalogue and the bundles went through is short, and needed by every reader.
                 if not isinstance(record, Request | Event):
                     continue
-                if record.time >= before:
+                if received_of(record) >= before:
                     return deleted + self._delete(old)
                 old.append((position, user_of(record)))
             deleted += self._delete(old)

@@ -74,12 +74,21 @@ class LmdbTransaction:
 
     def put(self, key: bytes, value: bytes | None, *, expires: int | None = None) -> None:
         """Sets or deletes a value."""
+        store = self._store
         if value is None:
-            self.raw.delete(key, db=self._store.state)
+            self.raw.delete(key, db=store.state)
+        else:
+            self.raw.put(key, value, db=store.state)
+        if value is not None and expires is None:
             return
-        self.raw.put(key, value, db=self._store.state)
-        if expires is not None:
-            self.raw.put(_TIME.pack(expires) + key, b"", db=self._store.expiry)
+        due = None if value is None else _TIME.pack(expires)
+        before = self.raw.get(key, db=store.due)
+        if before != due and before is not None:
+            self.raw.delete(before + key, db=store.expiry)
+            self.raw.delete(key, db=store.due)
+        if before != due and due is not None:
+            self.raw.put(due + key, b"", db=store.expiry)
+            self.raw.put(key, due, db=store.due)
 
 
 class LmdbStore:
@@ -92,7 +101,9 @@ class LmdbStore:
     def __init__(self, environment: LmdbEnvironment) -> None:
         self.environment = environment
         self.state = environment.database(b"state")
+        # Instants with the keys that are due then, and by key the instant at which it is due.
         self.expiry = environment.database(b"expiry")
+        self.due = environment.database(b"due")
         self.meta = environment.database(b"meta")
 
     def position(self) -> int:
@@ -124,6 +135,7 @@ class LmdbStore:
                     due.append(bytes(key))
             for key in due:
                 raw.delete(key, db=self.expiry)
+                raw.delete(key[_TIME.size :], db=self.due)
                 raw.delete(key[_TIME.size :], db=self.state)
         return len(due)
 
@@ -132,6 +144,7 @@ class LmdbStore:
         with self.environment.env.begin(write=True) as raw:
             raw.drop(self.state, delete=False)
             raw.drop(self.expiry, delete=False)
+            raw.drop(self.due, delete=False)
             raw.delete(_POSITION, db=self.meta)
 
     def size_bytes(self) -> int:

@@ -45,7 +45,9 @@ class RedisTransaction:
     def put(self, key: bytes, value: bytes | None, *, expires: int | None = None) -> None:
         """Sets or deletes a value."""
         self.written[key] = value
-        if expires is not None:
+        if value is None:
+            self.expiring.pop(key, None)
+        elif expires is not None:
             self.expiring[key] = expires
 
 
@@ -96,6 +98,7 @@ class RedisStore:
                 for key, value in transaction.written.items():
                     if value is None:
                         pipe.delete(self.key(key))
+                        pipe.zrem(self._expiry_key, key)
                     else:
                         pipe.set(self.key(key), value)
                 if transaction.expiring:

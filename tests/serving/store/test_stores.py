@@ -69,6 +69,17 @@ def test_a_transaction_reads_what_it_put(store):
     assert store.transact(work) == [b"1", None]
 
 
+def test_what_is_put_again_is_due_later(store):
+    put(store, {b"a": b"1", b"b": b"2", b"c": b"3"}, expires=10)
+    put(store, {b"a": b"4"}, expires=30)
+    put(store, {b"b": None})
+    put(store, {b"b": b"5"})
+    assert store.expire(20) == 1
+    assert store.get([b"a", b"b", b"c"]) == [b"4", b"5", None]
+    assert store.expire(31) == 1
+    assert store.get([b"a", b"b"]) == [None, b"5"]
+
+
 def test_transactions_of_many_threads_lose_no_change(store, open_store):
     def count(own):
         def add(transaction):
