@@ -2,6 +2,9 @@
 
 Run as `make bench-live`, or `python -m benchmarks.live [--items N] [--bundle DIR]`. Load comes from
 processes of its own; on a machine of two cores, one is the server's. Every figure is printed beside its goal.
+What takes hours is shortened unless told otherwise, and each line says to what: the whole of it is
+
+    make bench-live ARGS="--regret-requests 200000 --memory-requests 1000000"
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import live_world
+from benchmarks.live_world import Row
 from recsys.serving.client import Client, ServerError
 from recsys.serving.messages import FeedbackEvent
 from recsys.serving.options import ServeOptions
@@ -83,7 +88,7 @@ def _in_processes(work: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         return pool.starmap(work, arguments)
 
 
-def latency(bundle: Path, seconds: float) -> list[tuple[str, str, str]]:
+def latency(bundle: Path, seconds: float) -> list[Row]:
     """Saturation, and latency at a share of it, with arrivals by chance."""
     asked = requests_of(bundle)
     rows = []
@@ -106,7 +111,7 @@ def latency(bundle: Path, seconds: float) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _freshness(url: str, where: str, goal: str) -> list[tuple[str, str, str]]:
+def _freshness(url: str, where: str, goal: str) -> list[Row]:
     """From the acknowledgement of an event to an answer that knows it, new connections each time."""
     waits = []
     for n in range(100):
@@ -131,7 +136,7 @@ def _tells(url: str, name: str, batch: int, seconds: float) -> int:
     return told
 
 
-def feedback(bundle: Path, seconds: float) -> list[tuple[str, str, str]]:
+def feedback(bundle: Path, seconds: float) -> list[Row]:
     """Durable events a second, one and twenty to a request."""
     rows = []
     with served(bundle) as url:
@@ -145,7 +150,7 @@ def feedback(bundle: Path, seconds: float) -> list[tuple[str, str, str]]:
     return rows
 
 
-def exchange(bundle: Path, other: Path, times: int) -> list[tuple[str, str, str]]:
+def exchange(bundle: Path, other: Path, times: int) -> list[Row]:
     """Bundles exchanged under load."""
     asked = requests_of(bundle)
     took: dict[str, list[float]] = {"before": [], "during": []}
@@ -177,32 +182,6 @@ def exchange(bundle: Path, other: Path, times: int) -> list[tuple[str, str, str]
     return [(f"bundle exchanged {times} times under load", said, "0 failed, below twice")]
 
 
-def regret(bundle: Path, world: Path, requests: int) -> list[tuple[str, str, str]]:
-    """Regret by policy in the drifting world of the bundle, over HTTP."""
-    from recsys.commands.live.simulation import SimulateConfig, simulate
-
-    policies: dict[str, dict[str, Any]] = {
-        "greedy, static": {"policy": "greedy"},
-        "greedy, with feedback": {"policy": "greedy", "policy_parameters": {"learning": True}},
-        "thompson": {"policy": "thompson"},
-        "softmax, with feedback": {
-            "policy": "softmax",
-            "policy_parameters": {"learning": True, "temperature": 0.1},
-        },
-    }
-    rows = []
-    for name, options in policies.items():
-        with served(bundle, **options) as url, tempfile.TemporaryDirectory() as out:
-            config = SimulateConfig(url, world, Path(out) / "s", requests=requests, birth_every=100)
-            found = json.loads((simulate(config) / "simulation.json").read_text())
-        shown = found["new_items_shown_of_deserved"]
-        said = f"{found['regret_first_half']:.4f}, then {found['regret_second_half']:.4f}; new items at " + (
-            "-" if shown is None else f"{shown:.0%} of their share"
-        )
-        rows.append((f"regret a request of {requests}, {name}", said, "each below the one before"))
-    return rows
-
-
 def main() -> None:
     """Measures what is asked for, and prints it as a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.live")
@@ -210,34 +189,48 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--bundle", type=Path, help="in place of one that is trained for it")
-    parser.add_argument("--world", type=Path, help="folder of the synthetic world of a bundle, for regret")
-    parser.add_argument("--world-bundle", type=Path)
+    parser.add_argument("--world-seed", type=int, default=0, help="of the world for regret and intervals")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--exchanges", type=int, default=20)
-    parser.add_argument("--requests", type=int, default=5000, help="of each policy, for regret")
+    parser.add_argument("--regret-requests", type=int, default=20_000, help="of each policy; 0: none")
+    parser.add_argument("--memory-requests", type=int, default=48_000, help="in 24 simulated hours; 0: none")
+    parser.add_argument("--pair-requests", type=int, default=500, help="of each of ten logs; 0: none")
+    parser.add_argument("--parts", default="http,world", help="http, world or both")
     asked = parser.parse_args()
-    bundle = asked.bundle
-    if bundle is None:
-        from benchmarks.harness import run_command
-        from benchmarks.serve_world import prepared, trained
-
-        cache = asked.cache.expanduser()
-        data = prepared(cache, items=asked.items, users=asked.users)
-        run = trained(cache, data, items=asked.items, users=asked.users)
-        bundle = cache / f"live-{asked.items}"
-        run_command(["-m", "benchmarks.serve_world", str(run), str(bundle)])
-    copy = Path(tempfile.mkdtemp()) / "bundle"
-    shutil.copytree(bundle, copy)
-    rows = latency(bundle, asked.seconds)
-    rows += feedback(bundle, asked.seconds / 4)
-    rows += exchange(bundle, copy, asked.exchanges)
-    if asked.world is not None:
-        rows += regret(asked.world_bundle or bundle, asked.world, asked.requests)
-    shutil.rmtree(copy.parent)
+    rows: list[Row] = []
+    if "http" in asked.parts:
+        bundle = asked.bundle or _market_bundle(asked)
+        copy = Path(tempfile.mkdtemp()) / "bundle"
+        shutil.copytree(bundle, copy)
+        rows += latency(bundle, asked.seconds)
+        rows += feedback(bundle, asked.seconds / 4)
+        rows += exchange(bundle, copy, asked.exchanges)
+        shutil.rmtree(copy.parent)
+    if "world" in asked.parts:
+        world, its_bundle = live_world.world_and_bundle(asked.cache.expanduser(), asked.world_seed)
+        for measure, requests in (
+            (live_world.regret, asked.regret_requests),
+            (live_world.coverage, asked.pair_requests),
+            (live_world.memory, asked.memory_requests),
+        ):
+            rows += measure(world, its_bundle, requests) if requests else []
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end")
     width = max(len(name) for name, *_ in rows)
     for name, said, goal in rows:
         print(f"{name:{width}}  {said:45}  goal {goal}")
+
+
+def _market_bundle(asked: argparse.Namespace) -> Path:
+    """The bundle of two stages of a market, trained and exported when it is missing."""
+    from benchmarks.harness import run_command
+    from benchmarks.serve_world import prepared, trained
+
+    cache = asked.cache.expanduser()
+    data = prepared(cache, items=asked.items, users=asked.users)
+    run = trained(cache, data, items=asked.items, users=asked.users)
+    bundle = cache / f"live-{asked.items}"
+    run_command(["-m", "benchmarks.serve_world", str(run), str(bundle)])
+    return bundle
 
 
 if __name__ == "__main__":

@@ -1,35 +1,39 @@
-"""Simulates readers: those of a world whose truth is known live with a real server, over HTTP.
+"""Simulates readers: those of a world whose truth is known live with a server.
+
+The server is a real one, over HTTP, or one in this process whose clock is told, for long times. Readers are
+those of `recsys.commands.live.readers`:
 
     session   a reader asks for lists one after the other, and goes away at random
-    looking   position p is looked at with probability p^-eta (position bias)
-    click     on what is looked at, with probability attraction(reader, item, time)
     skip      of what is looked at and not clicked, said now and then
-    drift     tastes go on turning, as in the world, while the simulation goes on
-    birth     articles appear, alike to one that was there, and fade with a half-life
 
 The reward of a list is the expected number of clicks; its regret, that of the best possible list less it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.data.sources.synthetic_world import World, unit
+from recsys.commands.live.readers import Laws, Readers, best_places
+from recsys.data.sources.synthetic_world import World
 from recsys.schema.disk import replacing_folder
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
 from recsys.serving.client import Client
+from recsys.serving.local import LocalServer
 from recsys.serving.messages import FeedbackEvent, Recommendation
+from recsys.serving.options import ServeOptions
 
-_Floats = np.ndarray[Any, np.dtype[np.float64]]
+_PART_ROWS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,9 @@ class SimulateConfig:
     """Every key of `recsys simulate`.
 
     Args:
-        server: URL of the server.
+        server: URL of the server; null: one in this process, by `serve`.
+        serve: keys of `recsys serve`, of a server in this process, as in `{bundle: DIR, folder: DIR, policy:
+            thompson}`.
         world: folder of the synthetic data that its bundle was trained on: `truth.npz`, `items.parquet`.
         out: of what happened.
         requests: how many.
@@ -51,12 +57,14 @@ class SimulateConfig:
         skip_share: of what was passed over, that readers say.
         birth_every: requests between two new articles; 0: none.
         half_life: requests after which a new article attracts half.
+        hour: requests that make an hour.
         token: of the server.
     """
 
-    server: str
     world: Path
     out: Path
+    server: str | None = None
+    serve: dict[str, Any] = dataclasses.field(default_factory=dict)
     requests: int = 2000
     k: int = 10
     seed: int = 0
@@ -68,68 +76,25 @@ class SimulateConfig:
     skip_share: float = 0.2
     birth_every: int = 0
     half_life: float = 1000.0
+    hour: int = 1000
     token: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("requests", "k", "session", "half_life"):
+        if (self.server is None) == (not self.serve):
+            raise InputError(
+                "expected either `server`, an address, or `serve`, keys of a server in this process"
+            )
+        for name in ("requests", "k", "session", "half_life", "hour"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` must be above 0, got {getattr(self, name)}")
         for name in ("attraction", "skip_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` must lie between 0 and 1, got {getattr(self, name)}")
 
-
-class Readers:
-    """The readers of a world, and what they would click.
-
-    Args:
-        world: its truth.
-        config: of the simulation.
-    """
-
-    def __init__(self, world: World, config: SimulateConfig) -> None:
-        self._world = world
-        self._config = config
-        self._vectors = world.item_vectors.astype(np.float64)
-        self.item_ids: list[Any] = world.item_ids.tolist()
-        self._places = {str(item_id): place for place, item_id in enumerate(self.item_ids)}
-        self._births = np.full(len(self.item_ids), -np.inf)
-        self.looking_K = np.arange(1, config.k + 1, dtype=np.float64) ** -config.looking
-
-    def attractions(self, user: int, number: int) -> _Floats:
-        """[I] click probability of every item that is looked at, at the request of this number."""
-        time = 1.0 + self._config.drift * number / 1000
-        taste_D = self._world.tastes(np.array([user]), np.array([time]))[0]
-        likings = self._config.attraction * np.exp(self._config.taste * (self._vectors @ taste_D - 1))
-        # Articles that were there from the start do not fade: they are what a catalogue is made of.
-        ages = np.where(np.isfinite(self._births), number - self._births, 0.0)
-        faded: _Floats = likings * 0.5 ** (ages / self._config.half_life)
-        return faded
-
-    def user_id(self, user: int) -> Any:
-        """Raw id of a reader."""
-        return self._world.user_ids[user].item()
-
-    def place(self, item_id: Any) -> int:
-        """Where an item stands."""
-        return self._places[str(item_id)]
-
-    def give_birth(self, row: dict[str, Any], number: int, rng: np.random.Generator) -> dict[str, Any]:
-        """A new article alike to an item, better liked at first; its fields, under an id of its own."""
-        parent = self.place(row["item_id"])
-        new_id = max(int(item_id) for item_id in self.item_ids) + 1
-        noisy = self._vectors[parent] + 0.1 * rng.standard_normal(self._vectors.shape[1])
-        self._vectors = np.concatenate([self._vectors, unit(noisy[None])])
-        self._births = np.append(self._births, float(number))
-        self._places[str(new_id)] = len(self.item_ids)
-        self.item_ids.append(new_id)
-        return {**{name: value for name, value in row.items() if value is not None}, "item_id": new_id}
-
     @property
-    def born(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """[I] whether each item appeared while the simulation went on."""
-        born_I: np.ndarray[Any, np.dtype[np.bool_]] = np.isfinite(self._births)
-        return born_I
+    def laws(self) -> Laws:
+        """Returns what is true of the readers."""
+        return Laws(self.k, self.drift, self.looking, self.attraction, self.taste, self.half_life)
 
 
 def simulate(config: SimulateConfig) -> Path:
@@ -144,21 +109,39 @@ def simulate(config: SimulateConfig) -> Path:
             f"`world={config.world}`: expected the folder of synthetic data, with `truth.npz`, found none; "
             "`recsys prepare data=synthetic` writes it below its cache"
         )
-    readers = Readers(World.load(truth), config)
+    readers = Readers(World.load(truth), config.laws)
     items = pq.read_table(config.world / "items.parquet").to_pylist()
     rng = np.random.default_rng(config.seed)
     rows: list[dict[str, Any]] = []
+    parts: list[pa.Table] = []
     users = _sessions(World.load(truth), config, rng)
-    with Client(config.server, token=config.token) as client:
+    with contextlib.closing(_server(config)) as client:
         for number in range(config.requests):
             if config.birth_every and number and number % config.birth_every == 0:
                 client.add_items([readers.give_birth(items[rng.integers(len(items))], number, rng)])
             rows.append(_live(client, readers, int(users[number]), number, config, rng))
-    table = pa.Table.from_pylist(rows)
+            if len(rows) == _PART_ROWS or number == config.requests - 1:
+                parts.append(pa.Table.from_pylist(rows))
+                rows = []
+    table = pa.concat_tables(parts, promote_options="permissive")
     with replacing_folder(config.out) as folder:
         pq.write_table(table, folder / "requests.parquet")
         write_json(folder / "simulation.json", figures_of(table, config))
     return config.out
+
+
+def _server(config: SimulateConfig) -> Client | LocalServer:
+    if config.server is not None:
+        return Client(config.server, token=config.token)
+    known = [field.name for field in dataclasses.fields(ServeOptions)]
+    unknown = [name for name in config.serve if name not in known]
+    if unknown:
+        raise InputError(f"`serve`: expected keys of `recsys serve`, {', '.join(known)}; got `{unknown[0]}`")
+    try:
+        options = msgspec.convert(config.serve, ServeOptions, dec_hook=lambda kind, value: kind(value))
+    except msgspec.ValidationError as error:
+        raise InputError(f"`serve`: expected keys of `recsys serve`: {error}") from error
+    return LocalServer(options, step_seconds=3600 / config.hour)
 
 
 def _sessions(world: World, config: SimulateConfig, rng: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -171,7 +154,12 @@ def _sessions(world: World, config: SimulateConfig, rng: np.random.Generator) ->
 
 
 def _live(
-    client: Client, readers: Readers, user: int, number: int, config: SimulateConfig, rng: np.random.Generator
+    client: Client | LocalServer,
+    readers: Readers,
+    user: int,
+    number: int,
+    config: SimulateConfig,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
     """One list: asked for, looked at, clicked and skipped."""
     user_id = readers.user_id(user)
@@ -180,7 +168,8 @@ def _live(
     asked = time.perf_counter()
     attractions_I = readers.attractions(user, number)
     shown = np.array([readers.place(item.item_id) for item in answer.items], dtype=np.int64)
-    looked = rng.random(len(shown)) < readers.looking_K[: len(shown)]
+    looking_K = readers.looking_K[: len(shown)]
+    looked = rng.random(len(shown)) < looking_K
     clicked = looked & (rng.random(len(shown)) < attractions_I[shown])
     said = looked & ~clicked & (rng.random(len(shown)) < config.skip_share)
     events = _events(answer, user_id, clicked, said)
@@ -188,22 +177,31 @@ def _live(
     if events:
         client.feedback(events)
     ended = time.perf_counter()
-    reward = float((readers.looking_K[: len(shown)] * attractions_I[shown]).sum())
-    best = float((readers.looking_K * np.sort(attractions_I)[::-1][: config.k]).sum())
-    born = readers.born
+    best = best_places(attractions_I, config.k)
+    reward = float((looking_K * attractions_I[shown]).sum())
+    readers.has_read(user, shown[clicked].tolist())
     return {
         "request": number,
         "user_id": user_id,
         "reward": reward,
-        "regret": best - reward,
+        "regret": float((readers.looking_K[: len(best)] * attractions_I[best]).sum()) - reward,
         "clicks": int(clicked.sum()),
-        "new_shown": int(born[shown].sum()),
-        "new_deserved": int(born[np.argsort(-attractions_I)[: config.k]].sum()),
+        **_young(readers.ages(number), shown, best, config.hour),
         "request_milliseconds": 1000 * (asked - begin),
         "feedback_milliseconds": 1000 * (ended - told) if events else None,
         "state_age_seconds": answer.state_age_seconds,
         "degraded": answer.degraded,
     }
+
+
+def _young(ages_I: Any, shown: Any, best: Any, hour: int) -> dict[str, int]:
+    """Counts articles of the last hour that are shown, and that the best list has, by half hours."""
+    counts = {}
+    for name, places in (("shown", shown), ("deserved", best)):
+        ages = ages_I[places]
+        counts[f"first_half_hour_{name}"] = int((ages < hour / 2).sum())
+        counts[f"second_half_hour_{name}"] = int(((ages >= hour / 2) & (ages < hour)).sum())
+    return counts
 
 
 def _events(answer: Recommendation, user_id: Any, clicked: Any, said: Any) -> list[FeedbackEvent]:
@@ -221,7 +219,6 @@ def figures_of(table: pa.Table, config: SimulateConfig) -> Mapping[str, Any]:
     half = len(reward) // 2
     asked = table["request_milliseconds"].to_numpy()
     told = table["feedback_milliseconds"].drop_null().to_numpy()
-    deserved = int(np.sum(table["new_deserved"].to_numpy()))
     return {
         "requests": len(reward),
         "reward": float(reward.mean()),
@@ -229,9 +226,10 @@ def figures_of(table: pa.Table, config: SimulateConfig) -> Mapping[str, Any]:
         "regret_first_half": float(regret[:half].mean()) if half else None,
         "regret_second_half": float(regret[half:].mean()),
         "clicks": int(np.sum(table["clicks"].to_numpy())),
-        "new_items_shown_of_deserved": (
-            float(np.sum(table["new_shown"].to_numpy())) / deserved if deserved else None
-        ),
+        **{
+            f"{half}_half_hour_shown_of_deserved": _shown_of_deserved(table, half)
+            for half in ("first", "second")
+        },
         "request_milliseconds": {f"p{q}": float(np.percentile(asked, q)) for q in (50, 99)},
         "feedback_milliseconds": (
             {f"p{q}": float(np.percentile(told, q)) for q in (50, 99)} if len(told) else None
@@ -240,3 +238,10 @@ def figures_of(table: pa.Table, config: SimulateConfig) -> Mapping[str, Any]:
         "degraded": int(np.sum(table["degraded"].to_numpy())),
         "config": {name: str(value) for name, value in dataclasses.asdict(config).items() if name != "token"},
     }
+
+
+def _shown_of_deserved(table: pa.Table, half: str) -> float | None:
+    shown, deserved = (
+        int(np.sum(table[f"{half}_half_hour_{name}"].to_numpy())) for name in ("shown", "deserved")
+    )
+    return shown / deserved if deserved else None
