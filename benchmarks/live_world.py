@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from benchmarks.harness import run_command
 from recsys.bandits.acting.choice import Candidates
 from recsys.bandits.acting.policies import make_policy
-from recsys.commands.live.simulation import SimulateConfig, simulate
 from recsys.commands.live.readers import Readers
+from recsys.commands.live.simulation import SimulateConfig, simulate
 from recsys.data.sources.synthetic_world import World
 from recsys.experiments.off_policy import OffPolicyConfig, judge_policy
 from recsys.serving.local import LocalServer
@@ -72,7 +72,7 @@ def world_and_bundle(cache: Path, seed: int) -> tuple[Path, Path]:
 def lived(
     world: Path, bundle: Path, options: dict[str, Any], *, requests: int, seed: int = 0, **laws: Any
 ) -> dict[str, Any]:
-    """What happened in a world with a server of its own in this process."""
+    """Reports what happened in a world with a server of its own in this process."""
     # State on disk is as it is in service; fsync of a folder in memory costs nothing.
     folder = Path(tempfile.mkdtemp(prefix="recsys-live-", dir="/dev/shm"))
     serve = {"bundle": str(bundle), "folder": str(folder / "live"), "max_gigabytes": 4.0, **options}
@@ -139,7 +139,7 @@ def _resident_megabytes() -> float:
 
 
 def coverage(world: Path, bundle: Path, requests: int) -> list[Row]:
-    """How often intervals from a server's own log cover what another policy earns on the same requests.
+    """Counts how often intervals from a server's own log cover what another policy earns on its requests.
 
     Ten logs of a policy each, and ten targets for each of them: a hundred pairs.
     """
@@ -186,7 +186,7 @@ def coverage(world: Path, bundle: Path, requests: int) -> list[Row]:
 
 
 def _truth(log: Any, world: Path, config: SimulateConfig, target: Target) -> float:
-    """What the target earns a request, on the requests of a log, by what is true of the world."""
+    """Returns what the target earns a request, on the requests of a log, by what is true of the world."""
     readers = Readers(World.load(world / "truth.npz"), config.laws)
     by_name = {str(one): user for user, one in enumerate(World.load(world / "truth.npz").user_ids.tolist())}
     requests, clicks = _requests(log)

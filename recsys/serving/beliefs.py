@@ -87,7 +87,7 @@ def features_of(scores_N: Floats, ages_N: Sequence[float | None]) -> Floats:
 def beliefs(
     scores_N: Floats, features_ND: Floats, coordinates_NC: Floats, known: Known, *, now: int, rules: Rules
 ) -> Beliefs:
-    """What is believed of candidates.
+    """Computes what is believed of candidates.
 
     Args:
         scores_N: [N] of the bundle.
@@ -188,7 +188,7 @@ def _equations(head: LinearHead | None, size: int, now: int, rules: Rules) -> tu
 def _taste(
     coordinates_NC: Floats, taste: Taste | None, theta_D: Floats, ridge: float, now: int, rules: Rules
 ) -> tuple[Floats, Floats]:
-    """What a reader's taste adds [N], and its variance in units of the noise."""
+    """Returns what a reader's taste adds [N], and its variance in units of the noise."""
     size = coordinates_NC.shape[1]
     if not size:
         return np.zeros(len(coordinates_NC)), np.zeros(len(coordinates_NC))

@@ -1,4 +1,4 @@
-"""What is learned of rewards from lists and events: sums that fade, so that their order does not matter.
+"""Learns rewards from lists and events: sums that fade, so that their order does not matter.
 
     item       how often it was shown and looked at, and its reward; the same by the hour, for windows
     head       sufficient statistics of the linear rule that all items share, over what the bundle knows

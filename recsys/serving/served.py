@@ -180,7 +180,7 @@ class ServedBundle:
         return query.history if self.bundle.excludes_history else []
 
     def _history_options(self, query: Query) -> dict[str, Any]:
-        """What else the bundle reads of a history: what was liked of it, and when."""
+        """Returns what else the bundle reads of a history: what was liked of it, and when."""
         options: dict[str, Any] = {"history_liked": query.liked} if self.reads_skips else {}
         if self._reads_times and query.times is not None:
             options["history_times"] = [iso_text(time) for time in query.times]

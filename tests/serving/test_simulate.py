@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.commands.live.simulation import SimulateConfig, simulate
 from recsys.commands.live.readers import Readers, best_places
+from recsys.commands.live.simulation import SimulateConfig, simulate
 from recsys.data.sources.synthetic_world import World
 from recsys.serving.client import Client, RefusedError, ServerError
 from recsys.serving.messages import FeedbackEvent
