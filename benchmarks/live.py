@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--exchanges", type=int, default=20)
     parser.add_argument("--regret-requests", type=int, default=20_000, help="of each policy; 0: none")
     parser.add_argument("--memory-requests", type=int, default=48_000, help="in 24 simulated hours; 0: none")
-    parser.add_argument("--pair-requests", type=int, default=500, help="of each of ten logs; 0: none")
+    parser.add_argument("--pair-requests", type=int, default=2_000, help="of each of ten logs; 0: none")
     parser.add_argument("--parts", default="http,world", help="http, world or both")
     asked = parser.parse_args()
     rows: list[Row] = []
