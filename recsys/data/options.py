@@ -233,7 +233,10 @@ class DataOptions:
         extends: an earlier prepared dataset: its vocabularies keep their rows and new values come after them,
             and its means, deviations and buckets stay, so that a row and a number mean what they meant.
         max_rejected_share: more unusable rows than this share is an error.
-        engine: what runs the preparation.
+        engine: what runs the preparation: `duckdb` on this machine, or `spark` (pip install 'recsys[spark]',
+            Java 17); the prepared dataset is the same.
+        engine_options: settings of Spark: `master` (`local[2]`, `yarn`, `k8s://...`, `sc://...`), or names
+            such as `executor.memory`.
         cache_dir: raw and prepared data; null means $RECSYS_CACHE or ~/.cache/recsys.
         prepared: an existing prepared dataset to use as it is; the keys above are then not read.
         batch_size: training examples a step, of all processes together; `auto` takes a power of two, from 32
@@ -275,7 +278,8 @@ class DataOptions:
     until: int | float | str | None = None
     extends: str | None = None
     max_rejected_share: float = 0.01
-    engine: Literal["duckdb"] = "duckdb"
+    engine: Literal["duckdb", "spark"] = "duckdb"
+    engine_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     cache_dir: str | None = None
     prepared: str | None = None
     batch_size: int | Literal["auto"] = "auto"

@@ -20,6 +20,8 @@ from recsys.data.preparing.declare import with_features_file
 from recsys.data.preparing.extend import with_earlier_features
 from recsys.data.reading.engine import DuckDBEngine
 from recsys.data.reading.files import table_files
+from recsys.data.reading.remote import local_path
+from recsys.data.reading.spark import SparkEngine
 from recsys.schema.disk import locked
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import VERSIONS, read_station, writing_station
@@ -85,10 +87,18 @@ def _make(
     with writing_station(path, "prepared", config=config, source=source) as (folder, extra):
         scratch = folder / ".scratch"  # in the folder, so that whoever clears up after us finds it
         scratch.mkdir()
-        with DuckDBEngine(scratch) as engine:
+        with _engine(options, scratch) as engine:
             extra.update(build(engine, options, tables, folder=folder))
         shutil.rmtree(scratch)
     LOGGER.info("prepared %s in %.1f s", path, time.monotonic() - started)
+
+
+def _engine(options: DataOptions, scratch: Path) -> DuckDBEngine | SparkEngine:
+    if options.engine == "spark":
+        return SparkEngine(scratch, options.engine_options)
+    if options.engine_options:
+        raise InputError("`data.engine_options` is for `data.engine=spark`; leave it out")
+    return DuckDBEngine(scratch)
 
 
 def raw_tables(options: DataOptions) -> RawTables:
@@ -103,10 +113,15 @@ def raw_tables(options: DataOptions) -> RawTables:
         raise InputError(
             "`data.interactions.path` must name a CSV or Parquet file, or a folder of them; it is null"
         )
-    users, items = (
-        Path(side.path).expanduser() if side.path else None for side in (options.users, options.items)
+
+    def local(table: str, path: str) -> Path:
+        return local_path(path, cache=options.cache_path, key=f"data.{table}.path")
+
+    return RawTables(
+        interactions=local("interactions", options.interactions.path),
+        users=local("users", options.users.path) if options.users.path else None,
+        items=local("items", options.items.path) if options.items.path else None,
     )
-    return RawTables(interactions=Path(options.interactions.path).expanduser(), users=users, items=items)
 
 
 def _key(config: Mapping[str, Any], tables: RawTables) -> str:

@@ -13,7 +13,7 @@ from ibis import _
 
 from recsys.data.options import DataOptions
 from recsys.data.preparing.splits import SPLIT, TRAIN
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
 from recsys.schema.labels import AuxiliaryLabel
@@ -22,7 +22,7 @@ from recsys.schema.tables import LABEL_PREFIX
 LOGGER = logging.getLogger(__name__)
 
 
-def fit_labels(engine: DuckDBEngine, events: ibis.Table, options: DataOptions) -> tuple[AuxiliaryLabel, ...]:
+def fit_labels(engine: Engine, events: ibis.Table, options: DataOptions) -> tuple[AuxiliaryLabel, ...]:
     """The auxiliary labels with mean and deviation of the train split, or of that of `data.extends`.
 
     Args:

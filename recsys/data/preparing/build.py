@@ -36,7 +36,7 @@ from recsys.data.preparing.statistics import EventKeys, fit_statistics, with_pri
 from recsys.data.preparing.understood import as_text, describe_raw
 from recsys.data.preparing.vectors import write_sentences, write_vectors
 from recsys.data.preparing.write import write_split
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Feature, SentenceFeature, StatisticFeature
 from recsys.schema.features import EVENT_ROLES, FeatureSchema
@@ -47,7 +47,7 @@ from recsys.schema.tables import ITEM_ID, POSITIVE, USER_ID
 LOGGER = logging.getLogger(__name__)
 
 
-def build(engine: DuckDBEngine, options: DataOptions, tables: RawTables, *, folder: Path) -> dict[str, Any]:
+def build(engine: Engine, options: DataOptions, tables: RawTables, *, folder: Path) -> dict[str, Any]:
     """Writes the files of a prepared dataset.
 
     Args:
@@ -120,7 +120,7 @@ def _of_events(features: Sequence[Feature]) -> list[Feature]:
     return [feature for feature in features if feature.role in EVENT_ROLES]
 
 
-def _count_events(engine: DuckDBEngine, events: ibis.Table) -> dict[str, Any]:
+def _count_events(engine: Engine, events: ibis.Table) -> dict[str, Any]:
     """Rows and positives of each split.
 
     Raises:
@@ -164,7 +164,7 @@ def _write_features(
 
 
 def _write_events(
-    engine: DuckDBEngine, encoded: ibis.Table, fitted: FittedFeatures, options: DataOptions, *, folder: Path
+    engine: Engine, encoded: ibis.Table, fitted: FittedFeatures, options: DataOptions, *, folder: Path
 ) -> None:
     by_item = options.split == "leave_last_out"
     has_users = options.interactions.columns.user_id is not None

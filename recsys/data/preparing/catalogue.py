@@ -19,7 +19,8 @@ from recsys.data.preparing.kinds.values import ValueCounts
 from recsys.data.preparing.splits import SPLIT, TRAIN
 from recsys.data.preparing.vectors import is_vector
 from recsys.data.reading.columns import ValueType, known_text, read_id, read_typed, text_kinds
-from recsys.data.reading.engine import ROW_GROUP_ROWS, DuckDBEngine
+from recsys.data.reading.engine import ROW_GROUP_ROWS, Engine
+from recsys.data.reading.functions import text_of
 from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.feature_kinds import Feature, HistoryFeature, Role, VectorFeature
 from recsys.schema.tables import ID_COLUMNS, POSITIVE, RAW_PREFIX, ROW_COLUMNS, USER_ID, encoded_column
@@ -93,7 +94,7 @@ def read_side(raw: RawTable, table: str, id_column: str, id_type: ValueType) -> 
         RAW_PREFIX + alias: read_typed(raw.column(column), kinds.get(column))
         for column, alias in raw.names.items()
     }
-    raw_id = known_text(raw.column(id_column).cast("string"))
+    raw_id = known_text(text_of(raw.column(id_column)))
     checked = engine.keep(raw.rows.select(**typed, _raw_id=raw_id))
     first = checked[SEQUENCE].min().over(ibis.window(group_by=name))
     marked = engine.keep(checked.select(name, SEQUENCE, "_raw_id", _first=first))
@@ -147,7 +148,7 @@ class Entities:
 
 
 def read_entities(
-    engine: DuckDBEngine, events: ibis.Table, side: Side | None, *, name: str, known: bool = True
+    engine: Engine, events: ibis.Table, side: Side | None, *, name: str, known: bool = True
 ) -> Entities:
     """Collects the users or the items.
 
@@ -192,7 +193,7 @@ def write_entities(entities: Entities, encoded: Mapping[str, pa.Array], path: Pa
     pq.write_table(pa.table(columns), path, row_group_size=ROW_GROUP_ROWS)
 
 
-def with_rows(engine: DuckDBEngine, events: ibis.Table, entities: Entities) -> ibis.Table:
+def with_rows(engine: Engine, events: ibis.Table, entities: Entities) -> ibis.Table:
     """The events with the row of their user or item; 0 where it is unknown."""
     name, row = entities.name, ROW_COLUMNS[entities.name]
     rows = pa.array(np.arange(entities.table.num_rows), pa.int32())

@@ -11,7 +11,7 @@ from ibis import _
 
 from recsys.data.options import DataOptions
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, TEST
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.data.reading.instants import iso
 from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, POSITIVE, TIMESTAMP, USER_ID
@@ -22,9 +22,7 @@ _FAR = 0.05
 _FEW_ROWS = 50
 
 
-def check_shares(
-    engine: DuckDBEngine, events: ibis.Table, options: DataOptions, rows: Mapping[str, int]
-) -> None:
+def check_shares(engine: Engine, events: ibis.Table, options: DataOptions, rows: Mapping[str, int]) -> None:
     """Warns where a split by time has other shares than `data.split_fractions`, with the instant that is why.
 
     Args:
@@ -58,7 +56,7 @@ def check_shares(
     LOGGER.warning("%s", message)
 
 
-def count_repeats(engine: DuckDBEngine, events: ibis.Table, options: DataOptions) -> dict[str, int]:
+def count_repeats(engine: Engine, events: ibis.Table, options: DataOptions) -> dict[str, int]:
     """Counts the positives in test, and those among them whose item the user had liked before.
 
     Where `evaluation.seen=exclude` leaves such items out, these queries cannot be hit; the log says so.

@@ -11,7 +11,7 @@ from ibis import _
 
 from recsys.data.preparing.splits import SPLIT
 from recsys.data.preparing.statistics import DAY_MICROSECONDS, HELD, KEYS, EventKeys, value_of
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.data.reading.tables import SEQUENCE
 from recsys.schema.feature_kinds import StatisticFeature
 from recsys.schema.tables import ITEM_ID, LABEL, POSITIVE, RAW_PREFIX, TIMESTAMP, USER_ID
@@ -23,7 +23,7 @@ _TOLERANCE = 1e-9
 
 
 def check_statistics_before(
-    engine: DuckDBEngine, events: ibis.Table, statistics: Sequence[StatisticFeature], keyed: EventKeys
+    engine: Engine, events: ibis.Table, statistics: Sequence[StatisticFeature], keyed: EventKeys
 ) -> dict[str, Any]:
     """Whether statistics count what was strictly before an event, in no later split, and nothing else.
 
@@ -55,7 +55,7 @@ def check_statistics_before(
 
 
 def _counted_again(
-    engine: DuckDBEngine,
+    engine: Engine,
     sample: ibis.Table,
     events: ibis.Table,
     statistics: Sequence[StatisticFeature],

@@ -10,7 +10,7 @@ import pyarrow as pa
 from ibis import _
 
 from recsys.data.preparing.fit import PREPARING
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.schema.feature_kinds import Feature
 from recsys.schema.features import OUT_OF_VOCABULARY
 from recsys.schema.tables import RAW_PREFIX
@@ -38,7 +38,7 @@ def arrow_type(feature: Feature) -> Any:
 
 
 def encode_context(
-    engine: DuckDBEngine,
+    engine: Engine,
     events: ibis.Table,
     features: Sequence[Feature],
     vocabularies: Mapping[str, pa.Table],

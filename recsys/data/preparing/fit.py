@@ -13,7 +13,7 @@ from ibis import _
 from recsys.data.preparing.kinds import lookup, number, text, time
 from recsys.data.preparing.kinds.values import ValueCounts
 from recsys.data.preparing.splits import SPLIT, TRAIN
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import (
     Feature,
@@ -117,7 +117,7 @@ def fit(
     return FittedFeatures(tuple(fitted[feature.name] for feature in features), vocabularies)
 
 
-def count_values(engine: DuckDBEngine, events: ibis.Table, feature: Feature) -> ValueCounts:
+def count_values(engine: Engine, events: ibis.Table, feature: Feature) -> ValueCounts:
     """The values of a feature of the events in train and how often each occurs."""
     column = RAW_PREFIX + feature.column
     train = events.filter(_[SPLIT] == TRAIN)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES
 from recsys.data.preparing.write import COMPRESSION
-from recsys.data.reading.engine import ROW_GROUP_ROWS, DuckDBEngine
+from recsys.data.reading.engine import ROW_GROUP_ROWS, Engine
 from recsys.schema import tables
 
 _USER_ORDER = [tables.USER_ROW, tables.USER_ID, tables.TIMESTAMP, tables.ITEM_ID]
@@ -44,7 +44,7 @@ _HISTORY = pa.schema(
 
 
 def follow_users(
-    engine: DuckDBEngine, events: ibis.Table, *, histories: Path, ties_by_item: bool
+    engine: Engine, events: ibis.Table, *, histories: Path, ties_by_item: bool
 ) -> tuple[Path, Path, Path]:
     """Writes `<split>.parquet` into the folder of histories, and each split's rows for the writer of splits.
 

@@ -14,7 +14,8 @@ from recsys.data.options import DataOptions
 from recsys.data.preparing.read_labels import is_positive, read_auxiliary_labels, read_label
 from recsys.data.preparing.usable import usable
 from recsys.data.reading.columns import ValueType, read_id, read_typed
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
+from recsys.data.reading.functions import text_of
 from recsys.data.reading.instants import TimeReading, iso, time_reading
 from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.errors import InputError
@@ -86,7 +87,7 @@ def read_interactions(
     if time:
         typed[RAW_TIMESTAMP] = time.raw(raw.column(str(columns.timestamp)))
     if options.split == "predefined":
-        typed[SPLIT_NAME] = raw.column(str(columns.split)).cast("string")
+        typed[SPLIT_NAME] = text_of(raw.column(str(columns.split)))
     for name in context_columns:
         typed[RAW_PREFIX + name] = read_typed(raw.column(name), kinds.get(name))
     positive = is_positive(raw, options.label)
@@ -106,7 +107,7 @@ def _ids(raw: RawTable, name: str | None, value_type: ValueType, *, default: ibi
     return default if name is None else read_id(raw.column(name), value_type)
 
 
-def look_at(engine: DuckDBEngine, interactions: Interactions, options: DataOptions) -> None:
+def look_at(engine: Engine, interactions: Interactions, options: DataOptions) -> None:
     """Logs what people can see a mistake by: how many positives there are, and the years.
 
     Raises:

@@ -9,7 +9,8 @@ from typing import Any
 import ibis
 
 from recsys.data.preparing.catalogue import Side
-from recsys.data.reading.engine import DuckDBEngine, engine_function
+from recsys.data.reading.engine import Engine
+from recsys.data.reading.functions import first_groups, nfc, text_of
 from recsys.schema.errors import InputError
 from recsys.schema.tables import ID_COLUMNS
 
@@ -20,9 +21,7 @@ LEAST_SHARE = 0.1
 USUAL_SHARE = 0.9
 
 
-def check_joins(
-    engine: DuckDBEngine, events: ibis.Table, sides: Mapping[str, Side]
-) -> dict[str, dict[str, Any]]:
+def check_joins(engine: Engine, events: ibis.Table, sides: Mapping[str, Side]) -> dict[str, dict[str, Any]]:
     """Counts the ids that the interactions and each side table have in common.
 
     Args:
@@ -60,7 +59,7 @@ def check_joins(
     return joins
 
 
-def _joined(engine: DuckDBEngine, ids: ibis.Table, rows: ibis.Table, name: str) -> dict[str, Any]:
+def _joined(engine: Engine, ids: ibis.Table, rows: ibis.Table, name: str) -> dict[str, Any]:
     own = engine.keep(ids)
     known = engine.keep(rows.select(name))
     missing = own.anti_join(known, name)
@@ -78,22 +77,19 @@ def _joined(engine: DuckDBEngine, ids: ibis.Table, rows: ibis.Table, name: str) 
     }
 
 
-def _hint(engine: DuckDBEngine, events: ibis.Table, side: Side, name: str) -> str:
+def _hint(engine: Engine, events: ibis.Table, side: Side, name: str) -> str:
     """Names a difference in writing (capitals, leading zeros ...) without which more ids would match."""
     missing = events.select(name).distinct().anti_join(side.rows, name)
     writings: dict[str, Callable[[Any], Any]] = {
         "capitals": lambda text: text.lower(),
-        "leading zeros": lambda text: text.re_replace(r"^0+([^0]|0$)", r"\1"),
-        "how accents are encoded": _nfc,
+        "leading zeros": lambda text: first_groups(text, r"^0+([^0]|0$)"),
+        "how accents are encoded": nfc,
         "a trailing .0": lambda text: text.re_replace(r"\.0+$", ""),
     }
     for what, plain in writings.items():
-        own = missing.select(plain=plain(missing[name].cast("string"))).distinct()
-        known = side.rows.select(plain=plain(side.rows[name].cast("string")))
+        own = missing.select(plain=plain(text_of(missing[name]))).distinct()
+        known = side.rows.select(plain=plain(text_of(side.rows[name])))
         count = engine.count(own.semi_join(known, "plain"))
         if count:
             return f" ({count} more would match but for {what})"
     return ""
-
-
-_nfc = engine_function("nfc_normalize", "string", result="string")

@@ -23,7 +23,7 @@ from recsys.data.preparing.idf import with_idf
 from recsys.data.preparing.raw_data import RawData
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, TRAIN
 from recsys.data.preparing.statistics import EventKeys, fit_statistics, with_priors
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.schema import tables
 from recsys.schema.feature_kinds import StatisticFeature
 
@@ -55,12 +55,12 @@ class PreparedFiles:
     earlier: FittedFeatures | None
     keys: EventKeys
 
-    def rows(self, engine: DuckDBEngine, split: int) -> ibis.Table:
+    def rows(self, engine: Engine, split: int) -> ibis.Table:
         """The rows in the files of a split."""
         return engine.read_parquet(sorted((self.folder / SPLIT_NAMES[split]).glob("*.parquet")))
 
 
-def check_leakage(engine: DuckDBEngine, written: PreparedFiles) -> Checks:
+def check_leakage(engine: Engine, written: PreparedFiles) -> Checks:
     """Checks the files of a prepared dataset.
 
     Returns:
@@ -89,7 +89,7 @@ def check_leakage(engine: DuckDBEngine, written: PreparedFiles) -> Checks:
     return checks
 
 
-def _events_on_disk(engine: DuckDBEngine, written: PreparedFiles, split: int) -> ibis.Table:
+def _events_on_disk(engine: Engine, written: PreparedFiles, split: int) -> ibis.Table:
     """user_id, item_id and timestamp of the rows in a split's files."""
     rows = written.rows(engine, split)
     if split != TRAIN:
@@ -103,16 +103,14 @@ def _events_on_disk(engine: DuckDBEngine, written: PreparedFiles, split: int) ->
     return rows.select(*_KEY)
 
 
-def _no_event_twice(engine: DuckDBEngine, parts: Sequence[ibis.Table]) -> dict[str, Any]:
+def _no_event_twice(engine: Engine, parts: Sequence[ibis.Table]) -> dict[str, Any]:
     train, validation, test = parts
     later = ibis.union(validation, test)
     shared = engine.count(train.semi_join(later, _KEY)) + engine.count(validation.semi_join(test, _KEY))
     return _result(shared == 0, f"{shared} events (user, item, instant) stand in more than one split")
 
 
-def _train_before_test(
-    engine: DuckDBEngine, written: PreparedFiles, parts: Sequence[ibis.Table]
-) -> dict[str, Any]:
+def _train_before_test(engine: Engine, written: PreparedFiles, parts: Sequence[ibis.Table]) -> dict[str, Any]:
     train, _validation, test = parts
     if written.data.interactions.time is None:
         return _result(
@@ -207,7 +205,7 @@ class _Histories:
 _COUNTS = [NUM_INTERACTIONS, NUM_POSITIVES]
 
 
-def _fitted_on_train(engine: DuckDBEngine, written: PreparedFiles, train: ibis.Table) -> Checks:
+def _fitted_on_train(engine: Engine, written: PreparedFiles, train: ibis.Table) -> Checks:
     """Fits once more, on what the train files hold, and compares."""
     counted = {}
     differing = []
@@ -239,9 +237,7 @@ def _fitted_on_train(engine: DuckDBEngine, written: PreparedFiles, train: ibis.T
     }
 
 
-def _statistics_again(
-    engine: DuckDBEngine, train: ibis.Table, written: PreparedFiles
-) -> list[StatisticFeature]:
+def _statistics_again(engine: Engine, train: ibis.Table, written: PreparedFiles) -> list[StatisticFeature]:
     statistics = [feature for feature in written.data.features if isinstance(feature, StatisticFeature)]
     if not statistics:
         return []
@@ -251,7 +247,7 @@ def _statistics_again(
     return fit_statistics(engine, train, with_mean, written.earlier)
 
 
-def _recount(engine: DuckDBEngine, train: ibis.Table, entities: Entities) -> Entities:
+def _recount(engine: Engine, train: ibis.Table, entities: Entities) -> Entities:
     row = tables.ROW_COLUMNS[entities.name]
     counts = engine.collect(train.group_by(row).aggregate(rows=_.count(), positives=_[tables.POSITIVE].sum()))
     table = entities.table

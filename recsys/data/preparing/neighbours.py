@@ -20,7 +20,7 @@ from scipy import sparse
 from recsys.data.options import DataOptions
 from recsys.data.preparing.catalogue import Entities
 from recsys.data.preparing.splits import SPLIT, TRAIN
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.data.reading.tables import SEQUENCE
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Feature, MultiIdFeature
@@ -43,9 +43,7 @@ def neighbours_feature(options: DataOptions) -> Feature | None:
     return MultiIdFeature(NEIGHBOURS, "item", max_length=1 + options.neighbours.number)
 
 
-def with_neighbours(
-    engine: DuckDBEngine, events: ibis.Table, items: Entities, options: DataOptions
-) -> Entities:
+def with_neighbours(engine: Engine, events: ibis.Table, items: Entities, options: DataOptions) -> Entities:
     """The items with a column `raw.neighbours`: an item's own id, then those of its neighbours, best first.
 
     Args:

@@ -7,12 +7,12 @@ import math
 import ibis
 from ibis import _
 
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 
 _BINS = 4096
 
 
-def quantile(engine: DuckDBEngine, column: ibis.Column, share: float) -> int:
+def quantile(engine: Engine, column: ibis.Column, share: float) -> int:
     """The least value that occurs and is not below the interpolated quantile of `share` in [0, 1].
 
     DuckDB's own quantile holds all values at once, 16 bytes each. This counts them in bins, then those of one

@@ -12,7 +12,7 @@ from recsys.data.preparing.choose import choose_features
 from recsys.data.preparing.interactions import Interactions, read_interactions
 from recsys.data.preparing.vectors import with_sizes
 from recsys.data.reading.columns import ValueType, id_type, text_kinds
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.data.reading.tables import RawTable, TableSource, read_table
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Feature
@@ -42,7 +42,7 @@ class RawData:
     interactions: Interactions
 
 
-def read_raw(engine: DuckDBEngine, options: DataOptions, tables: RawTables) -> RawData:
+def read_raw(engine: Engine, options: DataOptions, tables: RawTables) -> RawData:
     """Reads the raw tables.
 
     Raises:

@@ -9,7 +9,8 @@ from ibis import _
 
 from recsys.data.options import DataOptions, Label
 from recsys.data.reading.columns import known_text, read_number, text_kind
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
+from recsys.data.reading.functions import text_of
 from recsys.data.reading.tables import RawTable
 from recsys.schema.errors import InputError, nearest
 from recsys.schema.tables import LABEL, LABEL_PREFIX
@@ -36,7 +37,7 @@ def read_label(raw: RawTable, label: Label) -> ibis.Value:
         if isinstance(label.positive_at_least, str) or (is_text and _are_words(raw, column, number)):
             raise InputError(_words_need_positives(raw, label))
         return number
-    words = known_text(column.cast("string"))
+    words = known_text(text_of(column))
     _check_words(raw.engine, words, label)
     if label.weights is not None:
         return ibis.cases(*((words == word, float(weight)) for word, weight in label.weights.items()))
@@ -46,7 +47,7 @@ def read_label(raw: RawTable, label: Label) -> ibis.Value:
 def is_positive(raw: RawTable, label: Label) -> ibis.Value:
     """Whether an interaction is a positive, of the typed table that has LABEL; `raw` is of the same rows."""
     if label.column is not None and label.positives is not None:
-        return known_text(raw.column(label.column).cast("string")).isin(list(label.positives))
+        return known_text(text_of(raw.column(label.column))).isin(list(label.positives))
     if label.positive_at_least is not None:
         return _[LABEL] >= float(label.positive_at_least)
     return _[LABEL] > 0 if label.weights is not None else ibis.literal(True)
@@ -73,7 +74,7 @@ def _are_words(raw: RawTable, column: ibis.Value, number: ibis.Value) -> bool:
     return bool(row["read"] * 2 < row["values"])
 
 
-def _counted_words(engine: DuckDBEngine, words: ibis.Value) -> dict[str, int]:
+def _counted_words(engine: Engine, words: ibis.Value) -> dict[str, int]:
     counts = words.name("word").as_table().group_by("word").aggregate(rows=_.count())
     rows = engine.collect(counts.order_by([ibis.desc("rows"), "word"]).limit(1000)).to_pylist()
     return {row["word"]: row["rows"] for row in rows if row["word"] is not None}
@@ -85,7 +86,7 @@ def _shown(counts: dict[str, int]) -> str:
 
 
 def _words_need_positives(raw: RawTable, label: Label) -> str:
-    counts = _counted_words(raw.engine, known_text(raw.column(str(label.column)).cast("string")))
+    counts = _counted_words(raw.engine, known_text(text_of(raw.column(str(label.column)))))
     example = list(counts)[-1] if counts else "purchase"
     asked: Any = label.positive_at_least
     wanted = (
@@ -100,7 +101,7 @@ def _words_need_positives(raw: RawTable, label: Label) -> str:
     )
 
 
-def _check_words(engine: DuckDBEngine, words: ibis.Value, label: Label) -> None:
+def _check_words(engine: Engine, words: ibis.Value, label: Label) -> None:
     counts = _counted_words(engine, words)
     for key, named in (("positives", label.positives), ("weights", label.weights)):
         unknown = [word for word in named or () if word not in counts]

@@ -12,7 +12,8 @@ from ibis import _
 from recsys.data.options import DataOptions
 from recsys.data.preparing.interactions import SPLIT_NAME
 from recsys.data.preparing.quantiles import quantile
-from recsys.data.reading.engine import DuckDBEngine, draw
+from recsys.data.reading.engine import Engine
+from recsys.data.reading.functions import draw, text_of
 from recsys.data.reading.instants import TimeReading
 from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, POSITIVE, TIMESTAMP, USER_ID
@@ -29,7 +30,7 @@ _NUMBER_OF_NAME = {"train": TRAIN, "test": TEST} | dict.fromkeys(
 
 
 def split_events(
-    engine: DuckDBEngine, events: ibis.Table, options: DataOptions, *, time: TimeReading | None
+    engine: Engine, events: ibis.Table, options: DataOptions, *, time: TimeReading | None
 ) -> tuple[ibis.Table, tuple[int, int] | None]:
     """Divides events as `data.split` says; see docs of the contract for what each means.
 
@@ -70,9 +71,7 @@ def _at_instants(events: ibis.Table, instants: tuple[int, int]) -> ibis.Table:
     return events.mutate(**{SPLIT: split.cast("int8")})
 
 
-def _quantiles(
-    engine: DuckDBEngine, events: ibis.Table, fractions: tuple[float, float, float]
-) -> tuple[int, int]:
+def _quantiles(engine: Engine, events: ibis.Table, fractions: tuple[float, float, float]) -> tuple[int, int]:
     """The instants at the time quantiles of all interactions; one after the last where nothing follows."""
     train, validation, _test = fractions
     first, second = (
@@ -92,16 +91,14 @@ def _given_instants(given: Sequence[Any], time: TimeReading | None) -> tuple[int
     return first, second
 
 
-def _leave_last_out(engine: DuckDBEngine, events: ibis.Table) -> ibis.Table:
+def _leave_last_out(engine: Engine, events: ibis.Table) -> ibis.Table:
     """Each user's last positive and what follows is test, the one before it validation; ties by item id."""
     marked = _since_last(engine, events, events.filter(_[POSITIVE]), num_places=2)
     split = ibis.cases((_._since_0, TEST), (_._since_1, VALIDATION), else_=TRAIN)
     return engine.keep(marked.mutate(**{SPLIT: split.cast("int8")}).select(*events.columns, SPLIT))
 
 
-def _since_last(
-    engine: DuckDBEngine, events: ibis.Table, positives: ibis.Table, *, num_places: int
-) -> ibis.Table:
+def _since_last(engine: Engine, events: ibis.Table, positives: ibis.Table, *, num_places: int) -> ibis.Table:
     """The events with `_since_<place>`: whether each is its user's last positive, or stands behind it.
 
     Place 0 is the last of `positives`, 1 the one before; false for users who have not more than
@@ -136,7 +133,7 @@ def _since_last(
     return joined.select(*events.columns, **marks)
 
 
-def _drawn(engine: DuckDBEngine, events: ibis.Table, key: list[str], options: DataOptions) -> ibis.Table:
+def _drawn(engine: Engine, events: ibis.Table, key: list[str], options: DataOptions) -> ibis.Table:
     """Rows, items or users in the order of a hash of themselves and the seed; the first are train.
 
     What is drawn depends on no other row and not on the order of rows.
@@ -156,12 +153,12 @@ def _joined(events: ibis.Table, key: Sequence[str], options: DataOptions) -> ibi
     """The text that a row's draw is the hash of."""
     joined = ibis.literal(str(options.split_seed))
     for name in key:
-        joined = joined + "\x1f" + events[name].cast("string")
+        joined = joined + "\x1f" + text_of(events[name])
     return joined
 
 
 def _with_validation(
-    engine: DuckDBEngine, events: ibis.Table, options: DataOptions, *, key: list[str]
+    engine: Engine, events: ibis.Table, options: DataOptions, *, key: list[str]
 ) -> ibis.Table:
     """A predefined split, with some of train as validation where it has none and the options say so."""
     by_split = engine.collect(events.group_by(SPLIT).aggregate(rows=_.count()))
@@ -189,7 +186,7 @@ def _with_validation(
     return engine.keep(marked.mutate(**{SPLIT: split}).select(*events.columns))
 
 
-def _predefined(engine: DuckDBEngine, events: ibis.Table, column: str) -> ibis.Table:
+def _predefined(engine: Engine, events: ibis.Table, column: str) -> ibis.Table:
     name = events[SPLIT_NAME].strip().lower()
     split = ibis.cases(*((name == word, number) for word, number in _NUMBER_OF_NAME.items()))
     unknown = engine.collect(

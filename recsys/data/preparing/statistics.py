@@ -26,7 +26,7 @@ from recsys.data.preparing.catalogue import Entities
 from recsys.data.preparing.declare_statistics import MEANS
 from recsys.data.preparing.fit import FittedFeatures, count_values, fit
 from recsys.data.preparing.splits import SPLIT, TEST, TRAIN
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.data.reading.tables import SEQUENCE
 from recsys.schema import tables
 from recsys.schema.feature_kinds import Feature, StatisticFeature
@@ -55,7 +55,7 @@ class EventKeys:
     entities: tuple[Entities, Entities]
     columns: Mapping[str, pa.Array]
 
-    def with_key(self, engine: DuckDBEngine, events: ibis.Table, name: str, key: str) -> ibis.Table:
+    def with_key(self, engine: Engine, events: ibis.Table, name: str, key: str) -> ibis.Table:
         """The events with the values of a feature as `key`: an event a value, none for one without any."""
         feature = self.features[name]
         if _is_id(name):
@@ -72,7 +72,7 @@ class EventKeys:
 
 
 def with_statistics(
-    engine: DuckDBEngine,
+    engine: Engine,
     events: ibis.Table,
     statistics: Sequence[StatisticFeature],
     *,
@@ -103,7 +103,7 @@ def with_statistics(
 
 
 def _of_key(
-    engine: DuckDBEngine,
+    engine: Engine,
     events: ibis.Table,
     of: tuple[str, ...],
     statistics: Sequence[StatisticFeature],
@@ -213,7 +213,7 @@ def value_of(sums: ibis.Table, feature: StatisticFeature, number: int) -> ibis.V
 
 
 def with_priors(
-    engine: DuckDBEngine,
+    engine: Engine,
     events: ibis.Table,
     statistics: Sequence[StatisticFeature],
     earlier: FittedFeatures | None,
@@ -237,7 +237,7 @@ def _is_id(name: str) -> bool:
 
 
 def fit_statistics(
-    engine: DuckDBEngine,
+    engine: Engine,
     events: ibis.Table,
     statistics: Sequence[StatisticFeature],
     earlier: FittedFeatures | None,

@@ -93,7 +93,7 @@ def _columns_of(
 ) -> list[dict[str, Any]]:
     counts = {f"{n}": raw.column(name).count() for n, name in enumerate(raw.names)}
     there = raw.engine.row(raw.rows.aggregate(**counts)) if counts else {}
-    first = raw.engine.collect(raw.rows.filter(_[SEQUENCE] <= _ROWS_FOR_EXAMPLES))
+    first = raw.engine.collect(raw.rows.filter(_[SEQUENCE] <= _ROWS_FOR_EXAMPLES).order_by(SEQUENCE))
     rows = max(raw.total_rows - len(raw.malformed), 1)
     described = []
     for number, (name, alias) in enumerate(raw.names.items()):

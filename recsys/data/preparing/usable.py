@@ -11,7 +11,8 @@ import ibis
 import pyarrow as pa
 from ibis import _
 
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
+from recsys.data.reading.functions import text_of
 from recsys.data.reading.instants import TimeReading
 from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.tables import ITEM_ID, LABEL, LABEL_PREFIX, TIMESTAMP, USER_ID
@@ -81,7 +82,7 @@ def _unreadable(
 ) -> pa.Table:
     if not sources:
         return _REJECTED.empty_table()
-    values = {f"_raw_{name}": raw.column(source).cast("string") for name, source in sources.items()}
+    values = {f"_raw_{name}": text_of(raw.column(source)) for name, source in sources.items()}
     if time is not None:
         values["_any_time"] = time.read_any(raw.column(sources[TIMESTAMP]))
     joined = bad.select(SEQUENCE, *sources).join(raw.rows.select(SEQUENCE, **values), SEQUENCE)
@@ -103,7 +104,7 @@ def _unreadable(
     return raw.engine.collect(told.order_by(SEQUENCE))
 
 
-def _repeats(engine: DuckDBEngine, good: ibis.Table, auxiliary: Sequence[str]) -> ibis.Table:
+def _repeats(engine: Engine, good: ibis.Table, auxiliary: Sequence[str]) -> ibis.Table:
     """SEQUENCE of each event that is there in another row, of the row that is kept, whether labels differ."""
     key = [USER_ID, ITEM_ID, TIMESTAMP]
     groups = good.group_by(key).aggregate(_count=_.count()).filter(_._count > 1)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ibis import _
 
 from recsys.data.preparing.sentences import encode_sentences
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.data.reading.tables import SEQUENCE
 from recsys.nn.sentence_encoder import SentenceEncoder
 from recsys.schema.errors import InputError
@@ -36,7 +36,7 @@ def is_vector(kind: Any) -> bool:
     return bool(kind.is_array() and kind.value_type.is_floating())
 
 
-def with_sizes(engine: DuckDBEngine, features: Sequence[Feature], sides: Mapping[str, Side]) -> list[Feature]:
+def with_sizes(engine: Engine, features: Sequence[Feature], sides: Mapping[str, Side]) -> list[Feature]:
     """The features with the size of each vector: that of the first row that has one.
 
     Raises:
@@ -74,7 +74,7 @@ def _encoder(model: str) -> SentenceEncoder:
 
 
 def write_vectors(
-    engine: DuckDBEngine, feature: VectorFeature, side: Side, entities: Entities, folder: Path
+    engine: Engine, feature: VectorFeature, side: Side, entities: Entities, folder: Path
 ) -> None:
     """Writes a file of float16, a row for each user or item, zeros where it has no vector.
 
@@ -110,7 +110,7 @@ def _rows(side: Side, feature: VectorFeature) -> ibis.Table:
     return side.numbered.select(SEQUENCE, name, vector=numbers).filter(_.vector.notnull()).order_by(SEQUENCE)
 
 
-def _size(engine: DuckDBEngine, feature: VectorFeature, side: Side) -> int:
+def _size(engine: Engine, feature: VectorFeature, side: Side) -> int:
     if isinstance(feature, SentenceFeature):
         return _encoder(feature.model).size
     lengths = _rows(side, feature).select(SEQUENCE, length=_.vector.length()).filter(_.length > 0)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from recsys.data.preparing.encode import arrow_type, encode
 from recsys.data.preparing.splits import TRAIN
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.schema import tables
 from recsys.schema.feature_kinds import Feature
 
@@ -40,7 +40,7 @@ _FIXED = {
 
 
 def write_split(
-    engine: DuckDBEngine,
+    engine: Engine,
     rows: Path,
     folder: Path,
     *,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import ibis
 
-from recsys.data.reading.engine import engine_function, floor
+from recsys.data.reading.functions import elements, finite, first_groups, floor, text_of
 from recsys.data.reading.tables import RawTable
 from recsys.schema import values
 from recsys.schema.errors import InputError
@@ -48,7 +48,7 @@ def _counts(
         counts[f"{number}_values"] = value.count()
         counts[f"{number}_truths"] = value.isin((*values.TRUE_WORDS, *values.FALSE_WORDS)).sum()
         counts[f"{number}_answers"] = value.lower().isin((*values.YES_WORDS, *values.NO_WORDS)).sum()
-        bare = value.re_replace(values.PERCENT, "").re_replace(values.MONEY, r"\1")
+        bare = first_groups(value.re_replace(values.PERCENT, ""), values.MONEY)
         for what, pattern in patterns.items():
             counts[f"{number}_{what}"] = (
                 (bare if what in ("point", "comma") else value).re_search(pattern).sum()
@@ -84,7 +84,7 @@ def id_type(raw: RawTable, name: str, *, key: str) -> ValueType:
         counts = _counts(raw, [name], patterns=_PLAIN)[name]
         return "integer" if 0 < counts.values == counts.integers + counts.whole else "string"
     if kind.is_floating():
-        number = _finite(column.cast("float64"))
+        number = finite(column.cast("float64"))
         row = raw.engine.row(
             raw.rows.aggregate(parts=(number != floor(number)).any(), largest=number.abs().max())
         )
@@ -108,16 +108,16 @@ def read_id(column: ibis.Value, value_type: ValueType) -> ibis.Value:
         known = known_text(column)
         return _as_integer(known) if value_type == "integer" else _with_truth_words(known)
     if kind.is_floating():
-        column = (column.isnan() | column.isinf()).ifelse(ibis.null(kind), column)
+        column = finite(column)
         whole = column.try_cast("int64")
         if value_type == "integer":
             return whole
         # As text writes it: 5.0 is 5.
-        return (column == whole).ifelse(whole.cast("string"), column.cast("string"))
+        return (column == whole).ifelse(whole.cast("string"), text_of(column))
     if kind.is_boolean():
         return column.ifelse("True", "False")
     if value_type == "string":
-        return column.cast("string")
+        return text_of(column)
     return column.try_cast("int64")
 
 
@@ -133,13 +133,13 @@ def read_typed(column: ibis.Value, kind: values.TextKind | None) -> ibis.Value:
         if dtype.is_decimal():
             return column.cast("float64")
         if dtype.is_floating():
-            return (column.isnan() | column.isinf()).ifelse(ibis.null(dtype), column)
-        return column.cast("string") if dtype.is_temporal() or dtype.is_uuid() else column
+            return finite(column)
+        return text_of(column) if dtype.is_temporal() or dtype.is_uuid() else column
     known = known_text(column)
     if kind.kind == "integer":
         return _as_integer(known)
     if kind.kind == "number":
-        return _finite(_as_number(known, kind.style))
+        return finite(_as_number(known, kind.style))
     if kind.kind == "truth":
         return known.lower() == "true"
     if kind.kind == "list":
@@ -157,17 +157,17 @@ def read_number(column: ibis.Value, kind_of_values: values.TextKind | None = Non
         yes, no = (values.YES_WORDS, values.NO_WORDS) if answers else ((), ())
         flag = ibis.cases((word.isin(("true", *yes)), 1.0), (word.isin(("false", *no)), 0.0))
         style = kind_of_values.style if kind_of_values else "plain"
-        return _finite(ibis.coalesce(_as_number(known, style), flag))
+        return finite(ibis.coalesce(_as_number(known, style), flag))
     if kind.is_boolean():
         return column.cast("int64").cast("float64")
-    return _finite(column.try_cast("float64"))
+    return finite(column.try_cast("float64"))
 
 
 def _as_number(text: ibis.Value, style: values.NumberStyle) -> ibis.Value:
     """The numbers that text spells in a style, float64."""
     if style == "plain":
         return text.re_search(values.NUMBER).ifelse(text, ibis.null("string")).try_cast("float64")
-    bare = text.re_replace(values.PERCENT, "").re_replace(values.MONEY, r"\1")
+    bare = first_groups(text.re_replace(values.PERCENT, ""), values.MONEY)
     digits = bare.re_replace(values.SEPARATORS[style], "").replace(",", ".")
     number = bare.re_search(values.STYLES[style]).ifelse(digits, ibis.null("string")).try_cast("float64")
     return text.endswith("%").ifelse(number / 100.0, number)
@@ -177,9 +177,7 @@ def _as_list(text: ibis.Value) -> ibis.Value:
     """The elements of lists written as text, array<string>; null where there is no list."""
     is_list = text.re_search(values.LIST)
     inside = is_list.ifelse(text, ibis.null("string"))
-    bare = _extract_all(inside.substr(1, inside.length() - 2), values.ELEMENT).map(
-        lambda element: element.re_replace(r"""^['"]|['"]$""", "").re_replace(r"\\(.)", r"\1")
-    )
+    bare = elements(inside.substr(1, inside.length() - 2), values.ELEMENT)
     return bare.filter(lambda element: ~element.isin(("", *values.NULL_WORDS)))
 
 
@@ -191,10 +189,3 @@ def _with_truth_words(text: ibis.Value) -> ibis.Value:
 def _as_integer(text: ibis.Value) -> ibis.Value:
     digits = text.re_replace(r"\.0+$", "")
     return digits.re_search(r"^(0|-?[1-9][0-9]{0,18})$").ifelse(digits, ibis.null("string")).try_cast("int64")
-
-
-def _finite(number: ibis.Value) -> ibis.Value:
-    return (number.isnan() | number.isinf()).ifelse(ibis.null("float64"), number)
-
-
-_extract_all = engine_function("regexp_extract_all", "string", "string", result="array<string>")

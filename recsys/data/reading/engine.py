@@ -1,11 +1,12 @@
-"""DuckDBEngine: runs the Ibis expressions of preparing; the only file that knows which engine that is."""
+"""Engine: runs the Ibis expressions of preparing; DuckDBEngine, on this machine."""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow as pa
 from ibis import _
 
 from recsys.data.reading.arrow_files import first_damaged
+from recsys.data.reading.functions import DEFINITIONS, TWO_ARGUMENTS
 from recsys.schema.errors import InputError
 
 ROW_GROUP_ROWS = 100_000
@@ -23,7 +25,58 @@ ROW_GROUP_ROWS = 100_000
 MEMORY_LIMIT = "2500MB"
 
 
-class DuckDBEngine:
+class Engine(abc.ABC):
+    """Runs the Ibis expressions of preparing.
+
+    Args:
+        scratch: an existing folder for what does not fit in memory.
+    """
+
+    scratch: Path
+
+    @abc.abstractmethod
+    def read_parquet(self, files: Sequence[Path], *, number_rows: str | None = None) -> ibis.Table:
+        """The rows of Parquet files, columns matched by name.
+
+        Args:
+            files: in order.
+            number_rows: name of a further column that numbers the rows of all files, in order, from 1.
+        """
+
+    @abc.abstractmethod
+    def upload(self, table: pa.Table) -> ibis.Table:
+        """An Arrow table as a table of the engine."""
+
+    @abc.abstractmethod
+    def keep(self, table: ibis.Table) -> ibis.Table:
+        """The rows of an expression, computed now and once."""
+
+    @abc.abstractmethod
+    def keep_only(self, table: ibis.Table) -> ibis.Table:
+        """The rows of an expression, computed now; all that was kept before is dropped to make room."""
+
+    @abc.abstractmethod
+    def collect(self, table: ibis.Table) -> pa.Table:
+        """The rows of an expression, in memory."""
+
+    @abc.abstractmethod
+    def stream(self, table: ibis.Table) -> Iterator[pa.RecordBatch]:
+        """The rows of an expression, in order, in batches of ROW_GROUP_ROWS or a little more.
+
+        No other expression may run before the last batch.
+        """
+
+    def row(self, table: ibis.Table) -> dict[str, Any]:
+        """The only row of an expression."""
+        [row] = self.collect(table).to_pylist()
+        return dict(row)
+
+    def count(self, table: ibis.Table) -> int:
+        """Counts the rows of an expression."""
+        return int(self.row(table.aggregate(rows=_.count()))["rows"])
+
+
+class DuckDBEngine(Engine):
     """An embedded DuckDB.
 
     Args:
@@ -38,6 +91,9 @@ class DuckDBEngine:
         # NOTE: Parquet's least and greatest values do not count NaN, and DuckDB 2.0 concludes from them that
         # there is none: `isnan` is false, comparisons hold. To be deleted when it no longer does.
         self._connection.raw_sql("SET GLOBAL disabled_optimizers = 'statistics_propagation'")
+        for name, definition in DEFINITIONS.items():
+            arguments = "x, y" if name in TWO_ARGUMENTS else "x"
+            self._connection.raw_sql(f"CREATE MACRO {name}({arguments}) AS {definition}")
         self._names = (f"table_{number}" for number in itertools.count())
         self._kept: list[str] = []
         self._files: list[Path] = []
@@ -52,6 +108,7 @@ class DuckDBEngine:
         self._connection.disconnect()
 
     def read_parquet(self, files: Sequence[Path], *, number_rows: str | None = None) -> ibis.Table:
+        """See `Engine`."""
         """The rows of Parquet files, columns matched by name.
 
         Args:
@@ -70,7 +127,7 @@ class DuckDBEngine:
         return numbered.drop("file_row_number", _FILE, "_offset")
 
     def upload(self, table: pa.Table) -> ibis.Table:
-        """An Arrow table as a table of the engine."""
+        """See `Engine`."""
         # NOTE: not create_table(name, table): with sqlglot 30.30 Ibis 12 forgets the name of the view that it
         # drops.
         name = next(self._names)
@@ -78,14 +135,14 @@ class DuckDBEngine:
         return self._connection.table(name)
 
     def keep(self, table: ibis.Table) -> ibis.Table:
-        """The rows of an expression, computed now and once."""
+        """See `Engine`."""
         name = next(self._names)
         self._kept.append(name)
         with self._naming_faults():
             return self._connection.create_table(name, table)
 
     def keep_only(self, table: ibis.Table) -> ibis.Table:
-        """The rows of an expression, computed now; all that was kept before is dropped to make room."""
+        """See `Engine`."""
         before, self._kept = self._kept, []
         kept = self.keep(table)
         for name in before:
@@ -94,24 +151,12 @@ class DuckDBEngine:
         return kept
 
     def collect(self, table: ibis.Table) -> pa.Table:
-        """The rows of an expression, in memory."""
+        """See `Engine`."""
         with self._naming_faults():
             return self._connection.to_pyarrow(table)
 
-    def row(self, table: ibis.Table) -> dict[str, Any]:
-        """The only row of an expression."""
-        [row] = self.collect(table).to_pylist()
-        return dict(row)
-
-    def count(self, table: ibis.Table) -> int:
-        """Counts the rows of an expression."""
-        return int(self.row(table.aggregate(rows=_.count()))["rows"])
-
     def stream(self, table: ibis.Table) -> Iterator[pa.RecordBatch]:
-        """The rows of an expression, in order, in batches of ROW_GROUP_ROWS or a little more.
-
-        No other expression may run before the last batch.
-        """
+        """See `Engine`."""
         # NOTE: not to_pyarrow_batches: Ibis 12 calls fetch_record_batch, which DuckDB 2.0 has renamed.
         with self._naming_faults():
             result = self._connection.con.sql(ibis.to_sql(table, dialect="duckdb"))
@@ -156,34 +201,6 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def engine_function(name: str, *arguments: str, result: str) -> Callable[..., Any]:
-    """A function of the engine that Ibis does not know, of one argument or two.
-
-    Args:
-        name: of the function.
-        arguments: their types.
-        result: type of its value.
-    """
-    stand_in: Any = (lambda first: None) if len(arguments) == 1 else (lambda first, second: None)
-    function: Callable[..., Any] = ibis.udf.scalar.builtin(stand_in, name=name, signature=(arguments, result))
-    return function
-
-
-def microseconds(instant: ibis.Value) -> ibis.Value:
-    """Microseconds since 1970 (UTC) of a timestamp, int64; finer parts are cut off."""
-    return _epoch_us(instant.cast("timestamp('UTC')"))
-
-
-def floor(number: ibis.Value) -> ibis.Value:
-    """The next lower whole number as float64; Ibis's own makes an int64 of it and fails beyond."""
-    return _floor(number.cast("float64"))
-
-
-def draw(key: ibis.Value) -> ibis.Value:
-    """A number in [0, 2^52) drawn from the MD5 of a string: the same on every machine, in every version."""
-    return (_md5_number_lower(key) // 4096).cast("int64")
-
-
 _FILE = "_file_of_row"
 
 
@@ -193,8 +210,3 @@ def _row_offsets(names: Sequence[str]) -> pa.Table:
     counts = [read_metadata(name).num_rows for name in names]
     offsets = itertools.accumulate(counts[:-1], initial=0)
     return pa.table({_FILE: names, "_offset": pa.array(offsets, pa.int64())})
-
-
-_floor = engine_function("floor", "float64", result="float64")
-_epoch_us = engine_function("epoch_us", "timestamp('UTC')", result="int64")
-_md5_number_lower = engine_function("md5_number_lower", "string", result="uint64")

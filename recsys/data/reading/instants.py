@@ -9,7 +9,14 @@ from typing import Any, Literal
 import ibis
 
 from recsys.data.reading.columns import known_text, read_number
-from recsys.data.reading.engine import engine_function, floor, microseconds
+from recsys.data.reading.functions import (
+    floor,
+    iso_microseconds,
+    iso_text,
+    microseconds,
+    strptime_microseconds,
+    text_of,
+)
 from recsys.data.reading.tables import RawTable
 from recsys.schema.errors import InputError
 from recsys.schema.values import NUMBER
@@ -67,13 +74,13 @@ class TimeReading:
             digits = (value if is_text else value.try_cast("int64").cast("string")).re_replace(r"\.0+$", "")
             day = (digits.length() == 8).ifelse(digits, ibis.null("string"))
             second = (digits.length() == 14).ifelse(digits, ibis.null("string"))
-            forms = _try_strptime(day, "%Y%m%d"), _try_strptime(second, "%Y%m%d%H%M%S")
-            return microseconds(ibis.coalesce(*forms))
+            forms = strptime_microseconds(day, "%Y%m%d"), strptime_microseconds(second, "%Y%m%d%H%M%S")
+            return ibis.coalesce(*forms)
         if self.form is not None:
-            text = value if is_text else value.cast("string")
-            return _within(microseconds(_try_strptime(text, self.form)), 1)
+            text = value if is_text else text_of(value)
+            return _within(strptime_microseconds(text, self.form), 1)
         if self.unit is None:
-            return _within(microseconds(value.try_cast("timestamp('UTC')") if is_text else value), 1)
+            return _within(iso_microseconds(value) if is_text else microseconds(value), 1)
         if self.kind == "float":
             return _rounded(value.try_cast("float64") * float(_PER_UNIT.get(self.unit, 1)))
         whole = value.try_cast("int64")
@@ -141,7 +148,7 @@ class TimeReading:
         """The column as people would write it back: numbers in text as numbers, other forms as ISO text."""
         is_text = column.type().is_string()
         if self.form is not None:
-            return _strftime(_make_timestamp(self.read_any(column)), "%Y-%m-%dT%H:%M:%S.%fZ")
+            return iso_text(self.read_any(column))
         if self.kind == "integer" and (is_text or column.type().is_floating()):
             return column.try_cast("int64")
         if self.kind == "float" and is_text:
@@ -283,8 +290,3 @@ def _within(number: ibis.Value, factor: int) -> ibis.Value:
     """The number, null where it is an instant beyond the years 0 to 9999 after multiplication."""
     fits = number.between(_FIRST_INSTANT // factor, _LAST_INSTANT // factor)
     return fits.ifelse(number, ibis.null(number.type()))
-
-
-_try_strptime = engine_function("try_strptime", "string", "string", result="timestamp")
-_strftime = engine_function("strftime", "timestamp", "string", result="string")
-_make_timestamp = engine_function("make_timestamp", "int64", result="timestamp")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from recsys.data.reading.arrow_files import ArrowFile, engine_names, is_plain, open_arrow, plain_type
 from recsys.data.reading.csv_files import CsvFile, MalformedRow, open_csv
-from recsys.data.reading.engine import DuckDBEngine
+from recsys.data.reading.engine import Engine
 from recsys.data.reading.files import CSV, PARQUET, TableFiles, table_files
 from recsys.schema.errors import InputError, nearest
 
@@ -42,7 +42,7 @@ class RawTable:
         unreadable: columns of a type that no value can be read from, and the type.
     """
 
-    engine: DuckDBEngine
+    engine: Engine
     rows: ibis.Table
     columns: tuple[str, ...]
     names: Mapping[str, str]
@@ -91,7 +91,7 @@ class TableSource:
     delimiter: str | None = None
 
 
-def read_table(engine: DuckDBEngine, source: TableSource) -> RawTable:
+def read_table(engine: Engine, source: TableSource) -> RawTable:
     """Opens a raw table.
 
     Raises:
