@@ -17,8 +17,7 @@ from recsys.data.preparing.encode import encode
 from recsys.data.preparing.fit import FittedFeatures
 from recsys.data.preparing.kinds.values import ValueCounts
 from recsys.data.preparing.splits import SPLIT, TRAIN
-from recsys.data.preparing.vectors import is_vector
-from recsys.data.reading.columns import ValueType, known_text, read_id, read_typed, text_kinds
+from recsys.data.reading.columns import ValueType, is_vector, known_text, read_id, read_typed, text_kinds
 from recsys.data.reading.engine import ROW_GROUP_ROWS, Engine
 from recsys.data.reading.functions import text_of
 from recsys.data.reading.tables import SEQUENCE, RawTable

@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ibis
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ibis import _
 
+from recsys.data.preparing.catalogue import Entities, Side
 from recsys.data.preparing.sentences import encode_sentences
 from recsys.data.reading.engine import Engine
 from recsys.data.reading.tables import SEQUENCE
@@ -24,16 +25,8 @@ from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Feature, SentenceFeature, VectorFeature
 from recsys.schema.tables import ITEM_ID, RAW_PREFIX, USER_ID, vector_file
 
-if TYPE_CHECKING:
-    from recsys.data.preparing.catalogue import Entities, Side
-
 # Beyond it float16 has no finite number.
 _GREATEST = 65504.0
-
-
-def is_vector(kind: Any) -> bool:
-    """Whether a raw column of this type of Ibis holds lists of fractions."""
-    return bool(kind.is_array() and kind.value_type.is_floating())
 
 
 def with_sizes(engine: Engine, features: Sequence[Feature], sides: Mapping[str, Side]) -> list[Feature]:

@@ -66,6 +66,11 @@ def text_kind(raw: RawTable, column: str) -> values.TextKind | None:
     return text_kinds(raw, [column]).get(column)
 
 
+def is_vector(kind: Any) -> bool:
+    """Whether a raw column of this type of Ibis holds lists of fractions."""
+    return bool(kind.is_array() and kind.value_type.is_floating())
+
+
 def known_text(column: ibis.Value) -> ibis.Value:
     """Text without blanks around it; null where it is empty or a word for null."""
     stripped = column.strip()
