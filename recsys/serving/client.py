@@ -45,13 +45,17 @@ class ServerError(RuntimeError):
     """The server could not answer.
 
     Args:
-        status: of HTTP; 0 where there was no answer.
+        status: of HTTP.
         message: why.
     """
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{message} (status {status})" if status else message)
+        super().__init__(f"{message} (status {status})")
         self.status = status
+
+
+class UnreachableError(InputError):
+    """No server answers at the address."""
 
 
 class RefusedError(InputError):
@@ -158,7 +162,9 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
                 if attempt == self._attempts:
-                    raise ServerError(0, f"`{self._url}` does not answer: {error}") from error
+                    raise UnreachableError(
+                        f"`{self._url}` does not answer: {error}; start the server, or name another one"
+                    ) from error
                 time.sleep(0.1 * attempt)
                 continue
             if response.status == _OVERLOADED and attempt < self._attempts:

@@ -9,7 +9,7 @@ import pytest
 from recsys.commands.live.readers import Readers, best_places
 from recsys.commands.live.simulation import SimulateConfig, simulate
 from recsys.data.sources.synthetic_world import World
-from recsys.serving.client import Client, RefusedError, ServerError
+from recsys.serving.client import Client, RefusedError, UnreachableError
 from recsys.serving.messages import FeedbackEvent
 from recsys.serving.options import ServeOptions
 from recsys.serving.records import Request
@@ -117,7 +117,7 @@ def test_the_client_says_what_was_refused_and_that_nobody_answers(made):
             client.return_to_last_bundle()
     with (
         Client(f"http://127.0.0.1:{free_port()}", attempts=2) as away,
-        pytest.raises(ServerError, match="does not answer"),
+        pytest.raises(UnreachableError, match="does not answer"),
     ):
         away.ready()
     with pytest.raises(ValueError, match=r"expected the address of a server, .* got `here`"):
