@@ -13,8 +13,8 @@ from recsys.commands.entry import command
 from recsys.commands.sweeps.options import SweepOptions
 from recsys.config.register import trusting
 from recsys.config.targets import Factory
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
-from recsys.schema.tables import check_columns
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def train(tmp_path, monkeypatch):
         path = tmp_path / "here" / options.run_dir
         width = options.model.arguments["width"]
         if width == 13:
-            check_columns(["a"], required=["b"], table="the unlucky table")
+            raise InputError("the unlucky table must have the columns b; missing: `b`; found: a")
         if width == 99:
             return {}["a fault of ours"]
         name = options.task.target.monitor

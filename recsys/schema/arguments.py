@@ -23,16 +23,16 @@ def with_arguments_of(shared: type) -> Callable[[type[C]], type[C]]:
         >>> @with_arguments_of(Size)
         ... class Box:
         ...     def __init__(self, name: str, **size: int) -> None: ...
-        >>> inspect.signature(Box)
-        <Signature (name: str, *, width: int = 3)>
+        >>> list(inspect.signature(Box).parameters)
+        ['name', 'width']
     """
 
     def spell_out(wrapped: type[C]) -> type[C]:
         own = inspect.signature(wrapped).parameters
-        parameters = [one for one in own.values() if one.kind is not one.VAR_KEYWORD]
+        parameters = [argument for argument in own.values() if argument.kind is not argument.VAR_KEYWORD]
         parameters += [
-            one.replace(kind=one.KEYWORD_ONLY)
-            for name, one in inspect.signature(shared).parameters.items()
+            argument.replace(kind=argument.KEYWORD_ONLY)
+            for name, argument in inspect.signature(shared).parameters.items()
             if name not in own
         ]
         wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.exporting import bundle as scripted
-from recsys.exporting.build import statistics_before
+from recsys.exporting.build import build_program, statistics_before
 from recsys.exporting.bundle import load_scripted, save_scripted
 from recsys.exporting.observed import Log
+from recsys.exporting.stage import Stage
 from recsys.serving.bundle import Bundle
 from tests.exporting import test_statistics
 from tests.exporting.conftest import HISTORY_LENGTH, export
@@ -77,10 +77,10 @@ def test_what_is_heard_is_counted_as_a_bundle_that_observes_it_counts(serving, c
 def largest_difference(folder, *, count):
     """Of statistics that are counted event by event, to those that were prepared; and of how many events."""
     dataset = test_statistics.world(folder, count=count, split_fractions=SHARES)
-    model = test_statistics.wide_deep(dataset)
-    program = scripted.build_program(model, dataset, history_length=HISTORY_LENGTH)
+    stage = Stage(test_statistics.wide_deep(dataset), dataset, HISTORY_LENGTH)
+    program = build_program(stage)
     first = int(dataset.events("test").timestamps.min())
-    program.statistics = statistics_before(model, Log.read(dataset), first)
+    program.statistics = statistics_before(stage, Log.read(dataset), first)
     save_scripted(program, folder / "ranking.pt")
     counting = load_scripted(folder / "ranking.pt")
     requests, observed = test_statistics.rows_of(dataset)

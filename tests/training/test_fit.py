@@ -145,6 +145,7 @@ def test_sampled_softmax_estimates_the_full_softmax(options, task, negatives):
     with torch.no_grad():
         sampled = task._loss_of(queries, batch)
         task._objective = FullSoftmax()
+        task.on_fit_start()
         full = task._loss_of(queries, batch)
     assert sampled.item() == pytest.approx(full.item(), abs=0.05)
 
