@@ -46,6 +46,12 @@ _REFUSED_BY_THE_DISK = (
     *(errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
 )
 
+# What libraries say, beside MemoryError, when the system gives them no memory or no thread.
+_OUT_OF_MEMORY = (
+    *("can't allocate memory", "can't start new thread", "Cannot allocate memory", "OutOfMemoryException"),
+    *("bad_alloc", "Out of Memory Error"),
+)
+
 DONE, FAULT, USERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -79,6 +85,14 @@ def report(error: Exception) -> int:
         said = f"cannot read or write{place}: {error.strerror or error}"
         print(f"error: {said}; name another place, or make room there", file=sys.stderr)
         return USERS_MISTAKE
+    if _is_out_of_memory(error):
+        print(
+            f"error: the memory that this process may use is used up ({_first_line(error)})", file=sys.stderr
+        )
+        print(
+            "error: give it more (`ulimit -v`, the container's limit), or fewer rows at once", file=sys.stderr
+        )
+        return USERS_MISTAKE
     if not isinstance(error, InputError):
         advice = installation_problems() if _is_failed_import(error) else []
         for line in advice:
@@ -92,6 +106,20 @@ def report(error: Exception) -> int:
     return USERS_MISTAKE
 
 
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """True where this error, or one that led to it, is about memory."""
+    while error is not None:
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _is_failed_import(error: Exception) -> bool:
     """True for what came out of an `import`: commands import torch after their arguments are checked."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -101,18 +129,27 @@ def _is_failed_import(error: Exception) -> bool:
 @contextlib.contextmanager
 def signals_as_interrupts() -> Iterator[None]:
     """While inside, SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+    came: list[int] = []
 
     def interrupt(number: int, frame: Any) -> None:
+        came.append(number)
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = signal.signal(signal.SIGTERM, interrupt)
+    former = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        former[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
+    except Exception as error:
+        if came:  # DuckDB makes a RuntimeError of it
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def outcome_of(command: Command[C], function: Function[C], composition: Composition) -> Path:

@@ -145,6 +145,10 @@ def fit(
             trainer.fit(task, datamodule=data, ckpt_path=str(last) if goes_on else None)
     except TrainingInterruptedError:
         interrupted = True
+    except SystemExit as ended:  # how Lightning answers a signal outside of a step, without a word
+        if not isinstance(ended.__context__, KeyboardInterrupt):
+            raise
+        interrupted = True
     result = FitResult(
         interrupted=interrupted,
         monitor=monitor,

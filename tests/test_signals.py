@@ -1,0 +1,20 @@
+"""Signals end a command as interrupted, whatever a library makes of them."""
+
+import os
+import signal
+import threading
+
+import duckdb
+import pytest
+
+from recsys.commands.process import signals_as_interrupts
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_within_a_query_of_duckdb_is_an_interrupt(number):
+    """DuckDB, which polls for signals, makes `RuntimeError: Query interrupted` of it."""
+    former = signal.getsignal(number)
+    threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
+    with pytest.raises(KeyboardInterrupt), signals_as_interrupts():
+        duckdb.connect().execute("select sum(hash(range)) from range(5_000_000_000)").to_arrow_table()
+    assert signal.getsignal(number) == former
