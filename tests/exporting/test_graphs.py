@@ -122,10 +122,12 @@ def found_in(programs):
     )
 
 
+@pytest.mark.slow
 def test_nothing_scripted_is_miscompiled(retrieval, ranking, newcomer_retrieval, scripted_readers):
     programs = [exported.program for exported in (retrieval, ranking, newcomer_retrieval)]
     assert found_in([*programs, scripted_readers]) == []
 
 
+@pytest.mark.slow
 def test_no_ranking_model_is_miscompiled(ranker):
     assert found_in([ranker.program]) == []
