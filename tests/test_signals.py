@@ -10,6 +10,14 @@ import pytest
 from recsys.commands.process import signals_as_interrupts
 
 
+@pytest.fixture(autouse=True)
+def answered_interrupts():
+    """Ctrl-C as in a terminal: what a shell starts in the background ignores it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_within_a_query_of_duckdb_is_an_interrupt(number):
     """DuckDB, which polls for signals, makes `RuntimeError: Query interrupted` of it."""
