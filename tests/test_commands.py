@@ -17,7 +17,7 @@ import pytest
 import evaluate
 import export
 import train
-from recsys.commands import prepare
+from recsys.commands import prepare, process
 from recsys.commands.entry import command
 from recsys.exporting.bundle import load_bundle
 from recsys.runs.environment import PROJECT
@@ -470,3 +470,17 @@ def test_rows_without_users_and_items_go_all_the_way(data, tmp_path, monkeypatch
         [{"city": "Rome", "price": 5.5}, {"city": "Oslo", "price": 1.5}, {}]
     )
     assert rome > unknown > oslo
+
+
+def test_a_mistake_that_memory_led_to_keeps_its_own_advice(capsys):
+    mistake = InputError("memory ran out while tables were read; leave out columns")
+    mistake.__cause__ = MemoryError()
+    assert process.report(mistake) == 2
+    assert capsys.readouterr().err == "error: memory ran out while tables were read; leave out columns\n"
+
+
+def test_memory_that_is_used_up_is_said_without_a_traceback(capsys):
+    assert process.report(RuntimeError("DefaultCPUAllocator: can't allocate memory")) == 2
+    said = capsys.readouterr().err
+    assert "memory that this process may use is used up" in said
+    assert "Traceback" not in said

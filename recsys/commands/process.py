@@ -85,15 +85,17 @@ def report(error: Exception) -> int:
         said = f"cannot read or write{place}: {error.strerror or error}"
         print(f"error: {said}; name another place, or make room there", file=sys.stderr)
         return USERS_MISTAKE
-    if _is_out_of_memory(error):
-        print(
-            f"error: the memory that this process may use is used up ({_first_line(error)})", file=sys.stderr
-        )
-        print(
-            "error: give it more (`ulimit -v`, the container's limit), or fewer rows at once", file=sys.stderr
-        )
-        return USERS_MISTAKE
     if not isinstance(error, InputError):
+        if _is_out_of_memory(error):
+            print(
+                f"error: the memory that this process may use is used up ({_first_line(error)})",
+                file=sys.stderr,
+            )
+            print(
+                "error: give it more (`ulimit -v`, the container's limit), or fewer rows at once",
+                file=sys.stderr,
+            )
+            return USERS_MISTAKE
         advice = installation_problems() if _is_failed_import(error) else []
         for line in advice:
             print(f"error: {line}", file=sys.stderr)

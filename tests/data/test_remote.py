@@ -81,6 +81,7 @@ def test_what_is_not_on_s3_is_named(store, tmp_path):
     ("address", "message"),
     [
         ("postgresql://me:secret@host/shop?table=events", "expected an address without a password"),
+        ("postgresql://me@host/shop?password=secret&table=events", "expected an address without a password"),
         ("postgresql://me@host/shop", r"name the table: `...\?table=events`"),
         ("ftp://host/events.csv", "received `ftp`; fetch the table and name the file"),
     ],

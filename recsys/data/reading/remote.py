@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -46,7 +46,7 @@ def local_path(path: str, *, cache: Path, key: str) -> Path:
     address = urlsplit(path) if "://" in path else None
     if address is None:
         return Path(path).expanduser()
-    if address.password:
+    if address.password or "password" in parse_qs(address.query):
         raise InputError(
             f"`{key}`: expected an address without a password, for it is written into manifests and logs; "
             "give the password in the environment (PGPASSWORD, AWS_SECRET_ACCESS_KEY ...)"
@@ -100,8 +100,7 @@ def _from_database(path: str, address: SplitResult, *, cache: Path, key: str) ->
     if not table:
         raise InputError(f"`{key}={path}`: name the table: `...?table=events` or `...?table=schema.events`")
     name = ".".join('"' + part.replace('"', '""') + '"' for part in table.split("."))
-    rest = "&".join(f"{option}={value}" for option, values in query.items() for value in values)
-    uri = address._replace(query=rest).geturl()
+    uri = address._replace(query=urlencode(query, doseq=True)).geturl()
     place = _place(cache, path, [])
     with (
         locked(place),
