@@ -130,7 +130,7 @@ def _is_failed_import(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def signals_as_interrupts() -> Iterator[None]:
-    """While inside, SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+    """Raises KeyboardInterrupt for SIGTERM and Ctrl-C, whatever a library has made of them."""
     came: list[int] = []
 
     def interrupt(number: int, frame: Any) -> None:
