@@ -16,7 +16,7 @@ import torch
 from recsys.models.protocols import RetrievalModel
 from recsys.schema.batch import Batch
 
-NewItems = Literal["left_out", "negatives"]
+NewItems = Literal["auto", "left_out", "negatives"]
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,13 @@ from torch import nn
 from recsys.losses.candidates import CandidateLoss, CandidateScores, CatalogueLoss
 from recsys.losses.named import LossName, named_loss
 from recsys.losses.sampled_softmax import accidental_hits
-from recsys.models.protocols import CountsReader, PositivesReader, RetrievalModel, popularity_windows
+from recsys.models.protocols import (
+    CountsReader,
+    HybridModel,
+    PositivesReader,
+    RetrievalModel,
+    popularity_windows,
+)
 from recsys.retrieval.popularity import Popularity
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
@@ -44,7 +50,8 @@ class RetrievalTask(GradientTask):
         label_smoothing: of `full_softmax`, from 0 to 1.
         full_softmax_limit: largest catalogue for which `auto` takes the full softmax.
         new_items: what items of the catalogue without train positives are to the losses: `left_out`, or
-            `negatives`, which are trained down in every step and never up.
+            `negatives`, which are trained down in every step and never up; `auto` leaves them out of models
+            that place them by content (`model.cold_start`).
         ks: cut-offs of the validation metrics.
     """
 
@@ -62,7 +69,7 @@ class RetrievalTask(GradientTask):
         calibration: float = 0.75,
         label_smoothing: float = 0.0,
         full_softmax_limit: int = 20_000,
-        new_items: NewItems = "left_out",
+        new_items: NewItems = "auto",
         ks: tuple[int, ...] = (10,),
     ) -> None:
         super().__init__(model, optimizers)
@@ -86,6 +93,8 @@ class RetrievalTask(GradientTask):
         """Takes the catalogue from the data module and settles `loss: auto`."""
         dataset = data_module(self).dataset
         self._catalogue = dataset.items
+        if self.new_items == "auto":
+            self.new_items = "left_out" if isinstance(self.model, HybridModel) else "negatives"
         self._competitors = competitors(dataset.item_counts, self.new_items)
         self._sampler = NegativeSampler(
             self._competitors.counts_I, kind=self.negatives, number=self.num_negatives
