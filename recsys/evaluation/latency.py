@@ -20,7 +20,7 @@ from recsys.data.queries import Queries
 from recsys.evaluation.options import EvaluationOptions
 from recsys.models.encoding import encode_catalogue
 from recsys.models.protocols import RetrievalModel, popularity_windows
-from recsys.retrieval.popularity import answers
+from recsys.retrieval.scorer import CatalogueScorer
 from recsys.schema.batch import Batch
 
 # The first calls allocate, and choose kernels.
@@ -50,11 +50,10 @@ def retrieval_latency(
     model.eval()
     assert isinstance(model, RetrievalModel)
     popularity = dataset.popularity("test", popularity_windows(model))
-    candidates_ID = encode_catalogue(model, dataset.items)
+    scorer = CatalogueScorer(encode_catalogue(model, dataset.items), popularity)
 
     def answer(batch: Batch) -> None:
-        vectors_BD = model.encode_queries(batch)
-        answers(vectors_BD, candidates_ID, options.main_k, batch=batch, popularity=popularity)
+        scorer.best(model.encode_queries(batch), options.main_k, batch=batch)
 
     return _latency(queries.batch, answer, num_rows=len(queries), model=model, options=options)
 

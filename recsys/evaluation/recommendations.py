@@ -20,7 +20,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
 from recsys.models.encoding import encode_catalogue
 from recsys.models.protocols import RetrievalModel, popularity_windows
-from recsys.retrieval.popularity import answers
+from recsys.retrieval.scorer import CatalogueScorer
 from recsys.schema import tables
 from recsys.schema.errors import InputError
 from recsys.schema.progress import progress
@@ -97,21 +97,15 @@ def recommend(
     popularity = dataset.popularity("test", popularity_windows(model))
     lists = Lists.empty(len(queries), k)
     candidates_ID = encode_catalogue(model, dataset.items)
+    scorer = CatalogueScorer(candidates_ID, popularity)
     device = candidates_ID.device
     excluded_I = None if candidates_I is None else torch.from_numpy(~candidates_I).to(device)
     with torch.no_grad():  # FBGEMM has no kernel of its fused tables for inference mode
         parts = torch.split(torch.arange(len(queries)), batch_size)
         for positions in progress(parts, f"scoring {len(queries):,} queries"):
             batch = queries.batch(positions).to(device)
-            scores_BK, item_rows_BK = answers(
-                model.encode_queries(batch),
-                candidates_ID,
-                k,
-                batch=batch,
-                popularity=popularity,
-                excluded_I=excluded_I,
-            )
-            lists.put(positions, scores_BK, item_rows_BK)
+            best = scorer.best(model.encode_queries(batch), k, batch=batch, excluded_I=excluded_I)
+            lists.put(positions, *best)
     return lists
 
 

@@ -46,6 +46,7 @@ from recsys.models.protocols import (
 from recsys.nn.cold_start import EventCounts
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.vectors import Projection
+from recsys.retrieval.scorer import CatalogueScorer
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputTypeError
 from recsys.schema.feature_kinds import (
@@ -112,17 +113,9 @@ def statistics_before(stage: Stage, log: Log, instant: int) -> Statistics:
 
 @torch.no_grad()
 def catalogue_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.Tensor:
-    """[I, D] vectors of the whole catalogue by the trained model, row 0 included, at the end of the data.
-
-    How popular row 0 was of late is what it is for an item that nobody has liked.
-    """
-    vectors_ID = encode_catalogue(model, dataset.items)
-    windows = popularity_windows(model)
-    popularity = dataset.popularity("test", windows)
-    if popularity is not None:
-        vectors_ID[:, -len(windows) :] = popularity.latest
-        vectors_ID[0, -len(windows) :] = popularity.latest_of_unseen
-    return vectors_ID
+    """[I, D] vectors of the whole catalogue by the trained model, row 0 included, at the end of the data."""
+    popularity = dataset.popularity("test", popularity_windows(model))
+    return CatalogueScorer(encode_catalogue(model, dataset.items), popularity).latest()
 
 
 class _Builder:

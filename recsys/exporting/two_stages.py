@@ -12,7 +12,7 @@ from recsys.exporting.program.ranking import RankingProgram
 from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.program.two_stage import TwoStageProgram
 from recsys.exporting.stage import Stage
-from recsys.models.protocols import RankingModel, RetrievalModel, popularity_windows
+from recsys.models.protocols import RankingModel, RetrievalModel
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Role
 from recsys.schema.features import ITEM_ID, USER_ID
@@ -78,8 +78,6 @@ def join_programs(
             names_for_ranker(retrieval, ranking, "context"),
             names_for_ranker(retrieval, ranking, "item"),
         ),
-        # How popular an item was of late is in its vector, and says nothing of what it is like.
-        vector_width=first.candidates.size(1) - len(popularity_windows(retrieval.model)),
         num_candidates=options.num_candidates,
         diversity=options.diversity,
     )

@@ -3,7 +3,7 @@
 A loss is a class with flat arguments that configurations name (`task.loss`). Either it compares each positive
 with candidates, the batch's items and drawn ones, or with the whole catalogue.
 
-Legend: B examples, N candidates, D embedding dimension, I catalogue without row 0, P coordinates of tails.
+Legend: B examples, N candidates, D embedding dimension, I catalogue without row 0, P constants of an item.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,18 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
-Tails = Sequence[tuple[Tensor, Tensor]]
+
+class WeightedConstants(NamedTuple):
+    """Terms of the scores beside the products of vectors: weights of each query times constants of the items.
+
+    Args:
+        weights_BP: [B, P] of the queries.
+        constants: positions [G] of queries and the constants [I, P] of the items for these; together they
+            hold every query once.
+    """
+
+    weights_BP: Tensor
+    constants: Sequence[tuple[Tensor, Tensor]]
 
 
 class CandidateScores(NamedTuple):
@@ -65,7 +76,7 @@ class CatalogueLoss(Protocol):
         candidates_ID: Tensor,
         target_rows_B: Tensor,
         *,
-        tails: Tails = (),
+        added: WeightedConstants | None = None,
         weights_B: Tensor | None = None,
     ) -> Tensor:
         """Weighted mean over the examples (scalar); arguments as of `full_softmax`."""

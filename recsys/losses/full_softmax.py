@@ -4,20 +4,20 @@ B x I scores, written and read again by every step of a softmax and of its gradi
 matrix products. Here a few queries at a time become scores, losses and gradients in place, while their scores
 are in the cache.
 
-Legend: B queries, G of them, C of a part, D dimension, P coordinates of tails, I catalogue without row 0.
+Legend: B queries, G of them, C of a part, D dimension, P constants of an item, I catalogue without row 0.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recsys.losses.candidates import Tails
+from recsys.losses.candidates import WeightedConstants
 
 # Scores held at once: what a processor's cache has room for; elsewhere what fills a GPU.
 _AT_ONCE = {"cpu": 2**20}
@@ -30,7 +30,7 @@ def full_softmax(
     candidates_ID: Tensor,
     target_rows_B: Tensor,
     *,
-    tails: Tails = (),
+    added: WeightedConstants | None = None,
     weights_B: Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
@@ -44,8 +44,7 @@ def full_softmax(
         queries_BD: [B, D].
         candidates_ID: [I, D], without row 0, which is no item.
         target_rows_B: [B] int64, the row of each positive among the candidates.
-        tails: positions [G] of queries, and the constants [I, P] that stand in the candidates' last P
-            coordinates for these; together they hold every query once. Empty where nothing differs.
+        added: terms of the scores beside the products.
         weights_B: [B], not negative; 1 when None.
         label_smoothing: e, from 0 to 1.
 
@@ -57,8 +56,11 @@ def full_softmax(
     if weights_B is None:
         weights_B = torch.ones(len(target_rows_B), device=queries_BD.device)
     shares_B = weights_B / weights_B.sum().clamp(min=torch.finfo(weights_B.dtype).tiny)
-    asked = target_rows_B, shares_B, label_smoothing, tuple(tails)
-    return cast(Tensor, _FullSoftmax.apply(queries_BD, candidates_ID, asked))  # type: ignore[no-untyped-call]
+    if added is None:
+        added = WeightedConstants(queries_BD.new_empty(len(queries_BD), 0), ())
+    asked = target_rows_B, shares_B, label_smoothing, added.constants
+    result = _FullSoftmax.apply(queries_BD, candidates_ID, added.weights_BP, asked)  # type: ignore[no-untyped-call]
+    return cast(Tensor, result)
 
 
 class FullSoftmax:
@@ -77,7 +79,7 @@ class FullSoftmax:
         candidates_ID: Tensor,
         target_rows_B: Tensor,
         *,
-        tails: Tails = (),
+        added: WeightedConstants | None = None,
         weights_B: Tensor | None = None,
     ) -> Tensor:
         """Weighted mean over the examples (scalar)."""
@@ -85,7 +87,7 @@ class FullSoftmax:
             queries_BD,
             candidates_ID,
             target_rows_B,
-            tails=tails,
+            added=added,
             weights_B=weights_B,
             label_smoothing=self.label_smoothing,
         )
@@ -93,39 +95,44 @@ class FullSoftmax:
 
 class _FullSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries_BD: Tensor, candidates_ID: Tensor, asked: Any) -> Tensor:
+    def forward(
+        ctx: Any, queries_BD: Tensor, candidates_ID: Tensor, weights_BP: Tensor, asked: Any
+    ) -> Tensor:
         device = queries_BD.device.type
         dtype = torch.promote_types(queries_BD.dtype, candidates_ID.dtype)
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
-            result = _loss_and_gradients(queries_BD.to(dtype), candidates_ID.to(dtype), *asked)
-        ctx.save_for_backward(result.of_queries_BD, result.of_candidates_ID)
-        ctx.dtypes = queries_BD.dtype, candidates_ID.dtype
+            vectors = queries_BD.to(dtype), candidates_ID.to(dtype), weights_BP.to(dtype)
+            result = _loss_and_gradients(*vectors, *asked)
+        ctx.save_for_backward(result.of_queries_BD, result.of_candidates_ID, result.of_weights_BP)
+        ctx.dtypes = queries_BD.dtype, candidates_ID.dtype, weights_BP.dtype
         return result.loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        by_queries, by_candidates = (
+        gradients = (
             (saved * gradient).to(dtype) for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         )
-        return by_queries, by_candidates, None
+        return *gradients, None
 
 
 class _LossAndGradients(NamedTuple):
     loss: Tensor
     of_queries_BD: Tensor
     of_candidates_ID: Tensor
+    of_weights_BP: Tensor
 
 
 def _loss_and_gradients(
     queries_BD: Tensor,
     candidates_ID: Tensor,
+    weights_BP: Tensor,
     target_rows_B: Tensor,
     shares_B: Tensor,
     smoothing: float,
-    tails: tuple[tuple[Tensor, Tensor], ...],
+    constants: Sequence[tuple[Tensor, Tensor]],
 ) -> _LossAndGradients:
     """The loss and its gradients, in float32 at least."""
     wide = torch.promote_types(queries_BD.dtype, torch.float32)
@@ -133,25 +140,22 @@ def _loss_and_gradients(
         shares_B.new_zeros((), dtype=wide),
         torch.empty_like(queries_BD, dtype=wide),
         torch.zeros_like(candidates_ID, dtype=wide),
+        torch.zeros_like(weights_BP, dtype=wide),
     )
     number = len(candidates_ID)
-    body = queries_BD.shape[1] - (tails[0][1].shape[1] if tails else 0)
-    candidates_ID = candidates_ID[:, :body]
     size = max(_AT_ONCE.get(queries_BD.device.type, _MOST_AT_ONCE) // max(number, 1), _FEWEST_QUERIES)
     buffer = candidates_ID.new_empty(min(size, len(queries_BD)), number)
-    for rows_C, own_tails in _parts(len(queries_BD), size, tails, queries_BD.device):
+    for rows_C, own in _parts(len(queries_BD), size, constants, queries_BD.device):
         queries_CD, shares_C1 = queries_BD[rows_C], shares_B[rows_C, None].to(wide)
-        scores_CI = torch.mm(queries_CD[:, :body], candidates_ID.T, out=buffer[: len(rows_C)]).to(wide)
-        for place, tail_IP in own_tails:
-            scores_CI[place].addmm_(queries_CD[place, body:].to(wide), tail_IP.to(wide).T)
+        scores_CI = torch.mm(queries_CD, candidates_ID.T, out=buffer[: len(rows_C)]).to(wide)
+        for place, constants_IP in own:
+            scores_CI[place].addmm_(weights_BP[rows_C[place]].to(wide), constants_IP.to(wide).T)
         result.loss.add_(_become_gradients(scores_CI, target_rows_B[rows_C, None], shares_C1, smoothing))
         gradients_CI = scores_CI.to(queries_CD.dtype)
-        of_queries_CD = torch.empty_like(queries_CD, dtype=wide)
-        of_queries_CD[:, :body] = gradients_CI @ candidates_ID
-        for place, tail_IP in own_tails:
-            of_queries_CD[place, body:] = scores_CI[place] @ tail_IP.to(wide)
-        result.of_queries_BD[rows_C] = of_queries_CD
-        result.of_candidates_ID[:, :body] += gradients_CI.T @ queries_CD[:, :body]
+        result.of_queries_BD[rows_C] = (gradients_CI @ candidates_ID).to(wide)
+        for place, constants_IP in own:
+            result.of_weights_BP[rows_C[place]] = scores_CI[place] @ constants_IP.to(wide)
+        result.of_candidates_ID.add_(gradients_CI.T @ queries_CD)
     return result
 
 
@@ -173,18 +177,18 @@ def _become_gradients(
 
 
 def _parts(
-    number: int, size: int, tails: Tails, device: torch.device
+    number: int, size: int, constants: Sequence[tuple[Tensor, Tensor]], device: torch.device
 ) -> Iterator[tuple[Tensor, list[tuple[slice, Tensor]]]]:
-    """Positions of `size` queries at a time, and where in them each tail holds."""
-    order_B = (
-        torch.cat([positions for positions, _ in tails]) if tails else torch.arange(number, device=device)
-    )
-    ends = list(itertools.accumulate(len(positions) for positions, _ in tails))
+    """Positions of `size` queries at a time, and where in them which constants hold."""
+    order_B = torch.arange(number, device=device)
+    if constants:
+        order_B = torch.cat([positions for positions, _ in constants])
+    ends = list(itertools.accumulate(len(positions) for positions, _ in constants))
     for begin in range(0, number, size):
         end = min(begin + size, number)
         own = [
-            (slice(max(last - len(positions), begin) - begin, min(last, end) - begin), tail_IP)
-            for last, (positions, tail_IP) in zip(ends, tails, strict=True)
+            (slice(max(last - len(positions), begin) - begin, min(last, end) - begin), constants_IP)
+            for last, (positions, constants_IP) in zip(ends, constants, strict=True)
             if last > begin and last - len(positions) < end
         ]
         yield order_B[begin:end], own

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from recsys.nn.cold_start import ColdStartMix
 from recsys.nn.mlp import MLP
+from recsys.retrieval.parts import without_popularity
 from recsys.schema.batch import HistoryItems
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Role
@@ -114,7 +115,7 @@ class HybridItemTower(nn.Module):
         if self.num_windows is None:
             return unit_BD
         bias_B1 = embedded["bias_item_id"].mean(dim=1, keepdim=True) * (counts_B1 > 0)
-        return torch.cat([unit_BD, bias_B1, bias_B1.new_zeros(len(bias_B1), self.num_windows)], dim=1)
+        return without_popularity(torch.cat([unit_BD, bias_B1], dim=1), self.num_windows)
 
     def behaviour_weights(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """[B] weight of behaviour in each vector."""

@@ -163,10 +163,7 @@ def events_read(model: object) -> HistoryEvents | None:
 
 
 def popularity_windows(model: object) -> tuple[int | None, ...]:
-    """Days of the popularity features (`recsys.retrieval.popularity`) that a model's vectors end in.
-
-    Its candidates end in zeros in their place, its queries in their weights.
-    """
+    """Days of the popularity features that a model weighs (`recsys.retrieval.parts`)."""
     return tuple(getattr(model, "popularity_windows", ()))
 
 

@@ -30,6 +30,7 @@ from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.nn.packing import pack
 from recsys.nn.sequence import NUM_GAPS, HistoryEncoder, log_gaps, sequence_encoder
+from recsys.retrieval.parts import joined, without_popularity
 from recsys.schema.batch import Batch, HistoryEvents, Sequences
 from recsys.schema.errors import InputError
 from recsys.schema.features import CANDIDATE_ROLES, HISTORY, ITEM_ID, FeatureSchema
@@ -343,7 +344,7 @@ class SequenceTower(nn.Module):
         weights_QW = self.weights(states_QD)
         if self.log_scale is not None:
             states_QD = self.log_scale.exp() * functional.normalize(states_QD, dim=1)
-        return torch.cat([states_QD, ones_Q1, weights_QW], dim=1)
+        return joined(torch.cat([states_QD, ones_Q1], dim=1), weights_QW)
 
     def user(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """[B, D]."""
@@ -404,4 +405,4 @@ class _ItemTower(nn.Module):
         if self.unit_length:
             vectors_UD = functional.normalize(vectors_UD, dim=1)
         bias_U1 = embedded["bias_item_id"].mean(dim=1, keepdim=True)
-        return torch.cat([vectors_UD, bias_U1, bias_U1.new_zeros(len(bias_U1), self.num_windows)], dim=1)
+        return without_popularity(torch.cat([vectors_UD, bias_U1], dim=1), self.num_windows)

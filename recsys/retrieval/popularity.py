@@ -1,16 +1,13 @@
 """Popularity of late: what was liked in the days before a request, known strictly before it.
 
-Legend: E events, B queries, I catalogue rows, N candidates, P windows, T periods, D dimension of the vectors.
+Legend: E events, B queries, I catalogue rows, N candidates, P windows, T periods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-
-from recsys.retrieval.exact import top_k
-from recsys.schema.batch import Batch
 
 _DAY = 86_400_000_000  # microseconds
 _MOST_BYTES = 256_000_000
@@ -92,7 +89,7 @@ class Popularity:
         """[P] features at the end of the events of an item that has none."""
         return self._unseen_TP[-1]
 
-    def tails(self, instants_B: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def by_period(self, instants_B: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Positions [G] of instants and the features [I, P] then, a pair a period: every instant once."""
         periods_B = self.periods(instants_B)
         order_B = torch.argsort(periods_B, stable=True)
@@ -111,53 +108,10 @@ class Popularity:
             instants_B: when is asked.
             rows_N: candidates.
         """
-        tails = self.tails(instants_B)
-        order_B = torch.cat([positions for positions, _ in tails])
+        periods = self.by_period(instants_B)
+        order_B = torch.cat([positions for positions, _ in periods])
         scores = [
             weights_BP[positions] @ features_IP[rows_N].T.to(weights_BP.dtype)
-            for positions, features_IP in tails
+            for positions, features_IP in periods
         ]
         return torch.cat(scores)[torch.argsort(order_B)]
-
-    def candidates_at(self, candidates_ID: torch.Tensor, instants: torch.Tensor) -> Iterator[AtPeriod]:
-        """The candidates, their last P coordinates filled in, at each period that an instant is in."""
-        filled_ID = candidates_ID.clone()
-        periods = self.periods(instants)
-        for period in torch.unique(periods).tolist():
-            filled_ID[:, -self.num_windows :] = self._table_TIP[period]
-            yield (periods == period).nonzero().flatten(), filled_ID
-
-
-AtPeriod = tuple[torch.Tensor, torch.Tensor]
-
-
-@torch.no_grad()
-def answers(
-    queries_BD: torch.Tensor,
-    candidates_ID: torch.Tensor,
-    k: int,
-    *,
-    batch: Batch,
-    popularity: Popularity | None = None,
-    excluded_I: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores and rows of the k best candidates of each query (`recsys.retrieval.exact.top_k`).
-
-    Args:
-        queries_BD: of the batch.
-        candidates_ID: the whole catalogue.
-        k: length of the lists.
-        batch: queries with what they must not be answered with.
-        popularity: what the model's vectors end in, at each query's own instant.
-        excluded_I: [I] bool, candidates that no query is answered with.
-    """
-    assert batch.seen is not None
-    if popularity is None:
-        return top_k(queries_BD, candidates_ID, k, seen=batch.seen, excluded_I=excluded_I)
-    assert batch.sequences is not None
-    scores_BK = queries_BD.new_empty(len(queries_BD), k, dtype=torch.float32)
-    rows_BK = torch.empty(len(queries_BD), k, dtype=torch.int64, device=queries_BD.device)
-    for chosen, filled_ID in popularity.candidates_at(candidates_ID, batch.sequences.query_instants):
-        best = top_k(queries_BD[chosen], filled_ID, k, seen=batch.seen.at(chosen), excluded_I=excluded_I)
-        scores_BK[chosen], rows_BK[chosen] = best[0].float(), best[1]
-    return scores_BK, rows_BK

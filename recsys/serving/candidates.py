@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from recsys.retrieval.ann import Index
+from recsys.retrieval.parts import taste
 from recsys.serving.item_space import ItemSpace
 from recsys.serving.requests import RequestBatch
 
@@ -67,9 +68,7 @@ class CandidateSearch:
     def nearest(self, item_row: int, k: int, excluded: torch.Tensor, allowed_I: torch.Tensor | None) -> Best:
         """Catalogue rows and cosines [K] of the items nearest to one; see `ItemSpace.nearest`."""
         if self._space is None:
-            # How popular an item was of late stands in the last coordinates, and says nothing of what it is.
-            width = self.model.candidates.size(1) - int(self.model.popularity_windows)
-            self._space = ItemSpace.of(self.model.candidates[:, :width])
+            self._space = ItemSpace.of(taste(self.model.candidates, self.model.popularity_windows))
         return self._space.nearest(item_row, k, excluded, allowed_I)
 
     def read_new_items(self) -> None:

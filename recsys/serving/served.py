@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from recsys.bandits.estimates import Floats
+from recsys.retrieval.parts import taste
 from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, TIMESTAMP
 from recsys.serving.bundle import Bundle
@@ -210,10 +211,7 @@ class ServedBundle:
     @property
     def _vectors(self) -> torch.Tensor:
         first = self.bundle.retrieval
-        # How popular an item was of late stands in the last coordinates, and says nothing of what it is.
-        width = first.candidates.size(1) - int(first.popularity_windows)
-        vectors: torch.Tensor = first.candidates[:, :width]
-        return vectors
+        return taste(first.candidates, first.popularity_windows)
 
     def _ranked(self, query: Query, context: dict[str, Any], wanted: int) -> Scored:
         if query.candidates is None:

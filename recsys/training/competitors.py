@@ -3,7 +3,7 @@
 An item without train positives is never the answer of an example: as a negative it would be pushed down in
 every step and pulled up in none, and whatever is like it with it. So it is left out, unless asked for.
 
-Legend: I catalogue, N competitors, D dimension, P coordinates of tails.
+Legend: I catalogue, N competitors, D dimension, P features of popularity.
 """
 
 from __future__ import annotations

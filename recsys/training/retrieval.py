@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from recsys.losses.candidates import CandidateLoss, CandidateScores, CatalogueLoss
+from recsys.losses.candidates import CandidateLoss, CandidateScores, CatalogueLoss, WeightedConstants
 from recsys.losses.named import LossName, named_loss
 from recsys.losses.sampled_softmax import accidental_hits
 from recsys.models.protocols import (
@@ -20,6 +20,7 @@ from recsys.models.protocols import (
     RetrievalModel,
     popularity_windows,
 )
+from recsys.retrieval.parts import popularity, taste
 from recsys.retrieval.popularity import Popularity
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
@@ -150,16 +151,24 @@ class RetrievalTask(GradientTask):
         assert self._objective is not None
         assert self._competitors is not None
         assert batch.item_rows is not None
-        tails: list[tuple[torch.Tensor, torch.Tensor]] = []
-        if self._popularity is not None:
-            assert batch.sequences is not None
-            tails = self._popularity.tails(batch.sequences.query_instants)
         return self._objective.of_catalogue(
-            queries_BD,
-            self._competitors.encode(self._encoders),
+            taste(queries_BD, self._num_windows),
+            taste(self._competitors.encode(self._encoders), self._num_windows),
             self._competitors.places(batch.item_rows),
-            tails=[(positions, self._competitors.of(features_IP)) for positions, features_IP in tails],
+            added=self._weighted_popularity(queries_BD, batch),
             weights_B=batch.weights,
+        )
+
+    def _weighted_popularity(self, queries_BD: torch.Tensor, batch: Batch) -> WeightedConstants | None:
+        """Popularity of the competitors at the instants of the queries, where the model weighs it."""
+        if self._popularity is None:
+            return None
+        assert batch.sequences is not None
+        assert self._competitors is not None
+        periods = self._popularity.by_period(batch.sequences.query_instants)
+        return WeightedConstants(
+            popularity(queries_BD, self._num_windows),
+            [(positions, self._competitors.of(features_IP)) for positions, features_IP in periods],
         )
 
     def _candidate_scores(self, queries_BD: torch.Tensor, batch: Batch) -> CandidateScores:
@@ -197,7 +206,7 @@ class RetrievalTask(GradientTask):
         if self._popularity is None:
             return scores_BN
         assert batch.sequences is not None
-        weights_BP = queries_BD[:, -self._popularity.num_windows :]
+        weights_BP = popularity(queries_BD, self._num_windows)
         return scores_BN + self._popularity.scores(weights_BP, batch.sequences.query_instants, rows_N)
 
     def _of_all_processes(
@@ -237,6 +246,10 @@ class RetrievalTask(GradientTask):
         """Restores what `on_save_checkpoint` added."""
         super().on_load_checkpoint(checkpoint)
         self.negatives_seed = checkpoint["negatives_seed"]
+
+    @property
+    def _num_windows(self) -> int:
+        return 0 if self._popularity is None else self._popularity.num_windows
 
     @property
     def _encoders(self) -> RetrievalModel:

@@ -1,6 +1,6 @@
 """CatalogueValidation: ranks the whole catalogue for every validation query of a retrieval task.
 
-Legend: B queries, D embedding dimension, I catalogue, K cut-off.
+Legend: B queries, D embedding dimension, K cut-off.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.metrics.ranking import find_hits, ranking_metrics
 from recsys.models.encoding import encode_catalogue
 from recsys.models.protocols import RetrievalModel
-from recsys.retrieval.popularity import Popularity, answers
+from recsys.retrieval.popularity import Popularity
+from recsys.retrieval.scorer import CatalogueScorer
 from recsys.schema.batch import Batch
 from recsys.training.processes import gather_objects
 
@@ -40,7 +40,7 @@ class CatalogueValidation:
         self.ks = tuple(ks)
         self._catalogue: Batch | None = None
         self._popularity: Popularity | None = None
-        self._candidates_ID: torch.Tensor | None = None
+        self._scorer: CatalogueScorer | None = None
         self._hits: list[np.ndarray[Any, Any]] = []
         self._num_relevant: list[np.ndarray[Any, Any]] = []
 
@@ -56,16 +56,13 @@ class CatalogueValidation:
         self._catalogue = self._catalogue.to(task.device)
         if self._popularity is not None:
             self._popularity.to(task.device)
-        self._candidates_ID = encode_catalogue(_model(task), self._catalogue)
+        self._scorer = CatalogueScorer(encode_catalogue(_model(task), self._catalogue), self._popularity)
 
     def add(self, task: pl.LightningModule, batch: Batch) -> None:
         """Ranks the catalogue for a batch of queries."""
-        assert self._candidates_ID is not None
+        assert self._scorer is not None
         assert batch.relevant is not None
-        queries_BD = _model(task).encode_queries(batch)
-        _, rows_BK = answers(
-            queries_BD, self._candidates_ID, max(self.ks), batch=batch, popularity=self._popularity
-        )
+        _, rows_BK = self._scorer.best(_model(task).encode_queries(batch), max(self.ks), batch=batch)
         if batch.share == 0:
             return
         hits, num_relevant = find_hits(
@@ -78,7 +75,7 @@ class CatalogueValidation:
 
     def log(self, task: pl.LightningModule) -> None:
         """Logs the means over the queries of all processes."""
-        self._candidates_ID = None
+        self._scorer = None
         gathered = gather_objects((self._hits, self._num_relevant))
         hits, num_relevant = (
             [part for parts in kind for part in parts] for kind in zip(*gathered, strict=True)

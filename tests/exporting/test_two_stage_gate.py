@@ -87,7 +87,7 @@ def test_a_list_spread_otherwise_is_noticed(broken):
 
 def test_vectors_compared_otherwise_are_noticed(broken):
     def damage(program):
-        program.vector_width = 1
+        program.retrieval.popularity_windows = program.retrieval.candidates.size(1) - 1
 
     with pytest.raises(ParityError, match=r"diversity=0.3, .* is not the best that is left"):
         broken(damage)

@@ -6,6 +6,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional
 
 from recsys.losses import full_softmax as module
+from recsys.losses.candidates import WeightedConstants
 from recsys.losses.full_softmax import full_softmax
 
 LOG = math.log
@@ -69,22 +70,24 @@ def test_parts_of_the_queries_make_the_same_loss_and_gradients(few_at_once, smoo
     torch.testing.assert_close(torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, inputs))
 
 
-def test_tails_stand_in_the_last_coordinates_for_their_queries_alone(few_at_once) -> None:
-    queries_BD, candidates_ID = drawn(7, 4).requires_grad_(), drawn(9, 4, seed=1).requires_grad_()
+def test_constants_are_weighed_by_their_queries_alone(few_at_once) -> None:
+    queries_BD, candidates_ID = drawn(7, 2).requires_grad_(), drawn(9, 2, seed=1).requires_grad_()
+    weights_BP = drawn(7, 2, seed=5).requires_grad_()
     targets_B = torch.tensor([0, 8, 3, 3, 1, 7, 2])
-    tails = [
+    constants = [
         (torch.tensor([5, 1]), drawn(9, 2, seed=2)),
         (torch.tensor([0, 2, 3, 6]), drawn(9, 2, seed=3)),
         (torch.tensor([4]), drawn(9, 2, seed=4)),
     ]
     scores = []
     for query in range(7):
-        (tail,) = (tail for positions, tail in tails if query in positions)
-        scores.append(torch.cat([candidates_ID[:, :2], tail], dim=1) @ queries_BD[query])
+        (own,) = (constants_IP for positions, constants_IP in constants if query in positions)
+        scores.append(candidates_ID @ queries_BD[query] + own @ weights_BP[query])
     expected = functional.cross_entropy(torch.stack(scores), targets_B)
-    loss = full_softmax(queries_BD, candidates_ID, targets_B, tails=tails)
+    added = WeightedConstants(weights_BP, constants)
+    loss = full_softmax(queries_BD, candidates_ID, targets_B, added=added)
     torch.testing.assert_close(loss, expected)
-    inputs = (queries_BD, candidates_ID)
+    inputs = (queries_BD, candidates_ID, weights_BP)
     torch.testing.assert_close(torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, inputs))
 
 

@@ -6,7 +6,8 @@ import torch
 
 from recsys.retrieval import popularity as module
 from recsys.retrieval.exact import top_k
-from recsys.retrieval.popularity import Popularity, answers
+from recsys.retrieval.popularity import Popularity
+from recsys.retrieval.scorer import CatalogueScorer
 from recsys.schema.jagged import JaggedColumn
 
 DAY = 86_400_000_000
@@ -67,13 +68,13 @@ def test_periods_of_several_days_still_know_nothing_of_their_own_events(log, mon
             assert popularity.features(instant[None])[0, :, 0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_tails_are_the_features_of_every_instant_once(log):
+def test_periods_are_the_features_of_every_instant_once(log):
     popularity = Popularity(*log, num_items=NUM_ITEMS, windows=[3, None])
     instants = torch.tensor([22 * DAY, 6 * DAY, 22 * DAY + 5, 11 * DAY])
-    tails = popularity.tails(instants)
-    assert [positions.tolist() for positions, _ in tails] == [[1], [3], [0, 2]]
+    periods = popularity.by_period(instants)
+    assert [positions.tolist() for positions, _ in periods] == [[1], [3], [0, 2]]
     expected = popularity.features(instants)
-    for positions, features in tails:
+    for positions, features in periods:
         for position in positions.tolist():
             assert torch.equal(features, expected[position])
 
@@ -105,13 +106,13 @@ def test_answers_are_the_best_at_each_query_s_own_instant(log):
     seen = [[1], [], [2, 3], [5], [4, 1]]
     lists = JaggedColumn.of_lists(seen)
     batch = SimpleNamespace(seen=lists, sequences=SimpleNamespace(query_instants=instants))
-    scores, rows = answers(queries, candidates, 3, batch=batch, popularity=popularity)
+    scores, rows = CatalogueScorer(candidates, popularity).best(queries, 3, batch=batch)
     for query in range(5):
         filled = candidates.clone()
         filled[:, -2:] = popularity.features(instants[query : query + 1])[0]
         best = top_k(queries[query : query + 1], filled, 3, seen=JaggedColumn.of_lists([seen[query]]))
         torch.testing.assert_close(scores[query], best[0][0])
         assert rows[query].tolist() == best[1][0].tolist()
-    plain = answers(queries, candidates, 3, batch=batch)
+    plain = CatalogueScorer(candidates).best(queries, 3, batch=batch)
     expected = top_k(queries, candidates, 3, seen=lists)
     assert torch.equal(plain[1], expected[1])

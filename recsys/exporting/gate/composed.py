@@ -24,6 +24,7 @@ from recsys.exporting.gate.shared_rows import shared_rows
 from recsys.exporting.options import ExportOptions
 from recsys.exporting.stage import Stage
 from recsys.models.protocols import popularity_windows
+from recsys.retrieval.parts import taste
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
 
 Floats = npt.NDArray[np.float64]
@@ -194,12 +195,10 @@ class _TwoStageGate:
         if [place < k for place in chosen] != [source == "retrieval" for source in sources]:
             return f"it gives the sources {sources} of what is at {chosen} of the candidates"
         rows = self.program.retrieval.known.rows_of_items(candidates)
-        catalogue = self.program.retrieval.candidates
-        # How popular an item was of late is in its vector, and says nothing of what it is like.
-        width = catalogue.shape[1] - len(popularity_windows(self.retrieval.model))
+        alike = taste(self.program.retrieval.candidates[rows], len(popularity_windows(self.retrieval.model)))
         wrong = first_wrong_pick(
             expected_probabilities,
-            catalogue[rows, :width].double().numpy(),
+            alike.double().numpy(),
             chosen,
             diversity=diversity,
             tolerance=2 * self.options.tolerance,

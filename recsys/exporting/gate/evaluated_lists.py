@@ -1,7 +1,7 @@
 """check_evaluated_lists: a file must recommend what the evaluation of its model recommends, whole lists.
 
 Evaluation and export do not know each other. Both ask what `PreparedDataset.queries` asks; what evaluation
-recommends is `recsys.retrieval.popularity.answers` to that.
+recommends is what `recsys.retrieval.scorer.CatalogueScorer` finds best.
 
 Legend: B queries, I catalogue rows, D dimension of their vectors, K cut-off.
 """
@@ -17,7 +17,8 @@ from recsys.exporting.gate.differences import ParityError
 from recsys.exporting.gate.lists import first_difference
 from recsys.exporting.gate.recorded import RecordedRequests, Recorder
 from recsys.models.protocols import RetrievalModel, popularity_windows
-from recsys.retrieval.popularity import Popularity, answers
+from recsys.retrieval.popularity import Popularity
+from recsys.retrieval.scorer import CatalogueScorer
 
 _MOST_QUERIES = 1000
 
@@ -83,13 +84,8 @@ def _expected_lists(
 ) -> Lists:
     """Raw ids and scores by the trained model, as evaluation makes them, of B queries."""
     model = cast(RetrievalModel, recorder.stage.model)
-    scores_BK, rows_BK = answers(
-        model.encode_queries(asked.batch),
-        catalogue_vectors(model, recorder.dataset),
-        k,
-        batch=asked.batch,
-        popularity=popularity,
-    )
+    scorer = CatalogueScorer(catalogue_vectors(model, recorder.dataset), popularity)
+    scores_BK, rows_BK = scorer.best(model.encode_queries(asked.batch), k, batch=asked.batch)
     left_BK = scores_BK.isfinite()
     ids = [
         recorder.dataset.item_ids[rows[left].numpy()].tolist()
@@ -107,8 +103,9 @@ def lists_of_file(program: Any, asked: RecordedRequests, *, k: int, popularity: 
     scores: list[list[float]] = [[] for _ in range(len(asked))]
     kept = program.candidates.clone()
     try:
-        for chosen, filled_ID in popularity.candidates_at(kept, asked.batch.sequences.query_instants):
-            program.candidates.copy_(filled_ID)
+        scorer = CatalogueScorer(kept, popularity)
+        for chosen, candidates_ID in scorer.at(asked.batch.sequences.query_instants):
+            program.candidates.copy_(candidates_ID)
             for query in chosen.tolist():
                 [ids[query]], [scores[query]] = _recommended(program, asked, k, slice(query, query + 1))
     finally:

@@ -22,6 +22,7 @@ from recsys.exporting.program.queries import NoWeights
 from recsys.exporting.program.search import best_items, best_left
 from recsys.exporting.program.tensors import PackageTensors, padded_events
 from recsys.exporting.program.types import Bag, Features, Record
+from recsys.retrieval.parts import joined, popularity, taste
 
 # Of more of the catalogue than this share, scoring all and masking is quicker than picking rows to score.
 _FEW = 0.1
@@ -39,7 +40,7 @@ class RetrievalProgram(nn.Module):
         candidates: [I, D] vectors of the catalogue; row 0 is that of an unknown item.
         filters: what of it may be recommended.
         read_fields: fields that any record may hold to some effect.
-        popularity_windows: the last so many coordinates of a vector say how popular an item was of late.
+        popularity_windows: of how many windows vectors have popularity (`recsys.retrieval.parts`).
         excludes_history: whether items of a history are left out of the list.
         weigher: the weight of behaviour in each query, of models that mix it with content.
     """
@@ -395,9 +396,8 @@ class RetrievalProgram(nn.Module):
             return
         bags, dense = features
         vectors = self.candidate(bags, dense)
-        if self.popularity_windows > 0:
-            begin = vectors.size(1) - self.popularity_windows
-            vectors = torch.cat([vectors[:, :begin], self.candidates[:1, begin:].expand(len(ids), -1)], dim=1)
+        of_unseen = popularity(self.candidates[:1], self.popularity_windows).expand(len(ids), -1)
+        vectors = joined(taste(vectors, self.popularity_windows), of_unseen)
         self.filters.add(items, self.candidates.size(0))
         self.candidates = torch.cat([self.candidates, vectors])
         self.candidate.inputs.append("item", bags, dense)

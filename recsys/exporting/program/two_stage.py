@@ -19,6 +19,7 @@ from recsys.exporting.program.known import empty_records, renamed
 from recsys.exporting.program.ranking import RankingProgram
 from recsys.exporting.program.retrieval import RetrievalProgram, check_k
 from recsys.exporting.program.types import Features, Record
+from recsys.retrieval.parts import taste
 
 
 class TwoStageProgram(nn.Module):
@@ -30,7 +31,6 @@ class TwoStageProgram(nn.Module):
         ranker_rows: [I] where the ranking model has each item of the catalogue; 0 where it knows none.
         fields: what the ranking model calls fields of a user's, a context's and an item's record, where it
             calls them otherwise.
-        vector_width: the first so many coordinates of candidates' vectors say how alike they are.
         num_candidates: that are ranked, unless a request says otherwise.
         diversity: of lists, see `recsys.exporting.program.diverse`, unless a request says otherwise.
     """
@@ -47,7 +47,6 @@ class TwoStageProgram(nn.Module):
         *,
         ranker_rows: torch.Tensor,
         fields: Tuple[Mapping[str, str], Mapping[str, str], Mapping[str, str]],
-        vector_width: int,
         num_candidates: int,
         diversity: float,
     ) -> None:
@@ -56,7 +55,6 @@ class TwoStageProgram(nn.Module):
         self.ranking = ranking
         self.register_buffer("ranker_rows", ranker_rows)
         self.user_fields, self.context_fields, self.item_fields = (dict(names) for names in fields)
-        self.vector_width = vector_width
         self.num_candidates = num_candidates
         self.diversity = diversity
 
@@ -164,7 +162,9 @@ class TwoStageProgram(nn.Module):
             ranked = self.probabilities(users[position], contexts[position], history, candidates)
             # Only spreading a list asks how alike candidates are.
             compared = candidates if weight > 0.0 else candidates[:0]
-            vectors = self.retrieval.candidates.index_select(0, compared)[:, : self.vector_width]
+            vectors = taste(
+                self.retrieval.candidates.index_select(0, compared), self.retrieval.popularity_windows
+            )
             chosen = choose(ranked, vectors, k, weight)
             listed: List[float] = ranked[chosen].tolist()
             listed_scores: List[float] = found_scores[position][chosen].tolist()
