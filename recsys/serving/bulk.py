@@ -44,11 +44,11 @@ class BulkOptions:
 
     Args:
         k: length of a list.
-        where: raw values by attribute of the items, as of `recommend`.
-        num_candidates: as of `recommend`.
-        diversity: as of `recommend`.
-        users_a_part: how many users a part of the work has.
-        processes: how many at once; 0 for as many as the machine has cores.
+        where: values by attribute of the items; of each attribute, an item must hold one of them.
+        num_candidates: of two stages, how many items are ranked.
+        diversity: of two stages, the weight of variety.
+        users_a_part: how many users are done before the work can be resumed behind them.
+        processes: how many at once; 0 for as many as there are cores.
     """
 
     k: int = 10
@@ -119,7 +119,8 @@ class _Work:
 
     def plan(self, fingerprint: str, queries: pa.Table, histories: JaggedColumn | None) -> None:
         """Writes what the processes read, unless the same work has been begun."""
-        settings = {**dataclasses.asdict(self.options), "processes": None, "where": dict(self.options.where)}
+        read = ("k", "where", "num_candidates", "diversity", "users_a_part")
+        settings = {name: getattr(self.options, name) for name in read}
         plan = {"bundle": fingerprint, "options": settings, "queries": _digest(queries, histories)}
         file = self.folder / _PLAN
         if file.is_file() and json.loads(file.read_text()) == plan:

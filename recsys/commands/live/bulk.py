@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,9 +21,9 @@ from recsys.serving.bundle import Bundle
 from recsys.serving.vectors import write_vectors
 
 
-@dataclasses.dataclass(frozen=True)
-class RecommendConfig:
-    """Every key of `recsys recommend`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecommendConfig(BulkOptions):
+    """Every key of `recsys recommend`, those of `BulkOptions` included.
 
     Args:
         bundle: folder of the bundle.
@@ -34,26 +32,15 @@ class RecommendConfig:
         queries: table of users, CSV or Parquet: their id, further fields of users and of contexts, and
             perhaps `history`; null is every user of `data`. An empty cell is as if it were not there.
         data: dataset that the histories come from, where the table has none.
-        k: length of a list.
-        where: values by attribute of the items; of each attribute, an item must hold one of them.
-        num_candidates: of two stages, how many items are ranked.
-        diversity: of two stages, the weight of variety.
-        users_a_part: how many users are done before the work can be resumed behind them.
-        processes: how many at once; 0 for as many as there are cores.
     """
 
     bundle: Path
     out: Path
     queries: Path | None = None
     data: DataOptions | None = None
-    k: int = 10
-    where: Mapping[str, list[Any]] = dataclasses.field(default_factory=dict)
-    num_candidates: int | None = None
-    diversity: float | None = None
-    users_a_part: int = 20_000
-    processes: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.queries is None and self.data is None:
             raise InputError(
                 "expected `queries=FILE`, a table of users, or `data=NAME`, whose users all get a list; got "
@@ -82,10 +69,7 @@ def recommend_to_all(config: RecommendConfig) -> Path:
     """Writes the lists, on as many cores as there are."""
     bundle = Bundle.open(config.bundle)
     queries, histories = _users_and_histories(bundle, config.queries, config.data)
-    options = BulkOptions(
-        **{field.name: getattr(config, field.name) for field in dataclasses.fields(BulkOptions)}
-    )
-    return write_lists(bundle, queries, config.out, options, histories=histories)
+    return write_lists(bundle, queries, config.out, config, histories=histories)
 
 
 def embed_all(config: EmbedConfig) -> Path:
