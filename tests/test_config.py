@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 import pytest
 
-from recsys.config.build import Problem, build
+from recsys.config.build import build
+from recsys.config.check import Problem
 from recsys.config.compose import Command
 from recsys.config.keys import known_keys, nearest, spelled_out
 from recsys.config.register import trusting

@@ -8,7 +8,8 @@ import pytest
 from recsys.commands.auto_sizes import fitted
 from recsys.commands.options import TrainConfig
 from recsys.config.auto import left_to_data, without
-from recsys.config.build import Problem, build
+from recsys.config.build import build
+from recsys.config.check import Problem
 from recsys.config.compose import Command
 from recsys.config.review import review
 from recsys.data.dataset import PreparedDataset

@@ -19,7 +19,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys.config.signatures import ROOT, signature_of, stand_in
+from recsys.config.signatures import signature_of
+from recsys.config.sources import ROOT, stand_in
 
 # Beside the package in a checkout, within it where it was installed from a wheel.
 CONFIGS = (ROOT.parent if (ROOT.parent / "pyproject.toml").is_file() else ROOT) / "configs"

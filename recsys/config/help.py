@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 
-from recsys.config.build import MISSING, type_name
+from recsys.config.check import MISSING, type_name
 from recsys.config.compose import COMPOSE_ERRORS, Command, compose, composing, defaults_of
 from recsys.config.keys import described_keys, flattened, nearest
 from recsys.config.review import rewritten_overrides

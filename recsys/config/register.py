@@ -16,7 +16,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from recsys.config.signatures import PACKAGE, Signature, declared, reflected
+from recsys.config.signatures import Signature, declared, reflected
+from recsys.config.sources import PACKAGE
 from recsys.schema.errors import InputError
 
 TARGET = "_target_"

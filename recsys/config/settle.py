@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from recsys.config.auto import AUTO, left_to_data, rules_of, without
-from recsys.config.build import MISSING, Problem, advice, build
+from recsys.config.build import advice, build
+from recsys.config.check import MISSING, Problem
 from recsys.config.compose import SWEEP, Command, Composition
 from recsys.config.keys import flattened, known_keys, spelled_out
 from recsys.config.origins import origin

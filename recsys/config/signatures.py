@@ -12,22 +12,12 @@ import dataclasses
 import functools
 import importlib
 import inspect
-import types
 import typing
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+from recsys.config.sources import PACKAGE, SourceModule, ancestry, hint_of, source_module
 from recsys.schema.docstrings import argument_texts
-
-PACKAGE = "recsys"
-ROOT = Path(__file__).resolve().parents[1]
-REQUIRED = inspect.Parameter.empty
-# Modules of the standard library that annotations use; importing them costs nothing.
-_LIGHT = ("typing", "collections.abc", "pathlib", "datetime", "types")
-_BUILTINS: Mapping[str, Any] = {
-    kind.__name__: kind for kind in (bool, int, float, str, bytes, list, dict, tuple, set, type, object)
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +72,7 @@ def signature_of(hint: Any) -> Signature:
 def declared(name: str) -> Signature | str:
     """The signature of a public class or function of ours, or why there is none; imports nothing."""
     module_name, _, attribute = name.rpartition(".")
-    module = _module(module_name)
+    module = source_module(module_name)
     if module is None:
         return f"there is no module `{module_name}`"
     node = module.definitions.get(attribute)
@@ -92,7 +82,7 @@ def declared(name: str) -> Signature | str:
     summary = (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
     if isinstance(node, ast.FunctionDef):
         return Signature(name, *_arguments(node, module, texts, skip=0), text=summary)
-    classes = _ancestry(node, module)
+    classes = ancestry(node, module)
     methods = frozenset(
         item.name
         for class_node, _ in classes
@@ -102,7 +92,8 @@ def declared(name: str) -> Signature | str:
     if _is_dataclass(node):
         fields: dict[str, Parameter] = {}
         for class_node, its_module in reversed(classes):
-            fields |= _fields(class_node, its_module, texts)
+            inherited = argument_texts(ast.get_docstring(class_node) or "")
+            fields |= _fields(class_node, its_module, inherited | texts)
         return Signature(name, fields, is_dataclass=True, methods=methods, text=summary)
     for class_node, its_module in classes:
         for item in class_node.body:
@@ -128,11 +119,11 @@ def attribute_of(name: str, attribute: str) -> Any:
         LookupError: the class is not ours, or the attribute is written in another way.
     """
     module_name, _, class_name = name.rpartition(".")
-    module = _module(module_name)
+    module = source_module(module_name)
     node = module.definitions.get(class_name) if module else None
     if module is None or not isinstance(node, ast.ClassDef):
         raise LookupError(name)
-    for class_node, its_module in _ancestry(node, module):
+    for class_node, its_module in ancestry(node, module):
         for item in class_node.body:
             match item:
                 case ast.Assign(
@@ -176,74 +167,7 @@ def reflected(target: Callable[..., Any]) -> Signature:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Module:
-    """A module's source.
-
-    Args:
-        name: dotted.
-        definitions: classes, functions and assigned expressions, by name.
-        imports: dotted names that the module's own names stand for.
-    """
-
-    name: str
-    definitions: Mapping[str, ast.ClassDef | ast.FunctionDef | ast.expr]
-    imports: Mapping[str, str]
-
-
-@functools.cache
-def _module(name: str) -> _Module | None:
-    parts = name.split(".")
-    if parts[0] != PACKAGE or not all(part.isidentifier() for part in parts):
-        return None
-    path = ROOT.joinpath(*parts[1:])
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    if not path.is_file():
-        return None
-    definitions: dict[str, ast.ClassDef | ast.FunctionDef | ast.expr] = {}
-    imports: dict[str, str] = {}
-    body = list(ast.parse(path.read_text(encoding="utf-8")).body)
-    for statement in body:
-        match statement:
-            case ast.ClassDef() | ast.FunctionDef():
-                definitions[statement.name] = statement
-            case ast.Assign(targets=[ast.Name(id=target)], value=value):
-                definitions[target] = value
-            case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value):
-                definitions[target] = value
-            case ast.ImportFrom(module=str(origin), names=names):
-                imports |= {alias.asname or alias.name: f"{origin}.{alias.name}" for alias in names}
-            case ast.Import(names=names):
-                imports |= {alias.asname or alias.name: alias.name for alias in names}
-            case ast.If():  # TYPE_CHECKING
-                body += statement.body
-    return _Module(name, definitions, imports)
-
-
-def _ancestry(node: ast.ClassDef, module: _Module) -> list[tuple[ast.ClassDef, _Module]]:
-    """A class and its bases of this package, nearest first."""
-    classes = [(node, module)]
-    for base in node.bases:
-        definition = _definition(base.value if isinstance(base, ast.Subscript) else base, module)
-        if definition and isinstance(definition[0], ast.ClassDef):
-            classes += _ancestry(definition[0], definition[1])
-    return classes
-
-
-def _definition(
-    node: ast.expr, module: _Module
-) -> tuple[ast.ClassDef | ast.FunctionDef | ast.expr, _Module] | None:
-    """Finds the definition of a name of ours, and its module."""
-    if not isinstance(node, ast.Name):
-        return None
-    if node.id in module.definitions:
-        return module.definitions[node.id], module
-    origin, _, name = module.imports.get(node.id, "").rpartition(".")
-    other = _module(origin) if origin else None
-    return _definition(ast.Name(name), other) if other else None
-
-
-def _shared(node: ast.ClassDef, module: _Module) -> Mapping[str, Parameter]:
+def _shared(node: ast.ClassDef, module: SourceModule) -> Mapping[str, Parameter]:
     """The arguments that a class hands on, by `recsys.schema.arguments.with_arguments_of`."""
     for decorator in node.decorator_list:
         match decorator:
@@ -261,12 +185,12 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
     return any(ast.unparse(decorator) in ("dataclass", "dataclasses.dataclass") for decorator in called)
 
 
-def _fields(node: ast.ClassDef, module: _Module, texts: Mapping[str, str]) -> dict[str, Parameter]:
+def _fields(node: ast.ClassDef, module: SourceModule, texts: Mapping[str, str]) -> dict[str, Parameter]:
     fields = {}
     for item in node.body:
         match item:
             case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=value):
-                fields[name] = Parameter(_hint(annotation, module), _default(value), texts.get(name, ""))
+                fields[name] = Parameter(hint_of(annotation, module), _default(value), texts.get(name, ""))
     return fields
 
 
@@ -282,7 +206,7 @@ def _default(value: ast.expr | None) -> str | None:
 
 
 def _arguments(
-    node: ast.FunctionDef, module: _Module, texts: Mapping[str, str], *, skip: int
+    node: ast.FunctionDef, module: SourceModule, texts: Mapping[str, str], *, skip: int
 ) -> tuple[dict[str, Parameter], bool]:
     given = node.args
     positional = given.args[skip:]
@@ -292,73 +216,9 @@ def _arguments(
     return (
         {
             argument.arg: Parameter(
-                _hint(argument.annotation, module), _default(default), texts.get(argument.arg, "")
+                hint_of(argument.annotation, module), _default(default), texts.get(argument.arg, "")
             )
             for argument, default in pairs
         },
         given.kwarg is not None,
     )
-
-
-def _hint(node: ast.expr | None, module: _Module) -> Any:
-    """The type that an annotation names; Any for what a configuration cannot give."""
-    if node is None:
-        return Any
-    try:
-        return _evaluated(node, module)
-    except (TypeError, ValueError, AttributeError, SyntaxError):
-        return Any
-
-
-def _evaluated(node: ast.expr, module: _Module) -> Any:
-    match node:
-        case ast.Constant(value=None):
-            return types.NoneType
-        case ast.Constant(value=str(text)):
-            return _evaluated(ast.parse(text, mode="eval").body, module)
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return typing.Union[_evaluated(left, module), _evaluated(right, module)]  # noqa: UP007
-        case ast.Subscript(value=value, slice=inside):
-            return _subscripted(_evaluated(value, module), inside, module)
-        case ast.Name(id=name):
-            return _named(node, name, module)
-        case ast.Attribute(value=ast.Name(id=base), attr=name):
-            origin = module.imports.get(base, base)
-            return _imported(f"{origin}.{name}")
-    raise ValueError(ast.unparse(node))
-
-
-def _subscripted(generic: Any, inside: ast.expr, module: _Module) -> Any:
-    elements = inside.elts if isinstance(inside, ast.Tuple) else [inside]
-    if generic is typing.Literal:
-        return generic[tuple(ast.literal_eval(element) for element in elements)]
-    if generic is typing.Annotated:
-        return _evaluated(elements[0], module)
-    ellipsis = [isinstance(element, ast.Constant) and element.value is ... for element in elements]
-    arguments = tuple(
-        ... if dots else _evaluated(element, module) for element, dots in zip(elements, ellipsis, strict=True)
-    )
-    return generic[arguments if len(arguments) > 1 else arguments[0]]
-
-
-def _named(node: ast.Name, name: str, module: _Module) -> Any:
-    defined = _definition(node, module)
-    if defined is None:
-        return _BUILTINS[name] if name in _BUILTINS else _imported(module.imports.get(name, name))
-    its_node, its_module = defined
-    if isinstance(its_node, ast.expr):
-        return _evaluated(its_node, its_module)
-    return stand_in(f"{its_module.name}.{its_node.name}")
-
-
-def _imported(name: str) -> Any:
-    """An object of the standard library; anything else is a class that is not looked into."""
-    module, _, attribute = name.rpartition(".")
-    return getattr(importlib.import_module(module), attribute) if module in _LIGHT else stand_in(name)
-
-
-@functools.cache
-def stand_in(name: str) -> type:
-    """An empty class of this dotted name, to stand in type hints for one that is not imported."""
-    module, _, attribute = name.rpartition(".")
-    return type(attribute, (), {"__module__": module, "__qualname__": attribute})

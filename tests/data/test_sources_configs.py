@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from recsys.config.build import Problem, build
+from recsys.config.build import build
+from recsys.config.check import Problem
 from recsys.data.options import DataOptions
 from recsys.data.prepare import prepare
 from recsys.data.preparing.declare import declared_features
