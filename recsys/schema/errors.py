@@ -28,5 +28,6 @@ def end_older_form(module: str, command: str) -> NoReturn:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """A hint at the known name that is most like this one; empty when none is."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    same = [other for other in known if other.lower() == name.lower()]
+    close = same or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean `{close[0]}`?" if close else ""

@@ -6,12 +6,13 @@ The rules, first match wins. They look at values, and at names only where values
 |---|---|
 | empty, or (20 rows and more) the same everywhere, or row numbers | left out |
 | lists of integers or strings | multi_id |
-| lists of fractions, all of one length | vector |
+| lists of fractions, all of one length, also written as text | vector |
 | booleans | id |
 | integers that count (more than 50 distinct values, the lower ones without gaps, the largest ten times their middle) | numeric, log |
 | other integers | id; but numeric in 20 quantile buckets where there are more than 50 distinct values and fewer than 5 rows a value (prices in cents, view counts), unless the name says that they are codes |
 | floats | numeric, standardised; log where none is negative and the largest is 100 times the median |
 | dates, and text that begins with an ISO date | id, of the year |
+| dates in other forms | left out |
 | text with `|`, `;` or `,` between pieces that repeat | multi_id |
 | text whose values mostly differ and mostly hold several words (titles, descriptions) | text, 5,000 buckets |
 | other text or codes (20 rows and more) whose values all differ (URLs, e-mail addresses) | left out |
@@ -32,7 +33,7 @@ import pyarrow.compute as pc
 from recsys.data.preparing.kinds.lookup import pieces
 from recsys.data.preparing.kinds.number import numbers
 from recsys.schema.feature_kinds import DEFAULT_TEXT_BUCKETS, Feature, MultiIdFeature, Role, feature_of
-from recsys.schema.values import OBJECTS
+from recsys.schema.values import NUMBER, OBJECTS
 
 # Below it a table is too small for the differences between its values to mean something.
 MIN_ROWS = 20
@@ -49,6 +50,9 @@ _LEAST_ADDRESSES = 0.1
 _CODE_NAME = re.compile(r"(?i)(^|_|[a-z])(id|code|zip|zipcode|postcode|key|sku|no)$")
 _TEXT_NAME = re.compile(r"(?i)(title|name|description|summary|text|headline|overview|plot)")
 _ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_OTHER_DATE = r"^[0-9]{1,2}([/.-])[0-9]{1,2}[/.-]([0-9]{4}|[0-9]{2})( |$)"
+_FRACTION = r"^[-+]?[0-9]*(\.[0-9]+|[0-9](\.[0-9]*)?[eE][-+]?[0-9]+)"
+_NUMBERS_WITH_BLANKS = r"^[-+]?[0-9.]+([eE][-+]?[0-9]+)?(\s+[-+]?[0-9.]+([eE][-+]?[0-9]+)?)+$"
 
 
 def infer(name: str, column: pa.Array, *, role: Role, raw_name: str) -> Feature | str:
@@ -100,6 +104,8 @@ def _settings(name: str, known: pa.Array) -> dict[str, Any] | str:
         element = kind.value_type
         if pa.types.is_floating(element) and pc.count_distinct(pc.list_value_length(known)).as_py() == 1:
             return {"kind": "vector"}
+        if pa.types.is_string(element) and (numbers_in_text := _lists_of_numbers(known)):
+            return numbers_in_text
         fits = (
             pa.types.is_integer(element) or pa.types.is_string(element) or pa.types.is_large_string(element)
         )
@@ -156,6 +162,8 @@ def _middle(values: Any) -> float:
 def _text(name: str, known: pa.Array) -> dict[str, Any] | str:
     if _share(pc.match_substring_regex(known, _ISO_DATE)) > 0.9:
         return {"kind": "id", "prefix": 4}
+    if _share(pc.match_substring_regex(known, _OTHER_DATE)) > 0.9:
+        return "they are no dates in ISO form; write them as 2024-05-31"
     if _share(pc.match_substring_regex(known, OBJECTS)) > 0.9:
         return "objects written as text are no feature; write what is meant as a list"
     delimiter = _delimiter(known)
@@ -173,6 +181,18 @@ def _text(name: str, known: pa.Array) -> dict[str, Any] | str:
     return {"kind": "id"}
 
 
+def _lists_of_numbers(known: pa.Array) -> dict[str, Any] | str | None:
+    """Whether lists of text are vectors that were printed; None where they are sets of names."""
+    elements = pc.list_flatten(known).drop_null()
+    if _share(pc.match_substring_regex(elements, _NUMBERS_WITH_BLANKS)) > 0.5:
+        return "lists of numbers without commas between them are no feature; write [1.5, 2]"
+    has_fractions = _share(pc.match_substring_regex(elements, _FRACTION)) > 0.1
+    if not has_fractions or _share(pc.match_substring_regex(elements, NUMBER)) < 1.0:
+        return None
+    of_one_length = pc.count_distinct(pc.list_value_length(known)).as_py() == 1
+    return {"kind": "vector"} if of_one_length else "lists of fractions are no feature"
+
+
 def _delimiter(known: pa.Array) -> str | None:
     """Finds the delimiter of most values, when the pieces repeat and are short; never in addresses."""
     if _share(pc.match_substring(known, "://")) > _LEAST_ADDRESSES:
@@ -181,6 +201,8 @@ def _delimiter(known: pa.Array) -> str | None:
         if _share(pc.match_substring(known, delimiter)) < share:
             continue
         as_pieces, _ = pieces(MultiIdFeature("pieces", "item", delimiter=delimiter), known)
+        if delimiter == "/" and _share(pc.match_substring_regex(as_pieces.cast(pa.string()), NUMBER)) > 0.5:
+            continue  # 4/5 and the like
         if len(as_pieces) < repeats * pc.count_distinct(as_pieces).as_py():
             continue
         words = pc.add(pc.count_substring_regex(as_pieces.cast(pa.string()), r"\s+"), 1)

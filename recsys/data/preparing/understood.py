@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,11 @@ from ibis import _
 
 from recsys.data.options import DataOptions
 from recsys.data.preparing.raw_data import RawData
+from recsys.data.reading.columns import known_value
 from recsys.data.reading.instants import iso
 from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.tables import ID_COLUMNS, ITEM_ID, TIMESTAMP, USER_ID
-from recsys.schema.values import TextKind
+from recsys.schema.values import TextKind, is_missing
 
 LOGGER = logging.getLogger(__name__)
 
@@ -91,13 +93,13 @@ def _uses(options: DataOptions, data: RawData, table: str) -> dict[str, str]:
 def _columns_of(
     raw: RawTable, table: str, *, used: Mapping[str, str], kinds: Mapping[str, TextKind]
 ) -> list[dict[str, Any]]:
-    counts = {f"{n}": raw.column(name).count() for n, name in enumerate(raw.names)}
+    counts = {f"{n}": known_value(raw.column(name)).count() for n, name in enumerate(raw.names)}
     there = raw.engine.row(raw.rows.aggregate(**counts)) if counts else {}
     first = raw.engine.collect(raw.rows.filter(_[SEQUENCE] <= _ROWS_FOR_EXAMPLES).order_by(SEQUENCE))
     rows = max(raw.total_rows - len(raw.malformed), 1)
     described = []
     for number, (name, alias) in enumerate(raw.names.items()):
-        values = [value for value in first[alias].to_pylist() if value is not None]
+        values = [value for value in first[alias].to_pylist() if _is_there(value)]
         kind = kinds.get(name)
         count = int(there[f"{number}"] or 0)
         if kind is not None and kind.kind in ("integer", "number") and kind.num_read < kind.num_values:
@@ -131,6 +133,12 @@ def _columns_of(
         }
         for name in unread
     ]
+
+
+def _is_there(value: Any) -> bool:
+    if isinstance(value, str):
+        return not is_missing(value.strip())
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def _instants(data: RawData) -> dict[str, Any] | None:

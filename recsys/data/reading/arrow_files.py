@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.feather
 import pyarrow.parquet as pq
 
@@ -17,6 +18,12 @@ from recsys.schema.errors import InputError
 # Columns that the engine adds to rows, or has of its own.
 ENGINE_COLUMNS = frozenset(
     ("_sequence", "_file_of_row", "_offset", "file_row_number", "filename", "file_index", "rowid")
+)
+# Of decimals that the engine knows.
+_MOST_DIGITS = 38
+_LISTS = (
+    *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
+    *(pa.types.is_list_view, pa.types.is_large_list_view),
 )
 
 
@@ -137,11 +144,11 @@ def plain_type(kind: pa.DataType) -> pa.DataType | None:
     if pa.types.is_float16(kind):
         return pa.float32()
     if pa.types.is_decimal(kind):
-        return kind if pa.types.is_decimal128(kind) else pa.float64()
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.string() if kind.precision > _MOST_DIGITS else pa.decimal128(kind.precision, kind.scale)
+    if any(is_kind(kind) for is_kind in _LISTS):
         inner = plain_type(kind.value_type)
         return None if inner is None or pa.types.is_nested(inner) else pa.list_(inner)
-    if pa.types.is_nested(kind):
+    if pa.types.is_nested(kind) or pa.types.is_interval(kind):
         return None
     if is_plain(kind):
         return pa.string() if pa.types.is_large_string(kind) else kind
@@ -164,6 +171,11 @@ def _as_plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
         column = column.storage
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if isinstance(column.type, pa.RunEndEncodedType):
+        column = pc.run_end_decode(column)
+    if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):
+        # NOTE: Arrow 26's own cast fails on the arrays that its Parquet reader makes.
+        return pa.array(column.to_pylist(), kind)
     if pa.types.is_binary(column.type) or pa.types.is_fixed_size_binary(column.type):
         return pa.array([_text(value) for value in column.to_pylist()], pa.string())
     if pa.types.is_duration(column.type) or pa.types.is_time(column.type):

@@ -17,8 +17,10 @@ from recsys.schema import values
 from recsys.schema.errors import InputError
 
 ValueType = Literal["integer", "string"]
-# Beyond it a float no longer tells an integer from the next.
-_EXACT = 2.0**53
+# A cast of the engine would round "16.5".
+_WHOLE_DIGITS = r"^-?[0-9]{1,19}$"
+# Bits of a float's fraction: beyond so many it no longer tells an integer from the next.
+_BITS = {"float32": 24, "float64": 53}
 _PLAIN = {"integers": values.INTEGER, "whole": values.WHOLE, "plain": values.NUMBER, "codes": values.CODE}
 _OTHERS = {"lists": values.LIST, "objects": values.OBJECTS, "money": values.HAS_CURRENCY}
 
@@ -77,6 +79,13 @@ def known_text(column: ibis.Value) -> ibis.Value:
     return stripped.isin(("", *values.NULL_WORDS)).ifelse(ibis.null("string"), stripped)
 
 
+def known_value(column: ibis.Value) -> ibis.Value:
+    """The values of a column of any type that are not missing; the others are null."""
+    if column.type().is_string():
+        return known_text(column)
+    return finite(column) if column.type().is_floating() else column
+
+
 def id_type(raw: RawTable, name: str, *, key: str) -> ValueType:
     """Tells whether ids are integers: typed so, or whole floats (pandas, with nulls), or text of integers.
 
@@ -85,6 +94,8 @@ def id_type(raw: RawTable, name: str, *, key: str) -> ValueType:
     """
     column = raw.column(name)
     kind = column.type()
+    if kind.is_array():
+        raise InputError(f"`{key}={name}`: expected one value a row, found {kind}; name a column of ids")
     if kind.is_string():
         counts = _counts(raw, [name], patterns=_PLAIN)[name]
         return "integer" if 0 < counts.values == counts.integers + counts.whole else "string"
@@ -93,15 +104,17 @@ def id_type(raw: RawTable, name: str, *, key: str) -> ValueType:
         row = raw.engine.row(
             raw.rows.aggregate(parts=(number != floor(number)).any(), largest=number.abs().max())
         )
-        if (row["largest"] or 0.0) > _EXACT:
+        bits = _BITS["float32" if kind.is_float32() else "float64"]
+        if (row["largest"] or 0.0) >= 2.0**bits:
             raise InputError(
-                f"`{key}={name}`: expected ids, found floats up to {row['largest']:.6g}, beyond 2^53, where "
-                "different ids have become one; write them as integers or as text"
+                f"`{key}={name}`: expected ids, found floats up to {row['largest']:.6g}, beyond 2^{bits}, "
+                "where different ids have become one; write them as integers or as text"
             )
         return "string" if row["parts"] else "integer"
     if kind.is_decimal() or kind == ibis.dtype("uint64"):
-        text = column.cast("string").re_replace(r"\.0+$", "")
-        misfits = raw.rows.aggregate(any=text.try_cast("int64").isnull().any(where=column.notnull()))
+        text = _short_text(column)
+        fits = text.re_search(_WHOLE_DIGITS) & text.try_cast("int64").notnull()
+        misfits = raw.rows.aggregate(any=(~fits).any(where=column.notnull()))
         return "string" if raw.engine.row(misfits)["any"] else "integer"
     return "integer" if kind.is_integer() else "string"
 
@@ -121,6 +134,9 @@ def read_id(column: ibis.Value, value_type: ValueType) -> ibis.Value:
         return (column == whole).ifelse(whole.cast("string"), text_of(column))
     if kind.is_boolean():
         return column.ifelse("True", "False")
+    if kind.is_decimal():
+        text = _short_text(column)
+        return text if value_type == "string" else text.try_cast("int64")
     if value_type == "string":
         return text_of(column)
     return column.try_cast("int64")
@@ -189,6 +205,11 @@ def _as_list(text: ibis.Value) -> ibis.Value:
 def _with_truth_words(text: ibis.Value) -> ibis.Value:
     """Text with `true` and `false`, however written, as `True` and `False`, which JSON's are too."""
     return text.isin(values.TRUE_WORDS).ifelse("True", text.isin(values.FALSE_WORDS).ifelse("False", text))
+
+
+def _short_text(decimal: ibis.Value) -> ibis.Value:
+    """Decimals and whole numbers as text, without zeros at the end of a fraction."""
+    return first_groups(decimal.cast("string"), r"(\.[0-9]*[1-9])0+$").re_replace(r"\.0+$", "")
 
 
 def _as_integer(text: ibis.Value) -> ibis.Value:

@@ -86,9 +86,7 @@ class CsvFile:
         except pa.ArrowInvalid as error:
             if "UTF8" not in str(error) or self.encoding != "utf-8":
                 raise InputError(f"`{self.path}` cannot be read as CSV: {error}") from error
-        except (UnicodeError, EOFError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the disk, not of the file
+        except UnicodeError as error:
             raise InputError(f"`{self.path}` cannot be read as {self.encoding} text: {error}") from error
         return dataclasses.replace(self, encoding=CP1252)._write(target, chosen, sequence, offset)
 
@@ -188,6 +186,8 @@ def open_csv(path: Path, *, required: Sequence[str], delimiter: str | None = Non
         before += 1
     names, best = _names_of_columns(path, lines[before], tried, required)
     rows = lines[before + 1 : _LINES_LOOKED_AT]
+    if all(name[:1] == name[-1:] == "'" for name in names) and _quote(rows, best) == "'":
+        names = [name.strip("'") for name in names]
     if _end_with_delimiter(rows, best, len(names)):
         names = [*names, ""]
     quote = _quote(rows, best)

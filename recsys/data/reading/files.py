@@ -6,8 +6,10 @@ import bz2
 import dataclasses
 import gzip
 import lzma
+import re
+import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 
@@ -19,7 +21,7 @@ _SUFFIXES = {
     ARROW: (".arrow", ".feather", ".ipc"),
     CSV: (".csv", ".tsv", ".tab", ".psv", ".txt", ".dat", ".data", ".inter", ".user", ".item"),
 }
-_PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".zstd")
+_PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".zstd", ".lz4")
 _BEGINNINGS = ((b"PAR1", PARQUET), (b"ARROW1", ARROW), (b"FEA1", ARROW), (b"\xff\xff\xff\xff", ARROW))
 # What is recognised and cannot be read, with what to do about it.
 _UNPACK = "unpack it and name the file or the folder that was in it"
@@ -34,13 +36,26 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"Obj\x01", "an Avro file", _WRITE_PARQUET),
     (b"\x89HDF", "an HDF5 file", _WRITE_PARQUET),
     (b"\x93NUMPY", "a NumPy file", _WRITE_PARQUET),
-    (b"\x80\x04", "a pickle", f"{_WRITE_PARQUET}; pickles are never opened, for they run code"),
-    (b"\x80\x05", "a pickle", f"{_WRITE_PARQUET}; pickles are never opened, for they run code"),
+    *(
+        (bytes((0x80, version)), "a pickle", f"{_WRITE_PARQUET}; pickles are never opened, for they run code")
+        for version in range(2, 6)
+    ),
+    (b"\x1f\x9d", "packed by compress", _UNPACK),
+    (b"LZIP", "packed by lzip", _UNPACK),
     (b"%PDF", "a PDF document", "name the table itself"),
     (b"<!DOC", "an HTML page", "the download went wrong: fetch the file itself"),
     (b"<html", "an HTML page", "the download went wrong: fetch the file itself"),
 )
-_PACKINGS = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
+_PACKINGS = (
+    *((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz")),
+    *((b"\x28\xb5\x2f\xfd", "zstd"), (b"\x04\x22\x4d\x18", "lz4")),
+)
+_JSON = re.compile(rb'^(?:\xef\xbb\xbf)?\s*(?:\[\s*)*\{\s*"')
+# Characters that text does not hold; zeros stand between those of UTF-16, 1 and 30 between columns.
+_NO_TEXT = [bytes((byte,)) for byte in range(1, 32) if byte not in (1, 9, 10, 11, 12, 13, 26, 28, 29, 30, 31)]
+# Where a tar archive says that it is one.
+_TAR, _AT = b"ustar", 257
+_LOOKED_AT = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +128,7 @@ def _kind_of(path: Path, *, key: str) -> str:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(64)
+            start = file.read(_LOOKED_AT)
         for beginning, kind in _BEGINNINGS:
             if start.startswith(beginning):
                 return kind
@@ -126,22 +141,34 @@ def _kind_of(path: Path, *, key: str) -> str:
                 "was not fetched whole"
             )
         with open_file(path) as unpacked:
-            start = unpacked.read(64)
-    except (OSError, EOFError, lzma.LZMAError) as error:
+            start = unpacked.read(_LOOKED_AT)
+    except OSError as error:
         raise InputError(f"`{key}={path}` cannot be opened: {error}") from error
-    for beginning, what, advice in _REFUSED:
-        if start.startswith(beginning):
-            raise InputError(f"`{key}={path}` is {what}, which is not read; {advice}")
-    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b'{"', b"[{", b'{ "', b"{\n")):
-        raise InputError(
-            f"`{key}={path}` holds JSON, which is not read; write it as Parquet, for example by "
-            "`pandas.read_json(path, lines=True).to_parquet(...)`"
-        )
+    _check_is_text(start, f"`{key}={path}`")
     return CSV
 
 
+def _check_is_text(start: bytes, what: str) -> None:
+    """Raises InputError when a file that begins so is none of text, or of text that is no table."""
+    for beginning, kind, advice in _REFUSED:
+        if start.startswith(beginning):
+            raise InputError(f"{what} is {kind}, which is not read; {advice}")
+    if start[_AT:].startswith(_TAR):
+        raise InputError(f"{what} is a tar archive, which is not read; {_UNPACK}")
+    if _JSON.match(start):
+        raise InputError(
+            f"{what} holds JSON, which is not read; write it as Parquet, for example by "
+            "`pandas.read_json(path, lines=True).to_parquet(...)`"
+        )
+    if sum(start.count(byte) for byte in _NO_TEXT) > len(start) // 20:
+        raise InputError(f"{what} holds bytes that are no text; {_WRITE_PARQUET}")
+
+
 def open_file(path: Path) -> IO[bytes]:
-    """The bytes of a file, unpacked where it is gzip, bzip2, xz or zstd by how it begins."""
+    """The bytes of a file, unpacked where it is gzip, bzip2, xz, zstd or lz4 by how it begins.
+
+    Reading raises InputError where it cannot be unpacked to its end.
+    """
     with path.open("rb") as file:
         start = file.read(8)
     packing = next((name for beginning, name in _PACKINGS if start.startswith(beginning)), None)
@@ -152,11 +179,35 @@ def open_file(path: Path) -> IO[bytes]:
         opened = bz2.open(path)  # noqa: SIM115
     elif packing == "xz":
         opened = lzma.open(path)  # noqa: SIM115
-    elif packing == "zstd":
-        opened = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
+    elif packing:
+        opened = pa.CompressedInputStream(pa.OSFile(str(path)), packing)
     else:
-        opened = path.open("rb")
-    return opened  # type: ignore[no-any-return]
+        return path.open("rb")
+    return cast(IO[bytes], _Unpacked(path, opened))
+
+
+class _Unpacked:
+    """Reads from what unpacks a file, and names the file where it is damaged."""
+
+    def __init__(self, path: Path, source: Any) -> None:
+        self._path = path
+        self._source = source
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return bytes(self._source.read(size if size >= 0 else None))
+        except (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk, not of the file
+            raise InputError(
+                f"`{self._path}` cannot be unpacked: {error}; it is damaged, or was not fetched whole"
+            ) from error
+
+    def __enter__(self) -> _Unpacked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._source.close()
 
 
 def _kind_by_name(path: Path) -> str | None:

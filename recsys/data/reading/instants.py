@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ from recsys.data.reading.functions import (
 from recsys.data.reading.tables import RawTable
 from recsys.schema.errors import InputError
 from recsys.schema.values import NUMBER
+
+LOGGER = logging.getLogger(__name__)
 
 _FIRST_YEAR = 1990
 # Microseconds of the years 0 to 9999; beyond them an instant is a mistake.
@@ -190,6 +193,10 @@ def time_reading(
         raise InputError(f"`{key}`: expected instants, found the type {kind}; name another column")
     if kind.is_string() and not _is_mostly_numbers(raw, name):
         return TimeReading(kind="text", is_limited=limited)
+    if kind.is_float32():
+        LOGGER.warning(
+            "`%s` is float32, whose steps are 128 s where seconds are counted; write it as int64", name
+        )
     number = read_number(column)
     fits = {known: number.between(*_range(known)) for known in _UNIT_WORDS}
     first, last = _range("yyyymmdd")

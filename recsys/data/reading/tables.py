@@ -108,6 +108,9 @@ def read_table(engine: Engine, source: TableSource) -> RawTable:
     chosen = [
         name for name in types if name not in unreadable and (source.wanted is None or name in source.wanted)
     ]
+    if table_files.kind != CSV:
+        for name in chosen:
+            _check_parts(name, files, source.key)
     names = engine_names(chosen)
     malformed: list[MalformedRow] = []
     if table_files.kind == PARQUET and _fits_engine(types, chosen):
@@ -133,6 +136,12 @@ def _found_files(source: TableSource) -> TableFiles:
     files = table_files(source.path, key=f"{key}.path" if key.startswith("data.") else key)
     for file, why in files.passed_over[:_FILES_NAMED]:
         LOGGER.warning("%s: `%s` is passed over (%s)", key, file.relative_to(source.path), why)
+    folders = {part for file in files.files for part in file.relative_to(source.path).parts[:-1]}
+    if partitions := sorted(folder for folder in folders if "=" in folder):
+        LOGGER.warning(
+            "%s: folders such as `%s` name values of a column that is not read; write it into the files",
+            key, partitions[0],
+        )  # fmt: skip
     if len(files.passed_over) > _FILES_NAMED:
         LOGGER.warning("%s: %d files are passed over", key, len(files.passed_over))
     return files
@@ -150,12 +159,36 @@ def _fits_engine(types: Mapping[str, pa.DataType], chosen: Sequence[str]) -> boo
     return has_own_names and all(is_plain(types[name]) for name in chosen)
 
 
+def _check_parts(name: str, files: Sequence[CsvFile | ArrowFile], key: str) -> None:
+    """Raises InputError when the files hold a column in types that cannot be one, naming the first two."""
+    holding = [file for file in files if name in file.types]
+    first = holding[0]
+    for file in holding[1:]:
+        families = {_family(first.types[name]), _family(file.types[name])}
+        if len(families) > 1 and families != {"text", "number"} and families != {"text", "instant"}:
+            raise InputError(
+                f"`{key}`: the column `{name}` is {first.types[name]} in `{first.path}` and "
+                f"{file.types[name]} in `{file.path}`; write both files with one type"
+            )
+
+
+def _family(kind: pa.DataType) -> str:
+    plain = plain_type(kind)
+    if plain is None or pa.types.is_null(kind):
+        return "text"  # of an empty column
+    if pa.types.is_nested(plain):
+        return "list"
+    if pa.types.is_temporal(plain):
+        return "instant"
+    return "text" if pa.types.is_string(plain) else "number"
+
+
 def _check_columns(
     columns: Sequence[str], source: TableSource, path: Path, unreadable: Mapping[str, str]
 ) -> None:
     """Raises InputError when a required column is missing or of no use, saying which columns are there."""
     missing = [
-        f"`{key}={name}`: there is no such column in `{path}`{_likely(name, columns)}"
+        f"`{key}={name}`: there is no such column in `{path}`{nearest(name, columns)}"
         for name, key in source.required.items()
         if name not in columns
     ]
@@ -175,8 +208,3 @@ def _check_columns(
 _NO_TIME = (
     "; where there are no timestamps, data.interactions.columns.timestamp=null and a split without time"
 )
-
-
-def _likely(name: str, columns: Sequence[str]) -> str:
-    same = [other for other in columns if other.lower() == name.lower()]
-    return f"; did you mean `{same[0]}`?" if same else nearest(name, columns)
