@@ -130,12 +130,12 @@ class Rankers:
     """The ranking model's arithmetic for the candidates of one request, by everything that can run it."""
 
     def __init__(self, served: Served, folder: Path, run: Path) -> None:
-        from recsys.exporting.build import build_program
-        from recsys.exporting.compiled import load_package, package_of
+        from recsys.exporting.compiled import load_package
+        from recsys.exporting.tasks.register import build_program, task_of
 
         second = stages(run)[1]
         program = build_program(second)
-        package = package_of(program, second)
+        package = task_of(second).package(program, second)
         self.served = served
         self.program = served.program
         self.arithmetic = package.module.eval()

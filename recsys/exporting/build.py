@@ -1,4 +1,4 @@
-"""build_program: a trained model and its prepared dataset -> the module that is scripted and saved."""
+"""ProgramParts: a trained model and its prepared dataset -> what the module that is saved is made of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from recsys.data.dataset import PreparedDataset
-from recsys.exporting.attributes import filters_of
 from recsys.exporting.fields import PER_SECOND
 from recsys.exporting.observed import Log, build_statistics
 from recsys.exporting.options import TableType
@@ -25,20 +24,15 @@ from recsys.exporting.program.columns import (
 )
 from recsys.exporting.program.encoders import Numeric, Vector, bag_encoder
 from recsys.exporting.program.ids import IntegerIds, IntegerIndex, StringIds, StringIndex
-from recsys.exporting.program.inputs import CountLookup, Inputs, Lookup, Network, VectorLookup, stored
+from recsys.exporting.program.inputs import CountLookup, Inputs, Lookup, VectorLookup, stored
 from recsys.exporting.program.interfaces import TrainedHead
 from recsys.exporting.program.known import Histories, Known
-from recsys.exporting.program.queries import ContentQuery, PooledQuery, SequenceQuery, Weights
-from recsys.exporting.program.ranking import RankingProgram
-from recsys.exporting.program.retrieval import RetrievalProgram
+from recsys.exporting.program.queries import ContentQuery, PooledQuery, SequenceQuery
 from recsys.exporting.program.statistics import Statistics
 from recsys.exporting.stage import Stage
 from recsys.models.encoding import encode_catalogue
 from recsys.models.hybrid_towers import HISTORY_COUNT, HISTORY_ITEMS
 from recsys.models.protocols import (
-    HybridModel,
-    MultiTaskModel,
-    RankingModel,
     RetrievalModel,
     events_read,
     popularity_windows,
@@ -48,7 +42,6 @@ from recsys.nn.embeddings import FeatureTables
 from recsys.nn.vectors import Projection
 from recsys.retrieval.scorer import CatalogueScorer
 from recsys.schema.batch import Batch
-from recsys.schema.errors import InputTypeError
 from recsys.schema.feature_kinds import (
     Feature,
     HistoryFeature,
@@ -58,57 +51,14 @@ from recsys.schema.feature_kinds import (
     difference_name,
 )
 from recsys.schema.feature_kinds import row_weights as row_weights_of
-from recsys.schema.features import ALL_ROLES, CANDIDATE_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
+from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
 
 AnyLookup = Lookup | VectorLookup | CountLookup
 
 
-def build_program(stage: Stage, tables: TableType = "float32") -> nn.Module:
-    """The module of raw values in, answers out, that holds the model's weights and the dataset's encodings.
-
-    Args:
-        stage: the trained model, which is not changed, and its dataset.
-        tables: how embedding tables are stored.
-
-    Raises:
-        TypeError: the model is neither a retrieval nor a ranking model.
-    """
-    model, builder = stage.model, _Builder(stage, tables)
-    if isinstance(model, RetrievalModel):
-        return RetrievalProgram(
-            builder.known(),
-            item_ids=builder.item_ids(),
-            query_inputs=builder.inputs(QUERY_ROLES),
-            query=builder.query(model),
-            # NOTE: a second copy of the tower: a module has one scripted `forward` behind an interface.
-            weigher=scripted(Weights(frozen(model.query_tower))) if isinstance(model, HybridModel) else None,
-            candidate=Network(builder.inputs(CANDIDATE_ROLES), _trained(model.candidate_tower)),
-            candidates=catalogue_vectors(model, stage.dataset),
-            filters=filters_of(stage.dataset, builder.fields),
-            read_fields=builder.fields.read(stage.dataset.schema),
-            popularity_windows=len(popularity_windows(model)),
-            excludes_history=stage.seen == "exclude",
-        )
-    if isinstance(model, RankingModel):
-        return RankingProgram(
-            builder.known(),
-            network=Network(builder.inputs(ALL_ROLES), _trained(model.head)),
-            statistics=builder.statistics(
-                Log.read(stage.dataset) if stage.dataset.schema.statistics else None
-            ),
-            read_fields=[*builder.fields.read(stage.dataset.schema), HISTORY],
-            ambiguous=builder.fields.ambiguous,
-            labels=model.labels if isinstance(model, MultiTaskModel) else (),
-        )
-    raise InputTypeError(
-        "expected a model with `query_tower` and `candidate_tower`, or `head` (recsys.models.protocols); "
-        f"got {type(model).__name__}"
-    )
-
-
 def statistics_before(stage: Stage, log: Log, instant: int) -> Statistics:
     """The statistics of a ranking program as they stood strictly before an instant."""
-    return _Builder(stage).statistics(log, until=instant)
+    return ProgramParts(stage).statistics(log, until=instant)
 
 
 @torch.no_grad()
@@ -118,8 +68,13 @@ def catalogue_vectors(model: RetrievalModel, dataset: PreparedDataset) -> torch.
     return CatalogueScorer(encode_catalogue(model, dataset.items), popularity).latest()
 
 
-class _Builder:
-    """Makes the parts of one model's program."""
+class ProgramParts:
+    """Makes the parts of one model's program.
+
+    Args:
+        stage: the trained model, which is not changed, and its dataset.
+        tables: how embedding tables are stored.
+    """
 
     def __init__(self, stage: Stage, tables: TableType = "float32") -> None:
         self.tables = [child for child in stage.model.children() if isinstance(child, FeatureTables)]
@@ -156,10 +111,10 @@ class _Builder:
         """The query tower, by how it reads histories."""
         reads, length = events_read(model), self.stage.history_length
         if reads is None:
-            return PooledQuery(_trained(model.query_tower))
+            return PooledQuery(trained(model.query_tower))
         if reads == "content":
             names = {"items_name": HISTORY_ITEMS, "count_name": HISTORY_COUNT}
-            return ContentQuery(_trained(model.query_tower), length=length, **names)
+            return ContentQuery(trained(model.query_tower), length=length, **names)
         return SequenceQuery(
             # NOTE: scripting a module for an interface wants a forward of all its parts, which lists lack.
             scripted(frozen(model.query_tower)),
@@ -278,7 +233,7 @@ def _stored_bags(store: Batch | None, feature: Feature) -> StoredBags:
     )
 
 
-def _trained(module: nn.Module) -> TrainedHead:
+def trained(module: nn.Module) -> TrainedHead:
     """A copy of a tower or head, scripted.
 
     NOTE: scripted by itself, because behind an interface torch 2.13 compiles `forward` of every module below,

@@ -52,22 +52,21 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from recsys.exporting.build import build_program, scripted
-from recsys.exporting.compiled import package_of
+from recsys.exporting.build import scripted
 from recsys.exporting.gate.compiled import PackageGate
 from recsys.exporting.gate.composed import ask_both, check_two_stage
-from recsys.exporting.gate.parity import Parity, check_stage
+from recsys.exporting.gate.parity import Parity
 from recsys.exporting.gate.recorded import Record, Recorder
-from recsys.exporting.gate.replay import check_in_fresh_process, record, requests_of_lists, requests_of_stage
+from recsys.exporting.gate.replay import check_in_fresh_process, record, requests_of_lists
 from recsys.exporting.index import NUM_COMPARED, check_index, ship_index
 from recsys.exporting.options import ExportOptions
 from recsys.exporting.program.ranking import RankingProgram
 from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.rounding import describe_rounding, with_rounded_tables
-from recsys.exporting.signature import signature, two_stage_signature
+from recsys.exporting.signature import two_stage_signature
 from recsys.exporting.stage import Stage
+from recsys.exporting.tasks.register import build_program, check_stage, task_of
 from recsys.exporting.two_stages import check_stages, join_programs
-from recsys.models.protocols import RetrievalModel
 from recsys.schema.disk import write_file
 from recsys.schema.manifest import read_station, writing_station
 from recsys.schema.program import load_scripted
@@ -107,8 +106,8 @@ def export_bundle(
             together; or the index can't be had, see `ship_index`.
     """
     options = options or ExportOptions()
-    check_index(options, has_catalogue=isinstance(stage.model, RetrievalModel))
-    trained = {stage.task: stage}
+    check_index(options, has_catalogue=task_of(stage).has_catalogue)
+    trained: dict[str, Stage] = {stage.task: stage}
     if ranker is not None:
         check_stages(stage, ranker)
         trained[ranker.task] = ranker
@@ -153,7 +152,7 @@ class _Export:
         options, stages = self.options, self.stages
         programs = {task: build_program(stage, options.quantize) for task, stage in stages.items()}
         packages = {
-            task: package_of(programs[task], stage)
+            task: task_of(stage).package(programs[task], stage)
             for task, stage in stages.items()
             if options.format == "aoti"
         }
@@ -165,13 +164,13 @@ class _Export:
             asked = recorder.ask(options.parity_rows)
             LOGGER.info("the %s model in `%s` is compared with the trained one", task, self.file)
             self.parities[task] = check_stage(part, recorder, asked, options)
-            recorded = requests_of_stage(asked, options, is_ranking=stage.is_ranking)
+            recorded = task_of(stage).requests(asked, options)
             if task in packages:
                 gate = PackageGate(packages[task], self.folder, part, recorder, options)
                 recorded += gate.ship(asked, self.manifest)
             prefix = f"{task}." if self.is_two_stage else ""
             requests += [{**request, "method": prefix + request["method"]} for request in recorded]
-            if not stage.is_ranking:
+            if task_of(stage).has_catalogue:
                 num_found = options.num_candidates if self.is_two_stage else NUM_COMPARED
                 self.manifest["seen"] = stage.seen
                 self.manifest["index"] = ship_index(part, asked[0], self.folder, options, k=num_found)
@@ -232,7 +231,7 @@ def _describe_stage(stage: Stage) -> dict[str, Any]:
     return {
         "task": stage.task,
         "model": type(stage.model).__name__,
-        "signature": signature(stage),
+        "signature": task_of(stage).signature(stage),
         # Without the weights of rows, which the file holds.
         "features": [
             {key: value for key, value in feature.items() if key != "idf"}

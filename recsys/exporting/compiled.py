@@ -36,14 +36,13 @@ import platform
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch._inductor
 from torch import nn
 from torch._inductor.utils import fresh_cache
 
-from recsys.exporting.build import frozen
 from recsys.exporting.program.inputs import (
     Inputs,
     Lookup,
@@ -52,12 +51,7 @@ from recsys.exporting.program.inputs import (
     restored,
     weighted_sum_of_bags,
 )
-from recsys.exporting.program.queries import ContentQuery, SequenceQuery
-from recsys.exporting.program.ranking import RankingProgram, answer_of
-from recsys.exporting.program.retrieval import RetrievalProgram
-from recsys.exporting.program.tensors import Entry, PackageTensors
-from recsys.exporting.stage import Stage
-from recsys.models.protocols import RankingModel, RetrievalModel
+from recsys.exporting.program.tensors import Entry
 from recsys.nn.cross import Cross
 from recsys.schema.disk import write_file
 from recsys.schema.errors import InputError
@@ -65,7 +59,7 @@ from recsys.schema.features import QUERY_ROLES, FeatureSchema
 
 # Three events make four states; every other size is odd and above.
 _EVENTS, _FIRST_SIZE = 3, 5
-_STATES = "events + 1"
+STATES = "events + 1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,74 +141,7 @@ def load_package(file: Path) -> Any:
         return torch._inductor.aoti_load_package(str(file))
 
 
-def package_of(program: nn.Module, stage: Stage) -> Package:
-    """The package of a model; from now on its program makes tensors for it.
-
-    Args:
-        program: as `build_program` makes it, not yet scripted.
-        stage: the trained model and its dataset.
-    """
-    if isinstance(program, RankingProgram):
-        return _ranking_package(program, stage)
-    assert isinstance(program, RetrievalProgram)
-    return _query_package(program, stage)
-
-
-def _ranking_package(program: RankingProgram, stage: Stage) -> Package:
-    inputs = program.network.inputs
-    entries = _entries_of(inputs, stage.dataset.schema)
-    program.package = PackageTensors(entries, has_requests=True)
-    heads = ["main", *program.heads]
-    return Package(
-        "ranking.pt2",
-        _RankingArithmetic(
-            _EmbeddedTensors(inputs, entries, stage.dataset.schema, has_requests=True),
-            program,
-            frozen(cast(RankingModel, stage.model).head),
-        ),
-        [
-            TensorOf("dense", "float32", ("rows", len(inputs.dense))),
-            TensorOf("request", "int64", ("rows",)),
-            *_tensors_of(entries, "rows"),
-        ],
-        TensorOf(", ".join(heads), "float32", ("rows", len(heads)) if program.heads else ("rows",)),
-        ("inputs_of_rows", "inputs_of_items"),
-    )
-
-
-def _query_package(program: RetrievalProgram, stage: Stage) -> Package:
-    inputs, query = program.query_inputs, program.query
-    entries = _entries_of(inputs, stage.dataset.schema)
-    program.package = PackageTensors(entries, has_requests=False)
-    given = [
-        TensorOf("dense", "float32", ("requests", len(inputs.dense))),
-        *_tensors_of(entries, "requests"),
-    ]
-    if isinstance(query, SequenceQuery):
-        given += [
-            TensorOf("history.items", "float32", ("requests", "events", query.width)),
-            TensorOf("history.liked", "bool", ("requests", "events")),
-            TensorOf("history.instants", "float32", ("requests", _STATES)),
-            TensorOf("history.times_known", "bool", ("requests",)),
-            TensorOf("history.length", "int64", ("requests",)),
-        ]
-    if isinstance(query, ContentQuery):
-        given += [
-            TensorOf("history.items", "float32", ("requests", program.candidates.size(1))),
-            TensorOf("history.count", "float32", ("requests", 1)),
-        ]
-    embedded = _EmbeddedTensors(inputs, entries, stage.dataset.schema, has_requests=False)
-    tower = frozen(cast(RetrievalModel, stage.model).query_tower)
-    return Package(
-        "retrieval.pt2",
-        QueryArithmetic(embedded, tower, query),
-        given,
-        TensorOf("vectors", "float32", ("requests", program.candidates.size(1))),
-        ("inputs_of_users",),
-    )
-
-
-def _entries_of(inputs: Inputs, schema: FeatureSchema) -> list[Entry]:
+def entries_of(inputs: Inputs, schema: FeatureSchema) -> list[Entry]:
     """Lists what a package is given of the features and crosses that are looked up, each once."""
     return list(dict.fromkeys(_entry(lookup, schema) for lookup in inputs.lookups))
 
@@ -235,7 +162,7 @@ def _entry(lookup: nn.Module, schema: FeatureSchema) -> Entry:
     return Entry(feature.name, form, is_of_request=feature.role in QUERY_ROLES)
 
 
-def _tensors_of(entries: Sequence[Entry], each: str) -> list[TensorOf]:
+def tensors_of(entries: Sequence[Entry], each: str) -> list[TensorOf]:
     """The tensors of all entries; there is one bag for each of what `each` names, or for each request."""
     tensors = []
     for entry in entries:
@@ -251,7 +178,7 @@ def _tensors_of(entries: Sequence[Entry], each: str) -> list[TensorOf]:
     return tensors
 
 
-class _EmbeddedTensors(nn.Module):
+class EmbeddedTensors(nn.Module):
     """Tensors of a package -> embedded features, by the look-ups of the program.
 
     Args:
@@ -319,51 +246,6 @@ def _embed(
     return each * mask[:, :, None].to(each.dtype)
 
 
-class _RankingArithmetic(nn.Module):
-    """Tensors -> probabilities [B], or with auxiliary labels [B, 1 + H] as `predict_heads` has them."""
-
-    def __init__(self, embedded: _EmbeddedTensors, program: RankingProgram, head: nn.Module) -> None:
-        super().__init__()
-        self.embedded = embedded
-        self.head = head
-        heads = zip(program.head_kinds, program.head_means, program.head_stds, strict=True)
-        self.heads = [("binary", 0.0, 1.0), *heads]
-
-    def forward(self, tensors: list[torch.Tensor]) -> torch.Tensor:
-        """Answers for B rows."""
-        return self.answers(self.head(self.embedded(tensors), tensors[0]))
-
-    def answers(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Turns the outputs of the head into probabilities and numbers."""
-        if outputs.dim() == 1:
-            return torch.sigmoid(outputs)
-        columns = [answer_of(outputs[:, at], *head) for at, head in enumerate(self.heads)]
-        return torch.stack(columns, dim=1)
-
-
-class QueryArithmetic(nn.Module):
-    """Tensors -> vectors [B, D] of users."""
-
-    def __init__(self, embedded: _EmbeddedTensors, tower: nn.Module, query: nn.Module) -> None:
-        super().__init__()
-        self.embedded = embedded
-        self.tower = tower
-        self.has_events = isinstance(query, SequenceQuery)
-        self.history_names = (query.items_name, query.count_name) if isinstance(query, ContentQuery) else ()
-
-    def forward(self, tensors: list[torch.Tensor]) -> torch.Tensor:
-        """Vectors of B requests."""
-        embedded, dense = self.embedded(tensors), tensors[0]
-        embedded |= zip(self.history_names, tensors[-2:], strict=False)
-        if not self.has_events:
-            vectors: torch.Tensor = self.tower(embedded, dense)
-            return vectors
-        items_BLD, liked_BL, instants_BS, known_B, length_B = tensors[-5:]
-        states_BSD = self.tower(embedded, dense, items_BLD, liked_BL, instants_BS, known_B)
-        asked: torch.Tensor = states_BSD[torch.arange(length_B.numel()), length_B]
-        return asked
-
-
 def _compile(package: Package, file: Path) -> None:
     tensors = examples(package.inputs)
     shapes = [
@@ -380,7 +262,7 @@ def _compile(package: Package, file: Path) -> None:
 
 def examples(inputs: Sequence[TensorOf]) -> list[torch.Tensor]:
     """Tensors of these shapes; sizes that differ from call to call differ here."""
-    sizes = {"events": _EVENTS, _STATES: _EVENTS + 1}
+    sizes = {"events": _EVENTS, STATES: _EVENTS + 1}
     tensors = []
     for tensor in inputs:
         for size in tensor.shape:

@@ -10,23 +10,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from recsys.data.events import Events
-from recsys.exporting.build import catalogue_vectors
 from recsys.exporting.options import TableType
 from recsys.exporting.program.inputs import restored, stored
 from recsys.exporting.stage import Stage
-from recsys.metrics.classification import auc, log_loss
-from recsys.metrics.ranking import find_hits, ndcg
-from recsys.models.protocols import RankingModel, RetrievalModel, events_read
+from recsys.exporting.tasks.register import task_of
 from recsys.nn.embeddings import FeatureTables
-from recsys.retrieval.exact import top_k
-
-_K = 10
-_ASKED_AT_ONCE = 1024
 
 
 def with_rounded_tables(model: nn.Module, kind: TableType) -> nn.Module:
@@ -55,52 +46,9 @@ def describe_rounding(trained: Stage, rounded: Stage, kind: TableType) -> dict[s
                 sizes[kind] += sum(part.numel() * part.element_size() for part in parts)
     described: dict[str, Any] = {"tables": kind, "table_bytes": sizes}
     if kind != "float32":
+        metrics_on_test = task_of(trained).metrics_on_test
         described["test_metrics"] = {"float32": metrics_on_test(trained), kind: metrics_on_test(rounded)}
     return described
-
-
-@torch.no_grad()
-def metrics_on_test(stage: Stage) -> dict[str, float]:
-    """NDCG of a retrieval model, with the vectors of the bundle; log loss and AUC of a ranking model.
-
-    Empty where the test split is.
-    """
-    model, dataset = stage.model, stage.dataset
-    if isinstance(model, RetrievalModel):
-        return _retrieval_metrics(model, stage)
-    assert isinstance(model, RankingModel)
-    events = Events.from_arrow(dataset.split_table("test"), dataset.schema)
-    if not len(events):
-        return {}
-    collator, histories = dataset.collator(stage.history_length), dataset.histories("test")
-    parts = []
-    for positions in torch.split(torch.arange(len(events)), _ASKED_AT_ONCE):
-        rows = events.select(positions)
-        batch = collator.rows(rows, histories.before(rows))
-        parts.append(torch.sigmoid(model.forward(batch).double()))
-    labels, probabilities = events.positives.numpy(), torch.cat(parts).numpy()
-    metrics = {"log_loss": log_loss(labels, probabilities)}
-    return metrics | ({"auc": auc(labels, probabilities)} if 0 < labels.mean() < 1 else {})
-
-
-def _retrieval_metrics(model: RetrievalModel, stage: Stage) -> dict[str, float]:
-    queries = stage.dataset.queries(
-        "test", history_length=stage.history_length, events_read=events_read(model), seen=stage.seen
-    )
-    if not len(queries):
-        return {}
-    catalogue = catalogue_vectors(model, stage.dataset)
-    lists = []
-    for positions in torch.split(torch.arange(len(queries)), _ASKED_AT_ONCE):
-        batch = queries.batch(positions)
-        _, rows = top_k(model.encode_queries(batch), catalogue, _K, seen=batch.seen)
-        lists.append(rows.numpy())
-    hits, num_relevant = find_hits(
-        np.concatenate(lists),
-        relevant_rows_V=queries.relevant.values.numpy(),
-        relevant_offsets=queries.relevant.offsets.numpy(),
-    )
-    return {f"ndcg@{_K}": float(ndcg(hits, num_relevant, k=_K).mean())}
 
 
 def _tables(model: nn.Module) -> list[FeatureTables]:

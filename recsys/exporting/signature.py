@@ -13,11 +13,9 @@ from torch._jit_internal import FunctionModifiers
 from recsys.data.dataset import PreparedDataset
 from recsys.exporting.attributes import attributes_of
 from recsys.exporting.fields import Fields
-from recsys.exporting.program.ranking import RankingProgram
 from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.program.two_stage import TwoStageProgram
 from recsys.exporting.stage import Stage
-from recsys.models.protocols import MultiTaskModel
 from recsys.schema.docstrings import argument_texts
 from recsys.schema.feature_kinds import (
     Feature,
@@ -31,7 +29,6 @@ from recsys.schema.feature_kinds import (
     VectorFeature,
 )
 from recsys.schema.features import ALL_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID
-from recsys.schema.labels import MAIN
 from recsys.schema.requests import FieldKind
 from recsys.schema.tables import TIMESTAMP
 
@@ -64,22 +61,10 @@ _WHEN_MISSING = {
 }
 
 
-def signature(stage: Stage) -> dict[str, Any]:
-    """Methods of a file of one model with their arguments, and the fields of the records they take."""
+def records_of(stage: Stage) -> dict[str, Any]:
+    """The fields that the records of a file of one model may hold, by role."""
     fields = stage.fields()
-    records: dict[str, Any] = {role: _fields(stage.dataset, fields, role) for role in ALL_ROLES}
-    history = _history(stage, f"the model sees the latest {stage.history_length}")
-    if not stage.is_ranking:
-        methods = _methods(RetrievalProgram, stage, attributes=list(attributes_of(stage.dataset, fields)))
-        return {"methods": methods, HISTORY: history} | records
-    methods = _methods(RankingProgram, stage)
-    labels = stage.model.labels if isinstance(stage.model, MultiTaskModel) else ()
-    methods["predict_heads"]["heads"] = {MAIN: "probability that the row is a positive"} | {
-        label.name: "probability" if label.kind == "binary" else f"number, as in the column `{label.column}`"
-        for label in labels
-    }
-    row = {name: field for role in ALL_ROLES for name, field in records[role].items()}
-    return {"methods": methods, "row": row | {HISTORY: history}}
+    return {role: _fields(stage.dataset, fields, role) for role in ALL_ROLES}
 
 
 def two_stage_signature(retrieval: Stage, ranking: Stage, *, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,11 +84,13 @@ def two_stage_signature(retrieval: Stage, ranking: Stage, *, defaults: Mapping[s
     }
     seen = f"the models see the latest {retrieval.history_length} and {ranking.history_length}"
     attributes = list(attributes_of(retrieval.dataset, retrieval.fields(flat=False)))
-    methods = _methods(TwoStageProgram, retrieval, attributes=attributes, defaults=defaults)
-    return {"methods": methods, HISTORY: _history(retrieval, seen)} | records
+    methods = methods_of(TwoStageProgram, retrieval, attributes=attributes, defaults=defaults)
+    return {"methods": methods, HISTORY: history_of(retrieval, seen)} | records
 
 
-def _history(stage: Stage, seen: str) -> dict[str, str]:
+def history_of(stage: Stage, seen: str | None = None) -> dict[str, str]:
+    """Describes the history that a model sees; by its own length unless `seen` says otherwise."""
+    seen = seen or f"the model sees the latest {stage.history_length}"
     return {
         "type": f"list of {_id_type(stage.dataset, ITEM_ID)} item ids, oldest first",
         "meaning": f"what the user liked before; {seen}",
@@ -216,7 +203,7 @@ def _of_either(described: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return either
 
 
-def _methods(
+def methods_of(
     program: type[nn.Module],
     stage: Stage,
     *,

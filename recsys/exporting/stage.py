@@ -10,8 +10,10 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Seen
+from recsys.data.tasks import TASKS, Task, TaskData
 from recsys.exporting.fields import Fields, fields_of
-from recsys.models.protocols import RankingModel
+from recsys.models.protocols import RankingModel, RetrievalModel
+from recsys.schema.errors import InputTypeError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +35,27 @@ class Stage:
     seen: Seen = "exclude"
 
     @property
-    def is_ranking(self) -> bool:
-        """Whether the model ranks rows; otherwise it retrieves items."""
-        return isinstance(self.model, RankingModel)
+    def task(self) -> Task:
+        """`ranking` or `retrieval`, which its file is named by.
+
+        Raises:
+            TypeError: the model is neither a retrieval nor a ranking model.
+        """
+        if isinstance(self.model, RetrievalModel):
+            return "retrieval"
+        if isinstance(self.model, RankingModel):
+            return "ranking"
+        raise InputTypeError(
+            "expected a model with `query_tower` and `candidate_tower`, or `head` (recsys.models.protocols); "
+            f"got {type(self.model).__name__}"
+        )
 
     @property
-    def task(self) -> str:
-        """`ranking` or `retrieval`, which its file is named by."""
-        return "ranking" if self.is_ranking else "retrieval"
+    def reads(self) -> TaskData:
+        """Describes the examples of the task."""
+        return TASKS[self.task]
 
     def fields(self, *, flat: bool | None = None) -> Fields:
         """Names the fields of requests, see `fields_of`; as the model's own file where `flat` is None."""
-        is_flat = self.is_ranking if flat is None else flat
+        is_flat = not self.reads.asks_queries if flat is None else flat
         return fields_of(self.dataset.schema, self.dataset.manifest["config"], flat=is_flat)

@@ -14,9 +14,9 @@ import pyarrow.dataset as ds
 import torch
 
 from recsys.data.dataset import SPLITS, Split
-from recsys.exporting.build import build_program
 from recsys.exporting.gate.recorded import raw_times
 from recsys.exporting.stage import Stage
+from recsys.exporting.tasks.register import build_program
 from recsys.models.protocols import events_read
 from recsys.runs.trained import TrainedRun
 from recsys.schema import tables

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.exporting.build import build_program, scripted
+from recsys.exporting.build import scripted
 from recsys.exporting.bundle import load_scripted, save_loaded
 from recsys.exporting.gate.recorded import with_unknown_ids
 from recsys.exporting.options import ExportOptions
+from recsys.exporting.tasks.register import build_program
 from recsys.exporting.two_stages import join_programs
 from tests.exporting.conftest import (
     matrix_factorization,

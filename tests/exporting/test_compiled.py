@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 from recsys.exporting.additions import AddItemsConfig, extend_bundle
-from recsys.exporting.build import build_program, scripted
+from recsys.exporting.build import scripted
 from recsys.exporting.bundle import export_bundle, load_bundle
-from recsys.exporting.compiled import Package, QueryArithmetic, TensorOf, examples, package_of
+from recsys.exporting.compiled import Package, TensorOf, examples
 from recsys.exporting.gate.compiled import PackageGate
 from recsys.exporting.gate.differences import ParityError
 from recsys.exporting.gate.recorded import Recorder
 from recsys.exporting.options import ExportOptions
 from recsys.exporting.program.tensors import PackageTensors, padded
+from recsys.exporting.tasks.register import build_program, task_of
 from tests.exporting.conftest import (
     HISTORY_LENGTH,
     din,
@@ -34,7 +35,7 @@ def gate_of(model, dataset, folder):
     """The gate of a model's package, not compiled yet; the program is scripted."""
     trained = stage(model, dataset)
     program = build_program(trained)
-    package = package_of(program, trained)
+    package = task_of(trained).package(program, trained)
     recorder = Recorder(trained, "it.pt")
     gate = PackageGate(package, folder, scripted(program.eval()), recorder, ExportOptions())
     return gate, recorder.ask(12)
@@ -50,7 +51,7 @@ def test_the_arithmetic_that_is_compiled_answers_as_the_file_in_every_way_of_ask
     assert gate.check(asked) < 1e-5
     tensors = (
         gate.program.inputs_of_users(*asked[1].arguments())
-        if isinstance(gate.package.module, QueryArithmetic)
+        if gate.package.file == "retrieval.pt2"
         else gate.program.inputs_of_rows(asked[1].rows())
     )
     assert [(str(t.dtype), t.dim()) for t in tensors] == [

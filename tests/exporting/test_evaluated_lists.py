@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from recsys.evaluation.recommendations import recommend
-from recsys.exporting.build import build_program, scripted
+from recsys.exporting.build import scripted
 from recsys.exporting.bundle import load_scripted
 from recsys.exporting.gate import evaluated_lists
 from recsys.exporting.gate.differences import ParityError
 from recsys.exporting.gate.evaluated_lists import check_evaluated_lists, lists_of_file
 from recsys.exporting.gate.recorded import Recorder
+from recsys.exporting.tasks.register import build_program
 from recsys.models.protocols import events_read, popularity_windows
 from recsys.schema.manifest import read_station
 from tests.exporting import worlds

@@ -8,7 +8,8 @@ from recsys.data.events import Events
 from recsys.exporting.bundle import export_bundle, load_bundle
 from recsys.exporting.options import ExportOptions
 from recsys.exporting.program.inputs import mean_of_bags, restored, stored
-from recsys.exporting.rounding import metrics_on_test, with_rounded_tables
+from recsys.exporting.rounding import with_rounded_tables
+from recsys.exporting.tasks.register import task_of
 from recsys.models.two_tower import TwoTower
 from tests.exporting.conftest import (
     HISTORY_LENGTH,
@@ -99,7 +100,8 @@ def test_a_bundle_of_fewer_bits_is_smaller_and_says_what_it_costs(shop, tmp_path
     assert set(said["test_metrics"]) == {"float32", kind}
     assert 0 < said["test_metrics"]["float32"]["ndcg@10"] < 1
     rounded = with_rounded_tables(model, kind)
-    expected = metrics_on_test(stage(rounded, shop))
+    trained = stage(rounded, shop)
+    expected = task_of(trained).metrics_on_test(trained)
     assert said["test_metrics"][kind] == expected
     torch.testing.assert_close(
         program.encode_item({"item_id": "sku-3é"}),
@@ -132,7 +134,8 @@ def test_figures_of_a_ranking_model_are_those_of_its_rows(shop):
     history = shop.histories("test").before(events)
     probabilities = torch.sigmoid(model(shop.collator(HISTORY_LENGTH).rows(events, history)).double())
     p, y = probabilities.detach().numpy(), events.positives.numpy()
-    found = metrics_on_test(stage(model, shop))
+    trained = stage(model, shop)
+    found = task_of(trained).metrics_on_test(trained)
     assert found["log_loss"] == pytest.approx(-np.mean(np.where(y, np.log(p), np.log(1 - p))), rel=1e-6)
     pairs = p[y][:, None] - p[~y][None, :]
     assert found["auc"] == pytest.approx((pairs > 0).mean() + (pairs == 0).mean() / 2)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.exporting.build import build_program, statistics_before
+from recsys.exporting.build import statistics_before
 from recsys.exporting.bundle import load_scripted, save_scripted
 from recsys.exporting.observed import Log
 from recsys.exporting.stage import Stage
+from recsys.exporting.tasks.register import build_program
 from recsys.serving.bundle import Bundle
 from tests.exporting import test_statistics
 from tests.exporting.conftest import HISTORY_LENGTH, export

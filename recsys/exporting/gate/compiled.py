@@ -11,14 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from recsys.exporting.compiled import Package, load_package
 from recsys.exporting.gate.differences import ParityError, relative_difference
 from recsys.exporting.gate.recorded import Record, RecordedRequests, Recorder
 from recsys.exporting.options import ExportOptions
-from recsys.schema.features import HISTORY
+from recsys.exporting.tasks.register import task_of
 
 # So many requests of each way of asking are made one at a time too.
 _SINGLE = 5
@@ -59,9 +58,9 @@ class PackageGate:
         described = self.package.describe(self.check(asked))
         manifest.setdefault("packages", {})[self.package.file] = described
         each = -(-self.options.recorded_requests // len(asked))
-        calls = [self._call(requests, slice(each)) for requests in asked]
-        if self.recorder.stage.is_ranking:
-            calls.append(("inputs_of_items", self._items_of(asked[0], 0)))
+        task = task_of(self.recorder.stage)
+        calls = [task.package_call(requests, slice(each)) for requests in asked]
+        calls += task.item_calls(self.recorder, asked[0], 0)
         return [
             {"method": method, "arguments": arguments, "package": self.package.file}
             for method, arguments in calls
@@ -74,14 +73,14 @@ class PackageGate:
         Raises:
             ParityError: at the first that is too large, naming the request.
         """
-        largest = 0.0
+        task, largest = task_of(self.recorder.stage), 0.0
         for requests in asked:
-            largest = max(largest, self._difference(requests.name, *self._call(requests, slice(None))))
+            whole = task.package_call(requests, slice(None))
+            largest = max(largest, self._difference(requests.name, *whole))
             for row in range(min(_SINGLE, len(requests))):
                 name = f"{requests.name}, test row {row}"
-                calls = [self._call(requests, slice(row, row + 1))]
-                if self.recorder.stage.is_ranking:
-                    calls.append(("inputs_of_items", self._items_of(requests, row)))
+                calls = [task.package_call(requests, slice(row, row + 1))]
+                calls += task.item_calls(self.recorder, requests, row)
                 largest = max(largest, *(self._difference(name, *call) for call in calls))
         return largest
 
@@ -113,20 +112,3 @@ class PackageGate:
         """[N, D] of the catalogue, evenly spaced, and the unknown item."""
         catalogue: torch.Tensor = self.program.candidates
         return catalogue[torch.linspace(0, len(catalogue) - 1, min(_FEW_ITEMS, len(catalogue))).long()]
-
-    def _call(self, requests: RecordedRequests, rows: slice) -> tuple[str, Record]:
-        if self.recorder.stage.is_ranking:
-            return "inputs_of_rows", {"rows": requests.rows()[rows]}
-        names = ("users", "histories", "contexts", "history_times", "history_liked")
-        given = zip(names, requests.arguments(rows), strict=True)
-        return "inputs_of_users", {name: values for name, values in given if values is not None}
-
-    def _items_of(self, requests: RecordedRequests, row: int) -> Record:
-        ids = self.recorder.dataset.item_ids[1:]
-        at = np.linspace(0, len(ids) - 1, min(_FEW_ITEMS, len(ids))).astype(int)
-        return {
-            "user": requests.users[row],
-            "item_ids": ids[at].tolist(),
-            HISTORY: requests.histories[row],
-            "context": requests.contexts[row],
-        }

@@ -37,6 +37,8 @@ from recsys.schema.features import EVENT_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, U
 from recsys.schema.jagged import JaggedColumn
 
 Record = dict[str, Any]
+# A method of a program and its arguments.
+Call = tuple[str, Record]
 
 _HELD_OUT: tuple[Split, ...] = ("test", "validation")
 
@@ -104,7 +106,7 @@ class Recorder:
 
     def __post_init__(self) -> None:
         self.dataset = self.stage.dataset
-        self.fields = self.stage.fields(flat=self.stage.is_ranking if self.flat is None else self.flat)
+        self.fields = self.stage.fields(flat=self.flat)
         self.unknown = {
             USER_ID: unknown_id(self.dataset.user_ids),
             ITEM_ID: unknown_id(self.dataset.item_ids),
@@ -199,9 +201,10 @@ class Recorder:
         )
 
     def _rows_of(self, split: Split) -> pa.Table:
-        """Rows of a split; the positives alone for retrieval."""
+        """The examples of a split."""
         table = self.dataset.split_table(split)
-        return table if self.stage.is_ranking else table.filter(table[tables.POSITIVE])
+        are_rows = self.stage.reads.examples == "rows"
+        return table if are_rows else table.filter(table[tables.POSITIVE])
 
     def _asked(
         self,
@@ -219,7 +222,7 @@ class Recorder:
         if self.sequences is not None:
             history = self.sequences.before(events)
             history = history.latest(0) if without_history else history
-        batch = (collator.rows if self.stage.is_ranking else collator.queries)(events, history)
+        batch = self.stage.reads.collate(collator, events, history)
         if self.sequences is not None:
             batch = collator.with_sequences(batch, self.sequences, history, events.timestamps)
             assert batch.sequences is not None
@@ -285,7 +288,7 @@ class Recorder:
 
     def _statistics(self) -> list[StatisticFeature]:
         """Those that requests may give."""
-        roles = EVENT_ROLES if self.stage.is_ranking else QUERY_ROLES
+        roles = QUERY_ROLES if self.stage.reads.asks_queries else EVENT_ROLES
         return [f for f in self.dataset.schema.statistics if f.role in roles]
 
     def _raw_histories(self, history: JaggedColumn) -> list[list[Any]]:

@@ -14,7 +14,7 @@ import torch
 from recsys.exporting.compiled import load_package
 from recsys.exporting.gate.composed import TwoStageRequest
 from recsys.exporting.gate.differences import ParityError
-from recsys.exporting.gate.recorded import Record, RecordedRequests
+from recsys.exporting.gate.recorded import Record
 from recsys.exporting.options import ExportOptions
 from recsys.schema.disk import write_file
 from recsys.schema.requests import REQUESTS
@@ -68,33 +68,18 @@ for number, (request, response) in enumerate(pairs):
 """
 
 
-def requests_of_stage(
-    asked: list[RecordedRequests], options: ExportOptions, *, is_ranking: bool
-) -> list[Record]:
-    """About `export.recorded_requests` requests to one model, of every way of asking."""
-    if is_ranking:
-        # The rows of one way of asking in one request.
-        each = -(-options.recorded_requests // len(asked))
-        return [_request("predict", rows=requests.rows()[:each]) for requests in asked]
-    each = -(-options.recorded_requests // (len(asked) + 2))
-    return [
-        *(_request("recommend", **query, k=options.k) for some in asked for query in some.queries()[:each]),
-        *(_request("encode_user", **query) for query in asked[0].queries()[:each]),
-        *(_request("encode_item", item=item) for item in asked[1].items[:each]),
-    ]
-
-
 def requests_of_lists(asked: list[list[TwoStageRequest]], options: ExportOptions) -> list[Record]:
     """About `export.recorded_requests` requests to two stages, of every way of asking and of spread lists."""
     each = -(-options.recorded_requests // (len(asked) + 1))
     chosen = [request.arguments for requests in asked for request in requests[:each]]
     return [
-        *(_request("recommend", **query, k=options.k) for query in chosen),
-        *(_request("recommend", **query, k=options.k, diversity=0.3) for query in chosen[:each]),
+        *(request_to("recommend", **query, k=options.k) for query in chosen),
+        *(request_to("recommend", **query, k=options.k, diversity=0.3) for query in chosen[:each]),
     ]
 
 
-def _request(method: str, **arguments: Any) -> Record:
+def request_to(method: str, **arguments: Any) -> Record:
+    """A request as it is recorded."""
     return {"method": method, "arguments": arguments}
 
 
