@@ -71,11 +71,11 @@ class Bundle:
 
     def __post_init__(self) -> None:
         self._lock = ReadersWriterLock()
-        ranking = self._ranking
+        ranking = self.ranking
         times: set[str] = set()
         if ranking is not None:
             times.update(ranking.statistics.timestamp_fields)
-        if self.manifest["task"] != "ranking":
+        if self.can_retrieve:
             times.update(getattr(self.retrieval.query, "time_fields", ()))
             self._search = CandidateSearch(self.retrieval, self.index)
         self.requests = RequestReader(
@@ -134,12 +134,24 @@ class Bundle:
         Raises:
             ValueError: the bundle is that of a ranking model alone.
         """
-        if self.manifest["task"] == "ranking":
+        if not self.can_retrieve:
             raise InputError(
                 f"`{self.folder}` must hold a retrieval model to recommend, it holds a ranking model "
                 f"alone; export both: `{MADE_BY['bundle']} ranker=DIR`"
             )
         return self.program.retrieval if self.has_two_stages else self.program
+
+    @property
+    def ranking(self) -> Any:
+        """The ranking model of the program; None where there is none."""
+        if self.has_two_stages:
+            return self.program.ranking
+        return None if self.can_retrieve else self.program
+
+    @property
+    def can_retrieve(self) -> bool:
+        """Whether it finds candidates by itself."""
+        return bool(self.manifest["task"] != "ranking")
 
     @property
     def has_two_stages(self) -> bool:
@@ -342,7 +354,7 @@ class Bundle:
         read = self.requests.items_of(items, strict=strict)
         with self._lock.writing(), _errors_by_field():
             added = int(self.program.add_items(read))
-            if self.manifest["task"] != "ranking":
+            if self.can_retrieve:
                 self._search.read_new_items()
         return added
 
@@ -357,19 +369,13 @@ class Bundle:
         """Holds off what changes the bundle, for whoever asks `program` itself."""
         return self._lock.reading()
 
-    @property
-    def _ranking(self) -> Any:
-        """The ranking model of the program; None where there is none."""
-        parts = {"ranking": lambda: self.program, "two_stage": lambda: self.program.ranking}
-        return parts.get(self.manifest["task"], lambda: None)()
-
     def _ranking_to(self, purpose: str) -> Any:
-        if self._ranking is None:
+        if self.ranking is None:
             raise InputError(
                 f"`{self.folder}` must hold a ranking model to {purpose}, it holds a retrieval model alone; "
                 f"export both: `{MADE_BY['bundle']} ranker=DIR`"
             )
-        return self._ranking
+        return self.ranking
 
     def _warm_up(self, recorded: list[Record]) -> None:
         for request in recorded * _TIMES_ANSWERED:

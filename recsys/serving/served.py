@@ -75,7 +75,6 @@ class ServedBundle:
         self.bundle = Bundle.open(folder, threads=1)
         self.folder = Path(folder).resolve()
         self.fingerprint = str(self.bundle.manifest["fingerprint"])
-        self.task = str(self.bundle.manifest["task"])
         requests = json.loads((self.folder / "requests.json").read_text())
         arguments = [one["arguments"] for one in requests]
         # The recorded requests show what the model reads of a history.
@@ -84,6 +83,7 @@ class ServedBundle:
         # Events until then are in the statistics already.
         self.data_until = 0 if self.statistics is None else int(self.statistics.latest)
         self._takes_text_ids = self._id_type() != "integer"
+        self.can_retrieve = self.bundle.can_retrieve
         self._coordinates = Coordinates.of(self._vectors) if self.can_retrieve else None
         self._places: dict[Id, Floats] = {}
         # Of the coordinates: those of another bundle mean something else.
@@ -91,17 +91,10 @@ class ServedBundle:
         self._check_recorded(requests)
 
     @property
-    def can_retrieve(self) -> bool:
-        """Whether it finds candidates by itself."""
-        return self.task != "ranking"
-
-    @property
     def statistics(self) -> Any:
         """Returns the counts of events that its ranking model reads; None where it reads none."""
-        if self.task == "retrieval":
-            return None
-        ranking = self.bundle.program.ranking if self.task == "two_stage" else self.bundle.program
-        return ranking.statistics if len(ranking.statistics.fields) > 0 else None
+        ranking = self.bundle.ranking
+        return None if ranking is None or not len(ranking.statistics.fields) else ranking.statistics
 
     def scored(self, query: Query, *, wanted: int, num_candidates: int) -> Scored:
         """The best candidates of a query.
@@ -118,7 +111,7 @@ class ServedBundle:
         if query.candidates is not None or not self.can_retrieve:
             return self._ranked(query, context, wanted)
         options = self._history_options(query)
-        if self.task == "two_stage":
+        if self.bundle.has_two_stages:
             options["num_candidates"] = max(wanted, num_candidates)
         answer = self.bundle.recommend(
             query.user,
@@ -137,7 +130,7 @@ class ServedBundle:
 
     def scores_of(self, query: Query, item_ids: Sequence[Id]) -> list[float]:
         """Scores of given items for a query, as `scored` would give them."""
-        if self.task == "retrieval":
+        if self.bundle.ranking is None:
             return self.nearness(query, item_ids)
         ids, history = self._as_ids(list(item_ids)), self._as_ids(query.history)
         liked = [one for one, good in zip(history, query.liked, strict=True) if good]
@@ -218,7 +211,7 @@ class ServedBundle:
             raise InputError(
                 "the bundle only ranks: expected `candidates`, the item ids to choose from, received none"
             )
-        if self.task == "retrieval":
+        if self.bundle.ranking is None:
             raise InputError(
                 "`candidates` needs a bundle that ranks, this one only retrieves; leave them out"
             )
