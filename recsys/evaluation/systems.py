@@ -31,14 +31,12 @@ def read_systems(folder: Path, *, k: int) -> pa.Table:
         TIMESTAMP: evaluation.asked[TIMESTAMP_US],
     }
     there = [name for name, left_out in evaluation.baselines.items() if left_out is None]
-    if evaluation.is_ranking:
-        named = {f"{name}/{PROBABILITY}": evaluation.asked[name] for name in (MODEL, *there)}
-        return pa.table({**columns, LABEL: evaluation.asked[LABEL], **named})
-    answers = {MODEL: evaluation.model(MODEL), **{name: evaluation.baseline(name) for name in there}}
-    measured = {
-        f"{name}/{key}": pa.array(values)
-        for name, system in answers.items()
-        for key, values in system.values.items()
-        if key.endswith(f"@{k}")
-    }
-    return pa.table({**columns, **measured})
+    if evaluation.labels is not None:
+        columns[LABEL] = evaluation.asked[LABEL]
+    for name in (MODEL, *there):
+        system = evaluation.model(name) if name == MODEL else evaluation.baseline(name)
+        if system.probabilities is not None:
+            columns[f"{name}/{PROBABILITY}"] = pa.array(system.probabilities)
+        of_lists = {key: values for key, values in system.values.items() if key.endswith(f"@{k}")}
+        columns |= {f"{name}/{key}": pa.array(values) for key, values in of_lists.items()}
+    return pa.table(columns)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from recsys.evaluation.comparing.differences import ComparedQuestions, PairedComparison
 from recsys.evaluation.comparing.options import ComparisonOptions
-from recsys.evaluation.comparing.stations import LOG_LOSS, Answers, ReadEvaluation
+from recsys.evaluation.comparing.stations import Answers, ReadEvaluation
 from recsys.evaluation.comparing.verdict import verdict_of
 from recsys.evaluation.options import EvaluationOptions
 from recsys.report.comparison_page import render_comparison
@@ -101,13 +101,13 @@ def _content(first: ReadEvaluation, systems: Sequence[Answers], options: Compari
         users=first.users,
         labels=first.labels,
         slices=first.slices(),
-        several_relevant=not first.is_ranking and bool((first.asked["num_relevant"].to_numpy() > 1).any()),
+        several_relevant=first.kind.have_several_relevant(first.asked),
     )
     paired = PairedComparison(questions, judged, permutations=options.permutations)
     main_metric = results["main_metric"]
     model, others = systems[0], systems[1:]
     rows = paired.differences(model, others, k=main_metric.partition("@")[2])
-    slice_metric = LOG_LOSS if first.is_ranking else main_metric
+    slice_metric = first.kind.slice_metric(main_metric)
     return {
         "task": results["task"],
         "main_metric": main_metric,

@@ -30,15 +30,12 @@ from recsys.evaluation.comparing.kept import (
 from recsys.evaluation.recommendations import RELEVANT
 from recsys.evaluation.station import METRICS, QUERIES
 from recsys.metrics.classification import row_log_loss
-from recsys.report.systems import name_of
+from recsys.report.systems import MODEL, name_of
 from recsys.schema import tables
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station
 
 LOG_LOSS = "log_loss"
-# Columns that say which question a row is.
-_QUERY_KEYS = (tables.USER_ID, tables.TIMESTAMP, RELEVANT)
-_ROW_KEYS = (tables.USER_ID, tables.ITEM_ID, tables.TIMESTAMP, tables.LABEL)
 _LONGEST_SHOWN = 80
 
 
@@ -94,15 +91,12 @@ class ReadEvaluation:
         """
         read_station(folder, "evaluation")
         results = json.loads((folder / METRICS).read_text())
-        is_ranking = results["task"] == "ranking"
-        return ReadEvaluation(
-            folder, results, pq.read_table(folder / (PROBABILITIES if is_ranking else QUERIES))
-        )
+        return ReadEvaluation(folder, results, pq.read_table(folder / _KINDS[results["task"]].file))
 
     @property
-    def is_ranking(self) -> bool:
-        """A ranking task has rows with labels, a retrieval task queries."""
-        return bool(self.results["task"] == "ranking")
+    def kind(self) -> type[_Queries | _Rows]:
+        """What differs between the queries of a retrieval task and the rows of a ranking task."""
+        return _KINDS[self.results["task"]]
 
     @property
     def users(self) -> npt.NDArray[Any]:
@@ -113,7 +107,8 @@ class ReadEvaluation:
     @property
     def labels(self) -> npt.NDArray[np.int64] | None:
         """[N] of a ranking task."""
-        return self.asked[tables.LABEL].to_numpy().astype(np.int64) if self.is_ranking else None
+        has_labels = tables.LABEL in self.kind.keys
+        return self.asked[tables.LABEL].to_numpy().astype(np.int64) if has_labels else None
 
     @property
     def baselines(self) -> dict[str, str | None]:
@@ -140,37 +135,76 @@ class ReadEvaluation:
             ValueError: the questions are not those of `like`.
         """
         order = np.arange(len(self.asked)) if like is None else matching_rows(like, self)
-        source = str(self.folder)
-        if self.is_ranking:
-            return self._ranked(name, self.results, source=source, system="model", order_N=order)
-        measured = [key for key in self.results["metrics"] if key in self.asked.column_names]
-        values = {key: self.asked[key].to_numpy()[order] for key in measured}
-        return Answers(name, source, _block(self.results), values)
+        values, probabilities_N = self.kind.values(self, MODEL)
+        return Answers(
+            name,
+            str(self.folder),
+            _block(self.results),
+            {key: values_N[order] for key, values_N in values.items()},
+            None if probabilities_N is None else probabilities_N[order],
+        )
 
     def baseline(self, name: str) -> Answers:
         """Answers of one of its baselines."""
-        block, source = self.results["baselines"][name], f"{self.folder} ({name})"
-        shown = name_of(name)
-        if self.is_ranking:
-            everything = np.arange(len(self.asked))
-            return self._ranked(shown, block, source=source, system=name, order_N=everything)
-        rows = pq.read_table(self.folder / BASELINES, filters=pc.field(BASELINE) == name).sort_by(QUERY)
-        values = {key: rows[key].to_numpy() for key in self.results["metrics"] if key in rows.column_names}
-        return Answers(shown, source, _block(block), values)
+        block = _block(self.results["baselines"][name])
+        return Answers(name_of(name), f"{self.folder} ({name})", block, *self.kind.values(self, name))
 
-    def _ranked(
-        self,
-        name: str,
-        block: Mapping[str, Any],
-        *,
-        source: str,
-        system: str,
-        order_N: npt.NDArray[np.int64],
-    ) -> Answers:
-        assert self.labels is not None
-        probabilities_N = self.asked[system].to_numpy()[order_N]
-        values = {LOG_LOSS: row_log_loss(self.labels[order_N], probabilities_N)}
-        return Answers(name, source, _block(block), values, probabilities_N)
+
+class _Queries:
+    """Queries of a retrieval task, of which every system's metrics are kept."""
+
+    file = QUERIES
+    # Columns that say which question a row is.
+    keys = (tables.USER_ID, tables.TIMESTAMP, RELEVANT)
+
+    @staticmethod
+    def values(evaluation: ReadEvaluation, system: str) -> tuple[dict[str, npt.NDArray[np.float64]], None]:
+        """[N] of each metric."""
+        rows = evaluation.asked
+        if system != MODEL:
+            file, is_its = evaluation.folder / BASELINES, pc.field(BASELINE) == system
+            rows = pq.read_table(file, filters=is_its).sort_by(QUERY)
+        measured = [key for key in evaluation.results["metrics"] if key in rows.column_names]
+        return {key: rows[key].to_numpy() for key in measured}, None
+
+    @staticmethod
+    def slice_metric(main_metric: str) -> str:
+        """The metric by which slices are compared."""
+        return main_metric
+
+    @staticmethod
+    def have_several_relevant(asked: pa.Table) -> bool:
+        """Whether a question may have several right answers."""
+        return bool((asked["num_relevant"].to_numpy() > 1).any())
+
+
+class _Rows:
+    """Rows of a ranking task, of which every system's probabilities are kept."""
+
+    file = PROBABILITIES
+    keys = (tables.USER_ID, tables.ITEM_ID, tables.TIMESTAMP, tables.LABEL)
+
+    @staticmethod
+    def values(
+        evaluation: ReadEvaluation, system: str
+    ) -> tuple[dict[str, npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
+        """[N] log losses, and probabilities."""
+        assert evaluation.labels is not None
+        probabilities_N = evaluation.asked[system].to_numpy()
+        return {LOG_LOSS: row_log_loss(evaluation.labels, probabilities_N)}, probabilities_N
+
+    @staticmethod
+    def slice_metric(main_metric: str) -> str:
+        """The metric by which slices are compared."""
+        return LOG_LOSS
+
+    @staticmethod
+    def have_several_relevant(asked: pa.Table) -> bool:
+        """Whether a question may have several right answers."""
+        return False
+
+
+_KINDS: dict[str, type[_Queries | _Rows]] = {"retrieval": _Queries, "ranking": _Rows}
 
 
 def check_same_protocol(first: ReadEvaluation, other: ReadEvaluation) -> None:
@@ -206,9 +240,8 @@ def matching_rows(first: ReadEvaluation, other: ReadEvaluation) -> npt.NDArray[n
     Raises:
         ValueError: a question of one was not asked in the other.
     """
-    keys = _ROW_KEYS if first.is_ranking else _QUERY_KEYS
-    here = first.asked.select(keys)
-    there = other.asked.select(keys).cast(here.schema)
+    here = first.asked.select(first.kind.keys)
+    there = other.asked.select(first.kind.keys).cast(here.schema)
     codes = np.stack([_codes(column) for column in pa.concat_tables([here, there]).columns])
     of_first, of_other = codes[:, : len(here)], codes[:, len(here) :]
     order, other_order = np.lexsort(of_first), np.lexsort(of_other)
