@@ -95,7 +95,7 @@ class ReadEvaluation:
 
     @property
     def kind(self) -> type[_Queries | _Rows]:
-        """What differs between the queries of a retrieval task and the rows of a ranking task."""
+        """Reads the queries of a retrieval task, or the rows of a ranking task."""
         return _KINDS[self.results["task"]]
 
     @property
