@@ -1,6 +1,7 @@
 """Rules of the house that import-linter cannot see."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -9,6 +10,12 @@ import pytest
 from recsys.runs.environment import PROJECT
 
 SOURCES = sorted([*(PROJECT / "recsys").rglob("*.py"), *PROJECT.glob("*.py")])
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """Each file is parsed once for all tests."""
+    return ast.parse(path.read_text())
 
 
 def knows_torch_jit(tree: ast.AST) -> bool:
@@ -42,8 +49,7 @@ def test_only_export_and_what_loads_a_bundle_know_torch_jit():
     knowing = {
         path.relative_to(PROJECT).parts[:2]
         for path in SOURCES
-        if path != PROJECT / "recsys" / "schema" / "program.py"
-        and knows_torch_jit(ast.parse(path.read_text()))
+        if path != PROJECT / "recsys" / "schema" / "program.py" and knows_torch_jit(tree_of(path))
     }
     # And `schema/program.py`, which loads the file of a bundle for both.
     assert knowing <= {("recsys", "exporting"), ("recsys", "serving")}
@@ -100,15 +106,13 @@ def test_length_of_a_function_is_counted_after_its_docstring(source, lines):
 
 
 def test_functions_keep_to_the_length_that_a_reader_bears():
-    long = {str(path): long_functions(ast.parse(path.read_text()), most=60) for path in SOURCES}
+    long = {str(path): long_functions(tree_of(path), most=60) for path in SOURCES}
     assert {path: functions for path, functions in long.items() if functions} == {}
 
 
 def test_docstrings_say_what_a_thing_does_in_a_sentence():
     asking = {
-        str(path): [
-            line for line in first_lines(ast.parse(path.read_text())) if re.match("(What|How) ", line)
-        ]
+        str(path): [line for line in first_lines(tree_of(path)) if re.match("(What|How) ", line)]
         for path in [*SOURCES, *sorted((PROJECT / "benchmarks").rglob("*.py"))]
     }
     assert {path: lines for path, lines in asking.items() if lines} == {}
@@ -119,7 +123,7 @@ def test_classes_are_named_for_what_they_hold():
     classes = {
         (str(path), node.name)
         for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ClassDef)
     }
     assert {(path, name) for path, name in classes if name.lstrip("_") in participles} == set()
@@ -182,6 +186,6 @@ def test_nothing_is_written_in_place():
     writing = {
         path.relative_to(room).as_posix()
         for path in SOURCES
-        if path.is_relative_to(room) and writes_files(ast.parse(path.read_text()))
+        if path.is_relative_to(room) and writes_files(tree_of(path))
     }
     assert writing - set(WRITERS) == set()

@@ -24,6 +24,7 @@ from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 from tests.exporting import worlds
 from tests.exporting.readers import Readers
+from tests.pythons import replays_in_forks  # noqa: F401
 
 HISTORY_LENGTH = 4
 

@@ -36,6 +36,7 @@ def test_a_sequence_model_with_a_gate_passes_the_gate_of_the_export(shop, tmp_pa
     export(lively(model), shop, tmp_path / "bundle")
 
 
+@pytest.mark.slow
 def test_a_rule_passes_the_gate_of_the_export(shop, tmp_path):
     export(hybrid(shop, "rule"), shop, tmp_path / "bundle")
 

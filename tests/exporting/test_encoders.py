@@ -21,6 +21,15 @@ INT64 = st.integers(-(2**63) + 1, 2**63 - 1)
 WORDS = st.sampled_from(["a", "B", "é", "中文", "", " ", "x y", "Toy", "toy", "0", "-", "😀", "\x85", "\x00"])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def types_of_its_own():
+    """An encoder that is scripted alone lacks what only a program needs of it, and types are kept for all."""
+    with pytest.MonkeyPatch.context() as patch:
+        recursive = torch.jit._recursive
+        patch.setattr(recursive, "concrete_type_store", recursive.ConcreteTypeStore())
+        yield
+
+
 def scripted(module):
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(module), buffer)

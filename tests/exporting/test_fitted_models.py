@@ -21,7 +21,9 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", ["ease", *(pytest.param(one, marks=pytest.mark.slow) for one in MODELS if one != "ease")]
+)
 def test_fitted_models_pass_the_gate(shop, tmp_path, name):
     model = MODELS[name](shop.schema).eval()
     for number in range(model.num_fits):
@@ -29,7 +31,9 @@ def test_fitted_models_pass_the_gate(shop, tmp_path, name):
     export(model, shop, tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("build", [LightGCN, partial(EaseFactorization, ease_dim=40)])
+@pytest.mark.parametrize(
+    "build", [LightGCN, pytest.param(partial(EaseFactorization, ease_dim=40), marks=pytest.mark.slow)]
+)
 def test_models_that_read_all_positives_pass_the_gate(shop, tmp_path, build):
     model = build(shop.schema, embedding_dim=8)
     model.show_positives(positives_of(shop))

@@ -9,10 +9,12 @@ from torch import nn
 
 from recsys.exporting import bundle
 from recsys.exporting.bundle import export_bundle, save_scripted
+from recsys.exporting.gate import replay
 from recsys.exporting.gate.differences import ParityError
 from recsys.exporting.gate.replay import REQUESTS, RESPONSES, check_in_fresh_process
 from recsys.exporting.options import ExportOptions
 from tests.exporting.conftest import matrix_factorization, stage, two_tower, wide_deep
+from tests.pythons import new_python
 
 
 @pytest.fixture
@@ -168,11 +170,17 @@ def test_a_bundle_that_is_there_stays_when_its_successor_fails(shop, monkeypatch
     assert list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.fixture
+def replays_in_new_pythons(monkeypatch):
+    monkeypatch.setattr(replay, "run_python", new_python)
+
+
 class NeedsFbgemm(nn.Module):
     def forward(self, lengths: torch.Tensor) -> torch.Tensor:
         return torch.ops.fbgemm.asynchronous_complete_cumsum(lengths)
 
 
+@pytest.mark.usefixtures("replays_in_new_pythons")
 def test_a_file_that_needs_more_than_torch_is_refused(tmp_path):
     save_scripted(NeedsFbgemm(), tmp_path / "ranking.pt")
     (tmp_path / REQUESTS).write_text("[]")
@@ -181,6 +189,7 @@ def test_a_file_that_needs_more_than_torch_is_refused(tmp_path):
         check_in_fresh_process(tmp_path / "ranking.pt", tolerance=1e-5)
 
 
+@pytest.mark.usefixtures("replays_in_new_pythons")
 def test_a_recorded_response_that_does_not_come_again_is_refused(newcomer_retrieval, tmp_path):
     for name in ("retrieval.pt", REQUESTS, RESPONSES):
         (tmp_path / name).write_bytes((newcomer_retrieval.folder / name).read_bytes())

@@ -89,6 +89,7 @@ def test_the_manifest_names_the_heads(exported):
     }
 
 
+@pytest.mark.slow
 def test_a_model_of_one_task_has_the_main_head_alone(dataset, tmp_path):
     program = export(wide_deep(dataset), dataset, tmp_path / "bundle").program
     rows, _ = asked(dataset)

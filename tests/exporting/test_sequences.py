@@ -12,12 +12,15 @@ def exported(shop, tmp_path_factory):
     return export(sequence_two_tower(shop), shop, tmp_path_factory.mktemp("sequences") / "bundle")
 
 
-@pytest.mark.parametrize("encoder", ["mean", "attention", "hstu", "gru"])
+@pytest.mark.parametrize(
+    "encoder", ["attention", *(pytest.param(one, marks=pytest.mark.slow) for one in ("mean", "hstu", "gru"))]
+)
 def test_every_encoder_passes_the_gate(newcomer, tmp_path, encoder):
     # Timestamps are ISO text there.
     export(sequence_two_tower(newcomer, history_encoder=encoder), newcomer, tmp_path / "bundle")
 
 
+@pytest.mark.slow
 def test_cosines_pass_the_gate(shop, tmp_path):
     export(sequence_two_tower(shop, temperature=0.1), shop, tmp_path / "bundle")
 

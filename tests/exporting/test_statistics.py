@@ -114,6 +114,7 @@ def rows_of(dataset):
     return requests, [{**one, "stars": row["label"]} for one, row in zip(requests, rows, strict=True)]
 
 
+@pytest.mark.slow
 def test_nothing_scripted_is_miscompiled(exported):
     assert found_in([exported.program]) == []
 
@@ -188,7 +189,8 @@ def test_an_event_that_lacks_something_is_refused(at_test, event, message):
         at_test.observe([event])
 
 
-@pytest.mark.parametrize("split", ["random", pytest.param("leave_last_out", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["random", "leave_last_out"])
 def test_the_gate_passes_on_splits_that_do_not_follow_time(tmp_path, split):
     found = world(tmp_path, split=split)
     export(wide_deep(found), found, tmp_path / "bundle")

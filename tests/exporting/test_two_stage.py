@@ -128,6 +128,7 @@ def test_the_ranking_model_is_shown_what_was_liked_alone(recommender):
     assert "sku-4é" not in program.recommend(USER, history, 34, None, None, None, liked)[0]
 
 
+@pytest.mark.slow
 def test_each_stage_alone_answers_what_its_own_bundle_answers(recommender, retrieval, ranking):
     history, context = ["sku-2é", "sku-4é"], {"device": "tv"}
     alone = retrieval.program.recommend(USER, history, 10, context)
@@ -179,6 +180,7 @@ def mixed(other_shop, lean_shop, tmp_path_factory):
     return export_both(retrieval, ranking, folder, diversity=0.25)
 
 
+@pytest.mark.slow
 def test_an_item_that_the_ranking_model_does_not_know_is_ranked_as_unknown(mixed):
     known = set(mixed.ranking.dataset.item_ids[1:])
     unknown = [i for i in mixed.retrieval.dataset.item_ids[1:] if i not in known]

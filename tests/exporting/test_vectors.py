@@ -23,7 +23,7 @@ def retrieval(shop, tmp_path_factory):
     return export(two_tower(shop), shop, tmp_path_factory.mktemp("retrieval") / "bundle")
 
 
-@pytest.mark.parametrize("build", [sequence_two_tower, wide_deep])
+@pytest.mark.parametrize("build", [pytest.param(sequence_two_tower, marks=pytest.mark.slow), wide_deep])
 def test_the_gate_passes_other_models_that_read_vectors(shop, tmp_path, build):
     assert export(build(shop), shop, tmp_path / "bundle").program is not None
 

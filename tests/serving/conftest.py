@@ -11,6 +11,7 @@ from recsys.serving.options import ServeOptions
 from recsys.serving.service import Service
 from recsys.serving.store.lmdb import LmdbEnvironment, LmdbStore
 from recsys.serving.store.redis import RedisStore, redis_client
+from tests.pythons import replays_in_forks  # noqa: F401
 from tests.serving import bundles
 from tests.serving.brokers import broker, valkey
 
@@ -84,24 +85,32 @@ def ranking_folder(market, tmp_path_factory):
     return bundles.ranking_bundle(tmp_path_factory.mktemp("served") / "ranking", market)
 
 
-@pytest.fixture
-def serving(two_stage_folder, tmp_path):
+@contextlib.contextmanager
+def applications(bundle, folder):
     """Opens applications of one server, in this process, closed in the end."""
     with contextlib.ExitStack() as stack:
 
         def start(**changes):
-            options = {
-                "bundle": two_stage_folder,
-                "folder": tmp_path / "live",
-                "max_gigabytes": 1.0,
-                **changes,
-            }
+            options = {"bundle": bundle, "folder": folder, "max_gigabytes": 1.0, **changes}
             service = Service(ServeOptions(**options), started=0)
             client = stack.enter_context(TestClient(make_app(service), raise_server_exceptions=False))
             client.service = service
             return client
 
         yield start
+
+
+@pytest.fixture
+def serving(two_stage_folder, tmp_path):
+    with applications(two_stage_folder, tmp_path / "live") as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def standing(two_stage_folder, tmp_path_factory):
+    """An application for requests that change nothing."""
+    with applications(two_stage_folder, tmp_path_factory.mktemp("standing") / "live") as start:
+        yield start()
 
 
 @pytest.fixture(scope="session")

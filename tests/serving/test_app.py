@@ -300,9 +300,9 @@ def test_whole_numbers_and_their_text_are_the_same_ids(serving, tmp_path):
         ("/items/availability", {"item_ids": ["i1"]}, 422, "available"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_its_field(client, path, body, status, field):
+def test_what_makes_no_sense_is_refused_by_its_field(standing, path, body, status, field):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    response = client.post(path, content=content, headers={"content-type": "application/json"})
+    response = standing.post(path, content=content, headers={"content-type": "application/json"})
     assert (response.status_code, response.json()["field"]) == (status, field), response.text
     assert response.json()["error"]
 

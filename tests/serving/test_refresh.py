@@ -1,9 +1,7 @@
-"""From a run to a server, to feedback, to the next bundle: the whole circle with real commands."""
+"""From a run to a server, to feedback, to the next bundle: the whole circle."""
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,18 +14,8 @@ from recsys.commands.live.refreshing import RefreshConfig, judge
 from recsys.data.sources.synthetic_world import World
 from recsys.serving.client import Client
 from recsys.serving.messages import FeedbackEvent
+from tests.commands_here import recsys
 from tests.serving.servers import server
-
-
-def recsys(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "recsys", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    return done.returncode, done.stdout.splitlines()[-1] if done.stdout else "", done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
 """The log as tables, and what `recsys off-policy` makes of it."""
 
 import json
-import subprocess
-import sys
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +16,7 @@ from recsys.serving.records import Forget, ShownItem, hash_of
 from recsys.serving.rules import Rules
 from recsys.serving.store.lmdb import LmdbEnvironment, LmdbStore
 from recsys.serving.tables import Target, write_tables
+from tests.commands_here import recsys
 from tests.serving.events import NOW, did, shown
 
 SCORES = np.array([2.0, 1.0, 0.5, 0.0, -1.0])
@@ -194,29 +194,15 @@ def test_targets_that_cannot_be_computed_are_refused(journal, tmp_path):
         write_tables(journal.log, tmp_path / "out", rules=Rules(), target=Target("epsilon"))
 
 
-def test_the_commands_lead_from_the_server_s_folder_to_a_judgement(journal, tmp_path):
+def test_the_commands_lead_from_the_server_s_folder_to_a_judgement(journal, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     fill(journal, make_policy("epsilon", {"epsilon": 0.5}), number=300)
-    done = subprocess.run(
-        [sys.executable, "-m", "recsys", "log", f"folder={tmp_path / 'live'}", f"out={tmp_path / 'out'}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "out")
-    judged = subprocess.run(
-        [
-            *(sys.executable, "-m", "recsys", "off-policy", "policy=uniform"),
-            f"log={tmp_path / 'out' / 'logged_feedback.parquet'}",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert judged.returncode == 0, judged.stderr
-    wrong = subprocess.run(
-        [sys.executable, "-m", "recsys", "log", f"folder={tmp_path}", f"out={tmp_path / 'out'}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (wrong.returncode, wrong.stderr.count("error: `folder=")) == (2, 1)
+    # A process opens a log but once.
+    shutil.copytree(tmp_path / "live", tmp_path / "copy")
+    out = tmp_path / "out"
+    status, path, said = recsys("log", f"folder={tmp_path / 'copy'}", f"out={out}")
+    assert (status, path) == (0, str(out)), said
+    status, _, said = recsys("off-policy", "policy=uniform", f"log={out / 'logged_feedback.parquet'}")
+    assert status == 0, said
+    status, _, said = recsys("log", f"folder={tmp_path}", f"out={out}")
+    assert (status, said.count("error: `folder=")) == (2, 1)

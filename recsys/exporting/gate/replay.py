@@ -107,18 +107,23 @@ def check_in_fresh_process(file: Path, *, tolerance: float) -> None:
         ParityError: the file needs more than torch, or answers otherwise there.
     """
     arguments = [str(file), str(file.parent / REQUESTS), str(file.parent / RESPONSES), str(tolerance)]
-    finished = subprocess.run(
-        [sys.executable, "-I", "-W", "ignore", "-c", _REPLAY, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_SECONDS,
-        check=False,
-    )
+    finished = run_python(_REPLAY, arguments)
     if finished.returncode:
         raise ParityError(
             f"`{file.name}` must load and answer with torch alone; in a fresh process it failed: "
             f"{finished.stderr.strip()[-2000:]}; nothing was written"
         )
+
+
+def run_python(code: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs code in a new Python that sees neither the environment's settings nor the folder it is in."""
+    return subprocess.run(
+        [sys.executable, "-I", "-W", "ignore", "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_SECONDS,
+        check=False,
+    )
 
 
 def _plain(answer: Any) -> Any:
