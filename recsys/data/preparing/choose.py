@@ -139,8 +139,8 @@ def _context_features(options: DataOptions, raw: RawTable, kinds: dict[str, Text
                 ", ".join(f"`{name}`" for name in outcomes),
                 _feature_name(outcomes[0]),
             )
-        values = ((name, _first_values(raw, name, kinds)) for name in unused if name not in outcomes)
-        return [*features, *_inferred("interactions", values, role="context")]
+        values = _first_values(raw, [name for name in unused if name not in outcomes], kinds)
+        return [*features, *_inferred("interactions", values.items(), role="context")]
     if unused:
         LOGGER.info(
             "interactions: columns not used: %s; where one is known before the event, declare it, for "
@@ -151,11 +151,15 @@ def _context_features(options: DataOptions, raw: RawTable, kinds: dict[str, Text
     return features
 
 
-def _first_values(raw: RawTable, name: str, kinds: dict[str, TextKind]) -> pa.Array:
-    kinds |= text_kinds(raw, [name])
-    typed = raw.rows.select(SEQUENCE, value=read_typed(raw.column(name), kinds.get(name)))
-    values = raw.engine.collect(typed.filter(_[SEQUENCE] <= _ROWS_TO_INFER_FROM).select("value"))
-    return values["value"].combine_chunks()
+def _first_values(raw: RawTable, names: list[str], kinds: dict[str, TextKind]) -> dict[str, pa.Array]:
+    """Typed values of columns in the first rows; all columns are read together."""
+    if not names:
+        return {}
+    kinds |= text_kinds(raw, names)
+    typed = {f"column_{n}": read_typed(raw.column(name), kinds.get(name)) for n, name in enumerate(names)}
+    first = raw.rows.select(SEQUENCE, **typed).filter(_[SEQUENCE] <= _ROWS_TO_INFER_FROM)
+    values = raw.engine.collect(first.select(*typed))
+    return {name: values[column].combine_chunks() for name, column in zip(names, typed, strict=True)}
 
 
 def _check_known_before(options: DataOptions, features: Sequence[Feature]) -> None:
