@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, get_args
 
 from recsys.schema.disk import fail, replacing_folder, restore, write_file
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import Kinds, Section, check_kinds, read_json
 
 StationKind = Literal[
     "prepared",
@@ -80,23 +81,7 @@ MANIFEST_LIMIT_BYTES = 64 * 2**20
 # Endings of what a reader may open: such a file that no manifest lists has been put there by somebody else.
 _READABLE = {"", ".json", ".yaml", ".parquet", ".npy", ".pt", ".pt2", ".faiss", ".bin", ".arrow"}
 _UNSIGNED = "0" * 64
-_WHOLE = ("--abbrev=40", "--exclude=*")  # the commit itself, not the way to it from a tag
 _HEX = re.compile("[0-9a-f]{64}")
-
-
-class _Section(dict[str, Any]):
-    """A part of a manifest; a key that is not there is the file's mistake, named with its place."""
-
-    def __init__(self, content: Mapping[str, Any], *, path: Path, place: str = "") -> None:
-        super().__init__(
-            (key, _Section(value, path=path, place=f"{place}{key}.") if isinstance(value, dict) else value)
-            for key, value in content.items()
-        )
-        self._where = path, place
-
-    def __missing__(self, key: str) -> NoReturn:
-        path, place = self._where
-        raise InputError(f"`{path}` is damaged: expected a key `{place}{key}`, found none")
 
 
 @contextmanager
@@ -150,7 +135,7 @@ def write_manifest(
     return {**manifest, "checksum": checksum}
 
 
-def read_station(path: Path, kind: StationKind, *, verify_all: bool = False) -> _Section:
+def read_station(path: Path, kind: StationKind, *, verify_all: bool = False) -> Section:
     """Returns the manifest of the station at `path`, after checking that every file is there and whole.
 
     Raises:
@@ -180,17 +165,18 @@ def git_commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        described = subprocess.run(
-            # Without optional locks, or a kill in the middle of it would leave the checkout locked.
-            ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--dirty=+", *_WHOLE],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        commit = _git(root, "rev-parse", "HEAD")
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip()
+    return commit + "+" * bool(changes)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    # Without optional locks, or a kill in the middle of it would leave the checkout locked. NOTE: not
+    # `describe --dirty`, which takes that lock whatever it is told (git 2.39).
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
 
 def file_sha256(path: Path) -> str:
@@ -218,7 +204,7 @@ def _identity(path: Path) -> object:
     return folder.st_ino, manifest.st_ino, manifest.st_mtime_ns
 
 
-def _read_station(path: Path, kind: StationKind, *, verify_all: bool) -> _Section:
+def _read_station(path: Path, kind: StationKind, *, verify_all: bool) -> Section:
     again = f"make it anew with `{MADE_BY[kind]}`"
     try:
         manifest = _read_manifest(path, kind)
@@ -231,20 +217,13 @@ def _read_station(path: Path, kind: StationKind, *, verify_all: bool) -> _Sectio
     return manifest
 
 
-def _read_manifest(path: Path, kind: StationKind) -> _Section:
+def _read_manifest(path: Path, kind: StationKind) -> Section:
     file = path / MANIFEST
     if not file.is_file():
         there = "no such folder" if not path.is_dir() else f"no {MANIFEST} in it"
         raise InputError(f"expected a {kind} station at `{path}`, found {there}")
-    if file.is_symlink() or file.stat().st_size > MANIFEST_LIMIT_BYTES:
-        raise InputError(f"`{file}` must be a file of at most {MANIFEST_LIMIT_BYTES:,} bytes")
+    content = read_json(file, limit_bytes=MANIFEST_LIMIT_BYTES)
     raw = file.read_bytes()
-    try:
-        content = json.loads(raw, parse_constant=_no_constant, object_pairs_hook=_no_repeats)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"`{file}` is damaged ({str(error) or 'nested too deep'})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"`{file}` is damaged: expected keys and values, found {type(content).__name__}")
     if content.get("format") != f"recsys.{kind}":
         raise InputError(f"expected a {kind} station at `{path}`, found `{str(content.get('format'))[:80]}`")
     if content.get("version") != VERSIONS[kind]:
@@ -256,11 +235,11 @@ def _read_manifest(path: Path, kind: StationKind) -> _Section:
     unsigned = raw.replace(str(checksum).encode(), _UNSIGNED.encode(), 1)
     if not _is_hex(checksum) or hashlib.sha256(unsigned).hexdigest() != checksum:
         raise InputError(f"`{file}` is damaged: its own checksum is not that of its content")
-    return _Section(content, path=file)
+    return content
 
 
-def _check_types(manifest: _Section, kind: StationKind, file: Path) -> None:
-    expected: dict[str, type | tuple[type, ...]] = {
+def _check_types(manifest: Section, kind: StationKind, file: Path) -> None:
+    expected: Kinds = {
         "fingerprint": str,
         "source": (str, type(None)),
         "created": str,
@@ -268,15 +247,7 @@ def _check_types(manifest: _Section, kind: StationKind, file: Path) -> None:
         "files": dict,
         **_KEYS.get(kind, {}),
     }
-    for key, kinds in expected.items():
-        value: Any = manifest
-        for part in key.split("."):
-            value = value[part]
-        if not isinstance(value, kinds):
-            wanted = kinds.__name__ if isinstance(kinds, type) else "text or null"
-            raise InputError(
-                f"`{file}` is damaged: expected `{key}` to be {wanted}, found {str(value)[:80]!r}"
-            )
+    check_kinds(manifest, expected, file)
     for name, entry in manifest["files"].items():
         good = (
             isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and _is_hex(entry.get("sha256"))
@@ -287,7 +258,7 @@ def _check_types(manifest: _Section, kind: StationKind, file: Path) -> None:
         raise InputError(f"`{file}` is damaged: `fingerprint` is not that of the files it lists")
 
 
-def _check_names(manifest: _Section, kind: StationKind, path: Path) -> None:
+def _check_names(manifest: Section, kind: StationKind, path: Path) -> None:
     """Confines the station to plain files below `path`, all of those that its manifest lists, no others."""
     listed = manifest["files"]
     for name in listed:
@@ -362,14 +333,3 @@ def _check_file(path: Path, expected: Mapping[str, Any], *, verify_all: bool) ->
 
 def _is_hex(value: object) -> bool:
     return isinstance(value, str) and _HEX.fullmatch(value) is not None
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"`{text}` is no JSON number")
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return content

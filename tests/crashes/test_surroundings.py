@@ -12,6 +12,7 @@ import time
 import pytest
 
 from recsys.commands import train
+from recsys.schema import manifest
 from recsys.schema.manifest import MANIFEST, read_station
 from tests.crashes.strace import needs_strace, run_traced
 from tests.crashes.working import SMALL, STATIONS, begin, commands, done, end, keys, stations
@@ -200,3 +201,12 @@ def test_where_hard_links_are_refused_a_training_ends_the_same(whole, tmp_path):
     status, said = run_traced(lambda: train.main(arguments), tmp_path / "trace", *refuse)
     assert status == 0, said
     assert differences(checkpoint(before / "run"), checkpoint(tmp_path / "run")) == []
+
+
+@needs_strace
+def test_asking_for_the_commit_never_locks_the_checkout(tmp_path):
+    """A kill in the middle of it would leave the lock; git asked for one after a file was touched."""
+    os.utime(manifest.__file__)
+    status, said = run_traced(manifest.git_commit, tmp_path / "trace")
+    assert status == 0, said
+    assert "index.lock" not in (tmp_path / "trace").read_text()
