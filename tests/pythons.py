@@ -5,6 +5,7 @@ Python imports it, and forks for each replay; that of `tests/exporting/test_gate
 """
 
 import json
+import os
 import subprocess
 import sys
 
@@ -17,7 +18,8 @@ new_python = replay.run_python
 _PARENT = """
 import json, os, sys, tempfile
 import torch
-def child(code, arguments, stderr):
+def child(code, arguments, folder, stderr):
+    os.chdir(folder)
     os.dup2(stderr.fileno(), 2)
     os.dup2(2, 1)
     sys.argv = ["-c", *arguments]
@@ -34,11 +36,11 @@ def child(code, arguments, stderr):
     sys.stderr.flush()
     os._exit(status)
 for line in sys.stdin:
-    code, arguments = json.loads(line)
+    code, arguments, folder = json.loads(line)
     with tempfile.TemporaryFile("w+") as stderr:
         number = os.fork()
         if number == 0:
-            child(code, arguments, stderr)
+            child(code, arguments, folder, stderr)
         status = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
         stderr.seek(0)
         print(json.dumps([status, stderr.read()]), flush=True)
@@ -58,7 +60,7 @@ class ForkedPythons:
             self._parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
-        self._parent.stdin.write(json.dumps([code, arguments]) + "\n")
+        self._parent.stdin.write(json.dumps([code, arguments, os.getcwd()]) + "\n")
         self._parent.stdin.flush()
         status, stderr = json.loads(self._parent.stdout.readline())
         return subprocess.CompletedProcess([code, *arguments], status, "", stderr)

@@ -122,5 +122,5 @@ def test_what_a_trial_has_left_is_damaged_by_name(here, quick, name, content):
     quick(*COMMAND)
     (here / "search" / "1" / name).write_text(content)
     _, err = quick(*COMMAND, status=2)
-    assert f"1/{name}` is damaged: " in err
+    assert f"1/{name}` is damaged" in err
     assert "Traceback" not in err

@@ -14,6 +14,8 @@ import pytest
 from recsys.commands import evaluate, export, interleave, train
 from recsys.config.register import PLACES, lookup, trusting
 from recsys.config.saved import config_text, read_config
+from recsys.evaluation.comparing.stations import ReadEvaluation
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import MANIFEST, write_manifest
 
 MARKER = "marker"
@@ -127,6 +129,42 @@ def test_no_key_runs_what_a_run_names(hostile, payload, key, capsys):
     assert not os.path.exists(MARKER)
     assert os.path.exists("events.csv")
     assert not {"evil.payload", "payload_of_a_stranger"} & set(sys.modules)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "7", "[" * 100_000, "1" * 10_000, '{"seed": 1e999}', "", '{"seed": "x"}']
+)
+@pytest.mark.parametrize(
+    ("name", "main", "arguments"),
+    [
+        ("metrics.json", evaluate.main, ["run=evil"]),
+        ("metrics.json", export.main, ["run=evil"]),
+        ("environment.json", train.main, ["resume=evil", "trainer.max_epochs=2"]),
+    ],
+)
+def test_files_of_a_run_are_of_the_right_types_or_refused_by_name(
+    hostile, name, main, arguments, content, capsys
+):
+    """The manifest agrees with them."""
+    if content == '{"seed": "x"}' and name == "environment.json":
+        pytest.skip("nothing reads it there")
+    hostile("seed", 1)
+    Path("evil", name).write_text(content)
+    manifest = json.loads(Path("evil", MANIFEST).read_text())
+    extra = {key: manifest[key] for key in ("prepared", "task")}
+    write_manifest(Path("evil"), "run", config=manifest["config"], source=manifest["source"], extra=extra)
+    assert end(main, *arguments) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert f"{name}` is damaged" in said
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "[" * 100_000, "{}", '{"task": "retrieval", "options": 3}'])
+def test_results_of_an_evaluation_are_of_the_right_types_or_refused_by_name(tmp_path, content):
+    (tmp_path / "metrics.json").write_text(content)
+    write_manifest(tmp_path, "evaluation", config={}, extra={"protocol_hash": "x"})
+    with pytest.raises(InputError, match=r"metrics.json` is damaged"):
+        ReadEvaluation.open(tmp_path)
 
 
 def test_trust_comes_from_the_command_line_alone(hostile, capsys):

@@ -110,6 +110,27 @@ def test_no_command_trusts_a_bundle(evil, name, spoil, capfd):
     assert not {"lists.parquet", "vectors", "more"} & set(os.listdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("responses.json", "7"),
+        ("responses.json", "[]"),
+        ("responses.json", "[" * 100_000),
+        ("responses.json", "1" * 10_000),
+        ("requests.json", '[{"method": "recommend", "arguments": {"user": {}, "history": 7, "k": "10"}}]'),
+        ("requests.json", "[]"),
+    ],
+)
+def test_recordings_that_are_none_are_refused(evil, name, content, capfd):
+    (evil / name).write_text(content)
+    agree(evil)
+    assert end(*[COMMANDS["add-items"][0], *COMMANDS["add-items"][1]]) == 2
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert "`evil" in said
+    assert "more" not in os.listdir()
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_configuration_in_a_bundle_is_not_what_builds_it(evil, name):
     """It is kept for people: a payload in it is never looked up."""

@@ -43,6 +43,7 @@ from recsys.report.backtest_page import render_backtest
 from recsys.runs.trained import TrainedRun
 from recsys.schema import tables
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json
 from recsys.schema.manifest import read_station, write_json, writing_station
 
 STATION, FOLDS = "backtest", "folds"
@@ -157,7 +158,7 @@ class _Trial:
 
     def described(self) -> dict[str, Any]:
         """For `backtest.json`."""
-        seconds = json.loads((self.folder / "metrics.json").read_text())["train_seconds"]
+        seconds = read_json(self.folder / "metrics.json")["train_seconds"]
         return {
             "fold": self.fold.number,
             "seed": self.seed,

@@ -12,7 +12,6 @@ follows.
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from recsys.commands.endings import read_ending
 from recsys.commands.sweeps.study import plain_settings
 from recsys.config.overrides import forced, quoted
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json
 from recsys.schema.manifest import MANIFEST, write_json
 
 DAILY = "daily"
@@ -57,7 +57,7 @@ def train_day_by_day(driver: Driver, config: DictConfig) -> None:
     former = folder / first.folder(FIRST)
     for step in others:
         # All trainings of a step share a dataset, which extends the one of the step before.
-        prepared = json.loads((former / MANIFEST).read_text())["prepared"]
+        prepared = read_json(former / MANIFEST)["prepared"]
         data = [*given, *step.overrides(), f"++data.extends={quoted(prepared)}"]
         assert step.train_from is not None
         since = f"++data.train_from='{step.train_from.isoformat()}'"
@@ -101,7 +101,7 @@ def _claim(folder: Path, config: DictConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, settings)
         return
-    before = json.loads(path.read_text())
+    before = read_json(path)
     changed = [key for key in settings if settings[key] != before.get(key)]
     if changed:
         raise InputError(

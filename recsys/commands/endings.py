@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import NUMBER, Kinds, read_json
 
 # How a training ended, in its folder beside what it made.
 TRIAL = "trial.json"
 METRICS = "metrics.json"
-_Kinds = Mapping[str, type | tuple[type, ...]]
-_NUMBER = (int, float)
-_OF_TRIAL: _Kinds = {"number": int, "overrides": list, "status": str, "seconds": _NUMBER}
-_OF_METRICS: _Kinds = {"validation": dict, "seed": int, "monitor": (str, type(None))}
+_ADVICE = "take its folder away to have it trained again, or put a copy of the file back"
+_OF_TRIAL: Kinds = {"number": int, "overrides": list, "status": str, "seconds": NUMBER}
+_OF_METRICS: Kinds = {"validation": dict, "seed": int, "monitor": (str, type(None))}
 
 
 def read_ending(folder: Path) -> dict[str, Any]:
@@ -28,7 +26,7 @@ def read_ending(folder: Path) -> dict[str, Any]:
         return {}
     ending = _read(folder / TRIAL, _OF_TRIAL)
     if not all(isinstance(text, str) for text in ending["overrides"]):
-        raise _damaged(folder / TRIAL, "`overrides` is no list of texts")
+        raise InputError(f"`{folder / TRIAL}` is damaged: `overrides` is no list of texts; {_ADVICE}")
     return ending
 
 
@@ -42,26 +40,13 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         return {}
     metrics = _read(folder / METRICS, _OF_METRICS)
     for name, value in metrics["validation"].items():
-        if value is not None and not isinstance(value, _NUMBER):
-            raise _damaged(folder / METRICS, f"`{name}` is no number")
+        if value is not None and not isinstance(value, NUMBER):
+            raise InputError(f"`{folder / METRICS}` is damaged: `{name}` is no number; {_ADVICE}")
     return metrics
 
 
-def _read(path: Path, expected: _Kinds) -> dict[str, Any]:
+def _read(path: Path, kinds: Kinds) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
-    if not isinstance(content, dict):
-        raise _damaged(path, "it holds no keys")
-    for key, kinds in expected.items():
-        if not isinstance(content.get(key), kinds):
-            raise _damaged(path, f"`{key}` is {str(content.get(key))[:80]!r}")
-    return content
-
-
-def _damaged(path: Path, reason: str) -> InputError:
-    return InputError(
-        f"`{path}` is damaged: {reason}; take its folder away to have it trained again, or put a copy of "
-        "the file back"
-    )
+        return read_json(path, kinds)
+    except InputError as error:
+        raise InputError(f"{error}; {_ADVICE}") from error

@@ -32,10 +32,11 @@ from recsys.evaluation.external import read_lists
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.protocol import PROTOCOL_VERSION
 from recsys.evaluation.questions import RetrievalQuestions
-from recsys.evaluation.station import FOLDER, METRICS, EvaluatedRun
+from recsys.evaluation.station import FOLDER, METRICS, RESULT_KINDS, EvaluatedRun
 from recsys.runs.folders import unique_folder
 from recsys.runs.trained import BUNDLE, TrainedRun
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json
 from recsys.schema.manifest import MANIFEST, file_sha256, read_station
 
 # What a figure does not depend on.
@@ -185,7 +186,7 @@ def _trials_of(folder: Path, *, further: int = 0) -> list[_Other]:
         numbers = [row["trial"] for row in csv.DictReader(file) if row["status"] == "complete"]
     winner = None
     if (folder / WINNER).is_file():
-        winner = str(json.loads((folder / WINNER).read_text())["winner"]["trial"])
+        winner = str(read_json(folder / WINNER)["winner"]["trial"])
         numbers = [winner, *(number for number in numbers if number != winner)]
     if len(numbers) < 2:
         raise InputError(
@@ -283,7 +284,7 @@ def _is_current(run: TrainedRun, options: EvaluationOptions, composed: Mapping[s
     except ValueError as error:
         logger.warning("%s", error)
         return False
-    results = json.loads((path / METRICS).read_text())
+    results = read_json(path / METRICS, RESULT_KINDS)
     wanted, had = (
         {key: value for key, value in plain.items() if key not in _IMMATERIAL}
         for plain in (_plain(dataclasses.asdict(options)), results["options"])

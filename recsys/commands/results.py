@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from recsys.metrics.register import metric_of
 from recsys.report.tables import spreadsheet_cell
 from recsys.schema.disk import write_file
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json
 
 RESULTS = "results.csv"
 
@@ -76,7 +76,7 @@ def conclude(folder: Path, options: SweepOptions) -> bool:
         )
         return False
     if (folder / WINNER).is_file():
-        for line in lines_of(json.loads((folder / WINNER).read_text())):
+        for line in lines_of(read_json(folder / WINNER)):
             print(line)
     return True
 

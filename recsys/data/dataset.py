@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +25,7 @@ from recsys.schema.errors import InputError
 from recsys.schema.facts import DataFacts
 from recsys.schema.feature_kinds import HistoryFeature, Role, VectorFeature
 from recsys.schema.features import FeatureSchema
+from recsys.schema.json_files import read_json
 from recsys.schema.manifest import read_station
 
 Split = Literal["train", "validation", "test"]
@@ -55,7 +55,7 @@ class PreparedDataset:
         """
         folder = Path(path)
         manifest = read_station(folder, "prepared")
-        plain = json.loads((folder / "schema.json").read_text())
+        plain = read_json(folder / "schema.json")
         return PreparedDataset(path=folder, manifest=manifest, schema=FeatureSchema.from_dict(plain))
 
     def check_has(self, what: Literal["rows", "positives"], split: Split) -> None:

@@ -21,6 +21,7 @@ from recsys.evaluation.training_curves import training_of
 from recsys.report.evaluation_page import render_report
 from recsys.report.tables import report_tables
 from recsys.schema.environment import environment
+from recsys.schema.json_files import Kinds, read_json
 from recsys.schema.manifest import write_json, writing_station
 
 FOLDER = "evaluation"
@@ -30,6 +31,8 @@ EXAMPLES = "examples.json"
 RECOMMENDATIONS = "recommendations.parquet"
 PREDICTIONS = "predictions.parquet"
 QUERIES = "queries.parquet"
+# Of METRICS, what its readers rely on.
+RESULT_KINDS: Kinds = {"task": str, "options": dict, "protocol": dict, "metrics": dict}
 USERS = "users.parquet"
 
 logger = logging.getLogger(__name__)
@@ -116,7 +119,7 @@ def write_station(
 def _say_what_is_replaced(path: Path, options: EvaluationOptions) -> None:
     """Warns where an evaluation with other options is about to be replaced."""
     try:
-        had = json.loads((path / METRICS).read_text())["options"]
+        had = read_json(path / METRICS)["options"]
     except (OSError, ValueError, KeyError, TypeError):
         return
     wanted = json.loads(json.dumps(dataclasses.asdict(options), default=str))

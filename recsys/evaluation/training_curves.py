@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from recsys.schema.json_files import read_json
 
 BOARD = "tensorboard"
 _TRAIN_LOSS, _VALIDATION, _EPOCH = "train/loss", "val/", "epoch"
@@ -35,7 +36,7 @@ def training_of(run: Path) -> dict[str, Any] | None:
     rows = [by_epoch[epoch] for epoch in validated]
     tags = sorted({tag for row in rows for tag in row if tag.startswith(_VALIDATION)})
     metrics = run / "metrics.json"
-    told = json.loads(metrics.read_text()) if metrics.is_file() else {}
+    told = read_json(metrics) if metrics.is_file() else {}
     best = told.get("best_epoch")
     return {
         "monitor": str(told["monitor"]).removeprefix(_VALIDATION) if "monitor" in told else None,

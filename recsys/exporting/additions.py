@@ -7,7 +7,6 @@ answers when the new items are excluded; then the same requests are recorded ane
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import shutil
@@ -30,6 +29,7 @@ from recsys.nn.sentence_encoder import SentenceEncoder
 from recsys.retrieval.ann import load
 from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID
+from recsys.schema.json_files import read_json_list
 from recsys.schema.manifest import MANIFEST, writing_station
 from recsys.schema.program import load_scripted
 from recsys.schema.progress import progress
@@ -231,27 +231,51 @@ def _check_recorded(
     Raises:
         ParityError: at the first difference.
     """
-    requests, responses = read_recorded(bundle), json.loads((bundle / RESPONSES).read_text())
+    requests, responses = read_recorded(bundle), read_json_list(bundle / RESPONSES)
+    if len(requests) != len(responses):
+        raise InputError(
+            f"`{bundle}` is damaged: {len(requests)} requests are recorded, and {len(responses)} answers"
+        )
     parts = _parts(program)
     compared = 0
     for request, expected in zip(requests, responses, strict=True):
-        arguments = request["arguments"]
-        named = [*_items_in(arguments)]
-        if any(
-            bool((part.known.rows_of_items(named) > known).any())
-            for part, known in zip(parts, before, strict=True)
-        ):
-            continue
-        if request["method"].endswith("recommend"):
-            arguments = {**arguments, "exclude": [*(arguments.get("exclude") or []), *ids]}
-        found = answer_of(program, {**request, "arguments": arguments}, bundle)
-        compared += 1
-        if not _is_same(expected, found, tolerance):
+        try:
+            found = _answer_without_new(program, parts, request, ids, before=before, bundle=bundle)
+            is_same = found is None or _is_same(expected, found, tolerance)
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+            raise InputError(
+                f"`{bundle}` holds a recorded request that it does not answer as recorded, or that is none: "
+                f"{str(request)[:200]}: {str(error).strip()[-200:]}"
+            ) from error
+        compared += found is not None
+        if not is_same:
             raise ParityError(
                 f"the new bundle must answer as `{bundle}` where no new item is concerned; but to the "
                 f"request {request} it answers {found}, recorded was {expected}; nothing was written"
             )
     return compared
+
+
+def _answer_without_new(
+    program: Any,
+    parts: Sequence[Any],
+    request: Record,
+    ids: Sequence[Any],
+    *,
+    before: Sequence[int],
+    bundle: Path,
+) -> Any:
+    """The answer to a recorded request, new items excluded; None where it names one of them."""
+    arguments = request["arguments"]
+    named = [*_items_in(arguments)]
+    if any(
+        bool((part.known.rows_of_items(named) > known).any())
+        for part, known in zip(parts, before, strict=True)
+    ):
+        return None
+    if request["method"].endswith("recommend"):
+        arguments = {**arguments, "exclude": [*(arguments.get("exclude") or []), *ids]}
+    return answer_of(program, {**request, "arguments": arguments}, bundle)
 
 
 def _items_in(arguments: Mapping[str, Any]) -> Iterator[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import html
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from recsys.evaluation.station import METRICS, REPORT
 from recsys.interface.composing import configured, logging_shown
 from recsys.interface.recommending import Recommender
 from recsys.runs.trained import TrainedRun
+from recsys.schema.json_files import read_json
 from recsys.serving.bundle import Bundle
 
 Overrides = Mapping[str, Any]
@@ -41,7 +41,7 @@ class Evaluation:
     @functools.cached_property
     def results(self) -> dict[str, Any]:
         """Everything in metrics.json: intervals, slices, baselines, diagnosis, protocol."""
-        results: dict[str, Any] = json.loads((self.path / METRICS).read_text())
+        results: dict[str, Any] = read_json(self.path / METRICS)
         return results
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import platform
@@ -21,6 +20,7 @@ from recsys.runs.environment import available_cores, cpu_name, installed_version
 from recsys.runs.launch import ALONE, Processes
 from recsys.schema.disk import locked, replace_files, write_file
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json
 from recsys.schema.manifest import MANIFEST, git_commit, json_text, write_json, write_manifest
 
 METRICS = "metrics.json"
@@ -204,7 +204,7 @@ def _resumed(resume: str, texts: Mapping[str, str], environment: Mapping[str, An
     """Takes up a run: until its training has ended again it is not a finished one, and has no manifest."""
     path = Path(resume).expanduser()
     read_config(path)
-    earlier = json.loads((path / ENVIRONMENT).read_text()) if (path / ENVIRONMENT).is_file() else None
+    earlier = read_json(path / ENVIRONMENT) if (path / ENVIRONMENT).is_file() else None
     environment = {**environment, **({"resumed_from": earlier} if earlier else {})}
     files = {path / name: text for name, text in texts.items()}
     replace_files({**files, path / ENVIRONMENT: json_text(environment)}, without=path / MANIFEST)

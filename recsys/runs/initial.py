@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from recsys.data.growth import earlier_rows
 from recsys.models.weights import grow_weights, read_weights
 from recsys.runs.trained import TrainedRun
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json
 from recsys.schema.manifest import write_json
 
 INITIAL = "initial.json"
@@ -65,4 +65,4 @@ def initialised_from(run_dir: Path, run: TrainedRun | None) -> dict[str, Any]:
     path = run_dir / INITIAL
     if run is not None:
         write_json(path, {"run": str(run.path.absolute()), "fingerprint": run.fingerprint})
-    return {"initialised_from": json.loads(path.read_text())} if path.is_file() else {}
+    return {"initialised_from": read_json(path)} if path.is_file() else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from recsys.config.saved import CONFIG, ENVIRONMENT, read_config
 from recsys.config.targets import Factory
 from recsys.runs.folders import CHECKPOINTS, METRICS
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import Kinds, read_json
 from recsys.schema.manifest import MANIFEST, file_sha256, read_station
 
 if TYPE_CHECKING:  # the metrics of a run are read without torch
@@ -29,6 +29,9 @@ EVALUATION, BUNDLE = "evaluation", "bundle"
 CheckpointName = Literal["best", "last"]
 
 logger = logging.getLogger(__name__)
+
+# Of METRICS, what its readers rely on.
+_METRICS: Kinds = {"validation": dict, "seed": int}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,7 @@ class TrainedRun:
         config, name = own if config is None else config, checkpoint or "best"
         if (path / MANIFEST).is_file():
             manifest = read_station(path, "run")
-            return cls(path, manifest, json.loads((path / METRICS).read_text()), config, name)
+            return cls(path, manifest, read_json(path / METRICS, _METRICS), config, name)
         if checkpoint is None:
             raise InputError(
                 f"the run `{path}` has not been trained to its end; continue it with `python train.py "
@@ -184,7 +187,7 @@ class TrainedRun:
         """Says which of `evaluation/` and `bundle/` were made of another checkpoint than the run has now."""
         for name in names:
             path = self.path / name / MANIFEST
-            manifest = json.loads(path.read_text()) if path.is_file() else {}
+            manifest = read_json(path) if path.is_file() else {}
             made_of = manifest.get("checkpoint") or (manifest.get("run") or {}).get("checkpoint")
             if made_of and made_of["sha256"] != self.weights_sha256:
                 logger.warning(
@@ -227,7 +230,7 @@ def _unfinished(path: Path, checkpoint: CheckpointName) -> dict[str, Any]:
             f"expected `checkpoint={checkpoint}` of the run `{path}`, but there is no `{weights}` yet; "
             f"continue it with `python train.py resume={path}`"
         )
-    environment = json.loads((path / ENVIRONMENT).read_text()) if (path / ENVIRONMENT).is_file() else {}
+    environment = read_json(path / ENVIRONMENT) if (path / ENVIRONMENT).is_file() else {}
     dataset = environment.get("dataset")
     if not dataset:
         raise InputError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json_list
 
 REQUESTS = "requests.json"
 # Recorded requests come from whoever made the bundle: nothing else of a file is ever called by their names.
@@ -85,12 +85,7 @@ def read_recorded(folder: Path) -> list[dict[str, Any]]:
         ValueError: the file is no list of requests, or names a method that no recorded request calls.
     """
     file = folder / REQUESTS
-    try:
-        recorded = json.loads(file.read_text())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"`{file}` is damaged ({str(error) or 'nested too deep'})") from error
-    if not isinstance(recorded, list):
-        raise InputError(f"`{file}` must be a list of requests, found {type(recorded).__name__}")
+    recorded = read_json_list(file)
     for number, request in enumerate(recorded):
         if not _is_recorded(request):
             raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import logging
 import threading
 from collections.abc import Sequence
@@ -17,6 +16,8 @@ import torch
 from recsys.bandits.estimates import Floats
 from recsys.retrieval.parts import taste
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json_list
+from recsys.schema.requests import read_recorded
 from recsys.schema.tables import ITEM_ID, TIMESTAMP
 from recsys.serving.bundle import Bundle
 from recsys.serving.coordinates import Coordinates
@@ -75,7 +76,7 @@ class ServedBundle:
         self.bundle = Bundle.open(folder, threads=1)
         self.folder = Path(folder).resolve()
         self.fingerprint = str(self.bundle.manifest["fingerprint"])
-        requests = json.loads((self.folder / "requests.json").read_text())
+        requests = read_recorded(self.folder)
         arguments = [one["arguments"] for one in requests]
         # The recorded requests show what the model reads of a history.
         self._reads_times = any(one.get("history_times") for one in arguments)
@@ -261,7 +262,7 @@ class ServedBundle:
 
     def _check_recorded(self, requests: Sequence[dict[str, Any]]) -> None:
         """Answers the recorded requests as they were answered when the bundle was made."""
-        responses = json.loads((self.folder / "responses.json").read_text())
+        responses = read_json_list(self.folder / "responses.json")
         for request, response in zip(requests, responses, strict=True):
             if request["method"] != "recommend" or self.bundle.index is not None:
                 continue

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime
-import json
 import logging
 import re
 import time
@@ -31,6 +30,7 @@ from recsys.config.build import built
 from recsys.config.keys import put
 from recsys.runs.trained import TrainedRun
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json
 from recsys.schema.manifest import write_json
 from recsys.serving.bundle import Bundle
 from recsys.serving.client import Client
@@ -254,7 +254,7 @@ def _number(out: Path) -> int:
 def _last(out: Path) -> dict[str, Any] | None:
     """The record of the latest refresh that swapped, if its run is still there."""
     for path in sorted(out.glob(f"*/{_RECORD}"), reverse=True) if out.is_dir() else ():
-        record: dict[str, Any] = json.loads(path.read_text())
+        record: dict[str, Any] = read_json(path)
         if record["swapped"] and Path(record["run"]).is_dir():
             return record
     return None

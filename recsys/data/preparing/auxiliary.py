@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from recsys.data.preparing.splits import SPLIT, TRAIN
 from recsys.data.reading.engine import Engine
 from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
+from recsys.schema.json_files import read_json
 from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.tables import LABEL_PREFIX
 
@@ -68,7 +68,7 @@ def fit_labels(engine: Engine, events: ibis.Table, options: DataOptions) -> tupl
 def _earlier(options: DataOptions) -> dict[str, AuxiliaryLabel]:
     if not options.extends:
         return {}
-    plain = json.loads((Path(options.extends).expanduser() / "schema.json").read_text())
+    plain = read_json(Path(options.extends).expanduser() / "schema.json")
     return {label.name: label for label in FeatureSchema.from_dict(plain).labels}
 
 

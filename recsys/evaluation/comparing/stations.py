@@ -28,11 +28,12 @@ from recsys.evaluation.comparing.kept import (
     QUERY,
 )
 from recsys.evaluation.recommendations import RELEVANT
-from recsys.evaluation.station import METRICS, QUERIES
+from recsys.evaluation.station import METRICS, QUERIES, RESULT_KINDS
 from recsys.metrics.classification import row_log_loss
 from recsys.report.systems import MODEL, name_of
 from recsys.schema import tables
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json
 from recsys.schema.manifest import read_station
 
 LOG_LOSS = "log_loss"
@@ -90,7 +91,7 @@ class ReadEvaluation:
             ValueError: it is missing or damaged.
         """
         read_station(folder, "evaluation")
-        results = json.loads((folder / METRICS).read_text())
+        results = read_json(folder / METRICS, RESULT_KINDS)
         return ReadEvaluation(folder, results, pq.read_table(folder / _KINDS[results["task"]].file))
 
     @property
