@@ -23,6 +23,7 @@ from recsys.commands.live.readers import Readers
 from recsys.commands.live.simulation import SimulateConfig, simulate
 from recsys.data.sources.synthetic_world import World
 from recsys.experiments.off_policy import OffPolicyConfig, judge_policy
+from recsys.experiments.policy_page import FEW_ROWS
 from recsys.serving.local import LocalServer
 from recsys.serving.messages import FeedbackEvent
 from recsys.serving.options import ServeOptions
@@ -141,14 +142,14 @@ def _resident_megabytes() -> float:
 def coverage(world: Path, bundle: Path, requests: int) -> list[Row]:
     """Counts how often intervals from a server's own log cover what another policy earns on its requests.
 
-    Ten logs of a policy each, and ten targets for each of them: a hundred pairs.
+    Ten logs of a policy each, and ten targets for each of them: a hundred pairs. Where `recsys off-policy`
+    itself says that neither figure nor interval can be relied on, a pair is counted apart.
     """
     logging = [("softmax", {"temperature": t}) for t in (0.3, 0.5, 0.7, 1.0, 1.5)]
     logging += [("epsilon", {"epsilon": e}) for e in (0.3, 0.5, 0.7, 0.8, 0.9)]
     targets = [Target("softmax", {"temperature": t}) for t in (0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5)]
     targets += [Target("epsilon", {"epsilon": e}) for e in (0.6, 0.8)]
-    covered: dict[str, int] = {}
-    pairs = 0
+    covered: dict[tuple[str, bool], list[bool]] = {}
     for number, (policy, parameters) in enumerate(logging):
         folder = Path(tempfile.mkdtemp(prefix="recsys-live-", dir="/dev/shm"))
         serve = {
@@ -170,18 +171,22 @@ def coverage(world: Path, bundle: Path, requests: int) -> list[Row]:
                 ),
                 {},
             )
-            estimates = json.loads((judged / "off_policy.json").read_text())["estimates"]
+            said = json.loads((judged / "off_policy.json").read_text())
             truth = _truth(log, world, config, target)
-            pairs += 1
-            for name, found in estimates.items():
+            relied_on = said["effective_sample_size"] >= FEW_ROWS
+            for name, found in said["estimates"].items():
                 if found.get("interval"):
                     low, high = found["interval"]
-                    covered[name] = covered.get(name, 0) + (low <= truth <= high)
+                    covered.setdefault((name, relied_on), []).append(low <= truth <= high)
             shutil.rmtree(folder / "judged")
         shutil.rmtree(folder)
     return [
-        (f"intervals of {pairs} pairs of policies that cover the truth, {name}", f"{count}", "93")
-        for name, count in covered.items()
+        (
+            f"intervals of {len(held)} pairs that {'can' if relied_on else 'cannot'} be relied on, {name}",
+            f"{sum(held)} cover the truth ({np.mean(held):.0%})",
+            "93%" if relied_on else "said so",
+        )
+        for (name, relied_on), held in sorted(covered.items())
     ]
 
 

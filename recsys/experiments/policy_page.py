@@ -28,7 +28,7 @@ NAMES: dict[str, str] = {
 # Confidence from which on a reward model is called wrong.
 SURE_OF_MODEL = 0.999
 # With fewer equally weighted rows than this, the interval itself is not to be trusted.
-_FEW_ROWS = 100
+FEW_ROWS = 100
 
 
 def sentence_of(figures: Mapping[str, Any]) -> str:
@@ -57,7 +57,7 @@ def warnings_of(figures: Mapping[str, Any]) -> list[str]:
     """Returns the reasons to doubt the answer."""
     warnings = []
     effective, mass = figures["effective_sample_size"], figures["matched_mass"]
-    if effective < _FEW_ROWS:
+    if effective < FEW_ROWS:
         warnings.append(
             f"The weights leave {effective:,.1f} effective rows of {figures['counts']['rows']:,} (largest "
             f"weight {figures['largest_weight']:,.4g}): neither figure nor interval can be relied on."
