@@ -284,8 +284,11 @@ def faiss_module() -> Any:
     Raises:
         ValueError: it is not installed.
     """
-    # It says at every start which instructions this machine lacks.
-    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+    # It says at every start which instructions this machine lacks. Setting a level empties what all loggers
+    # remember, and every search asks for the module.
+    loader = logging.getLogger("faiss.loader")
+    if loader.level != logging.WARNING:
+        loader.setLevel(logging.WARNING)
     try:
         import faiss
     except ImportError as error:
