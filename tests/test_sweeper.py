@@ -171,6 +171,7 @@ def test_search_of_few_values_tries_each_once_without_a_flag(train, capsys):
     assert json.loads((train.here / "search" / "0" / "trial.json").read_text())["status"] == "complete"
 
 
+@pytest.mark.slow
 def test_search_finds_better_values_than_it_began_with(train):
     assert train("sweep=wide", "sweep.num_trials=25", "run_dir=search") == 0
     table = rows(train.here / "search")

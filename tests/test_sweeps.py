@@ -227,6 +227,7 @@ def test_bad_trial_is_given_up_and_is_no_failure(here, quick):
     assert states(here / "unpruned") == {"COMPLETE": 5}
 
 
+@pytest.mark.slow
 def test_hyperband_gives_up_most_of_many(here, quick):
     rule = ["sweep.prune.rule=hyperband", "sweep.prune.warmup_epochs=1", "sweep.prune.reduction_factor=2"]
     quick("sweep=wide", "sweep.num_trials=30", *rule, "run_dir=search")

@@ -20,7 +20,7 @@ def dataset(tmp_path_factory):
     return world(tmp_path_factory.mktemp("everybody"))
 
 
-@pytest.fixture(scope="module", params=["retrieval", "two stages"])
+@pytest.fixture(scope="module", params=["retrieval", pytest.param("two stages", marks=pytest.mark.slow)])
 def bundle(request, dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
     if request.param == "retrieval":
