@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from recsys.schema.errors import InputError, nearest
-from recsys.schema.tables import ITEM_ID, RAW_PREFIX, TIMESTAMP
+from recsys.schema.tables import ITEM_ID, RAW_PREFIX, TIMESTAMP, USER_ID
 
 Role = Literal["user", "item", "context", "pair"]
 Encoder = Literal["vocabulary", "hash"]
@@ -66,6 +66,8 @@ class Feature:
     has_column: ClassVar[bool] = True
     # True when an event's value is encoded row by row, false when each distinct one is looked up once.
     is_computed: ClassVar[bool] = False
+    # True when it is not fitted on values of its own, but follows the ids of users and items.
+    follows_ids: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for field, allowed in _choices(self.kind).items():
@@ -106,6 +108,10 @@ class Feature:
     def summary(self) -> str:
         """The kind, and what decides its encoding, for people."""
         return self.kind
+
+    def by_ids(self, fitted: Mapping[str, Feature]) -> Feature:
+        """The feature of a kind that follows ids, fitted by these."""
+        raise NotImplementedError(self.kind)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for `schema.json`."""
@@ -252,6 +258,7 @@ class VectorFeature(Feature):
     difference: float = 0.0
 
     kind = "vector"
+    follows_ids = True
     declared: ClassVar[tuple[str, ...]] = ("column", "difference")
     tables: ClassVar[tuple[str, ...]] = ("users", "items")
 
@@ -275,6 +282,11 @@ class VectorFeature(Feature):
     def is_embedded(self) -> bool:
         """True: models read its projection."""
         return True
+
+    def by_ids(self, fitted: Mapping[str, Feature]) -> Feature:
+        """With as many rows as the id has, in which its differences stand."""
+        of = fitted[USER_ID if self.role == "user" else ITEM_ID]
+        return dataclasses.replace(self, num_rows=of.num_rows if self.difference > 0 else 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,6 +325,15 @@ class HistoryFeature(Feature):
     tables = ()
     is_multivalued = True
     has_column = False
+    follows_ids = True
+
+    def by_ids(self, fitted: Mapping[str, Feature]) -> Feature:
+        """With the rows of the items' table."""
+        items = fitted[ITEM_ID]
+        assert isinstance(items, IdFeature), items
+        return dataclasses.replace(
+            self, table=items.table, num_rows=items.num_rows, value_type=items.value_type
+        )
 
 
 @dataclasses.dataclass(frozen=True)

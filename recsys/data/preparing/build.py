@@ -34,11 +34,11 @@ from recsys.data.preparing.reject import write_rejected
 from recsys.data.preparing.splits import SPLIT, SPLIT_NAMES, split_events
 from recsys.data.preparing.statistics import EventKeys, fit_statistics, with_priors, with_statistics
 from recsys.data.preparing.understood import as_text, describe_raw
-from recsys.data.preparing.vectors import write_sentences, write_vectors
+from recsys.data.preparing.vectors import columns_read_apart, write_vectors
 from recsys.data.preparing.write import write_split
 from recsys.data.reading.engine import Engine
 from recsys.schema.errors import InputError
-from recsys.schema.feature_kinds import Feature, SentenceFeature, StatisticFeature
+from recsys.schema.feature_kinds import Feature, StatisticFeature
 from recsys.schema.features import EVENT_ROLES, FeatureSchema
 from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.manifest import write_json
@@ -70,18 +70,12 @@ def build(engine: Engine, options: DataOptions, tables: RawTables, *, folder: Pa
     LOGGER.info("understood:\n%s", as_text(understood))
     events, instants = split_events(engine, interactions.events, options, time=interactions.time)
     has_users = options.interactions.columns.user_id is not None
-    vectors = FeatureSchema(tuple(features)).vectors()
-    apart = [feature.column for feature in vectors if not isinstance(feature, SentenceFeature)]
+    apart = columns_read_apart(features)
     others = {table: side.without(apart) for table, side in data.sides.items()}
     users = read_entities(engine, events, others.get("users"), name=USER_ID, known=has_users)
     items = read_entities(engine, events, others.get("items"), name=ITEM_ID)
-    for feature in vectors:
-        entities = users if feature.role == "user" else items
-        if isinstance(feature, SentenceFeature):
-            write_sentences(feature, entities, folder, cache_dir=options.cache_path)
-        else:
-            side = data.sides["users" if feature.role == "user" else "items"]
-            write_vectors(engine, feature, side, entities, folder)
+    entities = {"users": users, "items": items}
+    write_vectors(engine, features, data.sides, entities, folder=folder, cache_dir=options.cache_path)
     events = engine.keep_only(with_rows(engine, with_rows(engine, events, users), items))
     if options.neighbours:
         items = with_neighbours(engine, events, items, options)

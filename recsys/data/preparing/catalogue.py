@@ -21,7 +21,7 @@ from recsys.data.reading.columns import ValueType, is_vector, known_text, read_i
 from recsys.data.reading.engine import ROW_GROUP_ROWS, Engine
 from recsys.data.reading.functions import text_of
 from recsys.data.reading.tables import SEQUENCE, RawTable
-from recsys.schema.feature_kinds import Feature, HistoryFeature, Role, VectorFeature
+from recsys.schema.feature_kinds import Feature, Role
 from recsys.schema.tables import ID_COLUMNS, POSITIVE, RAW_PREFIX, ROW_COLUMNS, USER_ID, encoded_column
 from recsys.schema.values import TextKind
 
@@ -138,8 +138,7 @@ class Entities:
         }
 
     def _own(self, features: Sequence[Feature]) -> list[Feature]:
-        others = HistoryFeature | VectorFeature
-        return [f for f in features if f.role == self.role and not isinstance(f, others)]
+        return [f for f in features if f.role == self.role and not f.follows_ids]
 
     def _column(self, feature: Feature) -> pa.Array:
         column = self.table[self.name if feature.name == self.name else feature.source]

@@ -15,15 +15,7 @@ from recsys.data.preparing.kinds.values import ValueCounts
 from recsys.data.preparing.splits import SPLIT, TRAIN
 from recsys.data.reading.engine import Engine
 from recsys.schema.errors import InputError
-from recsys.schema.feature_kinds import (
-    Feature,
-    HistoryFeature,
-    IdFeature,
-    NumberFeature,
-    StatisticFeature,
-    VectorFeature,
-)
-from recsys.schema.features import ITEM_ID, USER_ID
+from recsys.schema.feature_kinds import Feature, NumberFeature, StatisticFeature
 from recsys.schema.tables import RAW_PREFIX
 
 
@@ -88,7 +80,7 @@ def fit(
     """
     groups: dict[tuple[bool, str], list[Feature]] = {}
     for feature in features:
-        if not isinstance(feature, HistoryFeature | VectorFeature):
+        if not feature.follows_ids:
             key = feature.table if feature.is_sparse else feature.name
             groups.setdefault((feature.is_sparse, key), []).append(feature)
     fitted: dict[str, Feature] = {}
@@ -100,18 +92,7 @@ def fit(
         fitted |= {feature.name: feature for feature in own}
         if vocabulary is not None:
             vocabularies[table] = vocabulary
-    for feature in features:
-        if isinstance(feature, HistoryFeature):
-            shared = fitted[ITEM_ID]
-            assert isinstance(shared, IdFeature), shared
-            fitted[feature.name] = dataclasses.replace(
-                feature, table=shared.table, num_rows=shared.num_rows, value_type=shared.value_type
-            )
-        elif isinstance(feature, VectorFeature):
-            # Its differences stand in the rows of the id.
-            of = fitted[USER_ID if feature.role == "user" else ITEM_ID]
-            num_rows = of.num_rows if feature.difference > 0 else 0
-            fitted[feature.name] = dataclasses.replace(feature, num_rows=num_rows)
+    fitted |= {feature.name: feature.by_ids(fitted) for feature in features if feature.follows_ids}
     again = (old for old in (earlier.features if earlier else ()) if old.name in fitted)
     fitted |= {old.name: _as_before(fitted[old.name], old) for old in again}
     return FittedFeatures(tuple(fitted[feature.name] for feature in features), vocabularies)
