@@ -26,10 +26,10 @@ from recsys.experiments.off_policy import OffPolicyConfig, judge_policy
 from recsys.experiments.policy_page import FEW_ROWS
 from recsys.serving.local import LocalServer
 from recsys.serving.messages import FeedbackEvent
+from recsys.serving.opening import open_journal
 from recsys.serving.options import ServeOptions
 from recsys.serving.records import Event, Request, decode
 from recsys.serving.rules import SECOND, Rules
-from recsys.serving.service import open_journal
 from recsys.serving.tables import Target, write_tables
 
 Row = tuple[str, str, str]

@@ -91,9 +91,9 @@ def declared(name: str) -> Signature | str:
     )
     if _is_dataclass(node):
         fields: dict[str, Parameter] = {}
-        for class_node, its_module in reversed(classes):
+        for class_node, its_module in classes:  # its own first, for people
             inherited = argument_texts(ast.get_docstring(class_node) or "")
-            fields |= _fields(class_node, its_module, inherited | texts)
+            fields = {**fields, **_fields(class_node, its_module, inherited | texts), **fields}
         return Signature(name, fields, is_dataclass=True, methods=methods, text=summary)
     for class_node, its_module in classes:
         for item in class_node.body:

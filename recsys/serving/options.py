@@ -31,9 +31,27 @@ class Arm:
             raise InputError(f"`arms.*.share` must lie in (0, 1], got {self.share}")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogOptions:
+    """Keys that say where a server's feedback log is, and how its events are counted.
+
+    Args:
+        log: where the feedback log is: `lmdb` (in the server's folder), `redis` or `kafka`.
+        redis_url: of Redis or Valkey.
+        kafka_servers, kafka_topic: of the broker.
+        rules: by which events are counted.
+    """
+
+    log: Literal["lmdb", "redis", "kafka"] = "lmdb"
+    redis_url: str = "redis://localhost:6379/0"
+    kafka_servers: str = "localhost:9092"
+    kafka_topic: str = "recsys-feedback"
+    rules: Rules = dataclasses.field(default_factory=Rules)
+
+
 @dataclasses.dataclass(frozen=True)
-class ServeOptions:
-    """Every key of `recsys serve`.
+class ServeOptions(LogOptions):
+    """Every key of `recsys serve`, those of `LogOptions` included.
 
     Args:
         bundle: folder of the bundle.
@@ -41,9 +59,6 @@ class ServeOptions:
         host, port: where to listen.
         workers: processes, one a core.
         store: where the state is: `lmdb` (in `folder`) or `redis`.
-        log: where the feedback log is: `lmdb` (in `folder`), `redis` or `kafka`.
-        redis_url: of Redis or Valkey.
-        kafka_servers, kafka_topic: of the broker.
         policy: who chooses from the candidates: `greedy`, `epsilon`, `softmax`, `thompson` or `lin_ucb`.
         policy_parameters: of that policy.
         arms: policies by name of arm, in place of `policy`; a user stays in an arm.
@@ -56,7 +71,6 @@ class ServeOptions:
         new_item_hours: how long an item is new.
         exclude_skipped_hours: how long an item that was skipped or disliked is not shown again.
         log_candidates: up to so many candidates are logged with their scores, more by a digest alone.
-        rules: by which events are counted.
         max_k: longest list.
         max_waiting: requests that may wait in a process; more are refused (503).
         max_body_megabytes: of a request.
@@ -71,10 +85,6 @@ class ServeOptions:
     port: int = 8000
     workers: int = 1
     store: Literal["lmdb", "redis"] = "lmdb"
-    log: Literal["lmdb", "redis", "kafka"] = "lmdb"
-    redis_url: str = "redis://localhost:6379/0"
-    kafka_servers: str = "localhost:9092"
-    kafka_topic: str = "recsys-feedback"
     policy: str = "softmax"
     policy_parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
     arms: dict[str, Arm] = dataclasses.field(default_factory=dict)
@@ -86,7 +96,6 @@ class ServeOptions:
     new_item_hours: float = 24.0
     exclude_skipped_hours: float = 24.0
     log_candidates: int = 100
-    rules: Rules = dataclasses.field(default_factory=Rules)
     max_k: int = 1000
     max_waiting: int = 64
     max_body_megabytes: float = 16.0

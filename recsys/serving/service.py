@@ -19,11 +19,7 @@ from recsys.serving.catalogue import (
     without_validity,
 )
 from recsys.serving.feed import Feed
-from recsys.serving.journal import Journal, Outcome, now_microseconds
-from recsys.serving.log.interface import FeedbackLog
-from recsys.serving.log.kafka import KafkaLog
-from recsys.serving.log.lmdb import LmdbLog
-from recsys.serving.log.redis_streams import RedisLog
+from recsys.serving.journal import Outcome, now_microseconds
 from recsys.serving.messages import (
     AvailabilityAnswer,
     AvailabilityRequest,
@@ -44,45 +40,17 @@ from recsys.serving.messages import (
     microseconds_of,
 )
 from recsys.serving.metrics import Metrics
+from recsys.serving.opening import open_journal
 from recsys.serving.options import ServeOptions
 from recsys.serving.records import Availability, BundleChange, Event, Forget, Id, NewItems, hash_of
 from recsys.serving.rules import SECOND, Rules
 from recsys.serving.served import BundleBox, ServedBundle
 from recsys.serving.state import UserState
-from recsys.serving.store.interface import StateStore
-from recsys.serving.store.lmdb import LmdbEnvironment, LmdbStore
-from recsys.serving.store.redis import RedisStore, redis_client
 from recsys.serving.working import user_key
 
 
 class Overloaded(Exception):  # noqa: N818 (a state)
     """More waits than is answered in time."""
-
-
-def open_journal(options: ServeOptions) -> Journal:
-    """Log and state where the options say.
-
-    Raises:
-        ValueError: a package is missing, or the log would not keep what it acknowledges.
-    """
-    environment = None
-    if "lmdb" in (options.store, options.log):
-        environment = LmdbEnvironment(Path(options.folder) / "feedback", max_gigabytes=options.max_gigabytes)
-    log: FeedbackLog
-    if options.log == "lmdb":
-        assert environment is not None
-        log = LmdbLog(environment)
-    elif options.log == "redis":
-        log = RedisLog(redis_client(options.redis_url))
-    else:
-        log = KafkaLog(options.kafka_servers, topic=options.kafka_topic)
-    store: StateStore
-    if options.store == "lmdb":
-        assert environment is not None
-        store = LmdbStore(environment)
-    else:
-        store = RedisStore(redis_client(options.redis_url))
-    return Journal(log, store, options.rules)
 
 
 class Service:

@@ -11,10 +11,10 @@ from recsys.commands.live.simulation import SimulateConfig, simulate
 from recsys.data.sources.synthetic_world import World
 from recsys.serving.client import Client, RefusedError, UnreachableError
 from recsys.serving.messages import FeedbackEvent
+from recsys.serving.opening import open_journal
 from recsys.serving.options import ServeOptions
 from recsys.serving.records import Request
 from recsys.serving.rules import HOUR
-from recsys.serving.service import open_journal
 from recsys.serving.tables import read_log
 from tests.serving.brokers import free_port
 from tests.serving.servers import server

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
 
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_json
 from recsys.serving.audit import audit
-from recsys.serving.log.interface import FeedbackLog
-from recsys.serving.options import ServeOptions
-from recsys.serving.rules import Rules
-from recsys.serving.service import open_journal
+from recsys.serving.opening import open_log
+from recsys.serving.options import LogOptions
 from recsys.serving.tables import Target, read_log, write_tables
 
 
 @dataclasses.dataclass(frozen=True)
-class LogConfig:
-    """Every key of `recsys log`.
+class LogConfig(LogOptions):
+    """Every key of `recsys log`, those of `LogOptions` included.
 
     Args:
         folder: of the server, as in `recsys serve folder=`.
         out: of the tables; one that is there is replaced.
-        log, redis_url, kafka_servers, kafka_topic: where the log is, as in `recsys serve`.
-        rules: weights by kind and the attribution window, as in `recsys serve`.
         after: position of the log after which to begin.
         policy: whose lists are in `logged_feedback.parquet`; null: all.
         target: another policy, whose probabilities are written beside.
@@ -34,11 +29,6 @@ class LogConfig:
 
     folder: Path
     out: Path
-    log: Literal["lmdb", "redis", "kafka"] = "lmdb"
-    redis_url: str = "redis://localhost:6379/0"
-    kafka_servers: str = "localhost:9092"
-    kafka_topic: str = "recsys-feedback"
-    rules: Rules = dataclasses.field(default_factory=Rules)
     after: int = 0
     policy: str | None = None
     target: Target | None = None
@@ -74,17 +64,3 @@ def write_log(config: LogConfig) -> Path:
     if config.check:
         write_json(out / "check.json", audit(read_log(log), config.rules))
     return out
-
-
-def open_log(config: Any, folder: Path) -> FeedbackLog:
-    """The log of the server in `folder`, kept where `config` says, which has the keys of a `LogConfig`."""
-    options = ServeOptions(
-        bundle=folder,
-        folder=folder,
-        log=config.log,
-        store="redis" if config.log == "redis" else "lmdb",
-        redis_url=config.redis_url,
-        kafka_servers=config.kafka_servers,
-        kafka_topic=config.kafka_topic,
-    )
-    return open_journal(options).log

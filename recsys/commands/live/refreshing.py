@@ -16,13 +16,12 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from recsys.bandits.estimates import difference, ratio_estimate
 from recsys.commands.export import export_bundle
-from recsys.commands.live.logs import open_log
 from recsys.commands.live.merging import MergedTables, merge_tables
 from recsys.commands.options import ExportConfig, TrainConfig
 from recsys.commands.training import train
@@ -34,7 +33,8 @@ from recsys.schema.json_files import read_json
 from recsys.schema.manifest import write_json
 from recsys.serving.bundle import Bundle
 from recsys.serving.client import Client
-from recsys.serving.rules import Rules
+from recsys.serving.opening import open_log
+from recsys.serving.options import LogOptions
 from recsys.serving.served import iso_text
 
 logger = logging.getLogger(__name__)
@@ -46,15 +46,14 @@ _REFUSED = "a refresh cannot be configured: "
 
 
 @dataclasses.dataclass(frozen=True)
-class RefreshConfig:
-    """Every key of `recsys refresh`.
+class RefreshConfig(LogOptions):
+    """Every key of `recsys refresh`, those of `LogOptions` included.
 
     Args:
         server: URL of the server, which runs on this machine.
         run: of the retrieval model whose training goes on.
         ranker: run of a ranking model, for a bundle of two stages.
         out: folder of refreshes, one below it each; null: `refresh` in the server's folder.
-        log, redis_url, kafka_servers, kafka_topic: where the log is, as in `recsys serve`.
         training: keys that differ from the run's, as `{trainer.max_epochs: 2}`.
         holdout_share: of the log's positive events, the latest, on which both bundles are judged.
         max_holdout: events that are judged at most, the latest.
@@ -62,7 +61,6 @@ class RefreshConfig:
         min_events: positive events that a refresh needs.
         every: time between refreshes, as in `15m`; null: one.
         undo: goes back to the bundle before, in place of a refresh.
-        rules: by which events are counted, as in `recsys serve`.
         token: of the server.
     """
 
@@ -70,10 +68,6 @@ class RefreshConfig:
     run: Path | None = None
     ranker: Path | None = None
     out: Path | None = None
-    log: Literal["lmdb", "redis", "kafka"] = "lmdb"
-    redis_url: str = "redis://localhost:6379/0"
-    kafka_servers: str = "localhost:9092"
-    kafka_topic: str = "recsys-feedback"
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     holdout_share: float = 0.2
     max_holdout: int = 2000
@@ -81,7 +75,6 @@ class RefreshConfig:
     min_events: int = 20
     every: str | None = None
     undo: bool = False
-    rules: Rules = dataclasses.field(default_factory=Rules)
     token: str | None = None
 
     def __post_init__(self) -> None:
