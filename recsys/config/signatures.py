@@ -91,9 +91,11 @@ def declared(name: str) -> Signature | str:
     )
     if _is_dataclass(node):
         fields: dict[str, Parameter] = {}
-        for class_node, its_module in classes:  # its own first, for people
+        for class_node, its_module in reversed(classes):
             inherited = argument_texts(ast.get_docstring(class_node) or "")
-            fields = {**fields, **_fields(class_node, its_module, inherited | texts), **fields}
+            fields |= _fields(class_node, its_module, inherited | texts)
+        # In the order of its own docstring, then what is inherited.
+        fields = {name: fields[name] for name in (*texts, *fields) if name in fields}
         return Signature(name, fields, is_dataclass=True, methods=methods, text=summary)
     for class_node, its_module in classes:
         for item in class_node.body:

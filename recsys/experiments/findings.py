@@ -22,6 +22,25 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
+class LogStudy:
+    """Keys of every command that finds something in a log.
+
+    Args:
+        log: the table.
+        confidence: of the intervals.
+        folder: of the station; null: one of the command's name beside the log.
+    """
+
+    log: Path
+    confidence: float = dataclasses.field(default=0.95, kw_only=True)
+    folder: Path | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise InputError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Findings:
     """Holds the result of an experiment.
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from recsys.bandits.feedback import Codes
 from recsys.bandits.interleaving import NO_ITEM, preference, team_draft
-from recsys.experiments.findings import Findings, bounds_text, outcome_of, write_findings
+from recsys.experiments.findings import Findings, LogStudy, bounds_text, outcome_of, write_findings
 from recsys.experiments.tables import codes_of, ids_of, numbers_of, read_table
 from recsys.report.charts import Series, dot_chart
 from recsys.report.pages import piece
@@ -46,23 +46,13 @@ class MakeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadConfig:
+class ReadConfig(LogStudy):
     """Every key of `recsys interleave read`.
 
     Args:
         log: a row per shown item: request_id, user_id (else requests are independent), team `a` or `b`,
             reward.
-        confidence: of the interval.
-        folder: of the station; null: `interleaving` beside the log.
     """
-
-    log: Path
-    confidence: float = 0.95
-    folder: Path | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1:
-            raise InputError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
 
 
 def make(config: MakeConfig, composed: Mapping[str, Any]) -> Path:

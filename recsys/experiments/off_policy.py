@@ -16,7 +16,7 @@ from recsys.bandits.feedback import LoggedFeedback
 from recsys.bandits.policies import examined_items, never_logged_share
 from recsys.bandits.reward_models import fit_reward_model
 from recsys.experiments.feedback import FeedbackColumns, ReadLog, read_feedback
-from recsys.experiments.findings import Findings, figure_of, outcome_of, write_findings
+from recsys.experiments.findings import Findings, LogStudy, figure_of, outcome_of, write_findings
 from recsys.experiments.policy_page import (
     NAMES,
     SURE_OF_MODEL,
@@ -44,7 +44,7 @@ Estimator = Literal[
 
 
 @dataclasses.dataclass(frozen=True)
-class OffPolicyConfig:
+class OffPolicyConfig(LogStudy):
     """Every key of `recsys off-policy`.
 
     Args:
@@ -63,12 +63,9 @@ class OffPolicyConfig:
             root of the number of rows.
         max_unsupported: share of the target's probability that may fall on what the log does not show.
         num_folds: of the reward model.
-        confidence: of the intervals.
         seed: of the folds.
-        folder: of the station; null: `off_policy` beside the log.
     """
 
-    log: Path
     policy: str
     columns: FeedbackColumns = dataclasses.field(default_factory=FeedbackColumns)
     policy_given_above: str | None = None
@@ -77,13 +74,10 @@ class OffPolicyConfig:
     ceiling: float | None = None
     max_unsupported: float = 0.05
     num_folds: int = 5
-    confidence: float = 0.95
     seed: int = 0
-    folder: Path | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1:
-            raise InputError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
+        super().__post_init__()
         if not 0 <= self.max_unsupported < 1:
             raise InputError(f"`max_unsupported` must lie in [0, 1), got {self.max_unsupported}")
         if self.ceiling is not None and not self.ceiling > 0:

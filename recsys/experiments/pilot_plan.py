@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.bandits.pilots import PilotAim, PilotPlan, plan_pilot
-from recsys.experiments.findings import Findings, html_table, write_findings
+from recsys.experiments.findings import Findings, LogStudy, html_table, write_findings
 from recsys.experiments.tables import codes_of, days_of, ids_of, numbers_of, read_table
 from recsys.report.charts import Series, line_chart
 from recsys.report.pages import piece
@@ -39,7 +39,7 @@ class PilotColumns:
 
 
 @dataclasses.dataclass(frozen=True)
-class PlanConfig:
+class PlanConfig(LogStudy):
     """Every key of `recsys pilot plan`.
 
     Args:
@@ -50,22 +50,18 @@ class PlanConfig:
         num_arms: of equal size, the control included.
         share: of all users, that take part.
         columns: what the log's columns are called.
-        folder: of the station; null: `pilot` beside the log.
     """
 
-    log: Path
     lift: float
     power: float = 0.8
-    confidence: float = 0.95
     num_arms: int = 2
     share: float = 1.0
     columns: PilotColumns = dataclasses.field(default_factory=PilotColumns)
-    folder: Path | None = None
 
     def __post_init__(self) -> None:
-        for key in ("power", "confidence"):
-            if not 0 < getattr(self, key) < 1:
-                raise InputError(f"`{key}` must lie between 0 and 1, got {getattr(self, key)}")
+        super().__post_init__()
+        if not 0 < self.power < 1:
+            raise InputError(f"`power` must lie between 0 and 1, got {self.power}")
         if self.lift == 0:
             raise InputError(
                 "`lift` must not be 0, got 0; give the smallest change worth having, such as 0.02"

@@ -16,6 +16,7 @@ from recsys.bandits.feedback import Codes
 from recsys.bandits.pilots import compare_arms, daily_trend, sample_ratio_p_value
 from recsys.experiments.findings import (
     Findings,
+    LogStudy,
     bounds_text,
     figure_of,
     html_table,
@@ -49,7 +50,7 @@ class Guardrail:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadConfig:
+class ReadConfig(LogStudy):
     """Every key of `recsys pilot read`.
 
     Args:
@@ -58,23 +59,14 @@ class ReadConfig:
         control: name of the arm that nothing was changed for.
         shares: planned share of the users, by arm; null: equal.
         guardrails: what must not get worse, by name.
-        confidence: of the intervals.
         columns: what the log's columns are called.
-        folder: of the station; null: `pilot` beside the log.
     """
 
-    log: Path
     control: str
     arm: str = ARM
     shares: Mapping[str, float] | None = None
     guardrails: Mapping[str, Guardrail] = dataclasses.field(default_factory=dict)
-    confidence: float = 0.95
     columns: PilotColumns = dataclasses.field(default_factory=PilotColumns)
-    folder: Path | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1:
-            raise InputError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
 
 
 def read(config: ReadConfig, composed: Mapping[str, Any]) -> Path:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from recsys.bandits.estimates import Floats
 from recsys.bandits.position_bias import harvested_examination, randomised_examination
 from recsys.experiments.feedback import FeedbackColumns, read_feedback
-from recsys.experiments.findings import Findings, bounds_text, html_table, write_findings
+from recsys.experiments.findings import Findings, LogStudy, bounds_text, html_table, write_findings
 from recsys.experiments.tables import codes_of, ids_of, numbers_of, read_table
 from recsys.report.charts import Series, line_chart
 from recsys.report.pages import piece
@@ -25,7 +25,7 @@ _CURVE = "curve"
 
 
 @dataclasses.dataclass(frozen=True)
-class PositionBiasConfig:
+class PositionBiasConfig(LogStudy):
     """Every key of `recsys position-bias`.
 
     Args:
@@ -35,20 +35,11 @@ class PositionBiasConfig:
         context: column that says who or what asked, for `harvested`; null: an item counts as the same
             everywhere.
         columns: what the log's columns are called.
-        confidence: of the intervals.
-        folder: of the station; null: `position_bias` beside the log.
     """
 
-    log: Path
     method: Literal["randomised", "harvested"]
     context: str | None = "user_id"
     columns: FeedbackColumns = dataclasses.field(default_factory=FeedbackColumns)
-    confidence: float = 0.95
-    folder: Path | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1:
-            raise InputError(f"`confidence` must lie between 0 and 1, got {self.confidence}")
 
 
 def estimate_curve(config: PositionBiasConfig, composed: Mapping[str, Any]) -> Path:
