@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict, cast
-
-import numpy as np
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict
 
 from recsys.schema.features import HISTORY
 from recsys.schema.requests import RequestLimits
 from recsys.schema.tables import TIMESTAMP
+from recsys.serving.arguments import for_each, instant_of, sequence_of, share_of, truth_of, whole_number
 from recsys.serving.record_reader import (
     Record,
     RecordReader,
@@ -19,9 +18,7 @@ from recsys.serving.record_reader import (
     too_long,
     wrong_value,
 )
-from recsys.serving.values import Refused, RequestError, as_text, read_id, read_instant, readers_of
-
-_SEQUENCES = (list, tuple, np.ndarray)
+from recsys.serving.values import Refused, RequestError, as_text, read_id, readers_of
 
 
 class QueryOptions(TypedDict, total=False):
@@ -152,11 +149,11 @@ class RequestReader:
 
         strict = self.strict if options.get("strict") is None else bool(options["strict"])
         limits, wanted = self.limits, options.get("num_candidates")
-        given_users = _sequence(users, "users", limits.requests)
+        given_users = sequence_of(users, "users", limits.requests)
         size = len(given_users)
 
         def ids_of_each(lists: object, argument: str, limit: int) -> list[list[Any]]:
-            each = _for_each(lists, argument, size) or [None] * size
+            each = for_each(lists, argument, size) or [None] * size
             return [self.ids(ids, name_of(argument, at), limit) for at, ids in enumerate(each)]
 
         past = ids_of_each(histories, "histories", limits.history)
@@ -166,18 +163,18 @@ class RequestReader:
                 for at, user in enumerate(given_users)
             ],
             histories=past,
-            k=_whole(k, "k", limits.k),
+            k=whole_number(k, "k", limits.k),
             contexts=[
                 self.contexts.read({} if context is None else context, name_of("contexts", at), strict=strict)
-                for at, context in enumerate(_for_each(contexts, "contexts", size) or [None] * size)
+                for at, context in enumerate(for_each(contexts, "contexts", size) or [None] * size)
             ],
             excludes=None if excludes is None else ids_of_each(excludes, "excludes", limits.exclude),
             history_times=self._of_each_item(options, "history_times", past, name_of),
             history_liked=self._of_each_item(options, "history_liked", past, name_of),
             num_candidates=None
             if wanted is None
-            else _whole(wanted, "num_candidates", limits.num_candidates),
-            diversity=_share(options.get("diversity"), "diversity"),
+            else whole_number(wanted, "num_candidates", limits.num_candidates),
+            diversity=share_of(options.get("diversity"), "diversity"),
             where=self.where(options.get("where")),
             similar_to=options.get("similar_to"),
         )
@@ -195,12 +192,12 @@ class RequestReader:
     def items_of(self, items: object, *, strict: bool | None = None) -> list[Record]:
         """Records of new items."""
         strict = self.strict if strict is None else strict
-        given = _sequence(items, "items", self.limits.rows)
+        given = sequence_of(items, "items", self.limits.rows)
         return [self.items.read(item, f"items[{at}]", strict=strict) for at, item in enumerate(given)]
 
     def ids(self, ids: object, argument: str, limit: int | None) -> list[Any]:
         """Raw ids of items; none for None."""
-        given = [] if ids is None else _sequence(ids, argument, limit)
+        given = [] if ids is None else sequence_of(ids, argument, limit)
         read = []
         for at, value in enumerate(given):
             try:
@@ -219,7 +216,7 @@ class RequestReader:
         read = {}
         for name, values in where.items():
             argument = f"where.{ascii(name)[1:-1][:80]}"
-            given = _sequence(values, argument, self.limits.where_values)
+            given = sequence_of(values, argument, self.limits.where_values)
             total += len(given)
             if total > self.limits.where_values:
                 raise too_long("where", "values", self.limits.where_values, total)
@@ -228,7 +225,7 @@ class RequestReader:
 
     def _rows(self, reader: RecordReader, rows: object, strict: bool | None) -> list[Record]:
         strict = self.strict if strict is None else strict
-        given = _sequence(rows, "rows", self.limits.rows)
+        given = sequence_of(rows, "rows", self.limits.rows)
         return [self._row(reader, row, f"rows[{at}]", strict=strict) for at, row in enumerate(given)]
 
     def _row(self, reader: RecordReader, row: object, argument: str, *, strict: bool) -> Record:
@@ -251,13 +248,13 @@ class RequestReader:
         name_of: Callable[[str, int], str],
     ) -> list[list[Any]] | None:
         """The times of the items of each history, or whether they were liked."""
-        each = _for_each(options.get(name), name, len(histories))
+        each = for_each(options.get(name), name, len(histories))
         if each is None:
             return None
         read = []
         for at, (values, history) in enumerate(zip(each, histories, strict=True)):
             argument = name_of(name, at)
-            given = _sequence(values, argument, self.limits.history)
+            given = sequence_of(values, argument, self.limits.history)
             if len(given) != len(history):
                 raise RequestError(
                     f"`{argument}` must hold a value for each of the {len(history)} items of the history, "
@@ -278,6 +275,7 @@ class RequestReader:
             )
 
 
+_OF_EACH_ITEM = {"history_times": instant_of, "history_liked": truth_of}
 _SINGULAR = {"users": "user", "histories": "history", "contexts": "context", "excludes": "exclude"}
 
 
@@ -300,54 +298,3 @@ def check_not_ahead(instants: Iterable[int], *, latest: int, seconds_ahead: int)
                 f"the data (`limits.seconds_ahead` of the manifest), got {seconds}; none was counted",
                 field="timestamp",
             )
-
-
-def _for_each(values: object, argument: str, size: int) -> Sequence[Any] | None:
-    if values is None:
-        return None
-    given = _sequence(values, argument, None)
-    if len(given) != size:
-        raise RequestError(
-            f"`{argument}` must hold one for each of the {size} users, got {len(given)}", field=argument
-        )
-    return given
-
-
-def _sequence(values: object, argument: str, limit: int | None) -> Sequence[Any]:
-    """A list, whatever its kind; text is none."""
-    if not isinstance(values, _SEQUENCES):
-        raise wrong_value(argument, "a list", values)
-    if limit is not None and len(values) > limit:
-        raise too_long(argument, "values", limit, len(values))
-    return cast(Sequence[Any], values)
-
-
-def _whole(value: object, argument: str, limit: int) -> int:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= limit:
-        raise wrong_value(argument, f"a whole number from 1 to {limit}", value)
-    return int(value)
-
-
-def _read_instant(value: object, argument: str) -> Any:
-    try:
-        return read_instant(value)
-    except Refused as refused:
-        raise wrong_value(argument, f"a list; each must be {refused}", value) from None
-
-
-def _read_truth(value: object, argument: str) -> bool:
-    if not isinstance(value, bool | np.bool_) and not (type(value) is int and value in (0, 1)):
-        raise wrong_value(argument, "a list of truth values", value)
-    return bool(value)
-
-
-def _share(value: object, argument: str) -> float | None:
-    if value is None:
-        return None
-    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not is_number or not 0 <= cast(float, value) <= 1:
-        raise wrong_value(argument, "a number from 0 to 1", value)
-    return float(cast(float, value))
-
-
-_OF_EACH_ITEM = {"history_times": _read_instant, "history_liked": _read_truth}
