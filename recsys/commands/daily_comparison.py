@@ -18,6 +18,7 @@ from recsys.commands.evaluation import options_of
 from recsys.commands.figures import console
 from recsys.evaluation.evaluate import query_values
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.questions import EvaluatedModel
 from recsys.evaluation.summary import Bootstrap, Figures
 from recsys.runs.initial import grown_model
 from recsys.runs.trained import TrainedRun
@@ -62,13 +63,10 @@ class LoopScores:
         for arm, folder in {**runs, FROZEN: first}.items():
             run = TrainedRun.open(folder)
             self.evaluation = options_of(run)
-            values = query_values(
-                grown_model(run, dataset),
-                dataset,
-                self.evaluation,
-                task=run.task,
-                history_length=run.history_length,
+            trained = EvaluatedModel(
+                grown_model(run, dataset), dataset, run.task, run.history_length, negatives_per_positive=0
             )
+            values = query_values(trained, self.evaluation)
             columns |= {USER_ID: values[USER_ID], arm: _column(values, self.options.metric)}
             seconds = run.metrics["train_seconds"] if arm in runs else 0.0
             self.steps.append(

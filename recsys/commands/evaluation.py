@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -27,11 +26,11 @@ from recsys.evaluation.comparing.stations import (
     check_same_protocol,
     named,
 )
-from recsys.evaluation.evaluate import evaluate_lists, evaluate_ranking, evaluate_retrieval
+from recsys.evaluation.evaluate import evaluate, evaluate_lists
 from recsys.evaluation.external import read_lists
 from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.protocol import PROTOCOL_VERSION
-from recsys.evaluation.questions import RetrievalQuestions
+from recsys.evaluation.questions import EvaluatedModel, RetrievalQuestions
 from recsys.evaluation.station import FOLDER, METRICS, RESULT_KINDS, EvaluatedRun
 from recsys.runs.folders import unique_folder
 from recsys.runs.trained import BUNDLE, TrainedRun
@@ -122,12 +121,9 @@ def evaluate_run(run: TrainedRun, options: EvaluationOptions, composed: Mapping[
     import_functions(options.metrics, "evaluation.metrics")
     evaluated_run = EvaluatedRun(run.path, run.fingerprint, composed, checkpoint=run.made_of)
     run.warn_of_outdated(BUNDLE)
-    evaluate = (
-        evaluate_retrieval
-        if run.task == "retrieval"
-        else functools.partial(evaluate_ranking, negatives_per_positive=run.data.negatives_per_positive)
-    )
-    return evaluate(run.model, run.dataset, options, run=evaluated_run, history_length=run.history_length)
+    negatives = run.data.negatives_per_positive
+    trained = EvaluatedModel(run.model, run.dataset, run.task, run.history_length, negatives)
+    return evaluate(trained, options, run=evaluated_run)
 
 
 def options_of(run: TrainedRun, evaluation: Mapping[str, Any] | None = None) -> EvaluationOptions:

@@ -22,7 +22,7 @@ from recsys.data.datamodule import RecDataModule, open_dataset
 from recsys.data.dataset import PreparedDataset
 from recsys.data.tasks import Task
 from recsys.evaluation.evaluate import quick_metrics
-from recsys.evaluation.questions import fitting
+from recsys.evaluation.questions import EvaluatedModel, fitting
 from recsys.metrics.register import metric_of
 from recsys.models.protocols import events_read
 from recsys.nn.embeddings import deferred_tables
@@ -208,12 +208,8 @@ def _judge_best(
     """Evaluates the best weights on the test split; shows the item embeddings in TensorBoard before."""
     model = best_model(task, run_dir, build=lambda: config.model(schema=data.dataset.schema))
     show_items(model, data, run_dir=run_dir, num_items=config.trainer.projector_items)
-    return quick_metrics(
-        model,
-        data.dataset,
-        config.evaluation,
-        task=kind,
-        history_length=config.data.history_length,
-        keep_in=run_dir,
-        negatives_per_positive=config.data.negatives_per_positive,
+    options = config.data
+    trained = EvaluatedModel(
+        model, data.dataset, kind, options.history_length, options.negatives_per_positive
     )
+    return quick_metrics(trained, config.evaluation, keep_in=run_dir)

@@ -5,9 +5,9 @@ The flow of the evaluation command, `config` being the run's composed configurat
     run = EvaluatedRun(folder, fingerprint=run_manifest["fingerprint"], config=config)
     dataset = PreparedDataset.open(run_manifest["prepared"])
     model = build(schema=dataset.schema).eval();  load_weights(model, folder / "checkpoints" / "best")
-    path = evaluate_retrieval(model, dataset, options, run=run, history_length=config.data.history_length)
+    path = evaluate(EvaluatedModel(model, dataset, "retrieval", history_length), options, run=run)
 
-`evaluate_ranking` is called alike; `quick_metrics` gives the last step of training its short table.
+`quick_metrics` gives the last step of training its short table.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 from torch import nn
 
-from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.baselines import fit_baseline
 from recsys.evaluation.comparing.kept import kept_of_queries, kept_of_rows
 from recsys.evaluation.examples import ranking_examples, retrieval_examples
@@ -33,7 +32,7 @@ from recsys.evaluation.options import CONTENT_BASELINES, Baseline, EvaluationOpt
 from recsys.evaluation.predictions import predictions_table
 from recsys.evaluation.probabilities import users_table
 from recsys.evaluation.protocol import ranking_protocol, retrieval_protocol
-from recsys.evaluation.questions import RankingQuestions, RetrievalQuestions, questions_of
+from recsys.evaluation.questions import EvaluatedModel, RankingQuestions, RetrievalQuestions, questions_of
 from recsys.evaluation.recommendations import Lists, queries_table, recommendations_table
 from recsys.evaluation.results import calibration_of, results_of
 from recsys.evaluation.scoring import ListScorer, SystemScores
@@ -47,7 +46,7 @@ from recsys.evaluation.station import (
     write_station,
 )
 from recsys.evaluation.warm_up import new_items_of, warm_up_of
-from recsys.models.protocols import HybridModel, events_read
+from recsys.models.protocols import HybridModel
 from recsys.schema.manifest import file_sha256
 from recsys.schema.tables import USER_ID
 
@@ -57,41 +56,38 @@ _BASELINES_AT_ONCE = 2
 logger = logging.getLogger(__name__)
 
 
-def evaluate_retrieval(
-    model: nn.Module,
-    dataset: PreparedDataset,
-    options: EvaluationOptions,
-    *,
-    run: EvaluatedRun,
-    history_length: int,
-) -> Path:
-    """Recommends for every query of the test split and writes the evaluation station.
+def evaluate(trained: EvaluatedModel, options: EvaluationOptions, *, run: EvaluatedRun) -> Path:
+    """Asks a trained model about the test split and writes the evaluation station.
+
+    A retrieval model recommends for every query. A ranking model predicts every row; where only positives are
+    logged there is nothing to tell apart: the figures, but not `predictions.parquet`, then take in uniform
+    items beside each positive, and the protocol says so.
 
     Args:
-        model: a trained `RetrievalModel` with its weights loaded; put in evaluation mode here.
-        dataset: what it was trained on.
+        trained: the model.
         options: every key under `evaluation.`.
         run: where the model comes from.
-        history_length: `data.history_length` of the run.
 
     Returns:
-        The station's folder: `metrics.json`, `report.html`, `recommendations.parquet`, `queries.parquet` and
-        what a comparison reads, see `recsys.evaluation.comparing.kept`.
+        The station's folder: `metrics.json`, `report.html`, and `recommendations.parquet`, `queries.parquet`
+        or `predictions.parquet`, `users.parquet`, with what a comparison reads, see
+        `recsys.evaluation.comparing.kept`.
 
     Raises:
-        ValueError: the test split has no positive, or the model's scores are not numbers.
+        ValueError: the test split has nothing to ask, or the model's answers are not numbers.
     """
+    return (_evaluate_retrieval if trained.task == "retrieval" else _evaluate_ranking)(trained, options, run)
+
+
+def _evaluate_retrieval(trained: EvaluatedModel, options: EvaluationOptions, run: EvaluatedRun) -> Path:
+    model = trained.model
     if isinstance(model, HybridModel):  # beside what it mixes
         more = [name for name in CONTENT_BASELINES if name not in options.baselines]
         options = dataclasses.replace(options, baselines=(*options.baselines, *more))
-    questions = RetrievalQuestions.of(
-        dataset, options, history_length=history_length, events_read=events_read(model)
-    )
+    questions: Any = questions_of(trained, options)
     question = question_of(questions, weights=run.checkpoint["sha256"] if run.checkpoint else None)
-    k = questions.options.list_length
-    lists = read_lists_of(run.folder, question, k=k, num_items=dataset.num_items)
-    if lists is None:
-        lists = questions.answers(model)
+    k, num_items = questions.options.list_length, trained.dataset.num_items
+    lists = read_lists_of(run.folder, question, k=k, num_items=num_items) or questions.answers(model)
     return evaluate_lists(lists, questions, run=run, model=model)
 
 
@@ -114,7 +110,7 @@ def evaluate_lists(
         findings: what was amiss with a table of them; its texts become warnings.
 
     Returns:
-        The station's folder, see `evaluate_retrieval`.
+        The station's folder, see `evaluate`.
     """
     dataset, queries, options = questions.dataset, questions.queries, questions.options
     scorer = questions.scorer(model)
@@ -159,40 +155,11 @@ def evaluate_lists(
     return write_station(run, options, results, tables=tables, examples=examples)
 
 
-def evaluate_ranking(
-    model: nn.Module,
-    dataset: PreparedDataset,
-    options: EvaluationOptions,
-    *,
-    run: EvaluatedRun,
-    history_length: int,
-    negatives_per_positive: int = 4,
-) -> Path:
-    """Predicts every row of the test split and writes the evaluation station.
-
-    Where only positives are logged there is nothing to tell apart: the figures, but not
-    `predictions.parquet`, then take in `negatives_per_positive` uniform items beside each positive, and the
-    protocol says so.
-
-    Args:
-        model: a trained `RankingModel` with its weights loaded; put in evaluation mode here.
-        dataset: what it was trained on.
-        options: every key under `evaluation.`.
-        run: where the model comes from.
-        history_length: `data.history_length` of the run.
-        negatives_per_positive: `data.negatives_per_positive` of the run.
-
-    Returns:
-        The station's folder: `metrics.json`, `report.html`, `predictions.parquet`, `users.parquet`.
-
-    Raises:
-        ValueError: the test split has no row, or a probability is not a number.
-    """
-    questions = RankingQuestions.of(
-        dataset, options, history_length=history_length, negatives_per_positive=negatives_per_positive
-    )
+def _evaluate_ranking(trained: EvaluatedModel, options: EvaluationOptions, run: EvaluatedRun) -> Path:
+    questions: Any = questions_of(trained, options)
+    dataset = trained.dataset
     rows, events = dataset.split_table("test"), questions.events
-    probabilities = questions.answers(model)
+    probabilities = questions.answers(trained.model)
     logged = probabilities[: len(rows)]
     scorer = questions.scorer()
     scores, rates = scorer.score(probabilities), questions.baselines()
@@ -206,7 +173,7 @@ def evaluate_ranking(
             "users": scorer.bootstrap.num_users,
             "rows_of_unknown_items": int((events.item_rows == 0).sum()),
         },
-        **ranking_latency(model, dataset, events, options, history_length=history_length),
+        **ranking_latency(trained.model, dataset, events, options, history_length=trained.history_length),
         **results_of(scorer, scores, baselines, main_metric="auc", small_slice=options.small_slice),
         "reliability": scorer.reliability(probabilities),
         "calibration": calibration_of(scorer, scores, probabilities, small_slice=options.small_slice),
@@ -222,24 +189,13 @@ def evaluate_ranking(
 
 
 def quick_metrics(
-    model: nn.Module,
-    dataset: PreparedDataset,
-    options: EvaluationOptions,
-    *,
-    task: Literal["retrieval", "ranking"],
-    history_length: int,
-    negatives_per_positive: int = 4,
-    keep_in: Path | None = None,
+    trained: EvaluatedModel, options: EvaluationOptions, *, keep_in: Path | None = None
 ) -> dict[str, dict[str, float]]:
     """Figures of a model on the test split beside the simplest baseline: no intervals, slices or files.
 
     Args:
-        model: a trained model with its weights loaded; put in evaluation mode here.
-        dataset: what it was trained on.
+        trained: the model.
         options: every key under `evaluation.`.
-        task: what the model was trained for.
-        history_length: `data.history_length` of the run.
-        negatives_per_positive: `data.negatives_per_positive` of the run, for a ranking task.
         keep_in: the run's folder with the model's checkpoint `best`, where the lists of a retrieval model are
             kept for its evaluation.
 
@@ -249,16 +205,9 @@ def quick_metrics(
     Raises:
         ValueError: the test split is empty, or the model's answers are not numbers.
     """
-    questions = questions_of(
-        model,
-        dataset,
-        dataclasses.replace(options, resamples=0),
-        task=task,
-        history_length=history_length,
-        negatives_per_positive=negatives_per_positive,
-    )
-    scorer: Any = questions.scorer(model)
-    answers: Any = questions.answers(model)
+    questions = questions_of(trained, dataclasses.replace(options, resamples=0))
+    scorer: Any = questions.scorer(trained.model)
+    answers: Any = questions.answers(trained.model)
     if isinstance(questions, RankingQuestions):
         systems = {"model": answers, "item_rate": questions.baselines()["item_rate"]}
     else:
@@ -272,22 +221,12 @@ def quick_metrics(
     }
 
 
-def query_values(
-    model: nn.Module,
-    dataset: PreparedDataset,
-    options: EvaluationOptions,
-    *,
-    task: Literal["retrieval", "ranking"],
-    history_length: int,
-) -> pa.Table:
+def query_values(trained: EvaluatedModel, options: EvaluationOptions) -> pa.Table:
     """Returns the metrics of each query or row of the test split: no files, no baselines.
 
     Args:
-        model: with its weights loaded; put in evaluation mode here.
-        dataset: whose rows are those of the model's tables.
+        trained: the model.
         options: every key under `evaluation.`.
-        task: what the model was trained for.
-        history_length: `data.history_length` of the run.
 
     Returns:
         `user_id` as in the raw table, and a column for each metric that has a value per query or row.
@@ -295,10 +234,9 @@ def query_values(
     Raises:
         ValueError: the test split is empty, or the model's answers are not numbers.
     """
-    quick = dataclasses.replace(options, resamples=0)
-    questions = questions_of(model, dataset, quick, task=task, history_length=history_length)
-    answers: Any = questions.answers(model)
-    scorer: Any = questions.scorer(model)
+    questions = questions_of(trained, dataclasses.replace(options, resamples=0))
+    answers: Any = questions.answers(trained.model)
+    scorer: Any = questions.scorer(trained.model)
     return pa.table({USER_ID: questions.user_ids, **scorer.score(answers, on_slices=False).values})
 
 

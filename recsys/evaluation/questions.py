@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Literal
 
 import pyarrow as pa
 from torch import nn
@@ -16,6 +15,7 @@ from torch import nn
 from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
 from recsys.data.queries import Queries, queries_within
+from recsys.data.tasks import Task
 from recsys.evaluation.candidates import candidate_mask, restricted
 from recsys.evaluation.expressions import Mask
 from recsys.evaluation.options import EvaluationOptions
@@ -32,6 +32,25 @@ from recsys.schema.tables import USER_ID
 _TEST_SCORES = 2.5e9
 
 logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatedModel:
+    """A trained model that is asked, with what it was trained on and for.
+
+    Args:
+        model: with its weights loaded; put in evaluation mode when it is asked.
+        dataset: whose rows are those of the model's tables.
+        task: what the model was trained for.
+        history_length: `data.history_length` of the run.
+        negatives_per_positive: `data.negatives_per_positive` of the run, for a ranking task.
+    """
+
+    model: nn.Module
+    dataset: PreparedDataset
+    task: Task
+    history_length: int
+    negatives_per_positive: int = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,21 +212,21 @@ class RankingQuestions:
 
 
 def questions_of(
-    model: nn.Module,
-    dataset: PreparedDataset,
-    options: EvaluationOptions,
-    *,
-    task: Literal["retrieval", "ranking"],
-    history_length: int,
-    negatives_per_positive: int = 0,
+    trained: EvaluatedModel, options: EvaluationOptions
 ) -> RetrievalQuestions | RankingQuestions:
-    """The questions for a model of a task."""
-    if task == "retrieval":
+    """The questions for a trained model."""
+    if trained.task == "retrieval":
         return RetrievalQuestions.of(
-            dataset, options, history_length=history_length, events_read=events_read(model)
+            trained.dataset,
+            options,
+            history_length=trained.history_length,
+            events_read=events_read(trained.model),
         )
     return RankingQuestions.of(
-        dataset, options, history_length=history_length, negatives_per_positive=negatives_per_positive
+        trained.dataset,
+        options,
+        history_length=trained.history_length,
+        negatives_per_positive=trained.negatives_per_positive,
     )
 
 

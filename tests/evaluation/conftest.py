@@ -15,8 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 from recsys.data.dataset import PreparedDataset
 from recsys.data.prepare import prepare
 from recsys.evaluation.comparing import stations
-from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval
+from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.questions import EvaluatedModel
 from recsys.evaluation.station import EvaluatedRun
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
@@ -113,9 +114,9 @@ def evaluated(rated, tmp_path_factory) -> dict[str, Evaluated]:
         (run.folder / "tensorboard").mkdir(parents=True)
         write_curves(run.folder, monitor=monitor)
         if task == "retrieval":
-            path = evaluate_retrieval(two_tower, rated, options, run=run, history_length=10)
+            path = evaluate(EvaluatedModel(two_tower, rated, "retrieval", 10), options, run=run)
         else:
-            path = evaluate_ranking(wide_deep, rated, options, run=run, history_length=10)
+            path = evaluate(EvaluatedModel(wide_deep, rated, "ranking", 10), options, run=run)
         results = json.loads((path / "metrics.json").read_text())
         found[task] = Evaluated(path, results, (path / "report.html").read_text(encoding="utf-8"))
     return found
@@ -141,7 +142,7 @@ def retrieved(rated, tmp_path_factory) -> list[stations.ReadEvaluation]:
         torch.manual_seed(seed)
         model = TwoTower(rated.schema, embedding_dim=8, hidden=[8])
         run = EvaluatedRun(tmp_path_factory.mktemp(f"run{seed} <b>"))
-        paths.append(evaluate_retrieval(model, rated, COMPARED, run=run, history_length=10))
+        paths.append(evaluate(EvaluatedModel(model, rated, "retrieval", 10), COMPARED, run=run))
     return [stations.ReadEvaluation.open(path) for path in paths]
 
 
@@ -153,7 +154,7 @@ def ranked(rated, tmp_path_factory) -> list[stations.ReadEvaluation]:
         torch.manual_seed(seed)
         model = WideDeep(rated.schema, embedding_dim=4, hidden=[8], init_std=0.3)
         run = EvaluatedRun(tmp_path_factory.mktemp("ranked"))
-        paths.append(evaluate_ranking(model, rated, COMPARED, run=run, history_length=10))
+        paths.append(evaluate(EvaluatedModel(model, rated, "ranking", 10), COMPARED, run=run))
     return [stations.ReadEvaluation.open(path) for path in paths]
 
 

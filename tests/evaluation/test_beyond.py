@@ -9,8 +9,9 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.attributes import attributes, content_of
-from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval
+from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.questions import EvaluatedModel
 from recsys.evaluation.recommendations import Lists
 from recsys.evaluation.scoring import ListScorer
 from recsys.evaluation.station import EvaluatedRun
@@ -62,7 +63,7 @@ def station(dataset, tmp_path_factory):
     torch.manual_seed(0)
     model = TwoTower(dataset.schema, embedding_dim=8, hidden=[8])
     run = EvaluatedRun(tmp_path_factory.mktemp("retrieval"))
-    return evaluate_retrieval(model, dataset, OPTIONS, run=run, history_length=5)
+    return evaluate(EvaluatedModel(model, dataset, "retrieval", 5), OPTIONS, run=run)
 
 
 def number(dataset, row):
@@ -177,7 +178,7 @@ def test_slice_of_nobody_is_named_and_left_out(dataset, caplog):
 def test_ranking_station_tells_calibration_by_bin_and_by_segment(dataset, tmp_path):
     torch.manual_seed(0)
     model = WideDeep(dataset.schema, embedding_dim=4, hidden=[8], init_std=0.3)
-    path = evaluate_ranking(model, dataset, OPTIONS, run=EvaluatedRun(tmp_path), history_length=5)
+    path = evaluate(EvaluatedModel(model, dataset, "ranking", 5), OPTIONS, run=EvaluatedRun(tmp_path))
     results = json.loads((path / "metrics.json").read_text())
     table = pq.read_table(path / "predictions.parquet")
     labels, probabilities = table["label"].to_numpy(), table["probability"].to_numpy()

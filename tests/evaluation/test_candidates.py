@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from recsys.evaluation.candidates import candidate_mask, restricted
-from recsys.evaluation.evaluate import evaluate_retrieval
+from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.options import EvaluationOptions
-from recsys.evaluation.questions import RetrievalQuestions
+from recsys.evaluation.questions import EvaluatedModel, RetrievalQuestions
 from recsys.evaluation.station import EvaluatedRun
 from recsys.report.systems import counted
 from tests.evaluation.conftest import Oracle
@@ -55,7 +55,7 @@ def test_candidates_of_a_file(rated, tmp_path):
 def test_evaluation_of_known_items_ranks_them_alone_and_says_so(rated, tmp_path, reading):
     options = dataclasses.replace(OPTIONS, candidates="known")
     model = Oracle(rated.num_items)
-    path = evaluate_retrieval(model, rated, options, run=EvaluatedRun(tmp_path), history_length=50)
+    path = evaluate(EvaluatedModel(model, rated, "retrieval", 50), options, run=EvaluatedRun(tmp_path))
     results, lists = reading(path)
     known = set(rated.item_ids[1:][rated.item_counts.numpy()[1:] > 0])
     assert set(lists["item_id"].to_pylist()) <= known
@@ -70,8 +70,8 @@ def test_drawn_queries_are_the_same_each_time_and_the_report_says_so(rated, tmp_
     asked, number, again = first.queries, first.num_all, second.queries
     assert (len(asked), number) == (9, len(rated.queries("test")))
     assert asked.timestamps_us.tolist() == again.timestamps_us.tolist() == sorted(asked.timestamps_us)
-    path = evaluate_retrieval(
-        Oracle(rated.num_items), rated, options, run=EvaluatedRun(tmp_path), history_length=50
+    path = evaluate(
+        EvaluatedModel(Oracle(rated.num_items), rated, "retrieval", 50), options, run=EvaluatedRun(tmp_path)
     )
     results, _ = reading(path)
     assert (results["counts"]["queries"], results["counts"]["queries_of_the_split"]) == (9, number)

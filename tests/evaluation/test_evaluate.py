@@ -14,8 +14,9 @@ import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recsys.data.dataset import PreparedDataset
-from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval, quick_metrics
+from recsys.evaluation.evaluate import evaluate, quick_metrics
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.questions import EvaluatedModel
 from recsys.evaluation.station import EvaluatedRun
 from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
@@ -56,7 +57,7 @@ def read(path):
 
 
 def test_retrieval_station_agrees_with_its_own_files_and_the_raw_ratings(two_tower, rated, ratings, run):
-    path = evaluate_retrieval(two_tower, rated, OPTIONS, run=run, history_length=10)
+    path = evaluate(EvaluatedModel(two_tower, rated, "retrieval", 10), OPTIONS, run=run)
     assert path == run.folder / "evaluation"
     results = read(path)
     lists = {}
@@ -87,7 +88,7 @@ def test_retrieval_station_agrees_with_its_own_files_and_the_raw_ratings(two_tow
 
 
 def test_retrieval_station_is_whole_and_says_where_it_comes_from(two_tower, rated, run):
-    path = evaluate_retrieval(two_tower, rated, OPTIONS, run=run, history_length=10)
+    path = evaluate(EvaluatedModel(two_tower, rated, "retrieval", 10), OPTIONS, run=run)
     manifest = read_station(path, "evaluation", verify_all=True)
     results = read(path)
     assert manifest["source"] == "abc"
@@ -109,21 +110,21 @@ def test_retrieval_station_is_whole_and_says_where_it_comes_from(two_tower, rate
 def test_run_is_named_from_wherever_it_is_evaluated(two_tower, rated, run, monkeypatch):
     monkeypatch.chdir(run.folder)
     here = dataclasses.replace(run, folder=Path("."))
-    results = read(evaluate_retrieval(two_tower, rated, OPTIONS, run=here, history_length=10))
+    results = read(evaluate(EvaluatedModel(two_tower, rated, "retrieval", 10), OPTIONS, run=here))
     assert results["run"] == str(run.folder)
     assert f"Evaluation of {run.folder.name}" in Path("evaluation/report.html").read_text()
 
 
 def test_evaluating_again_replaces_the_station_and_changes_no_figure(two_tower, rated, run):
-    first = read(evaluate_retrieval(two_tower, rated, OPTIONS, run=run, history_length=10))
-    second = read(evaluate_retrieval(two_tower, rated, OPTIONS, run=run, history_length=10))
+    first = read(evaluate(EvaluatedModel(two_tower, rated, "retrieval", 10), OPTIONS, run=run))
+    second = read(evaluate(EvaluatedModel(two_tower, rated, "retrieval", 10), OPTIONS, run=run))
     assert first == second
 
 
 def test_one_query_a_user_where_there_are_no_timestamps(clicked, run):
     torch.manual_seed(0)
     model = TwoTower(clicked.schema, embedding_dim=8, hidden=[8])
-    results = read(evaluate_retrieval(model, clicked, OPTIONS, run=run, history_length=10))
+    results = read(evaluate(EvaluatedModel(model, clicked, "retrieval", 10), OPTIONS, run=run))
     assert results["protocol"]["queries"] == "user"
     assert results["counts"]["queries"] == results["counts"]["users"]
     assert results["baselines"]["popularity_recent"] == {"left_out": "the interactions have no timestamps"}
@@ -133,7 +134,7 @@ def test_one_query_a_user_where_there_are_no_timestamps(clicked, run):
 
 
 def test_ranking_station_agrees_with_its_own_files(wide_deep, rated, run):
-    path = evaluate_ranking(wide_deep, rated, OPTIONS, run=run, history_length=10)
+    path = evaluate(EvaluatedModel(wide_deep, rated, "ranking", 10), OPTIONS, run=run)
     assert set(read_station(path, "evaluation")["files"]) == {
         *OF_EVERY_TASK,
         "probabilities.parquet",
@@ -162,7 +163,7 @@ def test_ranking_station_agrees_with_its_own_files(wide_deep, rated, run):
 def test_ranking_where_only_positives_are_logged_takes_in_negatives_but_writes_only_test_rows(clicked, run):
     torch.manual_seed(0)
     model = WideDeep(clicked.schema, embedding_dim=4, hidden=[8])
-    path = evaluate_ranking(model, clicked, OPTIONS, run=run, history_length=10, negatives_per_positive=2)
+    path = evaluate(EvaluatedModel(model, clicked, "ranking", 10, 2), OPTIONS, run=run)
     results = read(path)
     num_rows = len(clicked.split_table("test"))
     assert results["counts"]["rows"] == 3 * num_rows
@@ -175,12 +176,9 @@ def test_ranking_where_only_positives_are_logged_takes_in_negatives_but_writes_o
 
 @pytest.mark.parametrize("task", ["retrieval", "ranking"])
 def test_quick_metrics_are_those_of_the_whole_evaluation(two_tower, wide_deep, rated, run, task):
-    model, evaluate = {
-        "retrieval": (two_tower, evaluate_retrieval),
-        "ranking": (wide_deep, evaluate_ranking),
-    }[task]
-    quick = quick_metrics(model, rated, OPTIONS, task=task, history_length=10)
-    results = read(evaluate(model, rated, OPTIONS, run=run, history_length=10))
+    trained = EvaluatedModel({"retrieval": two_tower, "ranking": wide_deep}[task], rated, task, 10)
+    quick = quick_metrics(trained, OPTIONS)
+    results = read(evaluate(trained, OPTIONS, run=run))
     baseline = {"retrieval": "popularity", "ranking": "item_rate"}[task]
     whole = {"model": results["metrics"], baseline: results["baselines"][baseline]["metrics"]}
     for judged, metrics in whole.items():
@@ -190,8 +188,8 @@ def test_quick_metrics_are_those_of_the_whole_evaluation(two_tower, wide_deep, r
 @pytest.mark.parametrize("training", [True, False])
 def test_dropout_is_off_whatever_mode_the_model_came_in(wide_deep, rated, training):
     wide_deep.train(training)
-    found = quick_metrics(wide_deep, rated, OPTIONS, task="ranking", history_length=10)
-    again = quick_metrics(wide_deep, rated, OPTIONS, task="ranking", history_length=10)
+    found = quick_metrics(EvaluatedModel(wide_deep, rated, "ranking", 10), OPTIONS)
+    again = quick_metrics(EvaluatedModel(wide_deep, rated, "ranking", 10), OPTIONS)
     assert found == again
 
 
@@ -200,7 +198,7 @@ def test_test_split_without_positives_is_refused(two_tower, rated, ratings, tmp_
     stars = [1 if is_late else value for value, is_late in zip(ratings["stars"], late, strict=True)]
     dataset = PreparedDataset.open(prepared(tmp_path, {**ratings, "stars": stars}, label=STARS))
     with pytest.raises(ValueError, match=r"expected positives in the test split of .*positive_at_least"):
-        quick_metrics(two_tower, dataset, OPTIONS, task="retrieval", history_length=10)
+        quick_metrics(EvaluatedModel(two_tower, dataset, "retrieval", 10), OPTIONS)
 
 
 def test_test_split_without_rows_is_refused(wide_deep, rated, ratings, tmp_path):
@@ -208,23 +206,23 @@ def test_test_split_without_rows_is_refused(wide_deep, rated, ratings, tmp_path)
     split = {"columns": {"split": "part"}, "split": "predefined"}
     dataset = PreparedDataset.open(prepared(tmp_path, {**ratings, "part": part}, label=STARS, **split))
     with pytest.raises(ValueError, match=r"expected rows in the test split of .*split_fractions"):
-        quick_metrics(wide_deep, dataset, OPTIONS, task="ranking", history_length=10)
+        quick_metrics(EvaluatedModel(wide_deep, dataset, "ranking", 10), OPTIONS)
 
 
 def test_failed_evaluation_leaves_the_former_one(two_tower, rated, run):
-    path = evaluate_retrieval(two_tower, rated, OPTIONS, run=run, history_length=10)
+    path = evaluate(EvaluatedModel(two_tower, rated, "retrieval", 10), OPTIONS, run=run)
     before = (path / "metrics.json").read_bytes()
     with torch.no_grad():
         next(two_tower.parameters()).fill_(math.nan)
     with pytest.raises(ValueError, match="not a number"):
-        evaluate_retrieval(two_tower, rated, OPTIONS, run=run, history_length=10)
+        evaluate(EvaluatedModel(two_tower, rated, "retrieval", 10), OPTIONS, run=run)
     assert (path / "metrics.json").read_bytes() == before
     assert sorted(one.name for one in run.folder.iterdir()) == ["evaluation"]
 
 
 def test_baselines_can_be_left_out(two_tower, rated, run):
     options = dataclasses.replace(OPTIONS, baselines=())
-    results = read(evaluate_retrieval(two_tower, rated, options, run=run, history_length=10))
+    results = read(evaluate(EvaluatedModel(two_tower, rated, "retrieval", 10), options, run=run))
     assert results["baselines"] == {}
     assert results["verdict"]["outcome"] == "alone"
     assert re.search("no baseline", (run.folder / "evaluation" / "report.html").read_text())
@@ -234,16 +232,18 @@ def test_evaluation_of_other_options_is_replaced_with_a_word(rated, tmp_path, ca
     options = EvaluationOptions(k=(3, 5), resamples=10, latency_requests=0, baselines=("popularity",))
     run = EvaluatedRun(tmp_path)
     model = Oracle(rated.num_items)
-    evaluate_retrieval(model, rated, options, run=run, history_length=50)
+    evaluate(EvaluatedModel(model, rated, "retrieval", 50), options, run=run)
     assert "replacing" not in caplog.text
-    evaluate_retrieval(model, rated, dataclasses.replace(options, k=(2,)), run=run, history_length=50)
+    evaluate(EvaluatedModel(model, rated, "retrieval", 50), dataclasses.replace(options, k=(2,)), run=run)
     assert "which had other options: k [3, 5] -> [2]" in caplog.text
 
 
 def test_cut_off_above_the_catalogue_leaves_the_evaluation_alone(rated, tmp_path):
     options = EvaluationOptions(k=(5000,), resamples=10)
     with pytest.raises(ValueError, match=r"at most 30, the items.*`evaluation.k`, got \[5000\]"):
-        evaluate_retrieval(
-            Oracle(rated.num_items), rated, options, run=EvaluatedRun(tmp_path), history_length=50
+        evaluate(
+            EvaluatedModel(Oracle(rated.num_items), rated, "retrieval", 50),
+            options,
+            run=EvaluatedRun(tmp_path),
         )
     assert list(tmp_path.iterdir()) == []

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 from recsys.evaluation import questions
-from recsys.evaluation.evaluate import evaluate_retrieval, quick_metrics
+from recsys.evaluation.evaluate import evaluate, quick_metrics
 from recsys.evaluation.kept_lists import FILE, WEIGHTS
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.questions import EvaluatedModel
 from recsys.evaluation.station import EvaluatedRun
 from recsys.schema.manifest import file_sha256, write_manifest
 from tests.evaluation.conftest import Oracle
@@ -24,7 +25,7 @@ def trained(rated, tmp_path):
     for name in ("config.yaml", "metrics.json", "checkpoints/best"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
-    quick_metrics(model, rated, OPTIONS, task="retrieval", history_length=50, keep_in=tmp_path)
+    quick_metrics(EvaluatedModel(model, rated, "retrieval", 50), OPTIONS, keep_in=tmp_path)
     extra = {"prepared": str(rated.path), "task": "retrieval"}
     write_manifest(
         tmp_path, "run", config={"data": {}, "model": {}}, source=rated.manifest["fingerprint"], extra=extra
@@ -58,11 +59,11 @@ def test_lists_are_read_where_the_options_agree(
     calls = scored(monkeypatch)
     options = dataclasses.replace(OPTIONS, **changed)
     model = Oracle(rated.num_items)
-    path = evaluate_retrieval(model, rated, options, run=trained, history_length=history_length)
+    path = evaluate(EvaluatedModel(model, rated, "retrieval", history_length), options, run=trained)
     assert len(calls) == times
     results, lists = reading(path)
     (trained.folder / FILE).unlink()
-    path = evaluate_retrieval(model, rated, options, run=trained, history_length=history_length)
+    path = evaluate(EvaluatedModel(model, rated, "retrieval", history_length), options, run=trained)
     assert len(calls) == times + 1
     again, lists_again = reading(path)
     assert (results["metrics"], lists) == (again["metrics"], lists_again)
@@ -71,12 +72,12 @@ def test_lists_are_read_where_the_options_agree(
 def test_lists_that_the_manifest_does_not_name_are_not_read(rated, trained, monkeypatch):
     (trained.folder / "manifest.json").unlink()
     calls = scored(monkeypatch)
-    evaluate_retrieval(Oracle(rated.num_items), rated, OPTIONS, run=trained, history_length=50)
+    evaluate(EvaluatedModel(Oracle(rated.num_items), rated, "retrieval", 50), OPTIONS, run=trained)
     assert len(calls) == 1
 
 
 def test_lists_of_other_weights_are_not_read(rated, trained, monkeypatch):
     calls = scored(monkeypatch)
     other = dataclasses.replace(trained, checkpoint={"name": "last", "sha256": "0" * 64})
-    evaluate_retrieval(Oracle(rated.num_items), rated, OPTIONS, run=other, history_length=50)
+    evaluate(EvaluatedModel(Oracle(rated.num_items), rated, "retrieval", 50), OPTIONS, run=other)
     assert len(calls) == 1

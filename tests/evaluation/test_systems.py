@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from recsys.evaluation.evaluate import evaluate_ranking, evaluate_retrieval
+from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.questions import EvaluatedModel
 from recsys.evaluation.station import EvaluatedRun
 from recsys.evaluation.systems import read_systems
 from recsys.models.two_tower import TwoTower
@@ -20,7 +21,7 @@ OPTIONS = EvaluationOptions(
 
 def test_means_of_the_queries_are_the_figures(rated, tmp_path):
     model = TwoTower(rated.schema, embedding_dim=8, hidden=[8])
-    path = evaluate_retrieval(model, rated, OPTIONS, run=EvaluatedRun(tmp_path), history_length=10)
+    path = evaluate(EvaluatedModel(model, rated, "retrieval", 10), OPTIONS, run=EvaluatedRun(tmp_path))
     results = json.loads((path / "metrics.json").read_text())
     table = read_systems(path, k=10)
     assert set(results["baselines"]["ease"]) == {"left_out"}
@@ -35,7 +36,7 @@ def test_means_of_the_queries_are_the_figures(rated, tmp_path):
 def test_rows_of_a_ranking_task_hold_the_drawn_negatives_with_their_user(clicked, tmp_path):
     model = WideDeep(clicked.schema, embedding_dim=4, hidden=[8])
     run = EvaluatedRun(tmp_path)
-    path = evaluate_ranking(model, clicked, OPTIONS, run=run, history_length=10, negatives_per_positive=2)
+    path = evaluate(EvaluatedModel(model, clicked, "ranking", 10, 2), OPTIONS, run=run)
     results = json.loads((path / "metrics.json").read_text())
     table = read_systems(path, k=10)
     rows = clicked.split_table("test")

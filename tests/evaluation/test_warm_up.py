@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from recsys.evaluation import warm_up
-from recsys.evaluation.evaluate import evaluate_retrieval
+from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.questions import EvaluatedModel
 from recsys.evaluation.recommendations import Lists
 from recsys.evaluation.station import EvaluatedRun
 from recsys.evaluation.warm_up import first_events, new_items_of
@@ -25,7 +26,7 @@ def judged(rated, tmp_path_factory):
     model = TwoTower(rated.schema, embedding_dim=8, hidden=[8], cold_start="gate")
     model.counts.set(rated.items.ids["item_id"].values(), rated.item_counts)
     run = EvaluatedRun(tmp_path_factory.mktemp("hybrid") / "run")
-    path = evaluate_retrieval(model, rated, OPTIONS, run=run, history_length=10)
+    path = evaluate(EvaluatedModel(model, rated, "retrieval", 10), OPTIONS, run=run)
     return json.loads((path / "metrics.json").read_text()), (path / "report.html").read_text("utf-8"), model
 
 

@@ -22,8 +22,9 @@ from recsys.evaluation.comparing.stations import (
     named,
 )
 from recsys.evaluation.comparing.verdict import verdict_of
-from recsys.evaluation.evaluate import evaluate_ranking
+from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.options import EvaluationOptions
+from recsys.evaluation.questions import EvaluatedModel
 from recsys.evaluation.station import EvaluatedRun
 from recsys.models.wide_deep import WideDeep
 from recsys.report.pages import p_value
@@ -101,7 +102,7 @@ def test_probabilities_kept_on_disk_are_those_of_the_evaluation(ranked):
 def test_drawn_negatives_are_kept_with_their_items(clicked, tmp_path):
     model = WideDeep(clicked.schema, embedding_dim=4, hidden=[8])
     run = EvaluatedRun(tmp_path)
-    path = evaluate_ranking(model, clicked, COMPARED, run=run, history_length=5, negatives_per_positive=2)
+    path = evaluate(EvaluatedModel(model, clicked, "ranking", 5, 2), COMPARED, run=run)
     rows = pq.read_table(path / "probabilities.parquet")
     real = pq.read_table(path / "predictions.parquet")
     assert len(rows) == 3 * len(real)
