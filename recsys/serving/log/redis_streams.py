@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from recsys.schema.errors import InputError
-from recsys.serving.extras import optional_module
 from recsys.serving.records import decode, hash_of, user_of
-from recsys.serving.store.interface import StoreAway
+from recsys.serving.store.redis import asking
 
 _FIELD = b"r"
 # A stream's ids are milliseconds and a number within them.
@@ -32,9 +32,8 @@ class RedisLog:
 
     def __init__(self, client: Any, *, prefix: str = "recsys") -> None:
         self._client = client
-        self._errors = optional_module("redis", extra="redis", wanted="`log=redis`").exceptions
         self._key = f"{prefix}:log"
-        settings = self._asking(lambda: client.config_get("append*"))
+        settings = asking(lambda: client.config_get("append*"))
         for name, expected in (("appendonly", "yes"), ("appendfsync", "always")):
             if settings[name] != expected:
                 raise InputError(
@@ -52,17 +51,17 @@ class RedisLog:
             ids: list[Any] = pipe.execute()
             return ids
 
-        return [_position(one) for one in self._asking(add)]
+        return [_position(one) for one in asking(add)]
 
     def read(self, after: int, *, limit: int = 1000) -> list[tuple[int, bytes]]:
         """Records after a position."""
         low = f"({after >> _BITS}-{after & (1 << _BITS) - 1}"
-        rows = self._asking(lambda: self._client.xrange(self._key, low, "+", count=limit))
+        rows = asking(lambda: self._client.xrange(self._key, low, "+", count=limit))
         return [(_position(one), fields[_FIELD]) for one, fields in rows]
 
     def end(self) -> int:
         """Position of the last record that was appended."""
-        last = self._asking(lambda: self._client.xrevrange(self._key, count=1))
+        last = asking(lambda: self._client.xrevrange(self._key, count=1))
         return _position(last[0][0]) if last else 0
 
     def forget(self, user_hash: str) -> int:
@@ -75,32 +74,22 @@ class RedisLog:
                 if (user_id := user_of(decode(content))) is not None and hash_of(user_id) == user_hash
             ]
             if mine:
-                self._asking(lambda mine=mine: self._client.xdel(self._key, *mine))
+                asking(functools.partial(self._client.xdel, self._key, *mine))
             deleted, after = deleted + len(mine), batch[-1][0]
         return deleted
 
     def trim(self, before: int) -> int:
         """Deletes what was appended before an instant."""
         ask = self._client.xtrim
-        return int(self._asking(lambda: ask(self._key, minid=f"{before // 1000}-0", approximate=False)))
+        return int(asking(lambda: ask(self._key, minid=f"{before // 1000}-0", approximate=False)))
 
     def size_bytes(self) -> int:
         """Bytes of the stream in memory."""
-        return int(self._asking(lambda: self._client.memory_usage(self._key)) or 0)
+        return int(asking(lambda: self._client.memory_usage(self._key)) or 0)
 
     def close(self) -> None:
         """Closes the connections."""
         self._client.close()
-
-    def _asking(self, ask: Any) -> Any:
-        try:
-            return ask()
-        except (
-            self._errors.ConnectionError,
-            self._errors.TimeoutError,
-            self._errors.BusyLoadingError,
-        ) as error:
-            raise StoreAway(f"Redis cannot be reached: {error}") from error
 
 
 def _position(stream_id: bytes) -> int:

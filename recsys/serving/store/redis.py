@@ -21,8 +21,24 @@ def redis_client(url: str) -> Any:
     Raises:
         ValueError: the package is not installed.
     """
-    redis = optional_module("redis", extra="redis", wanted="`store=redis` or `log=redis`")
-    return redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+    return _package().Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+
+
+def asking(ask: Callable[[], Any]) -> Any:
+    """The answer of a server.
+
+    Raises:
+        StoreAway: it cannot be reached.
+    """
+    errors = _package().exceptions
+    try:
+        return ask()
+    except (errors.ConnectionError, errors.TimeoutError, errors.BusyLoadingError) as error:
+        raise StoreAway(f"Redis cannot be reached: {error}") from error
+
+
+def _package() -> Any:
+    return optional_module("redis", extra="redis", wanted="`store=redis` or `log=redis`")
 
 
 class RedisTransaction:
@@ -63,7 +79,6 @@ class RedisStore:
 
     def __init__(self, client: Any, *, prefix: str = "recsys") -> None:
         self._client = client
-        self._errors = optional_module("redis", extra="redis", wanted="`store=redis`").exceptions
         self._prefix = prefix.encode()
         self.position_key = self._prefix + b":position"
         self._expiry_key = self._prefix + b":expiry"
@@ -74,18 +89,18 @@ class RedisStore:
 
     def position(self) -> int:
         """Position of the last record that was applied."""
-        return int(self._asking(lambda: self._client.get(self.position_key)) or 0)
+        return int(asking(lambda: self._client.get(self.position_key)) or 0)
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values of keys at one instant."""
         if not keys:
             return []
-        values: list[bytes | None] = self._asking(lambda: self._client.mget([self.key(key) for key in keys]))
+        values: list[bytes | None] = asking(lambda: self._client.mget([self.key(key) for key in keys]))
         return values
 
     def transact(self, work: Callable[[RedisTransaction], R]) -> R:
         """Runs `work` and executes what it put in one MULTI, again where the position has moved meanwhile."""
-        result: R = self._asking(lambda: self._transact(work))
+        result: R = asking(lambda: self._transact(work))
         return result
 
     def _transact(self, work: Callable[[RedisTransaction], R]) -> R:
@@ -106,43 +121,33 @@ class RedisStore:
                 pipe.set(self.position_key, transaction.position)
                 try:
                     pipe.execute()
-                except self._errors.WatchError:
+                except _package().exceptions.WatchError:
                     continue
                 return result
 
     def expire(self, before: int, *, limit: int = 10_000) -> int:
         """Deletes values that have expired."""
-        due = self._asking(
+        due = asking(
             lambda: self._client.zrangebyscore(self._expiry_key, "-inf", f"({before}", start=0, num=limit)
         )
         for begin in range(0, len(due), _BATCH):
             part = due[begin : begin + _BATCH]
             keys = [self.key(key) for key in part]
-            self._asking(functools.partial(self._client.delete, *keys))
-            self._asking(functools.partial(self._client.zrem, self._expiry_key, *part))
+            asking(functools.partial(self._client.delete, *keys))
+            asking(functools.partial(self._client.zrem, self._expiry_key, *part))
         return len(due)
 
     def clear(self) -> None:
         """Forgets everything."""
         keys = [self.position_key, self._expiry_key]
-        keys += list(self._asking(lambda: list(self._client.scan_iter(self.key(b"*"), count=_BATCH))))
+        keys += list(asking(lambda: list(self._client.scan_iter(self.key(b"*"), count=_BATCH))))
         for begin in range(0, len(keys), _BATCH):
-            self._asking(functools.partial(self._client.delete, *keys[begin : begin + _BATCH]))
+            asking(functools.partial(self._client.delete, *keys[begin : begin + _BATCH]))
 
     def size_bytes(self) -> int:
         """Bytes of memory that the server uses."""
-        return int(self._asking(lambda: self._client.info("memory"))["used_memory"])
+        return int(asking(lambda: self._client.info("memory"))["used_memory"])
 
     def close(self) -> None:
         """Closes the connections."""
         self._client.close()
-
-    def _asking(self, ask: Callable[[], Any]) -> Any:
-        try:
-            return ask()
-        except (
-            self._errors.ConnectionError,
-            self._errors.TimeoutError,
-            self._errors.BusyLoadingError,
-        ) as error:
-            raise StoreAway(f"Redis cannot be reached: {error}") from error
