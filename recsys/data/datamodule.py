@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 
+from recsys.data.blocks import RowFilter
 from recsys.data.dataset import PreparedDataset, Split
 from recsys.data.events import Events
 from recsys.data.histories import Histories
@@ -168,9 +169,11 @@ class RecDataModule(pl.LightningDataModule):
             _ToBatch(self.dataset, split, task=self.task, options=options, events_read=self.events_read),
             batch_size=self.batch_size if shuffle else options.eval_batch_size,
             shuffle_rows=options.shuffle_rows if shuffle else 0,
-            only_positives=self.task.examples == "positives" and self._has_negatives(split),
-            since=self._train_from if split == "train" else None,
-            weighted=split == "train" and self.dataset.has_weights,
+            wanted=RowFilter(
+                only_positives=self.task.examples == "positives" and self._has_negatives(split),
+                since=self._train_from if split == "train" else None,
+                weighted=split == "train" and self.dataset.has_weights,
+            ),
             seed=self.seed,
             ranks=self.ranks,
             # What is read once in order need not be held.

@@ -36,9 +36,7 @@ class BatchLoader:
             epoch and batch alone.
         batch_size: examples a batch of all ranks together; the last one of an epoch may be smaller.
         shuffle_rows: rows of a block; 0 keeps the order on disk.
-        only_positives: leave out rows that are not positives.
-        since: leave out rows before this instant, in microseconds since 1970 (UTC).
-        weighted: whether positives weigh their label in the loss.
+        wanted: which rows.
         seed: of the order.
         ranks: this process among those that share each batch.
         memory_budget: bytes; a split that fits is read once and held.
@@ -53,15 +51,12 @@ class BatchLoader:
         *,
         batch_size: int,
         shuffle_rows: int = 0,
-        only_positives: bool = False,
-        since: int | None = None,
-        weighted: bool = False,
+        wanted: RowFilter = RowFilter(),  # noqa: B008 (frozen)
         seed: int = 0,
         ranks: Ranks = ALONE,
         memory_budget: float = 0.0,
         prefetch_batches: int = 0,
     ) -> None:
-        wanted = RowFilter(only_positives, since, weighted)
         self.rows = SplitRows(files, schema, wanted, memory_budget=memory_budget)
         self.to_batch = to_batch
         self.batch_size = batch_size

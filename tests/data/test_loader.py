@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from recsys.data.blocks import RowFilter
 from recsys.data.loader import BatchLoader
 from recsys.data.parts import Ranks
 from recsys.schema.feature_kinds import IdFeature, MultiIdFeature, NumericFeature
@@ -47,7 +48,9 @@ def files(tmp_path):
 
 
 def loader(files, **keys) -> BatchLoader:
-    return BatchLoader(files, SCHEMA, lambda events, part, generator: events, **{"batch_size": 10, **keys})
+    filters = {name: keys.pop(name) for name in ("only_positives", "since") if name in keys}
+    keys = {"batch_size": 10, "wanted": RowFilter(**filters), **keys}
+    return BatchLoader(files, SCHEMA, lambda events, part, generator: events, **keys)
 
 
 def item_rows(batches) -> list[int]:
