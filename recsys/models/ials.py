@@ -24,8 +24,8 @@ from recsys.nn.factors import (
     ComputedItemVector,
     computed_tables,
     history_feature,
-    popularity_shares,
     popularity_table,
+    put_popularity,
     put_rows,
 )
 from recsys.schema.errors import InputError
@@ -101,7 +101,7 @@ class IALS(TowerModel):
         items_TD = self.scored.state_dict()[self.scored.weight_name(ITEM_ID)].double()
         users_UD = self._solve(users_V, items_V, items_TD, num_solved=int(users_V.max()) + 1)
         self._put_items(self._solve(items_V, users_V, users_UD, num_solved=len(items_TD)))
-        put_rows(self.popularity, popularity_shares(positives.item_rows, len(items_TD)))
+        put_popularity(self.popularity, positives.item_rows)
 
     def _solve(
         self, solved_V: torch.Tensor, held_V: torch.Tensor, held_TD: torch.Tensor, *, num_solved: int

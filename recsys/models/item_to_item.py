@@ -20,8 +20,8 @@ from recsys.nn.factors import (
     HistoryVector,
     computed_tables,
     history_feature,
-    popularity_shares,
     popularity_table,
+    put_popularity,
     put_rows,
 )
 from recsys.schema.features import ITEM_ID, FeatureSchema
@@ -67,7 +67,7 @@ class ItemToItem(TowerModel, abc.ABC, Generic[C]):
         read_TD, scored_TD = self.factors(self._counted[1], number)
         put_rows(self.read, read_TD)
         put_rows(self.scored, scored_TD)
-        put_rows(self.popularity, popularity_shares(positives.item_rows, num_rows))
+        put_popularity(self.popularity, positives.item_rows)
 
     @abc.abstractmethod
     def count(self, positives: TrainPositives, num_rows: int) -> C:

@@ -21,8 +21,8 @@ from recsys.models.protocols import embed
 from recsys.nn.factors import (
     ComputedItemVector,
     computed_tables,
-    popularity_shares,
     popularity_table,
+    put_popularity,
     put_rows,
 )
 from recsys.schema.batch import Batch
@@ -89,7 +89,7 @@ class LightGCN(nn.Module):
         self._graph = torch.sparse_coo_tensor(
             ends, weights_E.repeat(2), size, check_invariants=False
         ).coalesce()
-        put_rows(self.popularity, popularity_shares(positives.item_rows, num_items))
+        put_popularity(self.popularity, positives.item_rows)
 
     def train(self, mode: bool = True) -> "LightGCN":
         """Switches between the graph, in training, and tables of what it has come to, outside."""

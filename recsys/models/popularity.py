@@ -14,7 +14,7 @@ from torch import nn
 
 from recsys.models import sizes
 from recsys.models.protocols import TowerModel
-from recsys.nn.factors import popularity_shares, popularity_table, put_rows
+from recsys.nn.factors import popularity_table, put_popularity
 from recsys.schema.features import FeatureSchema
 from recsys.schema.positives import TrainPositives
 
@@ -37,8 +37,7 @@ class MostPopular(TowerModel):
 
     def fit(self, positives: TrainPositives, number: int) -> None:
         """Counts."""
-        num_rows = self.popularity.features[0].num_rows
-        put_rows(self.popularity, popularity_shares(positives.item_rows, num_rows))
+        put_popularity(self.popularity, positives.item_rows)
 
 
 class _Everybody(nn.Module):

@@ -64,11 +64,11 @@ def put_rows(tables: FeatureTables, values_TD: torch.Tensor) -> None:
     weight_TD[:, : values_TD.shape[1]] = values_TD.to(weight_TD)
 
 
-def popularity_shares(item_rows: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """Share of all positives that each item has, 0 for row 0, as rows of `popularity_table`."""
-    counts_T = torch.bincount(item_rows, minlength=num_rows).float()
+def put_popularity(popularity: FeatureTables, item_rows: torch.Tensor) -> None:
+    """Fills a `popularity_table` with the share of all positives that each item has, 0 for row 0."""
+    counts_T = torch.bincount(item_rows, minlength=popularity.features[0].num_rows).float()
     counts_T[0] = 0
-    return (counts_T / counts_T.sum().clamp(min=1))[:, None].expand(-1, LINEAR_DIM)
+    put_rows(popularity, (counts_T / counts_T.sum().clamp(min=1))[:, None].expand(-1, LINEAR_DIM))
 
 
 class HistoryVector(nn.Module):
