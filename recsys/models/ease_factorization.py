@@ -21,7 +21,7 @@ from recsys.models import sizes
 from recsys.models.ease import ease_factors
 from recsys.models.protocols import TowerModel, embed
 from recsys.nn.embeddings import FeatureTables
-from recsys.nn.factors import computed_tables, history_feature, put_rows
+from recsys.nn.factors import ItemVector, UserVector, computed_tables, history_feature, put_rows
 from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.nn.spectral import interaction_matrix, spectrum_of
 from recsys.schema.batch import Batch
@@ -74,8 +74,8 @@ class EaseFactorization(TowerModel):
         history = history_feature(schema, "EASE")
         self.read = computed_tables(history, embedding_dim=ease_dim, prefix="read_")
         self.scored = computed_tables(item, embedding_dim=ease_dim, prefix="scored_")
-        self.query_tower = _UserAndHistory(dropout)
-        self.candidate_tower = _TwiceScoredItem(dropout)
+        self.query_tower = _WithEase(UserVector(dropout), "read_history")
+        self.candidate_tower = _WithEase(ItemVector(dropout), "scored_item_id")
 
     def show_positives(self, positives: TrainPositives) -> None:
         """Computes EASE, whose part of the scores is scaled as the file says."""
@@ -98,33 +98,17 @@ class EaseFactorization(TowerModel):
         return vectors
 
 
-class _UserAndHistory(nn.Module):
-    """[v_u, 1, mean of the history's vectors]; without the last in training."""
+class _WithEase(nn.Module):
+    """[the trained vector, EASE's]; without the last in training."""
 
-    def __init__(self, dropout: float) -> None:
+    def __init__(self, trained: nn.Module, computed: str) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.trained = trained
+        self.computed = computed
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """Vectors [B, D + 1 + E]."""
-        user_BD = embedded["user_id"]
-        known = torch.cat([self.dropout(user_BD), torch.ones_like(user_BD[:, :1])], dim=1)
+        known: torch.Tensor = self.trained(embedded, dense)
         if self.training:
             return known
-        return torch.cat([known, embedded["read_history"]], dim=1)
-
-
-class _TwiceScoredItem(nn.Module):
-    """[v_i, b_i, EASE's vector]; without the last in training."""
-
-    def __init__(self, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
-        """Vectors [B, D + 1 + E]."""
-        bias_B1 = embedded["bias_item_id"].mean(dim=1, keepdim=True)
-        known = torch.cat([self.dropout(embedded["item_id"]), bias_B1], dim=1)
-        if self.training:
-            return known
-        return torch.cat([known, embedded["scored_item_id"]], dim=1)
+        return torch.cat([known, embedded[self.computed]], dim=1)

@@ -6,14 +6,12 @@ the same number to every item of a user, so neither the ranking nor a softmax or
 Legend: B examples, D embedding dimension.
 """
 
-from typing import Dict  # noqa: UP035 (scripted)
-
 import torch
-from torch import nn
 
 from recsys.models import sizes
 from recsys.models.protocols import TowerModel
 from recsys.nn.embeddings import FeatureTables
+from recsys.nn.factors import ItemVector, UserVector
 from recsys.nn.linear_terms import LINEAR_DIM
 from recsys.schema.batch import Batch
 from recsys.schema.features import ITEM_ID, USER_ID, FeatureSchema
@@ -47,36 +45,10 @@ class MatrixFactorization(TowerModel):
             [user, item], embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
         )
         self.biases = FeatureTables([item], embedding_dim=LINEAR_DIM, prefix="bias_", init_std=0.0)
-        self.query_tower = _UserVector(dropout)
-        self.candidate_tower = _ItemVector(dropout)
+        self.query_tower = UserVector(dropout)
+        self.candidate_tower = ItemVector(dropout)
 
     def encode_queries(self, batch: Batch) -> torch.Tensor:
         """Vectors [B, D + 1] of the users."""
         vectors: torch.Tensor = self.query_tower(self.tables(batch.ids), batch.dense)
         return vectors
-
-
-class _UserVector(nn.Module):
-    """[v_u, 1]."""
-
-    def __init__(self, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
-        """Vectors [B, D + 1]."""
-        user_BD = embedded["user_id"]
-        return torch.cat([self.dropout(user_BD), torch.ones_like(user_BD[:, :1])], dim=1)
-
-
-class _ItemVector(nn.Module):
-    """[v_i, b_i]."""
-
-    def __init__(self, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
-        """Vectors [B, D + 1]."""
-        bias_B1 = embedded["bias_item_id"].mean(dim=1, keepdim=True)
-        return torch.cat([self.dropout(embedded["item_id"]), bias_B1], dim=1)

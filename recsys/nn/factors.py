@@ -1,4 +1,4 @@
-"""Vectors of items that are computed and not trained: tables for them, and the towers that read them.
+"""Vectors of users and items by their ids: tables for those that are computed, and the towers that read them.
 
 Legend: B examples, D embedding dimension, T rows of the item table.
 """
@@ -91,3 +91,29 @@ class ComputedItemVector(nn.Module):
         """Vectors [B, D + 1]."""
         popularity_B1 = embedded["popularity_item_id"].mean(dim=1, keepdim=True)
         return torch.cat([embedded["scored_item_id"], self.popularity_scale * popularity_B1], dim=1)
+
+
+class UserVector(nn.Module):
+    """[the trained vector of the user, 1]."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+        """Vectors [B, D + 1]."""
+        user_BD = embedded["user_id"]
+        return torch.cat([self.dropout(user_BD), torch.ones_like(user_BD[:, :1])], dim=1)
+
+
+class ItemVector(nn.Module):
+    """[the trained vector of the item, its bias]."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
+        """Vectors [B, D + 1]."""
+        bias_B1 = embedded["bias_item_id"].mean(dim=1, keepdim=True)
+        return torch.cat([self.dropout(embedded["item_id"]), bias_B1], dim=1)
