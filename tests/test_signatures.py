@@ -22,6 +22,9 @@ OPTIONS = [
     "recsys.evaluation.folds.BacktestOptions",
     "recsys.exporting.additions.AddItemsConfig",
     "recsys.experiments.off_policy.OffPolicyConfig",
+    "recsys.experiments.pilot_plan.PlanConfig",
+    "recsys.serving.options.ServeOptions",
+    "recsys.commands.live.bulk.RecommendConfig",
     "recsys.training.options.TrainerOptions",
     "recsys.training.optimizers.Optimizers",
 ]

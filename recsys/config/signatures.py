@@ -91,11 +91,13 @@ def declared(name: str) -> Signature | str:
     )
     if _is_dataclass(node):
         fields: dict[str, Parameter] = {}
+        by_keyword: set[str] = set()
         for class_node, its_module in reversed(classes):
             inherited = argument_texts(ast.get_docstring(class_node) or "")
             fields |= _fields(class_node, its_module, inherited | texts)
-        # In the order of its own docstring, then what is inherited.
-        fields = {name: fields[name] for name in (*texts, *fields) if name in fields}
+            by_keyword |= _keyword_only(class_node)
+        # As the constructor has them: what is given by keyword alone stands last.
+        fields = {name: fields[name] for name in sorted(fields, key=lambda name: name in by_keyword)}
         return Signature(name, fields, is_dataclass=True, methods=methods, text=summary)
     for class_node, its_module in classes:
         for item in class_node.body:
@@ -185,6 +187,17 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
         decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in node.decorator_list
     ]
     return any(ast.unparse(decorator) in ("dataclass", "dataclasses.dataclass") for decorator in called)
+
+
+def _keyword_only(node: ast.ClassDef) -> set[str]:
+    """Fields of a dataclass that its constructor takes by keyword alone."""
+
+    def says_so(call: ast.expr | None) -> bool:
+        return isinstance(call, ast.Call) and any(keyword.arg == "kw_only" for keyword in call.keywords)
+
+    are_all = any(map(says_so, node.decorator_list))
+    fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+    return {ast.unparse(field.target) for field in fields if are_all or says_so(field.value)}
 
 
 def _fields(node: ast.ClassDef, module: SourceModule, texts: Mapping[str, str]) -> dict[str, Parameter]:

@@ -38,7 +38,7 @@ _ENCODED_AT_ONCE = 4_096
 _QUERIES, _ROWS, _OFFSETS, _PLAN = "queries.parquet", "history_rows.npy", "history_offsets.npy", "plan.json"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BulkOptions:
     """Sets the lists that are made for all users of a table, and how the work is divided.
 

@@ -21,7 +21,7 @@ from recsys.serving.bundle import Bundle
 from recsys.serving.vectors import write_vectors
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class RecommendConfig(BulkOptions):
     """Every key of `recsys recommend`, those of `BulkOptions` included.
 
