@@ -16,6 +16,10 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 logger = logging.getLogger(__name__)
 
+# Of so many numbers on, AdamW moves them in one pass, four times as quick as one operation after the other.
+# Its rounding differs; below it the time does not count, and figures come again to the last digit.
+_IN_ONE_PASS = 5_000_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Optimizers:
@@ -78,7 +82,8 @@ class Optimizers:
         ]
         if not chosen:
             return None
-        return AdamW(chosen, lr=self.learning_rate)
+        size = sum(parameter.numel() for group in chosen for parameter in group["params"])
+        return AdamW(chosen, lr=self.learning_rate, fused=True if size >= _IN_ONE_PASS else None)
 
     def groups(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
         """Every parameter in exactly one group: `fused`, `tables`, `weights` (matrices) or `vectors`."""

@@ -1,5 +1,6 @@
 """Who moves which parameter, and how fast."""
 
+import copy
 import dataclasses
 import logging
 
@@ -9,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from recsys.models.wide_deep import WideDeep
+from recsys.training import optimizers
 from recsys.training.optimizers import Optimizers, parameter_groups
 from recsys.training.tables import fused_collections, optimizer_of
 from tests.training.runs import Case, run
@@ -136,3 +138,17 @@ def test_schedule_drives_fused_tables_and_dense_parameters_alike(options, tmp_pa
     expected = np.concatenate([[1 / 3, 2 / 3, 1], falling[schedule]])
     np.testing.assert_allclose(rates.dense, 0.002 * expected, rtol=1e-6)
     np.testing.assert_allclose(rates.tables, 0.02 * expected, rtol=1e-6)
+
+
+def test_many_numbers_are_moved_in_one_pass_to_where_they_go_one_by_one(model, monkeypatch):
+    models = {size: copy.deepcopy(model) for size in (10**9, 0)}
+    for size, one in models.items():
+        monkeypatch.setattr(optimizers, "_IN_ONE_PASS", size)
+        optimizer = Optimizers(learning_rate=0.1, weight_decay=0.1).dense(one)
+        assert optimizer.defaults["fused"] is (None if size else True)
+        for number in range(1, 4):
+            for parameter in one.parameters():
+                parameter.grad = torch.full_like(parameter, 0.5**number)
+            optimizer.step()
+    for slow, quick in zip(*(one.parameters() for one in models.values()), strict=True):
+        torch.testing.assert_close(slow, quick)
