@@ -40,7 +40,7 @@ def fitted(
     asked = left_to_data(composed)
     if not asked:
         return config, composed
-    facts = dataset.facts()
+    facts = dataset.facts(composed["model"].get("leave_out") or ())
     logger.info("train split: %s", facts)
     rules = rules_of(composed)
     kept = {key: value for key, value in flattened(earlier or {}).items() if not key.startswith("trainer.")}

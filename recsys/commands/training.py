@@ -24,7 +24,7 @@ from recsys.data.tasks import Task
 from recsys.evaluation.evaluate import quick_metrics
 from recsys.evaluation.questions import EvaluatedModel, fitting
 from recsys.metrics.register import metric_of
-from recsys.models.protocols import events_read
+from recsys.models.protocols import Beginner, events_read
 from recsys.nn.embeddings import deferred_tables
 from recsys.runs.folders import run_folder
 from recsys.runs.initial import initialised_from, start_from
@@ -170,6 +170,8 @@ def _build_task(
         )
     if initial:
         start_from(initial, task.model, dataset, wanted=model)
+    elif isinstance(task.model, Beginner) and not config.resume:
+        task.model.begin(dataset.items, dataset.item_counts)
     return task
 
 

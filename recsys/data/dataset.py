@@ -110,8 +110,37 @@ class PreparedDataset:
         """Train positives of each item, by item row."""
         return integers(self.raw_items["num_train_positives"])
 
-    def facts(self) -> DataFacts:
-        """Counts how large the train split is."""
+    @cached_property
+    def item_events(self) -> torch.Tensor:
+        """Train rows of each item, whatever came of them, by item row."""
+        return integers(self.raw_items["num_train_interactions"])
+
+    def new_items(self, leave_out: Sequence[str] = ()) -> npt.NDArray[np.bool_]:
+        """[I] whether an item has no train row and content that train knows; row 0, the unknown one, is none.
+
+        Args:
+            leave_out: names of features that are not read.
+        """
+        known = np.zeros(self.num_items, dtype=bool)
+        for feature in self.schema.embedded(["item"]):
+            if feature.name in (tables.ITEM_ID, *leave_out):
+                continue
+            if isinstance(feature, VectorFeature):
+                known |= np.asarray(self._vectors(feature)).any(axis=1)
+                continue
+            bag = self.items.ids[feature.name]
+            item_V = torch.repeat_interleave(torch.arange(self.num_items), bag.lengths())
+            known[item_V[bag.values() > 0].numpy()] = True
+        known[0] = False
+        known[(self.item_events > 0).numpy()] = False
+        return known
+
+    def facts(self, leave_out: Sequence[str] = ()) -> DataFacts:
+        """Counts how large the train split is.
+
+        Args:
+            leave_out: names of features that the model does not read.
+        """
         rows = [pq.read_table(f, columns=[tables.USER_ROW, tables.POSITIVE]) for f in self.files("train")]
         table = pa.concat_tables(rows)
         counts_U = np.bincount(table.filter(table[tables.POSITIVE])[tables.USER_ROW].to_numpy(), minlength=1)
@@ -125,6 +154,8 @@ class PreparedDataset:
             num_features=sum(not isinstance(feature, HistoryFeature) for feature in self.schema.embedded()),
             median_history=float(median),
             long_history=float(long),
+            num_new_items=int(self.new_items(leave_out).sum()),
+            leave_out=tuple(leave_out),
         )
 
     @property

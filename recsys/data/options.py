@@ -9,7 +9,9 @@ from typing import Any, Literal, Protocol
 
 from recsys.schema.errors import InputError
 
-SplitKind = Literal["leave_last_out", "global_time", "random", "cold_item", "cold_user", "predefined"]
+SplitKind = Literal[
+    "leave_last_out", "global_time", "random", "cold_item", "cold_user", "cold_both", "predefined"
+]
 FeatureDeclarations = Mapping[str, Mapping[str, Any]]
 INFER: Literal["infer"] = "infer"
 

@@ -61,6 +61,10 @@ class Lists:
             np.take_along_axis(rows_QK, order_QK, axis=1), np.take_along_axis(scores_QK, order_QK, axis=1)
         )
 
+    def part(self, queries: npt.NDArray[np.int64]) -> Lists:
+        """The lists of the queries at these positions."""
+        return Lists(self.item_rows[queries], self.scores[queries])
+
     def put(self, queries: torch.Tensor, scores_BK: torch.Tensor, item_rows_BK: torch.Tensor) -> None:
         """Fills in the lists of the queries at these positions ([B] int64)."""
         self.scores[queries.numpy()] = scores_BK.float().cpu().numpy()

@@ -29,6 +29,7 @@ from recsys.evaluation.summary import Bootstrap
 from recsys.metrics.ranking import find_hits, ranking_metrics
 from recsys.models.protocols import HybridModel
 from recsys.schema.jagged import JaggedColumn
+from recsys.schema.rungs import FEW_EVENTS, PERSONAL, PROFILE, rung_name
 
 STEPS = (0, 1, 2, 3, 5, 8, 20)
 CONTENT, BEHAVIOUR = "content_alone", "behaviour_alone"
@@ -54,7 +55,7 @@ def warm_up_of(
 
     Returns:
         `users` and `items`, a list each of `{events, queries, weight, systems}` where a system has `metrics`
-        and `intervals`.
+        and `intervals`; `rungs`, likewise with `rung` and its `share` in place of events.
     """
     fitted = {name: fit_baseline(name, dataset, options) for name in _BASELINES}
     systems = _Systems(
@@ -69,6 +70,7 @@ def warm_up_of(
         "cut_off": options.main_k,
         "users": list(_users(systems, queries)),
         "items": list(_items(systems, asked, answers)),
+        "rungs": list(_rungs(systems, asked, answers)),
     }
 
 
@@ -127,7 +129,7 @@ def _users(systems: _Systems, queries: Queries) -> Iterator[dict[str, Any]]:
             histories=first_events(asked.histories, events),
             read=None if asked.read is None else first_events(asked.read, events),
         )
-        weights_Q = torch.cat([systems.model.query_weights(asked.batch(part)) for part in _parts(asked)])
+        weights_Q = _weights(systems.model, asked)
         yield {
             "events": events,
             "queries": len(asked),
@@ -149,6 +151,28 @@ def _items(systems: _Systems, queries: Queries, answers: Answers) -> Iterator[di
                 "queries": num_queries,
                 "weight": float(weights_I[items_I].mean()),
                 "systems": systems.figures(queries, answers, items_I),
+            }
+
+
+def _rungs(systems: _Systems, queries: Queries, answers: Answers) -> Iterator[dict[str, Any]]:
+    """How often each rung of the ladder answers, and how good it is there beside the others."""
+    weights_Q = _weights(systems.model, queries)
+    names_Q = np.array(
+        [
+            rung_name(weight, length)
+            for weight, length in zip(weights_Q.tolist(), queries.histories.lengths.tolist(), strict=True)
+        ]
+    )
+    for name in (PERSONAL, FEW_EVENTS, PROFILE):
+        rows = np.flatnonzero(names_Q == name)
+        if len(rows):
+            some = {system: lists.part(rows) for system, lists in answers.items()}
+            yield {
+                "rung": name,
+                "share": len(rows) / len(queries),
+                "queries": len(rows),
+                "weight": float(weights_Q[rows].mean()),
+                "systems": systems.figures(queries.part(torch.from_numpy(rows)), some),
             }
 
 
@@ -193,6 +217,11 @@ def _hits(
         query_V = relevant.rows.numpy()[items_I[rows_V]]
         num_relevant_Q = np.bincount(query_V, minlength=len(queries)).astype(np.int64)
     return hits_QK, num_relevant_Q
+
+
+def _weights(model: HybridModel, queries: Queries) -> torch.Tensor:
+    """[Q] weight of behaviour in each query."""
+    return torch.cat([model.query_weights(queries.batch(part)) for part in _parts(queries)])
 
 
 def _parts(queries: Queries) -> tuple[torch.Tensor, ...]:

@@ -13,6 +13,7 @@ from torch._jit_internal import FunctionModifiers
 from recsys.data.dataset import PreparedDataset
 from recsys.exporting.attributes import attributes_of
 from recsys.exporting.fields import Fields
+from recsys.exporting.interests import described_interests
 from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.program.two_stage import TwoStageProgram
 from recsys.exporting.stage import Stage
@@ -81,6 +82,9 @@ def two_stage_signature(retrieval: Stage, ranking: Stage, *, defaults: Mapping[s
             {name: _fields(stage.dataset, stage.fields(flat=False), role) for name, stage in stages.items()}
         )
         for role in QUERY_ROLES
+    }
+    records["user"] |= {
+        name: {**field, "read_by": ["retrieval"]} for name, field in described_interests(retrieval).items()
     }
     seen = f"the models see the latest {retrieval.history_length} and {ranking.history_length}"
     attributes = list(attributes_of(retrieval.dataset, retrieval.fields(flat=False)))

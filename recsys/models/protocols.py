@@ -80,6 +80,19 @@ class PositivesReader(RetrievalModel, Protocol):
 
 
 @runtime_checkable
+class Beginner(RetrievalModel, Protocol):
+    """A retrieval model whose weights begin from what the catalogue is, where they begin anew."""
+
+    def begin(self, items: Batch, item_counts: torch.Tensor) -> None:
+        """Sets weights, once, before training.
+
+        Args:
+            items: the catalogue.
+            item_counts: [I] train positives of each item.
+        """
+
+
+@runtime_checkable
 class CountsReader(RetrievalModel, Protocol):
     """A retrieval model that weighs behaviour by how much of it there is."""
 

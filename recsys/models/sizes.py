@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from recsys.schema.facts import DataFacts
+from recsys.schema.features import HISTORY, ITEM_ID
 
-Value = int | float | list[int]
+Value = int | float | str | list[int]
 
 
 class Size(NamedTuple):
@@ -97,6 +98,20 @@ def _patience(facts: DataFacts) -> Size:
     return Size(min(max(epochs // 20, 5), 10), f"a twentieth of {epochs} epochs")
 
 
+def _cold_start(facts: DataFacts) -> Size:
+    """Cold start of towers: `gate` where a tenth of the catalogue or more is new with content, else `none`.
+
+    Below, as on MovieLens-100K by time (a twenty-fifth), what is new is too little to change the model for.
+    """
+    missing = [name for name in (ITEM_ID, HISTORY) if name in facts.leave_out]
+    if missing:
+        return Size("none", f"`{missing[0]}` is left out, and a gate reads it")
+    share = facts.num_new_items / max(facts.num_items, 1)
+    value = "gate" if facts.has_many_new_items else "none"
+    number = f"{facts.num_new_items:,} of {facts.num_items:,} items"
+    return Size(value, f"{number} ({share:.1%}) are new and have content")
+
+
 def _whole_history(facts: DataFacts) -> Size:
     """History length of linear models, which read all of it: 10,000."""
     return Size(10_000, "a linear model reads the whole history")
@@ -130,8 +145,10 @@ RETRIEVAL: Mapping[str, Rule] = {
     "trainer.max_epochs": _max_epochs,
     "trainer.patience": _patience,
 }
+# Of towers that may mix content with behaviour.
+TOWERS: Mapping[str, Rule] = {**RETRIEVAL, "model.cold_start": _cold_start}
 SEQUENCE: Mapping[str, Rule] = {
-    **RETRIEVAL,
+    **TOWERS,
     "model.dropout": _sequence_dropout,
     "model.num_blocks": _sequence_blocks,
     "model.max_length": _history_length,

@@ -12,7 +12,7 @@ Legend: B examples, D embedding dimension.
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Dict, List, cast  # noqa: UP035 (scripted)
+from typing import Dict, List, Literal, cast  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
@@ -28,11 +28,14 @@ from recsys.models.hybrid_towers import (
 )
 from recsys.models.protocols import embed
 from recsys.nn.cold_start import ColdStart, ColdStartMix, EventCounts
+from recsys.nn.content_start import start_from_content
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.mlp import MLP
 from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.errors import InputError
 from recsys.schema.features import CANDIDATE_ROLES, HISTORY, ITEM_ID, QUERY_ROLES, USER_ID, FeatureSchema
+
+ContentStart = Literal["random", "lsa"]
 
 _SMALL = 0.01
 
@@ -56,9 +59,12 @@ class TwoTower(nn.Module):
         behaviour_dropout: share of items whose behaviour a training step forgets, so that content learns to
             do without; 0.3 to 0.5 works.
         history_dropout: share of histories of which a training step forgets some or all events; 0.1 works.
+        word_dropout: see `FeatureTables`; with `cold_start` alone.
+        content_start: with `cold_start`, whether the embeddings of the items' words, tags and other values
+            begin at `random`, or as the singular vectors of the items' contents: `lsa`.
     """
 
-    auto_sizes = sizes.RETRIEVAL
+    auto_sizes = sizes.TOWERS
     history_events: HistoryEvents | None = None
 
     def __init__(
@@ -77,6 +83,8 @@ class TwoTower(nn.Module):
         cold_start_events: int = 3,
         behaviour_dropout: float = 0.3,
         history_dropout: float = 0.1,
+        word_dropout: float = 0.0,
+        content_start: ContentStart = "random",
     ) -> None:
         super().__init__()
         unknown = [name for name in leave_out if name not in schema]
@@ -85,6 +93,7 @@ class TwoTower(nn.Module):
         query = [f.name for f in schema.embedded(QUERY_ROLES) if f.name not in leave_out]
         candidate = [f.name for f in schema.embedded(CANDIDATE_ROLES) if f.name not in leave_out]
         self.history_dropout = history_dropout
+        self.content_start = content_start if cold_start != "none" else "random"
         widths = [*hidden, embedding_dim]
         if cold_start != "none":
             check_hybrid(schema, candidate)
@@ -106,6 +115,7 @@ class TwoTower(nn.Module):
             embedding_dim=embedding_dim,
             init_std=init_std,
             id_dropout=id_dropout,
+            word_dropout=word_dropout if cold_start != "none" else 0.0,
         )
         if cold_start != "none":
             content = partial(content_of, schema, embedding_dim=embedding_dim, widths=widths, dropout=dropout)
@@ -139,6 +149,13 @@ class TwoTower(nn.Module):
             widths=widths,
             dropout=dropout,
         )
+
+    def begin(self, items: Batch, item_counts: torch.Tensor) -> None:
+        """See `recsys.models.protocols.Beginner`."""
+        if self.content_start == "lsa":
+            content = cast(HybridItemTower, self.candidate_tower).content
+            scales = dict(zip(content.names, content.scales.tolist(), strict=True))
+            start_from_content(self.tables, items, scales, is_known_I=item_counts > 0)
 
     def encode_queries(self, batch: Batch) -> torch.Tensor:
         """Vectors [B, D] of length 1 / temperature."""

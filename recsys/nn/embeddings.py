@@ -26,7 +26,14 @@ from recsys.nn.pooling import normalised_weights
 from recsys.nn.vectors import Projection, with_difference
 from recsys.schema.batch import VectorColumns
 from recsys.schema.errors import InputError
-from recsys.schema.feature_kinds import Feature, IdFeature, VectorFeature, difference_name, row_weights
+from recsys.schema.feature_kinds import (
+    Feature,
+    HistoryFeature,
+    IdFeature,
+    VectorFeature,
+    difference_name,
+    row_weights,
+)
 from recsys.schema.features import ITEM_ID, OUT_OF_VOCABULARY, USER_ID
 
 _DEFERRED = contextvars.ContextVar("deferred", default=False)
@@ -61,6 +68,8 @@ class FeatureTables(nn.Module):
         init_std: standard deviation of the normal initialisation.
         id_dropout: probability in training with which a row is replaced by row 0, for features with a
             vocabulary, so that the out-of-vocabulary row learns what an unknown value is worth; 0.02 works.
+        word_dropout: probability in training with which a value of a feature with several is left out of its
+            bag; what is left counts for it. 0.3 to 0.5 works for words and tags that shall place new items.
         one_by_one: names of features whose rows are embedded each for itself and not as a bag.
 
     Raises:
@@ -76,6 +85,7 @@ class FeatureTables(nn.Module):
         prefix: str = "",
         init_std: float = 0.01,
         id_dropout: float = 0.0,
+        word_dropout: float = 0.0,
         one_by_one: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -90,6 +100,7 @@ class FeatureTables(nn.Module):
         self.embedding_dim = embedding_dim
         self.prefix = prefix
         self.id_dropout = id_dropout
+        self.word_dropout = word_dropout
         self.init_std = init_std
         self.one_by_one = tuple(one_by_one)
         self._names = [name for _, names in self.tables().values() for name in names]
@@ -97,6 +108,8 @@ class FeatureTables(nn.Module):
         self._dropped = {feature.name for feature in features if isinstance(feature, IdFeature)}
         self._dropped |= {difference_name(feature.name) for feature in self._with_difference}
         self._weighted = {f.name: f"idf_{f.name}" for f in features if row_weights(f)}
+        self._words = {f.name for f in features if f.is_multivalued and not isinstance(f, HistoryFeature)}
+        self._is_weighted = bool(self._weighted) or (word_dropout > 0 and bool(self._words))
         for feature in features:
             if feature.name in self._weighted:
                 # Not in the state: the schema holds them.
@@ -112,12 +125,12 @@ class FeatureTables(nn.Module):
                     num_embeddings=num_rows,
                     embedding_dim=embedding_dim,
                     feature_names=names,
-                    pooling=PoolingType.SUM if self._weighted else PoolingType.MEAN,
+                    pooling=PoolingType.SUM if self._is_weighted else PoolingType.MEAN,
                     init_fn=partial(nn.init.normal_, std=self.std_of(table)),
                 )
                 for table, (num_rows, names) in self.tables().items()
             ],
-            is_weighted=bool(self._weighted),
+            is_weighted=self._is_weighted,
             device=torch.device("meta" if _DEFERRED.get() else "cpu"),
         )
 
@@ -146,6 +159,27 @@ class FeatureTables(nn.Module):
     def weight_name(self, table: str) -> str:
         """Returns the key in this module's state of the weights of a table, named without the prefix."""
         return f"collection.embedding_bags.{self.prefix}{table}.weight"
+
+    @property
+    def is_deferred(self) -> bool:
+        """Whether the weights have no memory yet."""
+        return any(parameter.is_meta for parameter in self.collection.parameters())
+
+    def weight(self, table: str) -> torch.Tensor:
+        """The weights [rows, D] of a table, named without the prefix, to be set where they are."""
+        weight: torch.Tensor = self.collection.embedding_bags[self.prefix + table].weight
+        return weight.detach()
+
+    def num_rows_of(self, name: str) -> int:
+        """Counts the rows of a feature's table."""
+        return self._num_rows[name]
+
+    def idf_of(self, name: str) -> torch.Tensor | None:
+        """[rows] weights of a feature that is pooled by idf; None of others."""
+        if name not in self._weighted:
+            return None
+        weights: torch.Tensor = getattr(self, self._weighted[name])
+        return weights
 
     def forward(
         self, ids: KeyedJaggedTensor, vectors: VectorColumns | None = None
@@ -231,7 +265,7 @@ class FeatureTables(nn.Module):
         if self.crosses:
             ids = self._with_crosses(ids)
         present = set(ids.keys())
-        if self._weighted:
+        if self._is_weighted:
             ids = self._with_weights(ids)
         embedded = self.collection(_complete(ids, self._names))
         # NOTE: one split, not a slice a feature: the gradient of each slice would be a zeroed [B, F x D].
@@ -280,9 +314,12 @@ class FeatureTables(nn.Module):
             rows_V, lengths_B = jagged.values(), jagged.lengths()
             if name in self._weighted:
                 weights = getattr(self, self._weighted[name])
-                parts.append(normalised_weights(weights, rows_V, lengths_B))
+                weights_V = normalised_weights(weights, rows_V, lengths_B)
             else:
-                parts.append((1 / lengths_B.float()).repeat_interleave(lengths_B, output_size=len(rows_V)))
+                weights_V = (1 / lengths_B.float()).repeat_interleave(lengths_B, output_size=len(rows_V))
+            if self.training and self.word_dropout > 0 and name in self._words:
+                weights_V = nn.functional.dropout(weights_V, self.word_dropout)
+            parts.append(weights_V)
         return KeyedJaggedTensor(
             keys=ids.keys(), values=ids.values(), lengths=ids.lengths(), weights=torch.cat(parts)
         )

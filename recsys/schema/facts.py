@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+# Share of the catalogue from which on new items are no exception any more.
+MANY_NEW_ITEMS = 0.1
+
 
 @dataclasses.dataclass(frozen=True)
 class DataFacts:
@@ -17,6 +20,9 @@ class DataFacts:
         num_features: of users, items and context that have embeddings, histories not counted.
         median_history, long_history: positives of the user in the middle, and of the one whom a tenth of the
             users exceed.
+        num_new_items: of the catalogue, those without a train row that have words, tags or other values that
+            train knows, by which a model can place them.
+        leave_out: names of features that the model does not read; what they hold does not count.
     """
 
     num_users: int
@@ -26,6 +32,13 @@ class DataFacts:
     num_features: int
     median_history: float
     long_history: float
+    num_new_items: int = 0
+    leave_out: tuple[str, ...] = ()
+
+    @property
+    def has_many_new_items(self) -> bool:
+        """Whether a tenth of the catalogue or more is new and can be placed by content."""
+        return self.num_new_items >= MANY_NEW_ITEMS * max(self.num_items, 1)
 
     @property
     def density(self) -> float:
@@ -40,5 +53,6 @@ class DataFacts:
         return (
             f"{rows}, {self.num_users:,} users "
             f"(half of them with {self.median_history:g} positives or more, a tenth with more than "
-            f"{self.long_history:g}), {self.num_items:,} items, density {self.density:.2%}"
+            f"{self.long_history:g}), {self.num_items:,} items ({self.num_new_items:,} of them new, with "
+            f"content), density {self.density:.2%}"
         )

@@ -22,6 +22,8 @@ _STAGES = ("", "retrieval", "ranking")
 
 # How the raw value of a field is read: an id or a category, a list of them, a number, an instant, a text, an
 # embedding made elsewhere.
+# A user's field that holds values of items by field: {"interests": {"authors": ["Ann Ode"]}}.
+INTERESTS = "interests"
 FieldKind = Literal["id", "list", "number", "time", "text", "vector"]
 
 

@@ -38,7 +38,9 @@ from recsys.serving.values import RequestError, shown
 
 # At first the types are recorded, then the code is optimised for them.
 _TIMES_ANSWERED = 2
+# Options of two stages, and of retrieval alone.
 _OF_RANKING = ("num_candidates", "diversity")
+_OF_RETRIEVAL = ("explore", "explore_below")
 
 
 @dataclasses.dataclass
@@ -345,6 +347,16 @@ class Bundle:
         with self._lock.writing(), _errors_by_field():
             return int(first.set_available(ids, available))
 
+    def count_impressions(self, item_ids: list[Any]) -> int:
+        """Counts that items were shown, for `explore`; how many of them the catalogue knows.
+
+        The counts last as long as this bundle is open: whoever keeps them counts them again after opening.
+        """
+        ids = self.requests.ids(item_ids, "item_ids", self.requests.limits.exclude)
+        _ = self.retrieval
+        with self._lock.writing(), _errors_by_field():
+            return self._search.impressions.add(ids)
+
     def add_items(self, items: list[Record], *, strict: bool | None = None) -> int:
         """Adds items by their raw features, to be recommended at once; how many were added.
 
@@ -418,7 +430,9 @@ class Bundle:
 
     def _check_options(self, options: QueryOptions) -> None:
         known = [
-            name for name in QueryOptions.__annotations__ if self.has_two_stages or name not in _OF_RANKING
+            name
+            for name in QueryOptions.__annotations__
+            if name not in (_OF_RETRIEVAL if self.has_two_stages else _OF_RANKING)
         ]
         unknown = ", ".join(f"`{name}`" for name in options if name not in known)
         if unknown:

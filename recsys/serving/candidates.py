@@ -12,6 +12,7 @@ import torch
 
 from recsys.retrieval.ann import Index
 from recsys.retrieval.parts import taste
+from recsys.serving.exploration import Impressions, explored
 from recsys.serving.item_space import ItemSpace
 from recsys.serving.requests import RequestBatch
 
@@ -35,6 +36,7 @@ class CandidateSearch:
 
     def __post_init__(self) -> None:
         self._space: ItemSpace | None = None
+        self.impressions = Impressions(self.model)
 
     def best_of_each(
         self, batch: RequestBatch, k: int, *, near_row: int | None
@@ -58,12 +60,31 @@ class CandidateSearch:
                 rows = self.nearest(near_row, max(_NEAREST, batch.k), gone, allowed)[0].sort()[0]
             elif self.index is not None:
                 rows = self.index.near(vector, k, excluded=gone, allowed=allowed)
-            best.append(
+            found = (
                 self.model.best(vector, gone, k, allowed)
                 if rows is None
                 else self.model.best_among(vector, rows, gone, k)
             )
+            best.append(self._explored(found, batch, vector, gone, allowed) if batch.explore else found)
         return [rows for rows, _ in best], [scores for _, scores in best]
+
+    def _explored(
+        self,
+        found: Best,
+        batch: RequestBatch,
+        vector: torch.Tensor,
+        gone: torch.Tensor,
+        allowed_I: torch.Tensor | None,
+    ) -> Best:
+        """The list with its share of places for items that were shown little."""
+        rows = self.impressions.few(batch.explore_below)
+        if allowed_I is not None:
+            rows = rows[allowed_I[rows]]
+        is_few_I = torch.zeros(len(self.impressions.counts()), dtype=torch.bool)
+        is_few_I[rows] = True
+        return explored(
+            found, batch.explore, is_few_I, lambda k: self.model.best_among(vector, rows, gone, k)
+        )
 
     def nearest(self, item_row: int, k: int, excluded: torch.Tensor, allowed_I: torch.Tensor | None) -> Best:
         """Catalogue rows and cosines [K] of the items nearest to one; see `ItemSpace.nearest`."""

@@ -16,6 +16,7 @@ from recsys.bandits.acting.choice import Policy
 from recsys.bandits.acting.policies import make_policy
 from recsys.bandits.estimates import Floats
 from recsys.schema.errors import InputError
+from recsys.schema.rungs import SEGMENT
 from recsys.schema.tables import USER_ID
 from recsys.serving.beliefs import (
     NUM_FEATURES,
@@ -37,7 +38,7 @@ from recsys.serving.records import Id, Request, ShownItem, hash_of
 from recsys.serving.rules import SECOND
 from recsys.serving.served import BundleBox, Query, Scored, ServedBundle
 from recsys.serving.store.interface import StoreAway
-from recsys.serving.working import POPULAR, item_key
+from recsys.serving.working import POPULAR, item_key, popular_key
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class Feed:
         clock.lap("state")
         arm, policy = self._arm(user_id if user_id is not None else asked.session)
         weights_C = self._taste_weights(served, policy, reader, now)
-        scored, rung = self._scored(served, query, asked, now, weights_C)
+        scored, rung, failed = self._scored(served, query, asked, now, weights_C)
         clock.lap("bundle")
         believed = self._believed(served, scored, reader, now)
         clock.lap("beliefs")
@@ -116,7 +117,7 @@ class Feed:
             num_candidates=len(scored.item_ids),
             candidates_hash=_digest(scored.item_ids),
             rung=rung,
-            degraded=reader.is_away or rung != _BUNDLE,
+            degraded=reader.is_away or failed,
             history_length=len(query.history),
             brought_history=asked.history is not None,
             reads_skips=served.reads_skips,
@@ -129,7 +130,9 @@ class Feed:
             records.append(self._chosen(unseen, believed, self._shadow, looked_K))
         clock.lap("policy")
         age = self._journal.age(now) / SECOND
-        return _answer(records[0], age=age, milliseconds=clock.laps if asked.timing else None), records
+        answer = _answer(records[0], age=age, milliseconds=clock.laps if asked.timing else None)
+        answer.behaviour_weight = scored.behaviour_weight
+        return answer, records
 
     def _scored(
         self,
@@ -138,11 +141,17 @@ class Feed:
         asked: RecommendRequest,
         now: int,
         weights_C: Floats | None,
-    ) -> tuple[Scored, str]:
-        """Candidates from the highest rung of the ladder that answers."""
+    ) -> tuple[Scored, str, bool]:
+        """Candidates from the rung that the ladder names, the rung, and whether the bundle failed."""
         wanted = max(asked.k, self._options.policy_candidates)
         try:
             scored = served.scored(query, wanted=wanted, num_candidates=self._options.num_candidates)
+            source = self._options.ladder.get(scored.rung or "", _BUNDLE)
+            if source != _BUNDLE and query.candidates is None and served.can_retrieve:
+                by_rule, rung = self._popular(query, wanted, by_segment=source == SEGMENT)
+                kept = served.showable(by_rule.item_ids, query.where)
+                if any(kept):
+                    return _before(by_rule, kept, scored, wanted), rung, False
             if query.candidates is None:
                 more = self._near_taste(served, query, weights_C)
                 more |= self._new(served, query, now)
@@ -151,8 +160,8 @@ class Feed:
             raise
         except Exception:
             logger.exception("the bundle did not answer; what is popular does")
-            return self._popular(query, wanted), _POPULAR
-        return scored, _BUNDLE
+            return *self._popular(query, wanted, by_segment=True), True
+        return scored, _BUNDLE, False
 
     def _near_taste(self, served: ServedBundle, query: Query, weights_C: Floats | None) -> dict[Id, str]:
         """Items of the whole catalogue that a reader's taste, as far as it is known, points to."""
@@ -181,16 +190,26 @@ class Feed:
         theta_D = head_weights(reader.head, NUM_FEATURES, now, rules)
         return taste_weights(taste, theta_D, now, rules, ridge=_TASTE_RIDGE)
 
-    def _popular(self, query: Query, wanted: int) -> Scored:
+    def _popular(self, query: Query, wanted: int, *, by_segment: bool) -> tuple[Scored, str]:
+        """What is popular with the reader's segment, then with everybody; and which rung that is."""
+        segment = self._options.rules.segment(query.user, query.context) if by_segment else ""
+        names = [SEGMENT, _POPULAR] if segment else [_POPULAR]
         try:
-            [content] = self._journal.store.get([POPULAR])
+            contents = self._journal.store.get([popular_key(segment), POPULAR][-len(names) :])
         except StoreAway:
-            content = None
-        state = PopularState() if content is None else msgspec.msgpack.decode(content, type=PopularState)
+            contents = [None]
         gone = {str(one) for one in (*query.exclude, *self._box.current.past(query))}
-        left = [entry for name, entry in state.rewards.items() if name not in gone]
-        best = sorted(left, key=lambda entry: (-entry[1], str(entry[0])))[:wanted]
-        return Scored([one for one, _ in best], [reward for _, reward in best], [_POPULAR] * len(best))
+        scored = Scored([], [], [])
+        for name, content in zip(names, contents, strict=False):
+            state = PopularState() if content is None else msgspec.msgpack.decode(content, type=PopularState)
+            left = [entry for text, entry in state.rewards.items() if text not in gone]
+            best = sorted(left, key=lambda entry: (-entry[1], str(entry[0])))
+            best = best[: wanted - len(scored.item_ids)]
+            gone |= {str(one) for one, _ in best}
+            scored.item_ids.extend(one for one, _ in best)
+            scored.scores.extend(reward for _, reward in best)
+            scored.sources.extend([name] * len(best))
+        return scored, SEGMENT if SEGMENT in scored.sources else _POPULAR
 
     def _believed(self, served: ServedBundle, scored: Scored, reader: Reader, now: int) -> Believed | None:
         """Returns what is believed of candidates; None where there are none."""
@@ -292,6 +311,26 @@ class Stopwatch:
         self._last = now
 
 
+def _before(by_rule: Scored, kept: Sequence[bool], scored: Scored, wanted: int) -> Scored:
+    """What is popular, as far as it may be shown, and behind it the bundle's own candidates.
+
+    Scores of popular items go on from the bundle's best upwards, in their order.
+    """
+    first = [place for place, fits in enumerate(kept) if fits]
+    taken = {str(by_rule.item_ids[place]) for place in first}
+    rest = [place for place, one in enumerate(scored.item_ids) if str(one) not in taken]
+    best = max(scored.scores, default=0.0)
+    return dataclasses.replace(
+        scored,
+        item_ids=[*(by_rule.item_ids[n] for n in first), *(scored.item_ids[n] for n in rest)][:wanted],
+        scores=[
+            *(best + (len(first) - number) / len(first) for number in range(len(first))),
+            *(scored.scores[n] for n in rest),
+        ][:wanted],
+        sources=[*(by_rule.sources[n] for n in first), *(scored.sources[n] for n in rest)][:wanted],
+    )
+
+
 def _joined(served: ServedBundle, query: Query, scored: Scored, more: dict[Id, str]) -> Scored:
     """The candidates and those of `more` that are not among them, with their sources."""
     taken = {str(one) for one in scored.item_ids}
@@ -302,6 +341,8 @@ def _joined(served: ServedBundle, query: Query, scored: Scored, more: dict[Id, s
         [*scored.item_ids, *left],
         [*scored.scores, *served.scores_of(query, left)],
         [*scored.sources, *(more[one] for one in left)],
+        behaviour_weight=scored.behaviour_weight,
+        rung=scored.rung,
     )
 
 

@@ -4,7 +4,7 @@
     head       sufficient statistics of the linear rule that all items share, over what the bundle knows
     taste      those of a reader, over coordinates of items
     positions  what was earned by position, and what items that stood there were expected to earn
-    popular    rewards of late
+    popular    rewards of late, of everybody and of each segment of readers
 
 An item far down a list is seldom looked at. So it counts as `looked` of an impression, the chance that it is,
 which was written into the log when the list was shown: then a rule by weighted least squares is one of
@@ -23,7 +23,7 @@ import numpy as np
 from recsys.bandits.estimates import Floats
 from recsys.serving.records import Id, ShownItem
 from recsys.serving.rules import DAY, HOUR, Rules
-from recsys.serving.working import HEAD, POPULAR, POSITIONS, Working, item_key
+from recsys.serving.working import HEAD, POPULAR, POSITIONS, Working, item_key, popular_key
 
 # Items that are popular of late; twice as many are counted.
 NUM_POPULAR = 500
@@ -140,7 +140,7 @@ def count_shown(
 
 def count_gained(
     working: Working, item: ShownItem, place: int, gained: float, time: int, *, taste_key: bytes | None,
-    space: str, rules: Rules,
+    space: str, rules: Rules, segment: str = "",
 ) -> None:  # fmt: skip
     """Counts a reward for an item of a list.
 
@@ -153,8 +153,9 @@ def count_gained(
         taste_key: of its reader; None for nobody.
         space: of the items' coordinates.
         rules: of fading.
+        segment: of the reader.
     """
-    count_item(working, item.item_id, time, rules=rules, reward=gained, hour=gained)
+    count_item(working, item.item_id, time, rules=rules, reward=gained, hour=gained, segment=segment)
     _learn(working, time, [(item.features, 0.0, gained)], rules)
     if place < NUM_POSITIONS:
         _count_positions(working, time, [(place, gained, 0.0)], rules)
@@ -171,6 +172,7 @@ def count_item(
     shown: ShownItem | None = None,
     reward: float = 0.0,
     hour: float = 0.0,
+    segment: str = "",
 ) -> None:
     """Counts for an item that it was shown, or what it earned.
 
@@ -182,6 +184,7 @@ def count_item(
         shown: the item in its list, if it was shown now.
         reward: of an impression.
         hour: reward of whatever kind, for windows and popularity.
+        segment: of the reader, with whom it is popular beside everybody.
     """
     item = working.get(item_key(item_id), ItemState) or ItemState(since=time, first=time)
     item.first = min(item.first, time)
@@ -201,7 +204,8 @@ def count_item(
     item.taste = item.taste * old + (0.0 if shown is None else looked * shown.taste) * new
     number = time // HOUR
     if hour > 0:
-        _count_popular(working, item_id, time, hour, rules)
+        for key in dict.fromkeys([POPULAR, popular_key(segment)]):
+            _count_popular(working, key, item_id, time, hour, rules)
     count, total = item.hours.get(number, (0.0, 0.0))
     item.hours[number] = (count + (shown is not None), total + hour)
     newest = max(item.hours)
@@ -210,8 +214,8 @@ def count_item(
     working.put(item_key(item_id), item)
 
 
-def _count_popular(working: Working, item_id: Id, time: int, reward: float, rules: Rules) -> None:
-    popular = working.get(POPULAR, PopularState) or PopularState(time)
+def _count_popular(working: Working, key: bytes, item_id: Id, time: int, reward: float, rules: Rules) -> None:
+    popular = working.get(key, PopularState) or PopularState(time)
     popular.since, (old, new) = _brought_together(popular.since, time, rules)
     if old != 1.0:
         popular.rewards = {name: (one, total * old) for name, (one, total) in popular.rewards.items()}
@@ -220,7 +224,7 @@ def _count_popular(working: Working, item_id: Id, time: int, reward: float, rule
     if len(popular.rewards) > 2 * NUM_POPULAR:
         kept = sorted(popular.rewards.items(), key=lambda entry: -entry[1][1])[:NUM_POPULAR]
         popular.rewards = dict(kept)
-    working.put(POPULAR, popular)
+    working.put(key, popular)
 
 
 def _learn(

@@ -85,8 +85,11 @@ class Recommendation(msgspec.Struct, omit_defaults=True):
         bundle: fingerprint of the bundle that scored them.
         degraded: whether the state could not be read, or the bundle did not answer.
         state_age_seconds: how old the oldest event is that the state has not seen; 0 where it has seen all.
-        rung: `bundle`, or the fall-back: `popular`.
+        rung: `bundle`; or, by rule (`ladder`) or because the bundle did not answer, what is popular with the
+            `segment` of the reader or with everybody, `popular`.
         milliseconds: by part, when asked.
+        behaviour_weight: of what the user did in the answer, from 0, content and profile alone, to 1; of
+            bundles whose model has a gate.
     """
 
     request_id: str
@@ -97,6 +100,7 @@ class Recommendation(msgspec.Struct, omit_defaults=True):
     state_age_seconds: float
     rung: str
     milliseconds: dict[str, float] | None = None
+    behaviour_weight: float | None = None
 
 
 class FeedbackEvent(msgspec.Struct, forbid_unknown_fields=True):

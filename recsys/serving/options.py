@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from recsys.bandits.acting.policies import make_policy
 from recsys.schema.errors import InputError
+from recsys.schema.rungs import FEW_EVENTS, PERSONAL, POPULAR, PROFILE, SEGMENT
 from recsys.serving.rules import Rules
 
 
@@ -65,6 +66,9 @@ class ServeOptions(LogOptions):
         shadow: a policy whose lists are logged and not shown.
         num_candidates: how many the bundle's retrieval hands to its ranking.
         policy_candidates: how many of the best of those the policy chooses from.
+        ladder: who answers on a rung of the model's, `personal`, `few_events` or `profile`: the `bundle`
+            unless said otherwise, what is popular with the reader's `segment` (`rules.segment_fields`), or
+            what is `popular`; the bundle fills the rest of the list.
         explore_new: how many new items join them, the newest and those of the best scores.
         explore_taste: how many items join them that a reader's taste, learned from feedback, points to;
             where the policy learns.
@@ -91,6 +95,7 @@ class ServeOptions(LogOptions):
     shadow: Arm | None = None
     num_candidates: int = 500
     policy_candidates: int = 50
+    ladder: dict[str, Literal["bundle", "segment", "popular"]] = dataclasses.field(default_factory=dict)
     explore_new: int = 5
     explore_taste: int = 30
     new_item_hours: float = 24.0
@@ -108,6 +113,17 @@ class ServeOptions(LogOptions):
         for name in ("workers", "num_candidates", "policy_candidates", "max_k", "max_waiting"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        for rung, source in self.ladder.items():
+            if rung not in (PERSONAL, FEW_EVENTS, PROFILE) or source not in ("bundle", SEGMENT, POPULAR):
+                raise InputError(
+                    f"`ladder` must say `bundle`, `{SEGMENT}` or `{POPULAR}` of the rungs `{PERSONAL}`, "
+                    f"`{FEW_EVENTS}` and `{PROFILE}`, got `{rung}: {source}`"
+                )
+        if SEGMENT in self.ladder.values() and not self.rules.segment_fields:
+            raise InputError(
+                f"`ladder` says `{SEGMENT}`, and no field tells readers apart; name some by "
+                "`rules.segment_fields`, as in rules.segment_fields=[country]"
+            )
         total = sum(arm.share for arm in self.arms.values())
         if self.arms and abs(total - 1) > 1e-6:
             raise InputError(f"the shares of `arms` must add up to 1, got {total:g}")

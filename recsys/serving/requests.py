@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
 from recsys.schema.features import HISTORY
-from recsys.schema.requests import RequestLimits
+from recsys.schema.requests import INTERESTS, RequestLimits
 from recsys.schema.tables import TIMESTAMP
 from recsys.serving.arguments import for_each, instant_of, sequence_of, share_of, truth_of, whole_number
 from recsys.serving.record_reader import (
@@ -20,6 +20,9 @@ from recsys.serving.record_reader import (
 )
 from recsys.serving.values import Refused, RequestError, as_text, read_id, readers_of
 
+# Impressions from which on an item has had its chance.
+_EXPLORE_BELOW = 10
+
 
 class QueryOptions(TypedDict, total=False):
     """Types what a request may say beside user, history, k, context and exclude.
@@ -29,6 +32,8 @@ class QueryOptions(TypedDict, total=False):
     Args:
         history_times, history_liked, num_candidates, diversity, where: as in the manifest.
         similar_to: raw id of an item, for its page: the list is chosen among the items nearest to it.
+        explore: share of the places, 0 to 1, for items that were shown less than `explore_below` times (10 by
+            default, where events of train count as impressions); of a retrieval model alone.
         strict: whether a field that no feature reads is refused; as the bundle was opened where it is None.
     """
 
@@ -38,6 +43,8 @@ class QueryOptions(TypedDict, total=False):
     diversity: float | None
     where: dict[str, list[Any]] | None
     similar_to: Any
+    explore: float | None
+    explore_below: int | None
     strict: bool | None
 
 
@@ -50,7 +57,7 @@ class RequestBatch:
         k: length of the lists.
         excludes, history_times, history_liked: [B], or None.
         num_candidates, diversity, where: as in the manifest.
-        similar_to: see `QueryOptions`.
+        similar_to, explore, explore_below: see `QueryOptions`.
     """
 
     users: list[Record]
@@ -64,6 +71,8 @@ class RequestBatch:
     diversity: float | None = None
     where: dict[str, list[Any]] | None = None
     similar_to: Any = None
+    explore: float = 0.0
+    explore_below: int = _EXPLORE_BELOW
 
 
 class RequestReader:
@@ -148,7 +157,7 @@ class RequestReader:
             return _SINGULAR.get(argument, argument) if is_one else f"{argument}[{at}]"
 
         strict = self.strict if options.get("strict") is None else bool(options["strict"])
-        limits, wanted = self.limits, options.get("num_candidates")
+        limits, wanted, below = self.limits, options.get("num_candidates"), options.get("explore_below")
         given_users = sequence_of(users, "users", limits.requests)
         size = len(given_users)
 
@@ -159,7 +168,7 @@ class RequestReader:
         past = ids_of_each(histories, "histories", limits.history)
         batch = RequestBatch(
             users=[
-                self.users.read(user, name_of("users", at), strict=strict)
+                self.users.read(self._flat(user), name_of("users", at), strict=strict)
                 for at, user in enumerate(given_users)
             ],
             histories=past,
@@ -177,6 +186,8 @@ class RequestReader:
             diversity=share_of(options.get("diversity"), "diversity"),
             where=self.where(options.get("where")),
             similar_to=options.get("similar_to"),
+            explore=share_of(options.get("explore"), "explore") or 0.0,
+            explore_below=_EXPLORE_BELOW if below is None else whole_number(below, "explore_below", 2**53),
         )
         self._check_diversified(batch)
         return batch
@@ -263,6 +274,13 @@ class RequestReader:
                 )
             read.append([_OF_EACH_ITEM[name](value, argument) for value in given])
         return read
+
+    def _flat(self, user: object) -> object:
+        """The user with a field for each kind of interest; as given where it names none by field."""
+        if not isinstance(user, Mapping) or not isinstance(user.get(INTERESTS), Mapping):
+            return user
+        others = {name: value for name, value in user.items() if name != INTERESTS}
+        return others | {f"{INTERESTS}.{name}": values for name, values in user[INTERESTS].items()}
 
     def _check_diversified(self, batch: RequestBatch) -> None:
         candidates = max(batch.k, batch.num_candidates or self._num_candidates_unasked)

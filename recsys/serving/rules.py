@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
 
 from recsys.schema.errors import InputError
 
@@ -40,6 +43,8 @@ class Rules:
         half_life_hours: after so long, what is known of an item's reward counts half.
         window_hours: events of an item are counted by the hour for so long.
         retention_days: requests and events are deleted from the log after so long.
+        segment_fields: what is popular is counted apart, too, for readers with the same values of these
+            fields of the user or the context.
     """
 
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -52,8 +57,10 @@ class Rules:
     half_life_hours: float = 24.0
     window_hours: int = 48
     retention_days: float = 90.0
+    segment_fields: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "segment_fields", tuple(self.segment_fields))
         unknown = [kind for kind in self.weights if kind not in _WEIGHTS]
         if unknown:
             raise InputError(
@@ -66,6 +73,18 @@ class Rules:
                      "max_future_seconds", "half_life_hours", "window_hours", "retention_days"):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise InputError(f"`rules.{name}` must be above 0, got {getattr(self, name)}")
+
+    def segment(self, user: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+        """Names the segment of a reader; empty where one of its fields is not known.
+
+        Example:
+            >>> Rules(segment_fields=("country", "device")).segment({"country": "FR"}, {"device": "phone"})
+            '["FR","phone"]'
+        """
+        values = [user.get(name, context.get(name)) for name in self.segment_fields]
+        if not values or any(value is None for value in values):
+            return ""
+        return json.dumps(values, separators=(",", ":"), default=str, ensure_ascii=False)
 
     def reward(self, kind: str, value: float | None) -> float:
         """Returns the reward of an event, 0 to 1.

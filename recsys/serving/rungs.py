@@ -1,26 +1,18 @@
-"""Which rung of the ladder an answer comes from: behaviour, the content of a few events, or the profile.
-
-personal      behaviour weighs a half or more
-few_events    content of the few events that are known weighs more
-profile       no event is known: profile and context, what people like them like
-popular       the bundle did not answer: what is popular of late
-new           new arrivals, shown to be explored
-"""
+"""Finds which rung of the ladder a bundle's answer comes from, and how much behaviour weighs in it."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from recsys.schema.requests import INTERESTS
+from recsys.schema.rungs import rung_name
 from recsys.serving.bundle import Bundle
 
 Record = dict[str, Any]
 
-PERSONAL, FEW_EVENTS, PROFILE = "personal", "few_events", "profile"
-_EVEN = 0.5
-
 
 class Rung(NamedTuple):
-    """The rung of an answer, and the weight of behaviour in it, from 0 to 1."""
+    """The rung of an answer, see `recsys.schema.rungs`, and the weight of behaviour in it, from 0 to 1."""
 
     name: str
     weight: float
@@ -46,6 +38,8 @@ def rung_of(bundle: Bundle, user: Record, history: list[Any], context: Record | 
         weight = float(weights(batch.users, batch.histories, batch.contexts)[0])
     if weight < 0:
         return None
-    if not history:
-        return Rung(PROFILE, 0.0)
-    return Rung(PERSONAL if weight >= _EVEN else FEW_EVENTS, weight)
+    interests = [values for name, values in batch.users[0].items() if name.startswith(f"{INTERESTS}.")]
+    num_events = len(history) + sum(
+        len(one) if isinstance(one, list) else one is not None for one in interests
+    )
+    return Rung(rung_name(weight, num_events), weight if num_events else 0.0)

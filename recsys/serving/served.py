@@ -18,6 +18,7 @@ from recsys.retrieval.parts import taste
 from recsys.schema.errors import InputError
 from recsys.schema.json_files import read_json_list
 from recsys.schema.requests import read_recorded
+from recsys.schema.rungs import rung_name
 from recsys.schema.tables import ITEM_ID, TIMESTAMP
 from recsys.serving.bundle import Bundle
 from recsys.serving.coordinates import Coordinates
@@ -58,11 +59,13 @@ class Query:
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """Candidates of a bundle, best first: ids, scores and sources."""
+    """Candidates of a bundle, best first, with the weight of behaviour of a gate and the model's rung."""
 
     item_ids: list[Id]
     scores: list[float]
     sources: list[str]
+    behaviour_weight: float | None = None
+    rung: str | None = None
 
 
 class ServedBundle:
@@ -123,11 +126,15 @@ class ServedBundle:
             where=query.where,
             **options,
         )
-        if len(answer) > 3:
-            return Scored(list(answer[0]), list(answer[1]), list(answer[3]))
         rung = rung_of(self.bundle, query.user, self._as_ids(query.history), context)
-        sources = ["retrieval" if rung is None else rung.name] * len(answer[0])
-        return Scored(list(answer[0]), list(answer[1]), list(sources))
+        name = "retrieval" if rung is None else rung.name
+        sources = answer[3] if len(answer) > 3 else [name] * len(answer[0])
+        return Scored(
+            *(list(answer[0]), list(answer[1]), list(sources)),
+            behaviour_weight=None if rung is None else rung.weight,
+            # Without a gate what is known is all that there is to go by.
+            rung=rung_name(1.0, len(query.history)) if rung is None else rung.name,
+        )
 
     def scores_of(self, query: Query, item_ids: Sequence[Id]) -> list[float]:
         """Scores of given items for a query, as `scored` would give them."""
@@ -251,6 +258,15 @@ class ServedBundle:
         if not self._takes_text_ids and all(isinstance(one, int) for one in item_ids):
             return list(item_ids)
         return [str(one) for one in item_ids]
+
+    def showable(self, item_ids: Sequence[Id], where: dict[str, list[Any]] | None) -> list[bool]:
+        """Whether the catalogue has each item, and it may be recommended."""
+        first = self.bundle.retrieval
+        with self.bundle.reading():
+            rows = first.known.rows_of_items(self._as_ids(list(item_ids)))
+            allowed = first.allowed(where)
+        fits = torch.ones_like(rows, dtype=torch.bool) if allowed is None else allowed[rows]
+        return [bool(one) for one in ((rows > 0) & fits).tolist()]
 
     def _id_type(self) -> str:
         manifest = self.bundle.manifest

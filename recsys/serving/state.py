@@ -68,6 +68,7 @@ class ShownList(msgspec.Struct):
         rewards: by position.
         last: the lowest position that was chosen, from 0; what is above it was chosen or passed over.
         waiting: events that came before the list.
+        segment: of the reader, see `Rules.segment`.
     """
 
     request_id: str = ""
@@ -79,6 +80,7 @@ class ShownList(msgspec.Struct):
     rewards: list[float] = []
     last: int = 0
     waiting: list[Event] = []
+    segment: str = ""
 
 
 class CatalogueState(msgspec.Struct):
@@ -132,6 +134,7 @@ def _apply_request(working: Working, request: Request, rules: Rules) -> None:
         space=request.space,
         items=request.items,
         rewards=[0.0] * len(request.items),
+        segment=rules.segment(request.user, request.context),
     )
     working.put(key, shown, expires=request.time + int(rules.attribution_hours * HOUR))
     reader = reader_key(request.user_id, request.session)
@@ -181,7 +184,7 @@ def _credit_list(working: Working, event: Event, rules: Rules) -> None:
         shown.rewards[place] = reward
         reader = reader_key(shown.user_id, shown.session)
         count_gained(working, item, place, gained, shown.time, taste_key=_taste_of(reader), space=shown.space,
-                     rules=rules)  # fmt: skip
+                     rules=rules, segment=shown.segment)  # fmt: skip
         if reader is None:
             reader = reader_key(event.user_id, event.session)
         _infer_skips(working, shown, place, reader, rules)

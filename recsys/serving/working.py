@@ -46,6 +46,11 @@ def taste_key(reader: bytes) -> bytes:
     return b"t:" + reader
 
 
+def popular_key(segment: str) -> bytes:
+    """Key of what is popular with a segment of the readers; with everybody where it is empty."""
+    return _key(b"popular:", segment) if segment else POPULAR
+
+
 def item_key(item_id: Id) -> bytes:
     """Key of an item's state."""
     return _key(b"i:", str(item_id))

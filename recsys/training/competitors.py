@@ -12,9 +12,13 @@ import logging
 from typing import Literal
 
 import torch
+from torch import nn
 
-from recsys.models.protocols import RetrievalModel
+from recsys.data.dataset import PreparedDataset
+from recsys.models.protocols import HybridModel, RetrievalModel
+from recsys.nn.embeddings import FeatureTables
 from recsys.schema.batch import Batch
+from recsys.schema.facts import MANY_NEW_ITEMS
 
 NewItems = Literal["auto", "left_out", "negatives"]
 
@@ -58,6 +62,28 @@ class Competitors:
     def of(self, features_IP: torch.Tensor) -> torch.Tensor:
         """[N, P] features of the competitors among those of the catalogue."""
         return features_IP[1:] if self._are_all else features_IP[self._rows_N]
+
+
+def new_items_of(model: nn.Module, dataset: PreparedDataset) -> Literal["left_out", "negatives"]:
+    """Decides `new_items: auto`, and warns of a model that cannot place the many new items of a catalogue."""
+    if isinstance(model, HybridModel):
+        return "left_out"
+    tables = [child for child in model.children() if isinstance(child, FeatureTables)]
+    read = {feature.name for table in tables for feature in (*table.features, *table.vectors)}
+    names = [feature.name for feature in dataset.schema.embedded(["item"])]
+    enough = MANY_NEW_ITEMS * (dataset.num_items - 1)
+    if dataset.new_items([name for name in names if name not in read]).sum() >= enough:
+        return "left_out"
+    number = int(dataset.new_items().sum())
+    if number >= enough:
+        logger.warning(
+            "%s of %s items are new and have content, which %s does not read, so that it cannot place them; "
+            "`model=two_tower` and `model=sequence_two_tower` do",
+            f"{number:,}",
+            f"{dataset.num_items - 1:,}",
+            type(model).__name__,
+        )
+    return "negatives"
 
 
 def competitors(item_counts: torch.Tensor, new_items: NewItems) -> Competitors:

@@ -15,7 +15,6 @@ from recsys.losses.named import LossName, named_loss
 from recsys.losses.sampled_softmax import accidental_hits
 from recsys.models.protocols import (
     CountsReader,
-    HybridModel,
     PositivesReader,
     RetrievalModel,
     popularity_windows,
@@ -25,7 +24,7 @@ from recsys.retrieval.popularity import Popularity
 from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import ITEM_ID
-from recsys.training.competitors import Competitors, NewItems, competitors
+from recsys.training.competitors import Competitors, NewItems, competitors, new_items_of
 from recsys.training.fitted import positives_of
 from recsys.training.negatives import Negatives, NegativeSampler
 from recsys.training.optimizers import Optimizers
@@ -52,7 +51,8 @@ class RetrievalTask(GradientTask):
         full_softmax_limit: largest catalogue for which `auto` takes the full softmax.
         new_items: what items of the catalogue without train positives are to the losses: `left_out`, or
             `negatives`, which are trained down in every step and never up; `auto` leaves them out of models
-            that place them by content (`model.cold_start`).
+            that place them by content: those with `model.cold_start`, and where a tenth of the catalogue or
+            more is new, all that read more of an item than its id.
         ks: cut-offs of the validation metrics.
     """
 
@@ -95,7 +95,7 @@ class RetrievalTask(GradientTask):
         dataset = data_module(self).dataset
         self._catalogue = dataset.items
         if self.new_items == "auto":
-            self.new_items = "left_out" if isinstance(self.model, HybridModel) else "negatives"
+            self.new_items = new_items_of(self.model, dataset)
         self._competitors = competitors(dataset.item_counts, self.new_items)
         self._sampler = NegativeSampler(
             self._competitors.counts_I, kind=self.negatives, number=self.num_negatives

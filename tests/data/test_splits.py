@@ -158,6 +158,22 @@ def test_cold_items_and_users_never_occur_in_train(tmp_path, kind, place, drawn)
     assert not ids["validation"] & ids["test"]
 
 
+def test_cold_both_keeps_drawn_users_and_drawn_items_out_of_train(tmp_path):
+    fractions = {"split_fractions": (0.6, 0.2, 0.2)}
+    both, items, users = (
+        prepared(tmp_path / kind, world(), split=kind, **fractions)
+        for kind in ("cold_both", "cold_item", "cold_user")
+    )
+    names = ("train", "validation", "test")
+    of_item = {e[1]: part for part, split in enumerate(names) for e in events_of(items, split)}
+    of_user = {e[0]: part for part, split in enumerate(names) for e in events_of(users, split)}
+    for part, split in enumerate(names):
+        found = events_of(both, split)
+        assert found
+        assert all(max(of_user[e[0]], of_item[e[1]]) == part for e in found)
+    assert sum(len(events_of(both, split)) for split in names) == len(world()["item_id"])
+
+
 def test_predefined_reads_the_column_in_its_usual_spellings(tmp_path):
     rows = {**TEN, "part": ["train"] * 4 + ["valid", "VAL", "dev", "validation", "test", " Test "]}
     station = prepared(tmp_path, rows, split="predefined", columns={"split": "part"})

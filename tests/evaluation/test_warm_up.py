@@ -14,6 +14,7 @@ from recsys.evaluation.station import EvaluatedRun
 from recsys.evaluation.warm_up import first_events, new_items_of
 from recsys.models.two_tower import TwoTower
 from recsys.schema.jagged import JaggedColumn
+from recsys.schema.rungs import rung_name
 
 OPTIONS = EvaluationOptions(
     k=(3, 5), resamples=20, num_examples=1, small_slice=5, latency_requests=0, baselines=("popularity",)
@@ -48,6 +49,20 @@ def test_sides_and_baselines_stand_beside_the_model(judged):
     assert {"content_knn", "content_ridge", "content_sum"} <= set(results["baselines"])
     assert model.candidate_tower.mix.forced == -1.0
     assert "Weight of behaviour by the reader" in page
+
+
+def test_rungs_say_how_often_they_answer_and_how_good_they_are(judged, rated):
+    results, _, model = judged
+    queries = rated.queries("test", history_length=10, events_read="content")
+    weights = model.query_weights(queries.batch(torch.arange(len(queries)))).tolist()
+    lengths = queries.histories.lengths.tolist()
+    names = [rung_name(weight, length) for weight, length in zip(weights, lengths, strict=True)]
+    rungs = results["warm_up"]["rungs"]
+    assert {one["rung"]: one["queries"] for one in rungs} == {name: names.count(name) for name in set(names)}
+    assert sum(one["share"] for one in rungs) == pytest.approx(1)
+    # The whole is the mean of its parts.
+    mean = sum(one["share"] * one["systems"]["model"]["metrics"]["ndcg@5"] for one in rungs)
+    assert mean == pytest.approx(results["metrics"]["ndcg@5"])
 
 
 def test_figures_of_a_step_are_those_of_the_lists(judged, rated):

@@ -9,6 +9,7 @@ from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
 from recsys.serving.bundle import Bundle
 from recsys.serving.rungs import rung_of
+from recsys.serving.values import RequestError
 from tests.exporting.conftest import HISTORY_LENGTH, export, lively
 from tests.exporting.test_add_items import NEW, ROWS, new_items
 
@@ -77,3 +78,45 @@ def test_each_answer_says_its_rung_and_the_weight_of_behaviour(exported):
 
 def test_models_without_a_gate_have_no_rungs(retrieval):
     assert rung_of(Bundle.open(retrieval.folder), {"user_id": 3}, []) is None
+
+
+def test_interests_count_as_events_with_items_of_which_nothing_else_is_known(exported):
+    program = load_scripted(exported.folder / "retrieval.pt")
+    program.add_items([{"sku": NEW[0], "genres": ["drama"]}, {"sku": NEW[1], "genres": ["comedy"]}])
+    ids = exported.dataset.item_ids[1:4].tolist()
+    liked = {"uid": 3, "interests.genres": ["drama", "comedy"]}
+    expected = program.encode_user({"uid": 3}, [*NEW, *ids])
+    torch.testing.assert_close(program.encode_user(liked, ids), expected)
+    users, histories = [liked, {"uid": 4}, liked], [ids, ids[:1], []]
+    alone = torch.stack(
+        [program.encode_user(user, past) for user, past in zip(users, histories, strict=True)]
+    )
+    torch.testing.assert_close(program.encode_users(users, histories), alone)
+    assert program.behaviour_weights([liked], [[]]) == program.behaviour_weights([{"uid": 3}], [NEW])
+
+
+def test_a_sequence_model_reads_interests_before_the_history(shop, tmp_path):
+    model = SequenceTwoTower(shop.schema, embedding_dim=8, max_length=HISTORY_LENGTH, history_events="all")
+    program = export(lively(model), shop, tmp_path / "bundle").program
+    liked, ids = {"uid": 3, "interests.genres": ["drama"]}, shop.item_ids[1:3].tolist()
+    program.add_items([{"sku": NEW[0], "genres": ["drama"]}])
+    for judged, all_judged in ((None, None), ([True, False], [True, True, False])):
+        expected = program.encode_user({"uid": 3}, [NEW[0], *ids], None, None, all_judged)
+        torch.testing.assert_close(program.encode_user(liked, ids, None, None, judged), expected)
+
+
+def test_a_bundle_takes_interests_by_field_and_says_their_rung(exported):
+    bundle = Bundle.open(exported.folder, strict=True)
+    reader = {"user_id": 3, "interests": {"genres": ["drama"]}}
+    assert bundle.manifest["signature"]["user"]["interests.genres"]["kind"] == "list"
+    assert bundle.recommend(reader, [], 5) != bundle.recommend({"user_id": 3}, [], 5)
+    assert rung_of(bundle, {"user_id": 3}, []).name == "profile"
+    assert rung_of(bundle, reader, []).weight > 0
+    # The users' table has a column of this name, which is read as before.
+    assert bundle.recommend({"user_id": 3, "interests": ["a"]}, [], 5)
+    with pytest.raises(RequestError, match=r"'interests\.colour', which no feature reads"):
+        bundle.recommend({"user_id": 3, "interests": {"colour": ["red"]}}, [], 5)
+
+
+def test_a_model_that_reads_ids_of_histories_takes_no_interests(retrieval):
+    assert not [name for name in retrieval.program.read_fields if name.startswith("interests.")]

@@ -10,9 +10,10 @@ import pytest
 
 from recsys.bandits.acting.choice import Candidates
 from recsys.bandits.acting.policies import make_policy
+from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_manifest
 from recsys.serving.audit import audit
-from recsys.serving.options import Arm
+from recsys.serving.options import Arm, ServeOptions
 from recsys.serving.records import Forget, Request, decode
 from recsys.serving.rules import Rules
 from recsys.serving.tables import read_log
@@ -464,3 +465,40 @@ def test_what_was_logged_of_a_list_is_what_the_replayed_log_says(serving):
         assert one["equal"] == one["compared"], found
     # By other rules than those that served, it would differ.
     assert audit(read_log(client.service.journal.log), Rules(half_life_hours=0.001))["head"]["equal"] < 53
+
+
+def test_segments_have_what_is_popular_with_them(serving):
+    rules = Rules(segment_fields=("shelf",))
+    client = serving(rules=rules, ladder={"profile": "segment"}, policy="greedy", explore_new=0)
+    for shelf, wanted in (("a", 1), ("b", 2)):
+        for number in range(3):
+            body = {"user": {"user_id": f"{shelf}{number}"}, "context": {"shelf": shelf}, "k": 3}
+            shown = client.post("/recommend", json=body).json()
+            item = shown["items"][wanted]["item_id"]
+            told = {"request_id": shown["request_id"], "user_id": f"{shelf}{number}", "item_id": item}
+            tell(client, {**told, "event": "click"})
+
+    def sources(shelf, user):
+        body = {"user": {"user_id": user}, "context": {"shelf": shelf} if shelf else {}, "k": 4}
+        answer = client.post("/recommend", json=body).json()
+        assert len(answer["items"]) == 4
+        assert not answer["degraded"]
+        return answer["rung"], {item["item_id"]: item["source"] for item in answer["items"]}
+
+    (rung_a, of_a), (rung_b, of_b) = sources("a", "new1"), sources("b", "new2")
+    assert (rung_a, rung_b) == ("segment", "segment")
+    liked_a = [item for item, source in of_a.items() if source == "segment"]
+    liked_b = [item for item, source in of_b.items() if source == "segment"]
+    assert liked_a
+    assert liked_b
+    assert sources(None, "new3")[0] == "popular"
+    # Whoever did something is answered by the model.
+    assert sources("a", "b0")[0] == "bundle"
+
+
+def test_ladder_names_rungs_and_what_answers():
+    asked = {"bundle": "x", "folder": "y"}
+    with pytest.raises(InputError, match="`ladder` must say `bundle`, `segment` or `popular` of the rungs"):
+        ServeOptions(**asked, ladder={"stranger": "popular"})
+    with pytest.raises(InputError, match="no field tells readers apart"):
+        ServeOptions(**asked, ladder={"profile": "segment"})

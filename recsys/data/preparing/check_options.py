@@ -10,7 +10,7 @@ from recsys.data.reading.instants import check_format
 from recsys.schema.errors import InputError
 from recsys.schema.labels import MAIN
 
-_KINDS = ("leave_last_out", "global_time", "random", "cold_item", "cold_user", "predefined")
+_KINDS = ("leave_last_out", "global_time", "random", "cold_item", "cold_user", "cold_both", "predefined")
 
 
 def check_options(options: DataOptions) -> None:
@@ -26,7 +26,8 @@ def check_options(options: DataOptions) -> None:
     if options.split in NEEDS_TIME and columns.timestamp is None:
         raise InputError(
             f"`data.split={options.split}` needs timestamps, but `data.interactions.columns.timestamp` is "
-            "null; name the column, or choose `data.split=random`, cold_item, cold_user or predefined"
+            "null; name the column, or choose `data.split=random`, cold_item, cold_user, cold_both or "
+            "predefined"
         )
     if columns.timestamp_format is not None:
         check_format(columns.timestamp_format)
@@ -74,8 +75,8 @@ def _check_ids(options: DataOptions) -> None:
             "`data.label.column`"
         )
     for name, table, splits in (
-        ("user_id", "users", ("leave_last_out", "cold_user")),
-        ("item_id", "items", ("leave_last_out", "cold_item")),
+        ("user_id", "users", ("leave_last_out", "cold_user", "cold_both")),
+        ("item_id", "items", ("leave_last_out", "cold_item", "cold_both")),
     ):
         if getattr(columns, name) is not None:
             continue

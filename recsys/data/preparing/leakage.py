@@ -137,6 +137,7 @@ _MEANING: dict[SplitKind, str] = {
     "random": "rows are drawn regardless of time, so that train knows the future",
     "cold_item": "items are drawn regardless of time, so that train knows the future of other items",
     "cold_user": "users are drawn regardless of time, so that train knows the future of other users",
+    "cold_both": "users and items are drawn regardless of time, so that train knows the future of others",
     "predefined": "whoever made the split decided on time",
 }
 

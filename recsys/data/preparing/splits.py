@@ -1,4 +1,4 @@
-"""split_events: global time, leave last out, random, cold item, cold user and predefined splits."""
+"""split_events: global time, leave last out, random, cold item, cold user, both and predefined splits."""
 
 from __future__ import annotations
 
@@ -61,6 +61,8 @@ def split_events(
     if kind == "predefined":
         given = _predefined(engine, events, str(options.interactions.columns.split))
         return _with_validation(engine, given, options, key=key), None
+    if kind == "cold_both":
+        return _cold_both(engine, events, options), None
     return _drawn(engine, events, key, options), None
 
 
@@ -147,6 +149,14 @@ def _drawn(engine: Engine, events: ibis.Table, key: list[str], options: DataOpti
     )
     split = ibis.cases((_._draw < first, TEST), (_._draw < second, VALIDATION), else_=TRAIN)
     return engine.keep(with_draw.mutate(**{SPLIT: split.cast("int8")}).drop("_draw"))
+
+
+def _cold_both(engine: Engine, events: ibis.Table, options: DataOptions) -> ibis.Table:
+    """Users are drawn and items are drawn; an event belongs to the later part of the two."""
+    by_user = _drawn(engine, events, [USER_ID], options).rename(_of_user=SPLIT)
+    by_item = _drawn(engine, by_user, [ITEM_ID], options)
+    later = ibis.greatest(by_item["_of_user"], by_item[SPLIT]).cast("int8")
+    return engine.keep(by_item.mutate(**{SPLIT: later}).drop("_of_user"))
 
 
 def _joined(events: ibis.Table, key: Sequence[str], options: DataOptions) -> ibis.Value:

@@ -16,12 +16,13 @@ from torch import nn
 
 from recsys.exporting.program.filters import Filters
 from recsys.exporting.program.inputs import Inputs, Network
+from recsys.exporting.program.interests import Interests, before_histories, liked_before
 from recsys.exporting.program.interfaces import Head
 from recsys.exporting.program.known import Known, empty_records, first_of, unread
 from recsys.exporting.program.queries import NoWeights
 from recsys.exporting.program.search import best_items, best_left
 from recsys.exporting.program.tensors import PackageTensors, padded_events
-from recsys.exporting.program.types import Bag, Features, Record
+from recsys.exporting.program.types import Bag, Features, Past, Record
 from recsys.retrieval.parts import joined, popularity, taste
 
 # Of more of the catalogue than this share, scoring all and masking is quicker than picking rows to score.
@@ -43,11 +44,14 @@ class RetrievalProgram(nn.Module):
         popularity_windows: of how many windows vectors have popularity (`recsys.retrieval.parts`).
         excludes_history: whether items of a history are left out of the list.
         weigher: the weight of behaviour in each query, of models that mix it with content.
+        interests: what users say to like.
+        num_events: [I] train events of each item; of those that are added none are kept.
     """
 
     weigher: Head
 
     candidates: torch.Tensor
+    num_events: torch.Tensor
     read_fields: List[str]
     if TYPE_CHECKING:
         item_ids: Any  # no interface: what it returns depends on the type of the ids
@@ -67,6 +71,8 @@ class RetrievalProgram(nn.Module):
         popularity_windows: int = 0,
         excludes_history: bool = True,
         weigher: Optional[nn.Module] = None,
+        interests: Optional[Interests] = None,
+        num_events: Optional[torch.Tensor] = None,
     ) -> None:
         super().__init__()
         self.known = known
@@ -75,12 +81,14 @@ class RetrievalProgram(nn.Module):
         self.query = query
         self.candidate = candidate
         self.register_buffer("candidates", candidates)
+        self.register_buffer("num_events", torch.zeros(0) if num_events is None else num_events.int())
         self.filters = filters
         self.few = _FEW
         self.read_fields = read_fields
         self.popularity_windows = popularity_windows
         self.excludes_history = excludes_history
         self.weigher = cast(Head, weigher if weigher is not None else NoWeights())
+        self.interests = Interests([], prefix="") if interests is None else interests
         self.package = PackageTensors(None, has_requests=False)
 
     @torch.jit.export
@@ -128,7 +136,7 @@ class RetrievalProgram(nn.Module):
         past = self.known.history_rows(histories)
         given = empty_records(len(users)) if contexts is None else contexts
         bags, dense = self.query_features(users, past[0], past[1], given)
-        events = self.query.events((past, history_times, history_liked, given), self.candidates)
+        events = self.events(users, (past, history_times, history_liked, given))
         return self.package(bags, dense) + padded_events(events)
 
     @torch.jit.export
@@ -143,7 +151,8 @@ class RetrievalProgram(nn.Module):
         given = empty_records(len(users)) if contexts is None else contexts
         bags, dense = self.query_features(users, past[0], past[1], given)
         embedded = self.query_inputs.embed(bags, dense.size(0))
-        embedded["history_count"] = past[1].clamp(max=self.known.histories.length).float().unsqueeze(1)
+        counts = past[1] + torch.tensor(self.interests(users)[1], dtype=torch.int64)
+        embedded["history_count"] = counts.clamp(max=self.known.histories.length).float().unsqueeze(1)
         weights: List[float] = self.weigher.forward(embedded, dense).tolist()
         return weights
 
@@ -360,8 +369,21 @@ class RetrievalProgram(nn.Module):
     ) -> torch.Tensor:
         """Vectors [B, D]; histories as catalogue rows and lengths."""
         bags, dense = self.query_features(users, past[0], past[1], contexts)
-        events = self.query.events((past, times, liked, contexts), self.candidates)
+        events = self.events(users, (past, times, liked, contexts))
         return self.query(self.query_inputs.embed(bags, dense.size(0)), dense, events)
+
+    def events(self, users: List[Record], past: Past) -> List[torch.Tensor]:
+        """What the query network reads of the histories, before which stands what the users say to like."""
+        items, counts = self.interests(users)
+        if len(items) == 0:
+            return self.query.events(past, self.candidates)
+        bags, dense = self.item_features(items)
+        history, table = before_histories(past[0], self.candidates, self.candidate(bags, dense), counts)
+        liked = past[2]
+        if liked is not None:
+            liked = liked_before(liked, counts)
+        # When they came to like it nobody knows, and times are known of a whole history or not at all.
+        return self.query.events((history, None, liked, past[3]), table)
 
     def query_features(
         self, users: List[Record], history: torch.Tensor, lengths: torch.Tensor, contexts: List[Record]

@@ -20,8 +20,10 @@ from recsys.exporting.gate.evaluated_lists import check_evaluated_lists
 from recsys.exporting.gate.parity import Parity
 from recsys.exporting.gate.recorded import Call, Record, RecordedRequests, Recorder, with_unknown_ids
 from recsys.exporting.gate.replay import request_to
+from recsys.exporting.interests import described_interests, interest_fields
 from recsys.exporting.options import ExportOptions
 from recsys.exporting.program.inputs import Network
+from recsys.exporting.program.interests import Interests
 from recsys.exporting.program.queries import ContentQuery, SequenceQuery, Weights
 from recsys.exporting.program.retrieval import RetrievalProgram
 from recsys.exporting.program.tensors import PackageTensors
@@ -32,6 +34,7 @@ from recsys.models.protocols import HybridModel, RetrievalModel, events_read, po
 from recsys.retrieval.exact import top_k
 from recsys.schema.batch import Batch
 from recsys.schema.features import CANDIDATE_ROLES, HISTORY, ITEM_ID, QUERY_ROLES
+from recsys.schema.requests import INTERESTS
 
 _SCORED_AT_ONCE = 32
 _K = 10
@@ -58,7 +61,9 @@ class RetrievalExport:
             candidate=Network(parts.inputs(CANDIDATE_ROLES), trained(model.candidate_tower)),
             candidates=catalogue_vectors(model, stage.dataset),
             filters=filters_of(stage.dataset, parts.fields),
-            read_fields=parts.fields.read(stage.dataset.schema),
+            read_fields=[*parts.fields.read(stage.dataset.schema), *described_interests(stage)],
+            interests=Interests(interest_fields(stage), prefix=f"{INTERESTS}."),
+            num_events=stage.dataset.item_events,
             popularity_windows=len(popularity_windows(model)),
             excludes_history=stage.seen == "exclude",
         )
@@ -99,7 +104,9 @@ class RetrievalExport:
         """Methods, and the fields of users, contexts and items."""
         attributes = list(attributes_of(stage.dataset, stage.fields()))
         methods = methods_of(RetrievalProgram, stage, attributes=attributes)
-        return {"methods": methods, HISTORY: history_of(stage)} | records_of(stage)
+        records = records_of(stage)
+        records["user"] |= described_interests(stage)
+        return {"methods": methods, HISTORY: history_of(stage)} | records
 
     @torch.no_grad()
     def check(
