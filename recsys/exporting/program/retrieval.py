@@ -373,7 +373,7 @@ class RetrievalProgram(nn.Module):
         return self.query(self.query_inputs.embed(bags, dense.size(0)), dense, events)
 
     def events(self, users: List[Record], past: Past) -> List[torch.Tensor]:
-        """What the query network reads of the histories, before which stands what the users say to like."""
+        """Reads the histories, before which stands what the users say to like, for the query network."""
         items, counts = self.interests(users)
         if len(items) == 0:
             return self.query.events(past, self.candidates)
