@@ -155,7 +155,7 @@ def _items(systems: _Systems, queries: Queries, answers: Answers) -> Iterator[di
 
 
 def _rungs(systems: _Systems, queries: Queries, answers: Answers) -> Iterator[dict[str, Any]]:
-    """How often each rung of the ladder answers, and how good it is there beside the others."""
+    """Counts how often each rung of the ladder answers, and judges it there beside the others."""
     weights_Q = _weights(systems.model, queries)
     names_Q = np.array(
         [

@@ -191,7 +191,7 @@ class Feed:
         return taste_weights(taste, theta_D, now, rules, ridge=_TASTE_RIDGE)
 
     def _popular(self, query: Query, wanted: int, *, by_segment: bool) -> tuple[Scored, str]:
-        """What is popular with the reader's segment, then with everybody; and which rung that is."""
+        """Lists what is popular with the reader's segment, then with everybody; and says which rung that is."""
         segment = self._options.rules.segment(query.user, query.context) if by_segment else ""
         names = [SEGMENT, _POPULAR] if segment else [_POPULAR]
         try:
@@ -312,7 +312,7 @@ class Stopwatch:
 
 
 def _before(by_rule: Scored, kept: Sequence[bool], scored: Scored, wanted: int) -> Scored:
-    """What is popular, as far as it may be shown, and behind it the bundle's own candidates.
+    """Puts what is popular, as far as it may be shown, before the bundle's own candidates.
 
     Scores of popular items go on from the bundle's best upwards, in their order.
     """
