@@ -191,7 +191,7 @@ class Feed:
         return taste_weights(taste, theta_D, now, rules, ridge=_TASTE_RIDGE)
 
     def _popular(self, query: Query, wanted: int, *, by_segment: bool) -> tuple[Scored, str]:
-        """Lists what is popular with the reader's segment, then with everybody; and says which rung that is."""
+        """Lists what is popular with the reader's segment, then with everybody, and names the rung."""
         segment = self._options.rules.segment(query.user, query.context) if by_segment else ""
         names = [SEGMENT, _POPULAR] if segment else [_POPULAR]
         try:
