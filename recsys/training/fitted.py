@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from typing import Any, cast
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
@@ -22,12 +21,12 @@ from recsys.schema.features import ITEM_ID, USER_ID
 from recsys.schema.positives import TrainPositives
 from recsys.training.optimizers import Optimizers
 from recsys.training.task import data_module
-from recsys.training.validation import CatalogueValidation
+from recsys.training.validation import CatalogueTask
 
 logger = logging.getLogger(__name__)
 
 
-class FittedTask(pl.LightningModule):
+class FittedTask(CatalogueTask):
     """Fits a model as often as it says, validating each time.
 
     Args:
@@ -39,9 +38,6 @@ class FittedTask(pl.LightningModule):
         ValueError: the model is trained by gradients.
     """
 
-    kind = "retrieval"
-    monitor = "val/ndcg@10"
-
     def __init__(self, model: nn.Module, optimizers: Optimizers, *, ks: tuple[int, ...] = (10,)) -> None:
         super().__init__()
         if not isinstance(model, FittedModel):
@@ -52,7 +48,7 @@ class FittedTask(pl.LightningModule):
         self.model: nn.Module = model
         self.optimizers_of = optimizers
         self.automatic_optimization = False
-        self._validation = CatalogueValidation(ks)
+        self.ks = tuple(ks)
         self._positives: TrainPositives | None = None
 
     def setup(self, stage: str) -> None:
@@ -64,7 +60,7 @@ class FittedTask(pl.LightningModule):
                 type(self.model).__name__,
             )
         self._positives = positives_of(dataset)
-        self._validation.setup(dataset)
+        self.show_validation(dataset)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns None: there is nothing to move."""
@@ -85,18 +81,6 @@ class FittedTask(pl.LightningModule):
         """Ends the training after the last fit."""
         if self.current_epoch + 1 >= cast(FittedModel, self.model).num_fits:
             self.trainer.should_stop = True
-
-    def on_validation_epoch_start(self) -> None:
-        """Encodes the catalogue once for all validation queries."""
-        self._validation.start(self)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Ranks the whole catalogue for each query."""
-        self._validation.add(self, batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the means over queries."""
-        self._validation.log(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Says that no optimizer is fused, as every checkpoint does."""

@@ -30,10 +30,10 @@ from recsys.training.negatives import Negatives, NegativeSampler
 from recsys.training.optimizers import Optimizers
 from recsys.training.processes import gather_rows
 from recsys.training.task import GradientTask, data_module
-from recsys.training.validation import CatalogueValidation
+from recsys.training.validation import CatalogueTask
 
 
-class RetrievalTask(GradientTask):
+class RetrievalTask(GradientTask, CatalogueTask):
     """Learns to score each positive above the rest of the catalogue.
 
     Args:
@@ -55,9 +55,6 @@ class RetrievalTask(GradientTask):
             more is new, all that read more of an item than its id.
         ks: cut-offs of the validation metrics.
     """
-
-    kind = "retrieval"
-    monitor = "val/ndcg@10"
 
     def __init__(
         self,
@@ -88,7 +85,6 @@ class RetrievalTask(GradientTask):
         self._objective: CandidateLoss | CatalogueLoss | None = None
         self._sampler: NegativeSampler | None = None
         self._popularity: Popularity | None = None
-        self._validation = CatalogueValidation(self.ks)
 
     def setup(self, stage: str) -> None:
         """Takes the catalogue from the data module and settles `loss: auto`."""
@@ -102,7 +98,7 @@ class RetrievalTask(GradientTask):
         )
         windows = popularity_windows(self.model)
         self._popularity = dataset.popularity("train", windows)
-        self._validation.setup(dataset, windows)
+        self.show_validation(dataset, windows)
         if stage == "fit" and isinstance(self.model, PositivesReader):
             self.model.show_positives(positives_of(dataset))
         if stage == "fit" and isinstance(self.model, CountsReader):
@@ -224,18 +220,6 @@ class RetrievalTask(GradientTask):
         if drawn_N is None:
             return rows_N, vectors_ND, first
         return torch.cat([rows_N, drawn_N]), torch.cat([vectors_ND, vectors[len(own) :]]), first
-
-    def on_validation_epoch_start(self) -> None:
-        """Encodes the catalogue once for all validation queries."""
-        self._validation.start(self)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Ranks the whole catalogue for each query."""
-        self._validation.add(self, batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the means over queries."""
-        self._validation.log(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the fused optimizers' state and the seed of the negatives."""

@@ -1,4 +1,4 @@
-"""CatalogueValidation: ranks the whole catalogue for every validation query of a retrieval task.
+"""CatalogueTask: ranks the whole catalogue for every validation query of a retrieval task.
 
 Legend: B queries, D embedding dimension, K cut-off.
 """
@@ -6,7 +6,7 @@ Legend: B queries, D embedding dimension, K cut-off.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,53 +16,42 @@ from recsys.data.dataset import PreparedDataset
 from recsys.metrics.ranking import find_hits, ranking_metrics
 from recsys.models.encoding import encode_catalogue
 from recsys.models.protocols import RetrievalModel
-from recsys.retrieval.popularity import Popularity
 from recsys.retrieval.scorer import CatalogueScorer
 from recsys.schema.batch import Batch
 from recsys.training.processes import gather_objects
 
 
-class _RetrievalModule(Protocol):
-    """A task that is validated here."""
+class CatalogueTask(pl.LightningModule):
+    """A retrieval task: adds up its validation metrics batch by batch, at the cut-offs `ks`."""
+
+    kind = "retrieval"
+    monitor = "val/ndcg@10"
 
     model: nn.Module
-    monitor: str
+    ks: tuple[int, ...]
 
-
-class CatalogueValidation:
-    """Adds up the validation metrics of a task, batch by batch.
-
-    Args:
-        ks: cut-offs of the metrics.
-    """
-
-    def __init__(self, ks: Sequence[int]) -> None:
-        self.ks = tuple(ks)
-        self._catalogue: Batch | None = None
-        self._popularity: Popularity | None = None
+    def show_validation(self, dataset: PreparedDataset, windows: Sequence[int | None] = ()) -> None:
+        """Takes the catalogue of validation, and its popularity where the model reads that."""
+        self._ranked_items = dataset.items
+        self._ranked_popularity = dataset.popularity("validation", windows)
         self._scorer: CatalogueScorer | None = None
+
+    def on_validation_epoch_start(self) -> None:
+        """Encodes the catalogue once for all validation queries."""
         self._hits: list[np.ndarray[Any, Any]] = []
         self._num_relevant: list[np.ndarray[Any, Any]] = []
+        self._ranked_items = self._ranked_items.to(self.device)
+        if self._ranked_popularity is not None:
+            self._ranked_popularity.to(self.device)
+        candidates_ID = encode_catalogue(cast(RetrievalModel, self.model), self._ranked_items)
+        self._scorer = CatalogueScorer(candidates_ID, self._ranked_popularity)
 
-    def setup(self, dataset: PreparedDataset, windows: Sequence[int | None] = ()) -> None:
-        """Takes the catalogue, and its popularity where the model reads that."""
-        self._catalogue = dataset.items
-        self._popularity = dataset.popularity("validation", windows)
-
-    def start(self, task: pl.LightningModule) -> None:
-        """Encodes the catalogue once for all queries."""
-        assert self._catalogue is not None
-        self._hits, self._num_relevant = [], []
-        self._catalogue = self._catalogue.to(task.device)
-        if self._popularity is not None:
-            self._popularity.to(task.device)
-        self._scorer = CatalogueScorer(encode_catalogue(_model(task), self._catalogue), self._popularity)
-
-    def add(self, task: pl.LightningModule, batch: Batch) -> None:
-        """Ranks the catalogue for a batch of queries."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Ranks the whole catalogue for a batch of queries."""
         assert self._scorer is not None
         assert batch.relevant is not None
-        _, rows_BK = self._scorer.best(_model(task).encode_queries(batch), max(self.ks), batch=batch)
+        queries_BD = cast(RetrievalModel, self.model).encode_queries(batch)
+        _, rows_BK = self._scorer.best(queries_BD, max(self.ks), batch=batch)
         if batch.share == 0:
             return
         hits, num_relevant = find_hits(
@@ -73,7 +62,7 @@ class CatalogueValidation:
         self._hits.append(hits)
         self._num_relevant.append(num_relevant)
 
-    def log(self, task: pl.LightningModule) -> None:
+    def on_validation_epoch_end(self) -> None:
         """Logs the means over the queries of all processes."""
         self._scorer = None
         gathered = gather_objects((self._hits, self._num_relevant))
@@ -82,12 +71,7 @@ class CatalogueValidation:
         )
         if not hits:
             return
-        monitor = cast(_RetrievalModule, task).monitor
         values = ranking_metrics(np.concatenate(hits), np.concatenate(num_relevant), ks=self.ks)
         for name, per_query in values.items():
             key = f"val/{name}"
-            task.log(key, float(per_query.mean()), prog_bar=key == monitor, sync_dist=True)
-
-
-def _model(task: pl.LightningModule) -> RetrievalModel:
-    return cast(RetrievalModel, cast(_RetrievalModule, task).model)
+            self.log(key, float(per_query.mean()), prog_bar=key == self.monitor, sync_dist=True)
