@@ -216,5 +216,6 @@ async def _leave_metrics(service: Service) -> None:
 async def _figures(service: Service, request: Request) -> AsyncIterator[bytes]:
     """Figures for the page, once a second, as server-sent events."""
     while not await request.is_disconnected():
-        yield b"data: " + _encoder.encode(service.metrics.totals()) + b"\n\n"
+        figures = service.metrics.totals() | await asyncio.to_thread(service.gauges)
+        yield b"data: " + _encoder.encode(figures) + b"\n\n"
         await asyncio.sleep(1.0)

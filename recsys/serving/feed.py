@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from recsys.bandits.acting.choice import Policy
+from recsys.bandits.acting.choice import Candidates, Policy
 from recsys.bandits.acting.policies import make_policy
 from recsys.bandits.estimates import Floats
 from recsys.schema.errors import InputError
@@ -262,6 +263,7 @@ class Feed:
             return msgspec.structs.replace(request, **changes)
         candidates, scored = believed.beliefs.candidates, believed.scored
         choice = policy.choose(candidates, len(looked_K), np.random.default_rng(seed))
+        changes["regret"] = _regret(candidates, choice.positions_K, looked_K)
         coordinates_N = believed.coordinates_NC.astype("<f4")
         items = [
             ShownItem(
@@ -344,6 +346,14 @@ def _joined(served: ServedBundle, query: Query, scored: Scored, more: dict[Id, s
         behaviour_weight=scored.behaviour_weight,
         rung=scored.rung,
     )
+
+
+def _regret(candidates: Candidates, chosen_K: NDArray[np.int64], looked_K: Floats) -> float:
+    """By how much the best list by the believed means would earn more than the chosen one, in rewards."""
+    if candidates.means_N is None:
+        return 0.0
+    best_K = np.sort(candidates.means_N)[::-1][: len(chosen_K)]
+    return float(looked_K[: len(chosen_K)] @ (best_K - candidates.means_N[chosen_K]))
 
 
 def _policy(arm: Arm) -> Policy:

@@ -23,7 +23,7 @@ import numpy as np
 from recsys.bandits.estimates import Floats
 from recsys.serving.records import Id, ShownItem
 from recsys.serving.rules import DAY, HOUR, Rules
-from recsys.serving.working import HEAD, POPULAR, POSITIONS, Working, item_key, popular_key
+from recsys.serving.working import HEAD, POLICIES, POPULAR, POSITIONS, Working, item_key, popular_key
 
 # Items that are popular of late; twice as many are counted.
 NUM_POPULAR = 500
@@ -94,6 +94,30 @@ class PopularState(msgspec.Struct):
 
     since: int = 0
     rewards: dict[str, tuple[Id, float]] = {}
+
+
+class PolicyTotals(msgspec.Struct):
+    """Lists of a policy or an arm since the log began, their rewards, and their regret as was believed."""
+
+    lists: int = 0
+    reward: float = 0.0
+    regret: float = 0.0
+
+
+class Policies(msgspec.Struct):
+    """Totals by the name of the arm, else of the policy."""
+
+    totals: dict[str, PolicyTotals] = {}
+
+
+def count_policy(
+    working: Working, name: str, *, lists: int = 0, reward: float = 0.0, regret: float = 0.0
+) -> None:
+    """Adds to the totals of a policy or an arm."""
+    policies = working.get(POLICIES, Policies) or Policies()
+    before = policies.totals.get(name, PolicyTotals())
+    after = PolicyTotals(before.lists + lists, before.reward + reward, before.regret + regret)
+    working.put(POLICIES, Policies({**policies.totals, name: after}))
 
 
 def faded(since: int, time: int, rules: Rules) -> float:

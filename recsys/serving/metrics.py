@@ -24,6 +24,9 @@ _HELP = {
     "recsys_lost_lists_total": "Lists that were shown and could not be logged.",
     "recsys_refused_total": "Requests refused for overload.",
     "recsys_seconds": "Time by route, and by part of a list.",
+    "recsys_policy_lists": "Lists by arm, else policy, since the log began.",
+    "recsys_policy_reward": "Rewards of those lists.",
+    "recsys_policy_regret": "By what was believed, how much more the best lists would have earned.",
     "recsys_log_lag": "Positions of the log that the state has not seen.",
     "recsys_log_bytes": "Size of the log.",
     "recsys_state_bytes": "Size of the state.",
@@ -46,7 +49,7 @@ class Metrics:
 
     def count(self, name: str, amount: float = 1.0, /, **labels: str) -> None:
         """Adds to a counter."""
-        key = _key(name, labels)
+        key = labelled(name, labels)
         self._counts[key] = self._counts.get(key, 0.0) + amount
 
     def took(self, seconds: float, /, **labels: str) -> None:
@@ -90,7 +93,8 @@ class Metrics:
         return "\n".join([*_lines({**self.totals(), **gauges}), ""])
 
 
-def _key(name: str, labels: Mapping[str, str]) -> str:
+def labelled(name: str, labels: Mapping[str, str]) -> str:
+    """Name of a figure with its labels, as Prometheus writes them."""
     if not labels:
         return name
     inside = ",".join(f'{label}="{_escaped(value)}"' for label, value in labels.items())

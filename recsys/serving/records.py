@@ -75,6 +75,8 @@ class Request(msgspec.Struct, tag="request", frozen=True, kw_only=True):
     # Whether the history came with the request, and whether it holds what was skipped.
     brought_history: bool = False
     reads_skips: bool = False
+    # By what was believed then, how much more the best list would have earned.
+    regret: float = 0.0
 
 
 class Event(msgspec.Struct, tag="event", frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from recsys.serving.catalogue import (
 )
 from recsys.serving.feed import Feed
 from recsys.serving.journal import Outcome, now_microseconds
+from recsys.serving.learning import Policies
 from recsys.serving.messages import (
     AvailabilityAnswer,
     AvailabilityRequest,
@@ -39,14 +40,15 @@ from recsys.serving.messages import (
     UserAnswer,
     microseconds_of,
 )
-from recsys.serving.metrics import Metrics
+from recsys.serving.metrics import Metrics, labelled
 from recsys.serving.opening import open_journal
 from recsys.serving.options import ServeOptions
 from recsys.serving.records import Availability, BundleChange, Event, Forget, Id, NewItems, hash_of
 from recsys.serving.rules import SECOND, Rules
 from recsys.serving.served import BundleBox, ServedBundle
 from recsys.serving.state import UserState
-from recsys.serving.working import user_key
+from recsys.serving.store.interface import StoreAway
+from recsys.serving.working import POLICIES, user_key
 
 
 class Overloaded(Exception):  # noqa: N818 (a state)
@@ -247,11 +249,25 @@ class Service:
         return BundleAnswer(new.fingerprint)
 
     def gauges(self) -> dict[str, float]:
-        """Measures how far the state lags behind the log, and the size of both."""
+        """Measures how far the state lags behind the log, the size of both, and what policies have earned."""
         return {
+            **self._earned(),
             "recsys_log_lag": float(max(self.journal.lag(), 0)),
             "recsys_log_bytes": float(self.journal.log.size_bytes()),
             "recsys_state_bytes": float(self.journal.store.size_bytes()),
+        }
+
+    def _earned(self) -> dict[str, float]:
+        """Lists, rewards and regret by policy or arm since the log began; none while the state is away."""
+        try:
+            [content] = self.journal.store.get([POLICIES])
+        except StoreAway:
+            content = None
+        totals = {} if content is None else msgspec.msgpack.decode(content, type=Policies).totals
+        return {
+            labelled(f"recsys_policy_{what}", {"policy": name}): float(getattr(one, what))
+            for name, one in totals.items()
+            for what in one.__struct_fields__
         }
 
 

@@ -19,12 +19,13 @@ from collections.abc import Iterable
 
 import msgspec
 
-from recsys.serving.learning import count_gained, count_item, count_shown
+from recsys.serving.learning import count_gained, count_item, count_policy, count_shown
 from recsys.serving.records import Event, Forget, Id, Record, Request, ShownItem
 from recsys.serving.rules import DAY, HOUR, NEGATIVE, Rules
 from recsys.serving.working import (
     CATALOGUE,
     HEAD,
+    POLICIES,
     POPULAR,
     POSITIONS,
     Working,
@@ -69,6 +70,7 @@ class ShownList(msgspec.Struct):
         last: the lowest position that was chosen, from 0; what is above it was chosen or passed over.
         waiting: events that came before the list.
         segment: of the reader, see `Rules.segment`.
+        chosen_by: the arm, else the policy.
     """
 
     request_id: str = ""
@@ -81,6 +83,7 @@ class ShownList(msgspec.Struct):
     last: int = 0
     waiting: list[Event] = []
     segment: str = ""
+    chosen_by: str = ""
 
 
 class CatalogueState(msgspec.Struct):
@@ -135,6 +138,7 @@ def _apply_request(working: Working, request: Request, rules: Rules) -> None:
         items=request.items,
         rewards=[0.0] * len(request.items),
         segment=rules.segment(request.user, request.context),
+        chosen_by=request.arm or request.policy,
     )
     working.put(key, shown, expires=request.time + int(rules.attribution_hours * HOUR))
     reader = reader_key(request.user_id, request.session)
@@ -142,6 +146,7 @@ def _apply_request(working: Working, request: Request, rules: Rules) -> None:
         _remember_list(working, reader, request, rules)
     count_shown(working, request.items, request.time, taste_key=_taste_of(reader), space=request.space,
                 rules=rules)  # fmt: skip
+    count_policy(working, shown.chosen_by, lists=1, regret=request.regret)
     for event in before.waiting if before is not None else ():
         _credit_list(working, event, rules)
 
@@ -185,6 +190,7 @@ def _credit_list(working: Working, event: Event, rules: Rules) -> None:
         reader = reader_key(shown.user_id, shown.session)
         count_gained(working, item, place, gained, shown.time, taste_key=_taste_of(reader), space=shown.space,
                      rules=rules, segment=shown.segment)  # fmt: skip
+        count_policy(working, shown.chosen_by, reward=gained)
         if reader is None:
             reader = reader_key(event.user_id, event.session)
         _infer_skips(working, shown, place, reader, rules)
@@ -264,11 +270,12 @@ def _touched(record: Record) -> list[bytes]:
             list_key(record.request_id),
             HEAD,
             POSITIONS,
+            POLICIES,
             *(item_key(item.item_id) for item in record.items),
         ]
     elif isinstance(record, Event):
         keys = [event_key(record.event_id), item_key(record.item_id), POPULAR]
-        keys += [list_key(record.request_id)] if record.request_id is not None else []
+        keys += [list_key(record.request_id), POLICIES] if record.request_id is not None else []
     else:
         return []
     reader = reader_key(record.user_id, record.session)

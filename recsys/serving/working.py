@@ -17,6 +17,7 @@ HEAD = b"head"
 POSITIONS = b"positions"
 POPULAR = b"popular"
 CATALOGUE = b"catalogue"
+POLICIES = b"policies"
 
 
 def user_key(user_id: Id) -> bytes:

@@ -394,6 +394,20 @@ def test_metrics_are_prometheus_text(client):
         assert line.startswith("#") or math.isfinite(float(line.rpartition(" ")[2]))
 
 
+def test_what_a_policy_earned_counts_the_best_event_of_an_item_once(client):
+    rules = client.service.options.rules
+    first, second = ask(client), ask(client)
+    for answer, kind in ((first, "click"), (first, "click"), (second, "click"), (second, "like")):
+        tell(client, {"request_id": answer["request_id"], "item_id": ids(answer)[0], "event": kind})
+    text = client.get("/metrics").text
+    earned = rules.reward("click", None) + max(rules.reward("click", None), rules.reward("like", None))
+    assert 'recsys_policy_lists{policy="softmax"} 2' in text
+    assert f'recsys_policy_reward{{policy="softmax"}} {earned:g}' in text
+    [regret] = [line for line in text.splitlines() if line.startswith("recsys_policy_regret{")]
+    believed = sum(request.regret for request in logged(client))
+    assert 0 < float(regret.rpartition(" ")[2]) == pytest.approx(believed)
+
+
 def test_health_readiness_and_description(client):
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/ready").json()["ready"] is True

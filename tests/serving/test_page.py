@@ -74,7 +74,9 @@ def test_the_page_fits(made, browser, width):
 def test_figures_come_by_themselves(made, browser):
     browser.open(made.url)
     browser.run("document.querySelector('#tab-figures').click()")
-    browser.run(WAIT.format(condition="document.querySelector('#rows').innerText.includes('requests total')"))
+    browser.run(
+        WAIT.format(condition="document.querySelector('#rows').textContent.includes('requests total')")
+    )
     browser.run("document.querySelector('#tab-feed').click()")
     assert browser.run("document.querySelector('#figures').hidden") is True
 
@@ -92,3 +94,22 @@ def test_ids_are_shown_as_text_whatever_they_are(made, browser):
     browser.run("document.querySelector('#reader button').click()")
     browser.run(WAIT.format(condition="document.querySelector('#history').textContent.includes('onerror')"))
     assert browser.run("document.querySelectorAll('img').length") == 0
+
+
+def test_figures_are_of_policies_routes_and_freshness(made, browser):
+    browser.open(made.url)
+    browser.run("document.querySelector('#reader button').click()")
+    browser.run(WAIT.format(condition="document.querySelectorAll('#list li').length === 10"))
+    browser.run("document.querySelector('#tab-figures').click()")
+    browser.run(WAIT.format(condition="document.querySelector('#policies').innerText.includes('softmax')"))
+    policy = browser.run("[...document.querySelectorAll('#policies td')].map(cell => cell.innerText)")
+    assert policy[0] == "softmax"
+    assert int(policy[1]) >= 1
+    assert float(policy[3]) >= 0
+    assert "/recommend" in browser.run("document.querySelector('#routes').innerText")
+    assert "0 records behind" in browser.run("document.querySelector('#freshness').innerText")
+    for width in (PHONE, DESKTOP):
+        browser.show(width)
+        measured = browser.measured()
+        assert measured["page"] <= measured["width"]
+        assert measured["wide"] == []
