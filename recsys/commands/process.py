@@ -39,6 +39,8 @@ _NOISY_WARNINGS = (
     "distutils Version classes are deprecated",
     "Please use DTensor instead and we are deprecating ShardedTensor",
     "HeuristicalStorageReservation is known to cause issues",
+    # torchrun is what SLURM starts; a machine from which jobs are sent has `srun`, too.
+    "The `srun` command is available on your system but is not used",
 )
 
 _REFUSED_BY_THE_DISK = (

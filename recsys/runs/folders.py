@@ -65,7 +65,7 @@ def run_folder(
     """Makes the folder of a run, or takes up that of `resume`; while inside, its train.log gets the logs too.
 
     When the ending has been filled in, the run is complete and gets metrics.json and its manifest. Processes
-    that torchrun has started again take up the run of `run_dir`.
+    that torchrun has started again take up the run of `run_dir`, and so does a job of the same `--rdzv-id`.
 
     Args:
         composed: the composed configuration, kept as config.yaml.
@@ -80,16 +80,17 @@ def run_folder(
         InputError: `run_dir` holds something already, `resume` is no run, or the folder was removed.
     """
     _check_restarts(run_dir or resume, processes)
-    if processes.restarts and run_dir and (Path(run_dir).expanduser() / CONFIG).is_file():
+    if run_dir and _is_begun(Path(run_dir).expanduser(), processes):
         resume = run_dir
     ending = Ending(is_resumed=resume is not None)
     made = None
     if processes.is_main:
         texts = {CONFIG: config_text(composed)}
+        environment = {**_environment(composed), "dataset": dataset, "job": processes.job}
         if resume:
-            made = _resumed(resume, texts, environment={**_environment(composed), "dataset": dataset})
+            made = _resumed(resume, texts, environment=environment)
         else:
-            texts[ENVIRONMENT] = json_text({**_environment(composed), "dataset": dataset})
+            texts[ENVIRONMENT] = json_text(environment)
             made = claim_folder(Path(run_dir).expanduser(), key="run_dir", texts=texts) if run_dir else None
             made = made or unique_folder(_name(composed), texts=texts)
     path = agree(made)
@@ -103,6 +104,21 @@ def run_folder(
         if ending.metrics is not None:
             write_json(path / METRICS, ending.metrics)
             write_manifest(path, "run", config=read_config(path), source=ending.source, extra=ending.extra)
+
+
+def _is_begun(path: Path, processes: Processes) -> bool:
+    """Whether these processes, or earlier ones of the same job of torchrun, have begun a run at `path`.
+
+    NOTE: torchrun counts failures. Where a machine is lost and another one joins, all start again at count 0.
+    """
+    if not (path / CONFIG).is_file():
+        return False
+    if processes.restarts:
+        return True
+    if not processes.max_restarts or processes.job is None or (path / METRICS).is_file():
+        return False
+    earlier = json.loads((path / ENVIRONMENT).read_text()) if (path / ENVIRONMENT).is_file() else {}
+    return bool(earlier.get("job") == processes.job)
 
 
 @contextlib.contextmanager

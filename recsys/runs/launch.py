@@ -17,6 +17,7 @@ class Processes:
         num_local_ranks: how many there are on this machine.
         restarts: how often torchrun has started them all again.
         max_restarts: how often it will.
+        job: `--rdzv-id` of torchrun, by which a job that is started again knows its run; null without one.
     """
 
     rank: int = 0
@@ -25,6 +26,7 @@ class Processes:
     num_local_ranks: int = 1
     restarts: int = 0
     max_restarts: int = 0
+    job: str | None = None
 
     @property
     def is_main(self) -> bool:
@@ -51,4 +53,5 @@ def launched() -> Processes:
         num_local_ranks=int(os.environ["LOCAL_WORLD_SIZE"]),
         restarts=int(os.environ["TORCHELASTIC_RESTART_COUNT"]),
         max_restarts=int(os.environ["TORCHELASTIC_MAX_RESTARTS"]),
+        job=None if os.environ["TORCHELASTIC_RUN_ID"] == "none" else os.environ["TORCHELASTIC_RUN_ID"],
     )

@@ -1,0 +1,96 @@
+"""Runs a command as a user does, in front of a terminal, and keeps what it cost and how long it said nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pty
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from benchmarks.harness import PROJECT, plain_environment
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Holds what one command took.
+
+    Args:
+        seconds: from its start to its end.
+        cpu_seconds: of it and the processes that it started.
+        peak_bytes: the largest resident set among them.
+        silent_seconds: the longest time without a sign on the terminal.
+        last_line: of its stdout.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    silent_seconds: float
+    last_line: str
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain data, for JSON."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "last_line"}
+
+
+def watched(arguments: Sequence[str]) -> Cost:
+    """Runs `python ARGUMENTS` in the project's folder, with a terminal for its stderr.
+
+    Raises:
+        RuntimeError: it ended with another status than 0; the message ends with what it said.
+    """
+    ours, theirs = pty.openpty()
+    signs: list[tuple[float, bytes]] = []
+    reader = threading.Thread(target=_read, args=(ours, signs))
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=PROJECT,
+        env=plain_environment() | {"TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    )
+    os.close(theirs)
+    reader.start()
+    assert process.stdout is not None
+    stdout = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    ended = time.perf_counter()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    reader.join()
+    os.close(ours)
+    if process.returncode:
+        said = b"".join(sign for _, sign in signs).decode(errors="replace")
+        raise RuntimeError(f"`python {' '.join(arguments)}` ended with {process.returncode}:\n{said[-3000:]}")
+    return Cost(
+        seconds=ended - started,
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        peak_bytes=usage.ru_maxrss * 1024,  # kilobytes on Linux
+        silent_seconds=longest_pause([started, *(at for at, _ in signs), ended]),
+        last_line=stdout.strip().splitlines()[-1] if stdout.strip() else "",
+    )
+
+
+def longest_pause(instants: Sequence[float]) -> float:
+    """The longest time between two signs in a row.
+
+    Example:
+        >>> longest_pause([0.0, 1.0, 4.0, 4.5])
+        3.0
+    """
+    return max(later - earlier for earlier, later in zip(instants, instants[1:], strict=False))
+
+
+def _read(terminal: int, signs: list[tuple[float, bytes]]) -> None:
+    while True:
+        try:
+            sign = os.read(terminal, 65_536)
+        except OSError:  # the other end is closed when the command ends
+            return
+        signs.append((time.perf_counter(), sign))
