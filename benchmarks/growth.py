@@ -144,9 +144,7 @@ def _index(bundle: Path, items_ID: torch.Tensor, cache: Path) -> None:
         if isinstance(kept, faiss.IndexHNSW):
             index: Any = faiss.IndexHNSWFlat(items_ID.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
         else:
-            index = faiss.index_factory(
-                items_ID.shape[1], f"IVF{kept.nlist},SQ8", faiss.METRIC_INNER_PRODUCT
-            )
+            index = faiss.index_factory(items_ID.shape[1], f"IVF{kept.nlist},SQ8", faiss.METRIC_INNER_PRODUCT)
             index.train(items_ID.numpy())
         index.add(items_ID.numpy())
     else:

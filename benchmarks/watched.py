@@ -1,4 +1,4 @@
-"""Runs a command as a user does, in front of a terminal, and keeps what it cost and how long it said nothing."""
+"""Runs a command in front of a terminal, as a user does; what it cost, and how long it said nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 from benchmarks.harness import PROJECT, plain_environment
 
@@ -84,7 +85,7 @@ def longest_pause(instants: Sequence[float]) -> float:
         >>> longest_pause([0.0, 1.0, 4.0, 4.5])
         3.0
     """
-    return max(later - earlier for earlier, later in zip(instants, instants[1:], strict=False))
+    return max(later - earlier for earlier, later in pairwise(instants))
 
 
 def _read(terminal: int, signs: list[tuple[float, bytes]]) -> None:

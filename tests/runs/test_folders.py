@@ -50,7 +50,7 @@ def test_processes_started_again_take_up_the_run_that_they_had_begun(tmp_path):
 
 
 def test_job_whose_lost_machine_comes_back_takes_up_its_run_and_no_other_job_does(tmp_path):
-    """torchrun counts no restart then."""
+    """Torchrun counts no restart then."""
     run_dir = str(tmp_path / "run")
     job, other = Processes(max_restarts=3, job="7"), Processes(max_restarts=3, job="8")
     for is_resumed in (False, True):
@@ -58,14 +58,14 @@ def test_job_whose_lost_machine_comes_back_takes_up_its_run_and_no_other_job_doe
             assert ending.is_resumed is is_resumed
     for processes in (other, Processes(max_restarts=3), Processes(job="7")):
         with (
-            pytest.raises(ValueError, match="but `.*run` holds something"),
+            pytest.raises(ValueError, match=r"but `.*run` holds something"),
             run_folder(COMPOSED, run_dir=run_dir, resume=None, processes=processes),
         ):
             pass
     with run_folder(COMPOSED, run_dir=run_dir, resume=None, processes=job) as (_, ending):
         ending.metrics = {}
     with (
-        pytest.raises(ValueError, match="but `.*run` holds something"),
+        pytest.raises(ValueError, match=r"but `.*run` holds something"),
         run_folder(COMPOSED, run_dir=run_dir, resume=None, processes=job),
     ):
         pass

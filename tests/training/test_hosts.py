@@ -37,8 +37,7 @@ def folder(tmp_path_factory):
     logs = [shared / "first.log", shared / "second.log"]
     with two_hosts() as hosts:
         jobs = [
-            host.start(command(shared, shared / "whole"), log)
-            for host, log in zip(hosts, logs, strict=True)
+            host.start(command(shared, shared / "whole"), log) for host, log in zip(hosts, logs, strict=True)
         ]
         assert [job.wait(timeout=240) for job in jobs] == [0, 0], logs[0].read_text()[-4000:]
     assert (shared / "whole" / "metrics.json").is_file()

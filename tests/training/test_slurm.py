@@ -15,11 +15,13 @@ from tests.training.runs import checkpoint, differences
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how_to" / "many_processes.md"
 NODES = ("node1", "node2")
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.distributed,
     pytest.mark.skipif(
-        os.geteuid() != 0 or not all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "srun")),
+        os.geteuid() != 0
+        or not all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "srun")),
         reason="needs root and SLURM (Debian: slurmctld slurmd slurm-client)",
     ),
 ]
@@ -66,9 +68,7 @@ def slurm(tmp_path):
 
     def run(script: str) -> subprocess.CompletedProcess:
         command = [*enter, "sh", "-ec", script]
-        return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400
-        )
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
 
     return run
 
