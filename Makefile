@@ -3,6 +3,7 @@
 #   make train            environment, data, default model, evaluation   (ARGS="model=wide_deep seed=3" to change it)
 #   make test             the tests, a worker on each core               (ARGS="tests/data -x" for some, "-n 0" in one process)
 #   make test-slow        those that take longer: killed runs, several processes, launchers
+#   make test-gpu         training on a GPU: every model, mixed precision, NCCL, checkpoints (EXTRA=cuda)
 #   make bench            how fast it is, beside bounds and peers  (ARGS="train data" for some)
 #   make bench-serve      how long a bundle takes to answer, by size of catalogue
 #   make bench-live       the server as it is asked: latency, feedback, exchange of bundles   (ARGS="--items 10000")
@@ -24,7 +25,7 @@ INSTALLED := $(VENV)/installed-$(EXTRA)
 # Of the sets of torch, torchrec and fbgemm that work, the one with which the tests are run.
 SET := torch==2.13.0 fbgemm-gpu$(if $(filter cpu,$(EXTRA)),-cpu)==1.8.0
 
-.PHONY: install train test test-slow bench bench-serve bench-live reproduce lint types imports docs check clean
+.PHONY: install train test test-slow test-gpu bench bench-serve bench-live reproduce lint types imports docs check clean
 
 install: $(INSTALLED)
 
@@ -42,10 +43,13 @@ train: $(INSTALLED)
 	@$(RUN) train.py $(ARGS)
 
 test: $(INSTALLED)
-	$(RUN) -m pytest -q -m "not slow" -n logical --maxprocesses=4 --dist=loadfile $(ARGS)
+	$(RUN) -m pytest -q -m "not slow and not gpu" -n logical --maxprocesses=4 --dist=loadfile $(ARGS)
 
 test-slow: $(INSTALLED)
 	$(RUN) -m pytest -q -m slow $(ARGS)
+
+test-gpu: $(INSTALLED)
+	$(RUN) -m pytest -q -m gpu tests/gpu $(ARGS)
 
 bench: $(INSTALLED)
 	@$(RUN) -m benchmarks $(ARGS)

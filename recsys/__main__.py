@@ -22,6 +22,7 @@ COMMANDS = {
     "add-items": "bundle and new items -> a bundle that recommends them too",
     "recommend": "bundle and a table of users -> lists for all of them",
     "embed": "bundle -> vectors of items and users, for a vector database",
+    "copy": "dataset, run, bundle or evaluation -> the same at another place, object storage included",
     "off-policy": "log of one policy -> what another policy would have earned",
     "position-bias": "log -> how likely each position is looked at",
     "pilot": "plan or read: how many users a pilot needs, and what it showed",

@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from tests.servers import database, store  # noqa: F401
+
 os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # before torch is imported; see doctor.importing
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core for each worker

@@ -189,3 +189,37 @@ def test_nothing_is_written_in_place():
         if path.is_relative_to(room) and writes_files(tree_of(path))
     }
     assert writing - set(WRITERS) == set()
+
+
+def windows_without_partition(tree: ast.AST) -> list[int]:
+    """Lines of windows over all rows of a table, which an engine of many machines computes on one."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and (
+            (
+                ast.unparse(node.func) in ("ibis.window", "ibis.cumulative_window", "ibis.trailing_window")
+                and "group_by" not in {keyword.arg for keyword in node.keywords}
+            )
+            or (isinstance(node.func, ast.Attribute) and node.func.attr == "over" and not node.args)
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("ibis.row_number().over(ibis.window(order_by=x))", [1]),
+        ("ibis.row_number().over(order_by=x)", [1]),
+        ("ibis.row_number().over(ibis.window(group_by=y, order_by=x))", []),
+        ("place = ibis.row_number().over(window)", []),
+    ],
+)
+def test_window_over_all_rows_is_recognised(source, expected):
+    assert windows_without_partition(ast.parse(source)) == expected
+
+
+def test_no_window_is_without_a_partition():
+    found = {path: windows_without_partition(ast.parse(path.read_text())) for path in SOURCES}
+    assert [f"{path.relative_to(PROJECT)}:{lines}" for path, lines in found.items() if lines] == []

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from omegaconf import OmegaConf
 
+from recsys.commands.elsewhere import with_places
 from recsys.commands.process import (
     DONE,
     INTERRUPTED,
@@ -128,6 +129,8 @@ def _run(command: Command[C], function: Function[C], arguments: Sequence[str], t
         if line.topics is not None:
             print(explain(command, line.overrides, line.topics) or overview(command, texts))
             return DONE
+        elsewhere = with_places(line.overrides)
+        line = dataclasses.replace(line, overrides=elsewhere.overrides)
         reviewed = review(command, line.overrides, config_dir=line.config_dir, multirun=line.multirun)
         if line.shows:
             _, plain = settle(command, reviewed.first)
@@ -136,10 +139,11 @@ def _run(command: Command[C], function: Function[C], arguments: Sequence[str], t
         if line.multirun or reviewed.search or reviewed.is_daily:
             from recsys.commands.several import run_several  # Optuna, which one training needs not
 
+            elsewhere.refuse_written("several trainings write")
             return run_several(command, function, reviewed, line)
         path = outcome_of(command, function, reviewed.first)
-    if launched().is_main:
-        print(path)
+        if launched().is_main:
+            print(elsewhere.put(path))
     return DONE
 
 

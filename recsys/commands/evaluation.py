@@ -18,7 +18,7 @@ from recsys.config.keys import spelled_out
 from recsys.config.register import import_functions
 from recsys.config.saved import CONFIG
 from recsys.data.dataset import PreparedDataset
-from recsys.data.prepare import prepare
+from recsys.data.prepare import prepare, prepared_folder
 from recsys.evaluation.comparing.compare import MOST, compare
 from recsys.evaluation.comparing.stations import (
     Answers,
@@ -155,8 +155,10 @@ def evaluate_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]
         )
     options = config.evaluation or EvaluationOptions()
     import_functions(options.metrics, "evaluation.metrics")
-    prepared = config.data.prepared
-    dataset = PreparedDataset.open(Path(prepared).expanduser() if prepared else prepare(config.data))
+    chosen = config.data.prepared
+    dataset = PreparedDataset.open(
+        prepared_folder(chosen, cache=config.data.cache_path) if chosen else prepare(config.data)
+    )
     questions = RetrievalQuestions.of(dataset, options, history_length=config.data.history_length)
     lists, findings = read_lists(path, dataset, questions.queries, k=questions.options.list_length)
     for finding in findings:

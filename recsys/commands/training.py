@@ -32,6 +32,7 @@ from recsys.runs.launch import Processes
 from recsys.runs.trained import BUNDLE, EVALUATION, TrainedRun
 from recsys.schema.batch import HistoryEvents
 from recsys.schema.errors import InputError
+from recsys.schema.stores import origin_of
 from recsys.training.callbacks import ValidationReports
 from recsys.training.finished import why_finished
 from recsys.training.fit import Task as TrainingTask
@@ -81,7 +82,7 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
             run_dir=config.run_dir,
             resume=config.resume,
             dataset={
-                "path": str(dataset.path.absolute()),
+                "path": origin_of(dataset.path),
                 "fingerprint": dataset.manifest["fingerprint"],
                 "task": kind,
             },
@@ -108,7 +109,7 @@ def train(config: TrainConfig, composed: dict[str, Any]) -> Path:
                 return run_dir
             figures = _judge_best(config, task, data, kind=kind, run_dir=run_dir)
             ending.source = dataset.manifest["fingerprint"]
-            ending.extra = {"prepared": str(dataset.path.absolute()), "task": kind, **started}
+            ending.extra = {"prepared": origin_of(dataset.path), "task": kind, **started}
             ending.metrics = {**learned, "test": figures["model"], "seed": config.seed}
     title = f"test split of {config.data.name} ({config.data.split})"
     if ending.is_resumed:

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import logging
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -19,7 +18,7 @@ from recsys.data.histories import Histories
 from recsys.data.loader import BatchLoader
 from recsys.data.options import DataOptions
 from recsys.data.parts import Part, Ranks
-from recsys.data.prepare import prepare
+from recsys.data.prepare import prepare, prepared_folder
 from recsys.data.queries import QueryLimit, QueryLoader, QueryMode, Seen, queries_within
 from recsys.data.reading.instants import TimeReading
 from recsys.data.tasks import TASKS, Task, TaskData
@@ -45,7 +44,8 @@ def open_dataset(options: DataOptions, *, task: Task = "retrieval") -> PreparedD
             "`data.interactions.columns.item_id` is null, and without items a retrieval model has "
             "nothing to recommend; name the column, or choose a ranking model, for example `model=dcn_v2`"
         )
-    path = Path(options.prepared).expanduser() if options.prepared else prepare(options)
+    chosen = options.prepared
+    path = prepared_folder(chosen, cache=options.cache_path) if chosen else prepare(options)
     dataset = PreparedDataset.open(path)
     dataset.check_has(TASKS[task].examples, "test")
     return dataset

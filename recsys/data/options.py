@@ -1,13 +1,13 @@
 """DataOptions: every key under `data.`, with its type, meaning and default."""
 
 import dataclasses
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from recsys.schema.errors import InputError
+from recsys.schema.places import cache_folder
 
 SplitKind = Literal[
     "leave_last_out", "global_time", "random", "cold_item", "cold_user", "cold_both", "predefined"
@@ -297,8 +297,7 @@ class DataOptions:
     @property
     def cache_path(self) -> Path:
         """Folder of raw and prepared data."""
-        chosen = self.cache_dir or os.environ.get("RECSYS_CACHE") or "~/.cache/recsys"
-        return Path(chosen).expanduser()
+        return cache_folder(self.cache_dir)
 
 
 PREPARE_FIELDS = (

@@ -25,6 +25,8 @@ from recsys.data.reading.spark import SparkEngine
 from recsys.schema.disk import locked
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import VERSIONS, read_station, writing_station
+from recsys.schema.places import is_address
+from recsys.schema.stores import fetch_station
 
 LOGGER = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ def prepare(options: DataOptions) -> Path:
         do.
     """
     if options.prepared:
-        path = Path(options.prepared).expanduser()
+        path = prepared_folder(options.prepared, cache=options.cache_path)
         read_station(path, "prepared")
         return path
     options = with_features_file(options)
@@ -66,6 +68,13 @@ def prepare(options: DataOptions) -> Path:
         if not _is_there(path):
             _make(path, options, tables, config=config, source=source)
     return path
+
+
+def prepared_folder(place: str, *, cache: Path) -> Path:
+    """The folder of a prepared dataset on this machine, fetched where `place` is an address on a store."""
+    if is_address(place):
+        return fetch_station(place, cache=cache, key="data.prepared")
+    return Path(place).expanduser()
 
 
 def _is_there(path: Path) -> bool:

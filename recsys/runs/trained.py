@@ -133,9 +133,9 @@ class TrainedRun:
             InputError: it is damaged, or another one.
         """
         from recsys.data.dataset import PreparedDataset
-        from recsys.data.prepare import prepare
+        from recsys.data.prepare import prepare, prepared_folder
 
-        path = Path(self.data.prepared or self.manifest["prepared"]).expanduser()
+        path = prepared_folder(self.data.prepared or self.manifest["prepared"], cache=self.data.cache_path)
         if not path.exists() and not self.data.prepared:
             logger.warning("the prepared dataset `%s` is gone; preparing it again", path)
             path = prepare(self.data)

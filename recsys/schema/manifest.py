@@ -262,7 +262,7 @@ def _check_names(manifest: Section, kind: StationKind, path: Path) -> None:
     """Confines the station to plain files below `path`, all of those that its manifest lists, no others."""
     listed = manifest["files"]
     for name in listed:
-        if not _is_confined(name):
+        if not is_confined(name):
             raise InputError(f"`{path / MANIFEST}` lists `{name[:200]}`, which is no name below the folder")
         _refuse_links(path, name)
     needed = [*_FILES.get(kind, ()), *([manifest["file"]] if kind == "bundle" else [])]
@@ -277,7 +277,8 @@ def _check_names(manifest: Section, kind: StationKind, path: Path) -> None:
             raise InputError(f"`{file}` is not listed in {MANIFEST}; take it out of the folder")
 
 
-def _is_confined(name: str) -> bool:
+def is_confined(name: str) -> bool:
+    """True for a plain relative name of a file below a station's folder."""
     pure = PurePosixPath(name)
     plain = bool(pure.parts) and "\\" not in name and "\0" not in name and str(pure) == name
     return plain and not pure.is_absolute() and ".." not in pure.parts and name != MANIFEST

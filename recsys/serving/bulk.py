@@ -15,7 +15,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ from recsys.serving.record_reader import RecordReader
 # Users whose requests are read and whose vectors are made at once.
 _ENCODED_AT_ONCE = 4_096
 _QUERIES, _ROWS, _OFFSETS, _PLAN = "queries.parquet", "history_rows.npy", "history_offsets.npy", "plan.json"
+
+
+Spread = Callable[[Callable[[int], None], Mapping[int, Path]], Iterator[None]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,7 @@ def write_lists(
     options: BulkOptions,
     *,
     histories: JaggedColumn | None = None,
+    spread: Spread | None = None,
 ) -> Path:
     """Writes a Parquet file with a row for each recommended item, as evaluation reads it; returns its path.
 
@@ -81,6 +85,9 @@ def write_lists(
         out: where the file will be.
         options: see the class.
         histories: catalogue rows of each user's history, oldest first, where the table has none.
+        spread: gets a function that makes a part, and the parts' files by number; calls it with each number,
+            anywhere that sees the folders of bundle and result, and yields when one is done. None is
+            processes of this machine.
 
     Raises:
         RequestError: naming the row and the field of the table.
@@ -91,7 +98,7 @@ def write_lists(
     with writing_to(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         work.plan(bundle.manifest["fingerprint"], queries, histories)
-        work.run(bundle)
+        work.run(bundle, spread)
         _concatenate(work.parts, out)
         shutil.rmtree(work.folder)
     return out
@@ -134,11 +141,15 @@ class _Work:
             np.save(self.folder / _OFFSETS, compact.offsets.numpy())
         write_file(file, json.dumps(plan))
 
-    def run(self, bundle: Bundle) -> None:
+    def run(self, bundle: Bundle, spread: Spread | None) -> None:
         """Makes every part that is not there yet."""
         missing = [at for at, part in enumerate(self.parts) if not part.is_file()]
         processes = min(self.options.processes or len(os.sched_getaffinity(0)), len(missing))
-        for _ in progress(self._made(bundle, missing, processes), "parts of the lists", total=len(missing)):
+        if spread is not None and missing:
+            made = spread(functools.partial(_write_part, self), {at: self.parts[at] for at in missing})
+        else:
+            made = self._made(bundle, missing, processes)
+        for _ in progress(made, "parts of the lists", total=len(missing)):
             pass
 
     def _made(self, bundle: Bundle, missing: list[int], processes: int) -> Iterator[None]:

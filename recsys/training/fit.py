@@ -42,7 +42,7 @@ from recsys.training.options import TrainerOptions
 from recsys.training.ranking import RankingTask
 from recsys.training.retrieval import RetrievalTask
 from recsys.training.strategy import ShardedStrategy
-from recsys.training.tables import is_sharded
+from recsys.training.tables import fused_collections, is_sharded
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def fit(
     throughput = Throughput()
     board = curves.open(run_dir) if curves else None
     if options.strategy == "single":
-        task.optimizers_of.fuse(task.model)
+        task.optimizers_of.fuse(task.model, "cuda" if _is_on_gpu(options.accelerator) else "cpu")
     trainer = _trainer(
         options,
         run_dir=run_dir,
@@ -172,7 +172,9 @@ def best_model(task: Task, run_dir: Path, *, build: Callable[[], nn.Module]) -> 
         run_dir: the run's folder.
         build: makes the model anew, for a task whose tables are spread over processes.
     """
-    model = build() if is_sharded(task.model) else task.model
+    # Look-ups that are sharded, or fused on a GPU, work nowhere else.
+    on_gpu = task.trainer.strategy.root_device.type == "cuda" and bool(fused_collections(task.model))
+    model = build() if is_sharded(task.model) or on_gpu else task.model
     load_weights(model, run_dir / "checkpoints" / BEST)
     return model
 
@@ -226,9 +228,14 @@ def _is_watched() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
+def _is_on_gpu(accelerator: str) -> bool:
+    """True where Lightning trains on CUDA."""
+    return accelerator != "cpu" and torch.cuda.is_available()
+
+
 def _auto_precision(accelerator: str) -> Literal["32-true", "bf16-mixed"]:
     """bf16-mixed where the hardware multiplies bfloat16, 32-true elsewhere."""
-    if accelerator != "cpu" and torch.cuda.is_available():
+    if _is_on_gpu(accelerator):
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16-mixed" if fast else "32-true"

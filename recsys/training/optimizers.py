@@ -60,8 +60,10 @@ class Optimizers:
         """True when learning rates change from step to step."""
         return self.schedule != "constant" or self.warmup_steps > 0
 
-    def fuse(self, model: nn.Module) -> None:
-        """Replaces the model's tables by fused ones, when `tables` asks for that; weights are kept."""
+    def fuse(self, model: nn.Module, device: torch.device | str = "cpu") -> None:
+        """Replaces the model's tables by fused ones on `device`, when `tables` asks for that; keeps weights."""
+        import torch
+
         from recsys.training.tables import fuse
 
         if self.is_fused:
@@ -69,7 +71,8 @@ class Optimizers:
                 logger.warning(
                     "`optimizer.table_weight_decay` is not applied: tables moved by %s have none", self.tables
                 )
-            fuse(model, optimizer=self.tables, learning_rate=self.table_learning_rate)
+            where = torch.device(device)
+            fuse(model, optimizer=self.tables, learning_rate=self.table_learning_rate, device=where)
 
     def dense(self, model: nn.Module) -> torch.optim.AdamW | None:
         """AdamW over every parameter that no fused optimizer owns; None when there is none left."""

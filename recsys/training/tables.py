@@ -28,6 +28,7 @@ from recsys.training.processes import gather_objects
 
 Collection: TypeAlias = FusedEmbeddingBagCollection | ShardedEmbeddingBagCollection
 
+_CPU = torch.device("cpu")
 # What FBGEMM fuses on a CPU; fused Adam asserts there.
 FUSED: dict[str, type[torch.optim.Optimizer]] = {
     "adagrad": torch.optim.Adagrad,
@@ -53,13 +54,14 @@ def plain_collections(model: nn.Module) -> dict[str, EmbeddingBagCollection]:
     }
 
 
-def fuse(model: nn.Module, *, optimizer: str, learning_rate: float) -> None:
+def fuse(model: nn.Module, *, optimizer: str, learning_rate: float, device: torch.device = _CPU) -> None:
     """Replaces the plain collections of `model` by fused ones; weights are kept, deferred ones drawn.
 
     Args:
         model: tables that are on no device yet (`deferred_tables`) are never held twice.
         optimizer: a key of `FUSED`.
         learning_rate: of the tables.
+        device: where it is trained; a fused look-up does not move to another one.
     """
     # Ids are checked by `FeatureTables`; FBGEMM's own check takes a tenth of a step.
     settings = {"lr": learning_rate, "bounds_check_mode": BoundsCheckMode.NONE}
@@ -71,7 +73,7 @@ def fuse(model: nn.Module, *, optimizer: str, learning_rate: float) -> None:
             optimizer_type=FUSED[optimizer],
             optimizer_kwargs=settings,
             is_weighted=collection.is_weighted(),
-            device=torch.device("cpu") if deferred else next(iter(weights.values())).device,
+            device=device,
         )
         if not deferred:
             fused.load_state_dict(weights)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from recsys.commands.live.bulk_on_spark import on_spark
 from recsys.data.dataset import SPLITS, PreparedDataset
 from recsys.data.options import DataOptions
 from recsys.data.prepare import prepare
@@ -32,15 +36,22 @@ class RecommendConfig(BulkOptions):
         queries: table of users, CSV or Parquet: their id, further fields of users and of contexts, and
             perhaps `history`; null is every user of `data`. An empty cell is as if it were not there.
         data: dataset that the histories come from, where the table has none.
+        engine: `processes` of this machine, or `spark`, whose workers must see the folders of bundle and
+            result.
+        engine_options: of Spark, as `data.engine_options`.
     """
 
     bundle: Path
     out: Path
     queries: Path | None = None
     data: DataOptions | None = None
+    engine: Literal["processes", "spark"] = "processes"
+    engine_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.engine_options and self.engine != "spark":
+            raise InputError("`engine_options` are for `engine=spark`; leave them out")
         if self.queries is None and self.data is None:
             raise InputError(
                 "expected `queries=FILE`, a table of users, or `data=NAME`, whose users all get a list; got "
@@ -66,10 +77,11 @@ class EmbedConfig:
 
 
 def recommend_to_all(config: RecommendConfig) -> Path:
-    """Writes the lists, on as many cores as there are."""
+    """Writes the lists, on as many cores as there are, or on Spark."""
     bundle = Bundle.open(config.bundle)
     queries, histories = _users_and_histories(bundle, config.queries, config.data)
-    return write_lists(bundle, queries, config.out, config, histories=histories)
+    spread = functools.partial(on_spark, config.engine_options) if config.engine == "spark" else None
+    return write_lists(bundle, queries, config.out, config, histories=histories, spread=spread)
 
 
 def embed_all(config: EmbedConfig) -> Path:

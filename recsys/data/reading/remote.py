@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 
 from recsys.schema.disk import locked, replacing_folder
 from recsys.schema.errors import InputError
+from recsys.schema.places import STORES, refuse_password
 
 LOGGER = logging.getLogger(__name__)
 
-_STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 _DATABASES = ("postgresql", "postgres")
 
 
@@ -46,17 +46,13 @@ def local_path(path: str, *, cache: Path, key: str) -> Path:
     address = urlsplit(path) if "://" in path else None
     if address is None:
         return Path(path).expanduser()
-    if address.password or "password" in parse_qs(address.query):
-        raise InputError(
-            f"`{key}`: expected an address without a password, for it is written into manifests and logs; "
-            "give the password in the environment (PGPASSWORD, AWS_SECRET_ACCESS_KEY ...)"
-        )
-    if address.scheme in _STORES:
+    refuse_password(path, key)
+    if address.scheme in STORES:
         return _from_store(path, cache=cache, key=key)
     if address.scheme in _DATABASES:
         return _from_database(path, address, cache=cache, key=key)
     raise InputError(
-        f"`{key}={path}`: expected a path, or an address that begins with {', '.join(_STORES)} or "
+        f"`{key}={path}`: expected a path, or an address that begins with {', '.join(STORES)} or "
         f"postgresql, received `{address.scheme}`; fetch the table and name the file"
     )
 
