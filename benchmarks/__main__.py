@@ -23,7 +23,7 @@ NAMES = (
         "evaluation",
         "evaluation_parts",
     ),
-    *("full_softmax", "serve", "startup", "growth"),
+    *("full_softmax", "serve", "startup", "growth", "recommend"),
 )
 
 

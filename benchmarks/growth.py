@@ -2,8 +2,8 @@
 
     make bench ARGS="growth --rows 100000 1000000"
 
-`--rows` are interactions, of a tenth as many users and items. Each command runs once, as users run it; beside
-it stands its bound, the least that does the same work:
+`--rows` are interactions, of a tenth as many users and items. Each command runs once, as users run it; what was
+stopped goes on with the command it had come to. Beside it stands its bound, the least that does the same work:
 
     prepare    DuckDB sorts the raw rows by user and time, and writes them
     train      a bare loop over the same number of examples in memory (`benchmarks.two_tower`)
@@ -17,6 +17,7 @@ Run as `python -m benchmarks.growth serve BUNDLE`, it asks an opened bundle.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -56,7 +57,6 @@ def run(settings: Settings) -> list[Figure]:
 
 def _whole_way(cache: Path, number: int) -> list[Figure]:
     """Every command at one size; of 10 million and more, generating and preparing."""
-    shutil.rmtree(cache / "prepared", ignore_errors=True)
     data = [
         "data=synthetic",
         f"data.cache_dir={cache}",
@@ -66,19 +66,35 @@ def _whole_way(cache: Path, number: int) -> list[Figure]:
         "data.source.repeats=true",
     ]
     raw = _raw(data)
-    figures = [_figure("generate", number, watched(["-c", raw]), None)]
-    prepared = watched(["-m", "recsys", "prepare", *data])
+    kept = cache / f"costs-{number}"
+    if not kept.is_dir():  # begun anew, not gone on with
+        shutil.rmtree(cache / "prepared", ignore_errors=True)
+        shutil.rmtree(cache / f"run-{number}", ignore_errors=True)
+    figures = [_figure("generate", number, _once(kept, "generate", ["-c", raw]), None)]
+    prepared = _once(kept, "prepare", ["-m", "recsys", "prepare", *data])
     files = cache / "raw"
     interactions = max(files.glob("synthetic_*/interactions"), key=lambda path: path.stat().st_mtime)
     figures.append(_figure("prepare", number, prepared, _seconds(lambda: _sorted(interactions, cache))))
     if number < _PREPARED_ALONE:
         figures += _behind_preparing(cache, number, data, Path(prepared.last_line))
+    shutil.rmtree(kept)
     return figures
+
+
+def _once(kept: Path, name: str, command: list[str]) -> Cost:
+    """What a command takes, or took in an earlier call that was stopped behind it."""
+    file = kept / f"{name}.json"
+    if not file.is_file():
+        cost = watched(command)
+        kept.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(dataclasses.asdict(cost)))
+    return Cost(**json.loads(file.read_text()))
 
 
 def _behind_preparing(cache: Path, number: int, data: list[str], prepared: Path) -> list[Figure]:
     run_dir, lists = cache / f"run-{number}", cache / f"lists-{number}.parquet"
-    shutil.rmtree(run_dir, ignore_errors=True)
+    if not (run_dir / "manifest.json").is_file():
+        shutil.rmtree(run_dir, ignore_errors=True)  # stopped while it was trained
     lists.unlink(missing_ok=True)
     given = ["data=synthetic", f"data.prepared={prepared}", f"data.cache_dir={cache}"]
     commands = {
@@ -91,7 +107,7 @@ def _behind_preparing(cache: Path, number: int, data: list[str], prepared: Path)
             *given,
         ],
     }
-    costs = {name: watched(command) for name, command in commands.items()}
+    costs = {name: _once(cache / f"costs-{number}", name, command) for name, command in commands.items()}
     bounds = _bounds(cache, prepared, run_dir / "bundle", run_dir)
     return [_figure(name, number, cost, bounds[name]) for name, cost in costs.items()]
 
@@ -185,8 +201,8 @@ def _figure(name: str, number: int, cost: Cost, bound: float | None) -> Figure:
 
 def _print(figures: list[Figure]) -> None:
     table = Table(title="the whole way: wall / CPU seconds, peak memory, bound, longest silence")
-    for column in ("interactions", "command", "seconds", "CPU", "GB", "bound", "silent"):
-        table.add_column(column, justify="left" if column == "command" else "right")
+    for column in ("interactions", "command", "seconds", "CPU", "GB", "bound", "silent", "behind"):
+        table.add_column(column, justify="left" if column in ("command", "behind") else "right")
     for figure in figures:
         notes = figure.notes
         bound = "" if notes["bound_seconds"] is None else f"{notes['bound_seconds']:.3g}"
@@ -198,6 +214,7 @@ def _print(figures: list[Figure]) -> None:
             f"{notes['peak_bytes'] / 1e9:.2f}",
             bound,
             f"{notes['silent_seconds']:.0f}",
+            str(notes["silent_behind"])[:60],
         )
     Console().print(table)
 

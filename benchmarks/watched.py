@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ class Cost:
         cpu_seconds: of it and the processes that it started.
         peak_bytes: the largest resident set among them.
         silent_seconds: the longest time without a sign on the terminal.
+        silent_behind: the line that was written before it.
         last_line: of its stdout.
     """
 
@@ -31,9 +33,10 @@ class Cost:
     cpu_seconds: float
     peak_bytes: int
     silent_seconds: float
+    silent_behind: str
     last_line: str
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float | str]:
         """Plain data, for JSON."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "last_line"}
 
@@ -69,23 +72,27 @@ def watched(arguments: Sequence[str]) -> Cost:
     if process.returncode:
         said = b"".join(sign for _, sign in signs).decode(errors="replace")
         raise RuntimeError(f"`python {' '.join(arguments)}` ended with {process.returncode}:\n{said[-3000:]}")
+    signs = [(started, b""), *signs, (ended, b"")]
+    pause, at = longest_pause([instant for instant, _ in signs])
+    before = b"".join(sign for _, sign in signs[: at + 1]).decode(errors="replace")
     return Cost(
         seconds=ended - started,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
         peak_bytes=usage.ru_maxrss * 1024,  # kilobytes on Linux
-        silent_seconds=longest_pause([started, *(at for at, _ in signs), ended]),
+        silent_seconds=pause,
+        silent_behind=([line.strip() for line in re.split(r"[\r\n]", before) if line.strip()] or [""])[-1],
         last_line=stdout.strip().splitlines()[-1] if stdout.strip() else "",
     )
 
 
-def longest_pause(instants: Sequence[float]) -> float:
-    """The longest time between two signs in a row.
+def longest_pause(instants: Sequence[float]) -> tuple[float, int]:
+    """The longest time between two signs in a row, and the number of the first of them.
 
     Example:
         >>> longest_pause([0.0, 1.0, 4.0, 4.5])
-        3.0
+        (3.0, 1)
     """
-    return max(later - earlier for earlier, later in pairwise(instants))
+    return max((later - earlier, at) for at, (earlier, later) in enumerate(pairwise(instants)))
 
 
 def _read(terminal: int, signs: list[tuple[float, bytes]]) -> None:

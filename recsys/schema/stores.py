@@ -181,7 +181,7 @@ def _current(store: pafs.FileSystem, place: str, address: str, key: str) -> str 
         if not store.get_file_info(f"{place}/{CURRENT}").is_file:
             return None
         with store.open_input_stream(f"{place}/{CURRENT}", compression=None) as source:
-            version = source.read(_NAME_BYTES).decode(errors="replace")
+            version = str(source.read(_NAME_BYTES), errors="replace")
     if not is_confined(version) or "/" in version:
         raise InputError(f"`{key}={address}`: `{CURRENT}` names `{version}`, which is no version")
     return version

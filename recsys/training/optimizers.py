@@ -61,7 +61,7 @@ class Optimizers:
         return self.schedule != "constant" or self.warmup_steps > 0
 
     def fuse(self, model: nn.Module, device: torch.device | str = "cpu") -> None:
-        """Replaces the model's tables by fused ones on `device`, when `tables` asks for that; keeps weights."""
+        """Puts fused tables on `device` in place of the model's, when `tables` asks; keeps weights."""
         import torch
 
         from recsys.training.tables import fuse
