@@ -2,8 +2,9 @@
 
     make bench ARGS="growth --rows 100000 1000000"
 
-`--rows` are interactions, of a tenth as many users and items. Each command runs once, as users run it; what was
-stopped goes on with the command it had come to. Beside it stands its bound, the least that does the same work:
+`--rows` are interactions, of a tenth as many users and items. Each command runs once, as users run it; what
+was stopped goes on with the command it had come to. Beside each stands its bound, the least that does the
+same work:
 
     prepare    DuckDB sorts the raw rows by user and time, and writes them
     train      a bare loop over the same number of examples in memory (`benchmarks.two_tower`)
