@@ -15,7 +15,8 @@ import torch
 from recsys.commands import export, prepare
 from recsys.commands.options import TrainConfig
 from recsys.commands.training import train
-from recsys.config.compose import CONFIGS, Command, compose, composing
+from recsys.config.compose import Command
+from recsys.config.review import review
 from recsys.config.settle import settle
 from recsys.serving.bundle import Bundle
 
@@ -59,8 +60,8 @@ def data(tmp_path_factory):
 def trained(words, device) -> Losses:
     """Trains as `train.py` does, on a device, and returns what each step lost."""
     command = Command("train", TrainConfig, continues="resume", repeats=True)
-    with composing(CONFIGS):
-        options, plain = settle(command, compose("train", [*words, f"trainer.accelerator={device}"]))
+    reviewed = review(command, [*words, f"trainer.accelerator={device}"], config_dir=None, multirun=False)
+    options, plain = settle(command, reviewed.first)
     losses = Losses()
     train(dataclasses.replace(options, callbacks=(lambda: losses,)), plain)
     assert losses.devices == {"cuda" if device == "gpu" else "cpu"}
