@@ -170,7 +170,7 @@ def test_spark_makes_the_same_file_and_goes_on_where_it_was_stopped(bundle, tmp_
     words = [f"bundle={bundle.folder}", f"queries={tmp_path / 'users.parquet'}", "k=4", "users_a_part=2"]
     here, there = tmp_path / "here.parquet", tmp_path / "there.parquet"
     assert run(capsys, *words, f"out={here}", "processes=1")[0] == 0
-    spark = ["engine=spark", "engine_options.master=local[2]"]
+    spark = ["engine=spark", "engine_options.master='local[2]'"]
     status, said, errors = run(capsys, *words, f"out={there}", *spark)
     assert (status, said.strip().splitlines()[-1]) == (0, str(there)), errors
     assert there.read_bytes() == here.read_bytes()
@@ -184,6 +184,6 @@ def test_spark_makes_the_same_file_and_goes_on_where_it_was_stopped(bundle, tmp_
 
 def test_options_of_spark_without_spark_are_refused(bundle, tmp_path, capsys):
     words = f"bundle={bundle.folder}", f"out={tmp_path / 'x'}", f"queries={tmp_path / 'y'}"
-    status, _, errors = run(capsys, *words, "+engine_options.master=yarn")
+    status, _, errors = run(capsys, *words, "engine_options.master=yarn")
     assert status == 2
     assert "`engine_options` are for `engine=spark`; leave them out" in errors
