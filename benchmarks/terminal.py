@@ -24,8 +24,7 @@ def run_on_terminal(arguments: Sequence[str]) -> tuple[str, str]:
     Raises:
         RuntimeError: it ended with another status than 0; the message ends with what it said.
     """
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
+    ours, theirs = open_terminal()
     shown: list[bytes] = []
     reader = threading.Thread(target=_drain, args=(ours, shown))
     process = subprocess.Popen(
@@ -48,6 +47,13 @@ def run_on_terminal(arguments: Sequence[str]) -> tuple[str, str]:
             f"`python {' '.join(arguments)}` ended with {process.returncode}:\n{terminal[-3000:]}"
         )
     return stdout, terminal
+
+
+def open_terminal() -> tuple[int, int]:
+    """Our end and the other end of a terminal; without a size it would show no progress bar."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
+    return ours, theirs
 
 
 def _drain(terminal: int, shown: list[bytes]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from benchmarks.harness import PROJECT, plain_environment
+from benchmarks.terminal import open_terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ def watched(arguments: Sequence[str]) -> Cost:
     Raises:
         RuntimeError: it ended with another status than 0; the message ends with what it said.
     """
-    ours, theirs = pty.openpty()
+    ours, theirs = open_terminal()
     signs: list[tuple[float, bytes]] = []
     reader = threading.Thread(target=_read, args=(ours, signs))
     started = time.perf_counter()
