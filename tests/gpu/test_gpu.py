@@ -4,7 +4,6 @@
 to find on a GPU is the GPU's.
 """
 
-import dataclasses
 import json
 import math
 
@@ -12,14 +11,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from recsys.commands import export, prepare
+from recsys.commands import export, prepare, training
 from recsys.commands.options import TrainConfig
-from recsys.commands.training import train
 from recsys.config.compose import Command
 from recsys.config.review import review
 from recsys.config.settle import settle
 from recsys.serving.bundle import Bundle
 
+# What one process logs is what all of them do.
+pytestmark = pytest.mark.filterwarnings("ignore:It is recommended to use `self.log")
 DEVICES = [
     pytest.param("cpu", marks=pytest.mark.slow),
     pytest.param(
@@ -37,14 +37,14 @@ NOTHING_DRAWN = ["model.dropout=0", "model.id_dropout=0"]
 
 
 class Losses(pl.Callback):
-    """Keeps every step's loss and where it was computed."""
+    """Keeps every step's loss, where there is one, and where it was computed."""
 
     def __init__(self):
         self.values, self.devices = [], set()
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.values.append(float(outputs["loss"]))
-        self.devices.add(outputs["loss"].device.type)
+        self.values += [float(outputs["loss"])] if outputs and "loss" in outputs else []
+        self.devices.add(pl_module.device.type)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,9 @@ def trained(words, device) -> Losses:
     reviewed = review(command, [*words, f"trainer.accelerator={device}"], config_dir=None, multirun=False)
     options, plain = settle(command, reviewed.first)
     losses = Losses()
-    train(dataclasses.replace(options, callbacks=(lambda: losses,)), plain)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_callbacks", lambda config, run_dir: [losses])
+        training.train(options, plain)
     assert losses.devices == {"cuda" if device == "gpu" else "cpu"}
     assert all(math.isfinite(value) for value in losses.values)
     return losses
