@@ -117,7 +117,7 @@ def _is_begun(path: Path, processes: Processes) -> bool:
         return True
     if not processes.max_restarts or processes.job is None or (path / METRICS).is_file():
         return False
-    earlier = json.loads((path / ENVIRONMENT).read_text()) if (path / ENVIRONMENT).is_file() else {}
+    earlier = read_json(path / ENVIRONMENT) if (path / ENVIRONMENT).is_file() else {}
     return bool(earlier.get("job") == processes.job)
 
 
