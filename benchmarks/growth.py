@@ -83,7 +83,7 @@ def _whole_way(cache: Path, number: int) -> list[Figure]:
 
 
 def _once(kept: Path, name: str, command: list[str]) -> Cost:
-    """What a command takes, or took in an earlier call that was stopped behind it."""
+    """Runs a command, unless an earlier call that was stopped behind it has; returns its cost."""
     file = kept / f"{name}.json"
     if not file.is_file():
         cost = watched(command)

@@ -142,6 +142,7 @@ WRITERS = {
     "data/sources/synthetic_world.py": "into the folder that is put in place when complete",
     "data/sources/download.py": "into the folder that is put in place when complete",
     "data/reading/remote.py": "writes into a folder that replacing_folder puts in place",
+    "schema/stores.py": "fetches into a folder that replacing_folder puts in place",
     "commands/sweeps/locks.py": "opens files to lock them, and writes nothing",
     "commands/sweeps/journal.py": "ends a line of the journal under its lock, what is torn put aside",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from recsys.commands.entry import command
 from recsys.config.help import HelpTexts
 from recsys.schema.disk import replacing_folder
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json
 from recsys.schema.manifest import MANIFEST, VERSIONS, StationKind, read_station
 
 _HELP = HelpTexts("recsys copy", keys=("what", "to"), example="what=runs/first to=s3://models/first")
@@ -46,12 +46,9 @@ def main(config: CopyConfig, plain: dict[str, Any]) -> Path:
 
 def _kind_of(folder: Path) -> StationKind:
     file = folder / MANIFEST
-    try:
-        name = str(json.loads(file.read_bytes())["format"]).removeprefix("recsys.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"`what={folder}`: expected a folder that a command wrote, with `{MANIFEST}`"
-        ) from error
+    if not file.is_file():
+        raise InputError(f"`what={folder}`: expected a folder that a command wrote, with `{MANIFEST}`")
+    name = str(read_json(file)["format"]).removeprefix("recsys.")
     kinds: dict[str, StationKind] = {kind: kind for kind in VERSIONS}
     if name not in kinds:
         raise InputError(f"`{file}` has the format `{name[:80]}`, which no command writes")

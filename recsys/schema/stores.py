@@ -30,6 +30,7 @@ import pyarrow.fs as pafs
 
 from recsys.schema.disk import locked, replacing_folder, write_file
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json
 from recsys.schema.manifest import MANIFEST, MANIFEST_LIMIT_BYTES, is_confined
 from recsys.schema.places import refuse_password
 
@@ -91,7 +92,7 @@ def publish_station(folder: Path, address: str, *, key: str) -> None:
         InputError: the store refuses; what was there is whole.
     """
     store, place = open_store(address, key=key)
-    manifest = json.loads((folder / MANIFEST).read_bytes())
+    manifest = read_json(folder / MANIFEST)
     former = _current(store, place, address, key)
     version = f"{manifest['fingerprint'][:12]}-{secrets.token_hex(4)}"
     with _named(address, key):
