@@ -31,7 +31,7 @@ def said(capsys):
 
 
 def exported(*words):
-    """The path that the command prints, in a process of its own: torch.jit keeps types from export to export."""
+    """The path that the command prints; a process of its own, for torch.jit keeps types between exports."""
     command = [sys.executable, "-m", "recsys", "export", *words]
     return subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 

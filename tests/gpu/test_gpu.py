@@ -121,7 +121,7 @@ def test_run_goes_from_cpu_to_device_and_back_with_the_losses_of_the_cpu(
 def test_bundle_of_a_run_on_the_device_answers(data, tmp_path, model, tables, device):
     words = [*data, f"model={model}", f"optimizer.tables={tables}", "trainer.max_epochs=1"]
     trained([*words, f"run_dir={tmp_path / 'run'}"], device)
-    # In a process of its own, for torch.jit keeps types from export to export; its gate asks bundle and model.
+    # In a process of its own: torch.jit keeps types from one export to the next.
     command = [sys.executable, "-m", "recsys", "export", f"run={tmp_path / 'run'}"]
     subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
     Bundle.open(tmp_path / "run" / "bundle")
