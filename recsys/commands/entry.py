@@ -16,6 +16,7 @@ from typing import TypeVar
 from omegaconf import OmegaConf
 
 from recsys.commands.elsewhere import with_places
+from recsys.commands.limits import enough_of_the_system
 from recsys.commands.process import (
     DONE,
     INTERRUPTED,
@@ -140,7 +141,8 @@ def _run(command: Command[C], function: Function[C], arguments: Sequence[str], t
             from recsys.commands.several import run_several  # Optuna, which one training needs not
 
             elsewhere.refuse_written("several trainings write")
-            return run_several(command, function, reviewed, line)
+            with enough_of_the_system():
+                return run_several(command, function, reviewed, line)
         path = outcome_of(command, function, reviewed.first)
         if launched().is_main:
             print(elsewhere.put(path))

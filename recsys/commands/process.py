@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from recsys.commands.installation import installation_problems
+from recsys.commands.limits import enough_of_the_system
 from recsys.config.compose import Command, Composition
 from recsys.config.settle import settle
 from recsys.runs.folders import LOG_FORMAT, is_worth_a_line
@@ -51,7 +52,13 @@ _REFUSED_BY_THE_DISK = (
 # What libraries say, beside MemoryError, when the system gives them no memory or no thread.
 _OUT_OF_MEMORY = (
     *("can't allocate memory", "can't start new thread", "Cannot allocate memory", "OutOfMemoryException"),
-    *("bad_alloc", "Out of Memory Error"),
+    *(
+        "bad_alloc",
+        "Out of Memory Error",
+        "Failed to launch worker thread",
+        "Resource temporarily unavailable",
+        "failed to map segment",
+    ),
 )
 
 DONE, FAULT, USERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -158,9 +165,10 @@ def signals_as_interrupts() -> Iterator[None]:
 
 def outcome_of(command: Command[C], function: Function[C], composition: Composition) -> Path:
     """Runs the command's function on what was composed, and returns the station's path."""
-    options, plain = settle(command, composition)
-    with contextlib.redirect_stdout(sys.stderr):
-        return function(options, plain)
+    with enough_of_the_system():
+        options, plain = settle(command, composition)
+        with contextlib.redirect_stdout(sys.stderr):
+            return function(options, plain)
 
 
 def log_to_stderr() -> None:

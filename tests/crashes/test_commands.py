@@ -1,44 +1,21 @@
 """Kills and full disks at the calls of real work: what was there is whole, or what is new is whole."""
 
-import csv
 import os
-import random
 import shutil
+from functools import partial
 
 import pytest
 import torch
 
-from recsys.commands import add_items, evaluate, export, prepare, train
+from recsys.commands.sweeps.study import RECORD, STUDY, Record, open_study
 from recsys.schema.manifest import read_station
 from recsys.training.checkpoint import AtomicCheckpointIO, find_damage
 from tests.crashes.strace import crash, needs_strace
+from tests.crashes.working import commands, done, stations
 
 pytestmark = [pytest.mark.slow, needs_strace]
 
 KILL, FULL = "signal=SIGKILL", "error=ENOSPC"
-SMALL = (
-    *("trainer.max_epochs=1", "model.embedding_dim=8", "trainer.log_every_n_steps=1"),
-    *("data.split=leave_last_out", "evaluation.latency_requests=0"),
-)
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("raw")
-    random.seed(0)
-    with (folder / "events.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["user_id", "item_id", "timestamp"])
-        for user in range(40):
-            for place, item in enumerate(random.sample(range(20), 8)):
-                writer.writerow([f"u{user}", f"i{item}", 1_700_000_000 + 60 * place])
-    with (folder / "new.csv").open("w") as file:
-        file.write("item_id\nbrand_new\n")
-    return folder
-
-
-def keys(table, cache):
-    return ["data=table", f"data.interactions.path={table / 'events.csv'}", f"data.cache_dir={cache}"]
 
 
 def folders_left(folder):
@@ -46,43 +23,36 @@ def folders_left(folder):
 
 
 @pytest.fixture(scope="module")
-def finished(table, tmp_path_factory):
-    """A trained, evaluated and exported run."""
-    torch.set_num_threads(1)
-    place = tmp_path_factory.mktemp("finished")
-    run = place / "run"
-    for main, arguments in (
-        (train.main, [*keys(table, place / "cache"), *SMALL, f"run_dir={run}"]),
-        (evaluate.main, [f"run={run}", "evaluation=fast"]),
-        (export.main, [f"run={run}"]),
-    ):
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        assert ended.value.code == 0
-    return run
+def finished(whole, tmp_path_factory):
+    """The table, and a copy of what all commands have written."""
+    table, before, _ = whole
+    folder = tmp_path_factory.mktemp("finished") / "work"
+    shutil.copytree(before, folder, symlinks=True)
+    return table, folder
 
 
 @pytest.mark.parametrize("inject", [KILL, FULL])
-def test_preparing(table, tmp_path, inject, record_property):
-    cache = tmp_path / "cache"
-
-    def work():
-        prepare.main(keys(table, cache))
+def test_preparing(finished, tmp_path, inject, record_property):
+    main, arguments = commands(finished[0], tmp_path)["prepare"]
 
     def check():
-        for folder in (cache / "prepared").glob("[!.]*"):
-            read_station(folder, "prepared", verify_all=True)
+        for folder, kind in stations(tmp_path, "prepare"):
+            read_station(folder, kind, verify_all=True)
 
-    def start_anew():
-        shutil.rmtree(cache, ignore_errors=True)
-
-    crashes = crash(work, check, trace=tmp_path / "trace", inject=inject, before=start_anew, most=15)
+    crashes = crash(
+        partial(main, arguments),
+        check,
+        trace=tmp_path / "trace",
+        inject=inject,
+        before=lambda: shutil.rmtree(tmp_path / "cache", ignore_errors=True),
+        most=15,
+    )
     record_property("crashes", crashes)
+    print(f"preparing, {inject}: {crashes} crashes")
     assert crashes > 20
-    with pytest.raises(SystemExit) as ended:
-        work()
-    assert ended.value.code == 0
-    assert folders_left(cache / "prepared") == []
+    status, said = done(partial(main, arguments), tmp_path / "said")
+    assert status == 0, said
+    assert folders_left(tmp_path / "cache" / "prepared") == []
 
 
 @pytest.mark.parametrize("inject", [KILL, FULL])
@@ -105,50 +75,68 @@ def test_checkpoints(tmp_path, inject, record_property):
 
     crashes = crash(lambda: save(3.0), check, trace=tmp_path / "trace", inject=inject, before=before)
     record_property("crashes", crashes)
+    print(f"checkpoints, {inject}: {crashes} crashes")
     assert crashes > 5
     save(4.0)
     assert folders_left(folder) == []
 
 
 @pytest.mark.parametrize("inject", [KILL, FULL])
-@pytest.mark.parametrize(
-    ("kind", "main", "more"),
-    [("evaluation", evaluate.main, ["evaluation=fast"]), ("bundle", export.main, [])],
-)
-def test_evaluating_and_exporting(finished, tmp_path, kind, main, more, inject, record_property):
-    crashes = crash(
-        lambda: main([f"run={finished}", *more]),
-        lambda: read_station(finished / kind, kind, verify_all=True),
-        trace=tmp_path / "trace",
-        inject=inject,
-        most=3,
-    )
-    record_property("crashes", crashes)
-    assert crashes > 10
-    with pytest.raises(SystemExit) as ended:
-        main([f"run={finished}", *more])
-    assert ended.value.code == 0
-    assert folders_left(finished) == []
+@pytest.mark.parametrize("name", ["evaluate", "export", "add-items"])
+def test_old_folder_stays_whole_or_the_new_one_is(finished, tmp_path, name, inject, record_property):
+    table, folder = finished
+    main, arguments = commands(table, folder)[name]
 
-
-@pytest.mark.parametrize("inject", [KILL, FULL])
-def test_adding_items(finished, table, tmp_path, inject, record_property):
-    target = tmp_path / "more"
+    def before():
+        if name == "add-items":  # never written over
+            shutil.rmtree(folder / "more", ignore_errors=True)
 
     def check():
-        read_station(finished / "bundle", "bundle", verify_all=True)
-        if target.exists():
-            read_station(target, "bundle", verify_all=True)
+        read_station(folder / "run" / "bundle", "bundle", verify_all=True)
+        for path, kind in stations(folder, name):
+            read_station(path, kind, verify_all=True)
 
     crashes = crash(
-        lambda: add_items.main(
-            [f"bundle={finished / 'bundle'}", f"items={table / 'new.csv'}", f"folder={target}"]
-        ),
+        partial(main, arguments),
         check,
         trace=tmp_path / "trace",
         inject=inject,
-        before=lambda: shutil.rmtree(target, ignore_errors=True),
         most=3,
+        before=before,
     )
     record_property("crashes", crashes)
+    print(f"{name}, {inject}: {crashes} crashes")
     assert crashes > 10
+    before()
+    status, said = done(partial(main, arguments), tmp_path / "said")
+    assert status == 0, said
+    assert folders_left(folder / "run") == []
+    assert folders_left(folder) == []
+
+
+@pytest.mark.parametrize("inject", [KILL, FULL])
+def test_sweeping(finished, tmp_path, inject, record_property):
+    """Whatever stands in the journal can be read, and the same command goes on to the end."""
+    main, arguments = commands(finished[0], tmp_path)["sweep"]
+    sweep = tmp_path / "sweep"
+
+    def check():
+        if (sweep / STUDY).exists() and (sweep / RECORD).exists():
+            open_study(sweep, Record.read(sweep))
+
+    crashes = crash(
+        partial(main, arguments),
+        check,
+        trace=tmp_path / "trace",
+        inject=inject,
+        before=lambda: shutil.rmtree(sweep, ignore_errors=True),
+        most=2,
+    )
+    record_property("crashes", crashes)
+    print(f"sweeping, {inject}: {crashes} crashes")
+    assert crashes > 10
+    status, said = done(partial(main, arguments), tmp_path / "said")
+    assert status == 0, said
+    assert len(stations(tmp_path, "sweep")) == 2
+    for path, kind in stations(tmp_path, "sweep"):
+        read_station(path, kind, verify_all=True)

@@ -1,7 +1,11 @@
 """The demonstration page in a real browser, against a real server."""
 
+import json
+
 import pytest
 
+from recsys.serving.client import Client
+from recsys.serving.messages import FeedbackEvent
 from tests.evaluation.chromium import DESKTOP, PHONE, started
 from tests.serving.servers import server
 
@@ -113,3 +117,18 @@ def test_figures_are_of_policies_routes_and_freshness(made, browser):
         measured = browser.measured()
         assert measured["page"] <= measured["width"]
         assert measured["wide"] == []
+
+
+def test_names_that_would_run_are_shown_as_they_are(made, browser):
+    """A reader's name and an item's id of a stranger, in the field, the history and a message."""
+    hostile = "\"'></li></script><script>window.owned=1</script><img src=x onerror=owned=1>{{7*7}}"
+    with Client(made.url) as client:
+        client.feedback([FeedbackEvent(user_id=hostile, item_id=hostile, event="click")])
+    browser.open(made.url)
+    browser.show(DESKTOP)
+    browser.run(f"document.querySelector('#user').value = {json.dumps(hostile)}")
+    browser.run("document.querySelector('#reader button').click()")
+    browser.run(WAIT.format(condition="document.querySelector('#history').textContent.includes('owned=1')"))
+    assert browser.run("window.owned") is None
+    assert browser.run("document.querySelectorAll('img, [onerror]').length") == 0
+    assert browser.console == []
