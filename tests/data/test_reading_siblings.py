@@ -191,3 +191,23 @@ def test_share_of_values_leaves_out_words_for_null_and_what_is_not_finite(tmp_pa
     assert (described["word"]["there"], described["length"]["there"]) == (0.75, 0.9)
     assert "NaN" not in described["word"]["examples"]
     assert column(station, "train", "label")
+
+
+def bomb(path):
+    with gzip.open(path, "wb") as file:
+        file.write(TEXT.encode())
+        for _ in range(100):
+            file.write(bytes(2**20))
+
+
+def sparse(path):
+    path.write_text(TEXT)
+    with path.open("ab") as file:
+        file.truncate(2**40)
+
+
+@pytest.mark.parametrize("made", [bomb, sparse])
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path, made):
+    made(tmp_path / "a.csv")
+    with pytest.raises(InputError, match=r"a.csv`: expected lines of at most 67,108,864 bytes"):
+        station_of(tmp_path, tmp_path / "a.csv")

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recsys.data.reading.files import open_file
+from recsys.schema.errors import InputError
 
 BLOCK_BYTES = 8 * 2**20
+# A kilobyte of a packed file, or a hole in a sparse one, can stand for gigabytes without a line's end.
+MOST_BYTES_A_LINE = 64 * 2**20
 CP1252 = "cp1252"
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -64,6 +67,11 @@ def blocks_of_lines(path: Path, encoding: str, *, block_bytes: int = BLOCK_BYTES
             text = rest + text
             end = text.rfind(b"\n") + 1
             rest = text[end:]
+            if len(rest) > MOST_BYTES_A_LINE:
+                raise InputError(
+                    f"`{path}`: expected lines of at most {MOST_BYTES_A_LINE:,} bytes, found a longer one; "
+                    "it is no table of text, or was packed to fill the memory of whoever opens it"
+                )
             if end:
                 yield text[:end]
     rest += decoder.decode(b"", final=True).encode() if decoder else b""
