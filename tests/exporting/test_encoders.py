@@ -1,7 +1,9 @@
 """Every encoder against the one that prepares the data, on the same raw values."""
+# ruff: noqa: UP006, UP035 (scripted)
 
 import dataclasses
 import io
+from typing import Any, List
 
 import pyarrow as pa
 import pytest
@@ -12,22 +14,14 @@ from hypothesis import strategies as st
 from recsys.data.preparing.encode import encode
 from recsys.data.preparing.kinds.hashing import hash_rows
 from recsys.exporting.program.encoders import Numeric, _IntegerLookup, bag_encoder
-from recsys.exporting.program.ids import StringIndex
+from recsys.exporting.program.ids import StringIndex, ValueIndex
+from recsys.exporting.program.interfaces import IdIndex
 from recsys.exporting.program.values import as_text
 from recsys.schema.feature_kinds import IdFeature, MultiIdFeature, NumericFeature, TextFeature, TimeFeature
 
 TEXT = st.text(max_size=12)
 INT64 = st.integers(-(2**63) + 1, 2**63 - 1)
 WORDS = st.sampled_from(["a", "B", "é", "中文", "", " ", "x y", "Toy", "toy", "0", "-", "😀", "\x85", "\x00"])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def types_of_its_own():
-    """An encoder that is scripted alone lacks what only a program needs of it, and types are kept for all."""
-    with pytest.MonkeyPatch.context() as patch:
-        recursive = torch.jit._recursive
-        patch.setattr(recursive, "concrete_type_store", recursive.ConcreteTypeStore())
-        yield
 
 
 def scripted(module):
@@ -250,7 +244,27 @@ def test_an_id_is_found_as_it_stands_or_else_without_blanks_around_it():
 
 @pytest.mark.parametrize("value", [True, "True", "true", "TRUE"])
 def test_truth_values_are_found_however_a_request_writes_them(value):
-    words = StringIndex(["True", "False"], field="mobile")
+    words = ValueIndex(["True", "False"], field="mobile")
     numbers = _IntegerLookup([1, 0], field="mobile")
     assert words.rows_of([value, False]).tolist() == [1, 2]
     assert numbers.rows_of([value, False]).tolist() == [1, 2]
+
+
+class Growing(torch.nn.Module):
+    ids: IdIndex
+
+    def __init__(self, ids):
+        super().__init__()
+        self.ids = ids
+
+    def forward(self, given: List[Any]) -> torch.Tensor:
+        self.ids.add(given, 2)
+        return self.ids.rows_of(given)
+
+
+def test_ids_can_be_added_to_in_a_process_that_has_scripted_values_of_features(monkeypatch):
+    recursive = torch.jit._recursive
+    monkeypatch.setattr(recursive, "concrete_type_store", recursive.ConcreteTypeStore())
+    value = scripted(bag_encoder(IdFeature("shelf", "item"), vocabulary=["a"], per_second=1))
+    assert bags(value, ["a", "b"]) == [[1], [0]]
+    assert scripted(Growing(StringIndex(["u"], field="user_id")))(["v"]).tolist() == [2]

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from recsys.exporting.program.hashed import first_characters, hash_row, ngram_rows
-from recsys.exporting.program.ids import StringIndex
+from recsys.exporting.program.ids import ValueIndex
 from recsys.exporting.program.instants import as_seconds
 from recsys.exporting.program.interfaces import RowIndex
 from recsys.exporting.program.types import Bag
@@ -68,7 +68,7 @@ def _row_index(feature: LookupFeature, vocabulary: Sequence[Any]) -> nn.Module:
         return _HashLookup(feature)
     if feature.value_type == "integer" and not feature.prefix:
         return _IntegerLookup(vocabulary, field=feature.column)
-    return StringIndex(vocabulary, field=feature.column, prefix=feature.prefix)
+    return ValueIndex(vocabulary, field=feature.column, prefix=feature.prefix)
 
 
 class _OneId(nn.Module):

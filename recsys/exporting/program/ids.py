@@ -76,8 +76,8 @@ class IntegerIndex(nn.Module):
         self.sorted_rows = rows[places]
 
 
-class StringIndex(nn.Module):
-    """Rows of values that are text, ids among them; a whole number stands for its digits.
+class ValueIndex(nn.Module):
+    """Rows of values that are text; a whole number stands for its digits.
 
     What is not known is looked up again without the blanks around it.
 
@@ -112,6 +112,14 @@ class StringIndex(nn.Module):
 
     def _row_of(self, text: str) -> int:
         return self.rows.get(first_characters(text, self.prefix) if self.prefix > 0 else text, 0)
+
+
+class StringIndex(ValueIndex):
+    """Rows of ids that are text.
+
+    NOTE: a class of its own, though values are looked up alike: TorchScript keeps the types of a process,
+    each with the methods that its first use needs, and values are never added to.
+    """
 
     @torch.jit.export
     def check_new(self, given: List[Any]) -> None:
