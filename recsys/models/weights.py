@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from recsys.nn.cold_start import EventCounts
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.errors import InputError
 
@@ -75,7 +76,7 @@ def grow_weights(model: nn.Module, weights: Weights, rows: Mapping[str, torch.Te
     """Puts weights of a model of an earlier dataset into the same model of a newer one.
 
     Tables take over the rows of what they knew; what is new starts as the earlier out-of-vocabulary row.
-    Everything else is copied as it is.
+    Counts of events are those of the newer dataset. Everything else is copied as it is.
 
     Args:
         model: of the newer dataset, its tables plain.
@@ -85,7 +86,7 @@ def grow_weights(model: nn.Module, weights: Weights, rows: Mapping[str, torch.Te
     Raises:
         ValueError: the weights do not fit; every difference is named.
     """
-    origins = _origins(model, rows)
+    origins, counted = _origins(model, rows), _counted(model)
     grown: Weights = {}
     misfits = [
         f"it has a `{name}`, which the model lacks" for name in weights if name not in model.state_dict()
@@ -94,6 +95,8 @@ def grow_weights(model: nn.Module, weights: Weights, rows: Mapping[str, torch.Te
         value = weights.get(name)
         if value is None:
             misfits.append(f"it has no `{name}`")
+        elif name in counted:
+            grown[name] = own
         elif name in origins and value.shape[1:] == own.shape[1:] and len(value) > origins[name].max():
             grown[name] = value[origins[name]]
         elif value.shape == own.shape:
@@ -114,6 +117,16 @@ def _origins(model: nn.Module, rows: Mapping[str, torch.Tensor]) -> Weights:
         if isinstance(module, FeatureTables)
         for table in module.tables()
         if table in rows
+    }
+
+
+def _counted(model: nn.Module) -> set[str]:
+    """What the datasets say of events, by its name in the model's weights."""
+    return {
+        f"{name}.{buffer}"
+        for name, module in model.named_modules()
+        if isinstance(module, EventCounts)
+        for buffer, _ in module.named_buffers()
     }
 
 

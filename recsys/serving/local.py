@@ -10,7 +10,7 @@ from recsys.serving.journal import now_microseconds
 from recsys.serving.messages import FeedbackAnswer, FeedbackEvent, Recommendation, RecommendRequest
 from recsys.serving.options import ServeOptions
 from recsys.serving.records import Record
-from recsys.serving.rules import SECOND
+from recsys.serving.rules import DAY, SECOND
 from recsys.serving.service import Service
 
 _UPKEEP_REQUESTS = 2000
@@ -19,7 +19,8 @@ _UPKEEP_REQUESTS = 2000
 class LocalServer:
     """Answers as `recsys.serving.client.Client` does, one after the other.
 
-    A list is written with the feedback that follows it, in one transaction.
+    A list is written with the feedback that follows it, in one transaction. Its clock begins on the last
+    Thursday at midnight (UTC), so that models that read hours and weekdays answer alike whenever it is run.
 
     Args:
         options: of the server.
@@ -28,7 +29,8 @@ class LocalServer:
 
     def __init__(self, options: ServeOptions, *, step_seconds: float) -> None:
         self.service = Service(options, started=0)
-        self.now = now_microseconds()
+        now = now_microseconds()
+        self.now = now - now % (7 * DAY)  # 1970 began on a Thursday
         self._step = round(step_seconds * SECOND)
         self._waiting: list[Record] = []
         self._requests = 0
