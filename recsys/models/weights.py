@@ -121,7 +121,7 @@ def _origins(model: nn.Module, rows: Mapping[str, torch.Tensor]) -> Weights:
 
 
 def _counted(model: nn.Module) -> set[str]:
-    """What the datasets say of events, by its name in the model's weights."""
+    """Names, in the model's weights, of what a dataset says of events."""
     return {
         f"{name}.{buffer}"
         for name, module in model.named_modules()
