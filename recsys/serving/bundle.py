@@ -73,6 +73,8 @@ class Bundle:
 
     def __post_init__(self) -> None:
         self._lock = ReadersWriterLock()
+        # Until an answer of the model says that it does not; see `recsys.serving.rungs`.
+        self.mixes_content = True
         ranking = self.ranking
         times: set[str] = set()
         if ranking is not None:

@@ -31,12 +31,13 @@ def rung_of(bundle: Bundle, user: Record, history: list[Any], context: Record | 
         RequestError: naming the argument or the field.
     """
     weights = getattr(bundle.retrieval, "behaviour_weights", None)
-    if weights is None:  # a bundle of an earlier release
+    if weights is None or not bundle.mixes_content:  # None: a bundle of an earlier release
         return None
     batch = bundle.requests.one(user, history, 1, context, None)
     with bundle._lock.reading():  # as every question to the program that items may be added to
         weight = float(weights(batch.users, batch.histories, batch.contexts)[0])
     if weight < 0:
+        bundle.mixes_content = False  # nor will it the next time, and to ask takes an encoding
         return None
     interests = [values for name, values in batch.users[0].items() if name.startswith(f"{INTERESTS}.")]
     num_events = len(history) + sum(

@@ -77,7 +77,10 @@ def test_each_answer_says_its_rung_and_the_weight_of_behaviour(exported):
 
 
 def test_models_without_a_gate_have_no_rungs(retrieval):
-    assert rung_of(Bundle.open(retrieval.folder), {"user_id": 3}, []) is None
+    bundle = Bundle.open(retrieval.folder)
+    assert rung_of(bundle, {"user_id": 3}, []) is None
+    bundle.requests = None  # from now on it is not asked again
+    assert rung_of(bundle, {"user_id": 3}, []) is None
 
 
 def test_interests_count_as_events_with_items_of_which_nothing_else_is_known(exported):
