@@ -72,7 +72,7 @@ def train_rate(settings: Settings, overrides: Sequence[str], *, steps: int, batc
     """Examples a second of `python train.py`, between the steps that it logged after the first eighth."""
     run_dir = settings.cache / "run"
     shutil.rmtree(run_dir, ignore_errors=True)
-    _, terminal = run_on_terminal(
+    shown = run_on_terminal(
         [
             "train.py",
             *overrides,
@@ -81,7 +81,7 @@ def train_rate(settings: Settings, overrides: Sequence[str], *, steps: int, batc
             f"run_dir={run_dir}",
         ]
     )
-    assert "it/s" in terminal, "the progress bar did not show"
+    assert "it/s" in shown.terminal, "the progress bar did not show"
     board = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     logged = [event for event in board.Scalars("train/loss_step") if event.step >= steps // 8]
     shutil.rmtree(run_dir)  # checkpoints of large tables

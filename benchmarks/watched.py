@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Sequence
 from itertools import pairwise
 
-from benchmarks.harness import PROJECT, plain_environment
-from benchmarks.terminal import open_terminal
+from benchmarks.terminal import run_on_terminal, text_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,46 +36,18 @@ class Cost:
 
 
 def watched(arguments: Sequence[str]) -> Cost:
-    """Runs `python ARGUMENTS` in the project's folder, with a terminal for its stderr.
-
-    Raises:
-        RuntimeError: it ended with another status than 0; the message ends with what it said.
-    """
-    ours, theirs = open_terminal()
-    signs: list[tuple[float, bytes]] = []
-    reader = threading.Thread(target=_read, args=(ours, signs))
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=PROJECT,
-        env=plain_environment() | {"TERM": "xterm"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    )
-    os.close(theirs)
-    reader.start()
-    assert process.stdout is not None
-    stdout = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    ended = time.perf_counter()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    reader.join()
-    os.close(ours)
-    if process.returncode:
-        said = b"".join(sign for _, sign in signs).decode(errors="replace")
-        raise RuntimeError(f"`python {' '.join(arguments)}` ended with {process.returncode}:\n{said[-3000:]}")
-    signs = [(started, b""), *signs, (ended, b"")]
+    """Runs `python ARGUMENTS` as `run_on_terminal` does, and says what it cost."""
+    shown = run_on_terminal(arguments)
+    signs = [(shown.started, b""), *shown.signs, (shown.ended, b"")]
     pause, at = longest_pause([instant for instant, _ in signs])
-    before = b"".join(sign for _, sign in signs[: at + 1]).decode(errors="replace")
+    before = text_of(signs[: at + 1])
     return Cost(
-        seconds=ended - started,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
-        peak_bytes=usage.ru_maxrss * 1024,  # kilobytes on Linux
+        seconds=shown.ended - shown.started,
+        cpu_seconds=shown.usage.ru_utime + shown.usage.ru_stime,
+        peak_bytes=shown.usage.ru_maxrss * 1024,  # kilobytes on Linux
         silent_seconds=pause,
         silent_behind=([line.strip() for line in re.split(r"[\r\n]", before) if line.strip()] or [""])[-1],
-        last_line=stdout.strip().splitlines()[-1] if stdout.strip() else "",
+        last_line=shown.stdout.strip().splitlines()[-1] if shown.stdout.strip() else "",
     )
 
 
@@ -93,12 +59,3 @@ def longest_pause(instants: Sequence[float]) -> tuple[float, int]:
         (3.0, 1)
     """
     return max((later - earlier, at) for at, (earlier, later) in enumerate(pairwise(instants)))
-
-
-def _read(terminal: int, signs: list[tuple[float, bytes]]) -> None:
-    while True:
-        try:
-            sign = os.read(terminal, 65_536)
-        except OSError:  # the other end is closed when the command ends
-            return
-        signs.append((time.perf_counter(), sign))

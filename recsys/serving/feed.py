@@ -352,8 +352,11 @@ def _regret(candidates: Candidates, chosen_K: NDArray[np.int64], looked_K: Float
     """By how much the best list by the believed means would earn more than the chosen one, in rewards."""
     if candidates.means_N is None:
         return 0.0
-    best_K = np.sort(candidates.means_N)[::-1][: len(chosen_K)]
-    return float(looked_K[: len(chosen_K)] @ (best_K - candidates.means_N[chosen_K]))
+    size = len(chosen_K)
+    best_K = np.sort(candidates.means_N)[::-1][:size]
+    # The best stand where most is looked at, which by what was learned need not be the first places.
+    most_looked_K = np.sort(looked_K[:size])[::-1]
+    return float(most_looked_K @ best_K - looked_K[:size] @ candidates.means_N[chosen_K])
 
 
 def _policy(arm: Arm) -> Policy:

@@ -54,5 +54,5 @@ def test_plain_loops_train(name):
 
 def test_a_command_sees_a_terminal_on_stderr():
     code = "import sys; print(sys.stdout.isatty()); print(sys.stderr.isatty(), file=sys.stderr)"
-    stdout, terminal = run_on_terminal(["-c", code])
-    assert (stdout.strip(), terminal.strip()) == ("False", "True")
+    shown = run_on_terminal(["-c", code])
+    assert (shown.stdout.strip(), shown.terminal.strip()) == ("False", "True")

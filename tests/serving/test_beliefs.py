@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from recsys.bandits.acting.choice import Candidates
 from recsys.serving.beliefs import Known, beliefs, features_of, looked_at
+from recsys.serving.feed import _regret
 from recsys.serving.learning import ItemState, LinearHead, Positions, Taste
 from recsys.serving.rules import HOUR, Rules
 
@@ -93,3 +95,10 @@ def test_positions_are_looked_at_as_they_earn():
     assert len(unknown) == 60
     assert (np.diff(unknown) <= 0).all()
     assert unknown[50] == unknown[49]
+
+
+def test_regret_is_that_of_the_best_items_in_the_most_looked_at_places():
+    candidates = Candidates(np.zeros(3), means_N=np.array([0.1, 0.4, 0.2]))
+    looked_K = np.array([0.5, 1.0])  # the second place is looked at more
+    assert _regret(candidates, np.array([2, 1]), looked_K) == pytest.approx(0.0)
+    assert _regret(candidates, np.array([1, 2]), looked_K) == pytest.approx(0.5 * 0.2 + 0.4 - 0.5 * 0.4 - 0.2)
