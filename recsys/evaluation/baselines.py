@@ -20,13 +20,13 @@ from scipy import sparse
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
 from recsys.evaluation.candidates import Mask, candidate_mask
-from recsys.evaluation.content_baselines import content_knn, content_matrix, content_ridge
+from recsys.evaluation.content_baselines import ProductWeights, content_knn, content_matrix, content_ridge
 from recsys.evaluation.options import CONTENT_BASELINES, Baseline, EvaluationOptions
 from recsys.evaluation.recommendations import Lists
 from recsys.metrics.ranking import find_hits, ndcg
-from recsys.models.ease import ease_weights
+from recsys.models.ease import ease_factors, ease_weights
 from recsys.models.item_knn import item_neighbours
-from recsys.nn.spectral import interaction_matrix
+from recsys.nn.spectral import interaction_matrix, spectrum_of
 from recsys.retrieval.exact import top_k_of_scores
 from recsys.schema.jagged import JaggedColumn
 from recsys.schema.positives import TrainPositives
@@ -39,6 +39,8 @@ _BLOCK_SCORES = 2**24
 _WALKED = 4096
 # Enough to tell good values of a key from bad ones.
 _TUNING_QUERIES = 10_000
+# Singular values that stand for EASE where the catalogue is large: three digits of its figures.
+_EASE_RANK = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,24 +140,14 @@ def _fit(name: Baseline, dataset: PreparedDataset, options: EvaluationOptions) -
         return _fit_popularity(name, dataset, options)
     if name in CONTENT_BASELINES:
         return _fit_content(name, dataset, options)
-    key, limit = {
-        "item_knn": ("knn_max_items", options.knn_max_items),
-        "ease": ("ease_max_items", options.ease_max_items),
-    }[name]
-    if dataset.num_items - 1 > limit:
+    if name == "ease":
+        return _fit_ease(dataset, options)
+    if dataset.num_items - 1 > options.knn_max_items:
         return (
             f"its work grows with the square of the catalogue, which has {dataset.num_items - 1:,} items; "
-            f"`evaluation.{key}` allows {limit:,}"
+            f"`evaluation.knn_max_items` allows {options.knn_max_items:,}"
         )
     matrix_UI = _train_matrix(dataset)
-    if name == "ease":
-        gram_II = (matrix_UI.T @ matrix_UI).toarray()
-
-        def ease(l2: float) -> FittedBaseline:
-            weights_II = ease_weights(gram_II, l2=l2)
-            return FittedBaseline(name, dataset.num_items, weights_II, chosen={"ease_l2": l2})
-
-        return _best_on_validation(ease, options.ease_l2, dataset, options)
     neighbours = item_neighbours(
         matrix_UI, num_neighbours=max(options.knn_neighbours), shrinkage=options.knn_shrinkage
     )
@@ -165,6 +157,26 @@ def _fit(name: Baseline, dataset: PreparedDataset, options: EvaluationOptions) -
         return FittedBaseline(name, dataset.num_items, weights_II, chosen={"knn_neighbours": number})
 
     return _best_on_validation(item_knn, options.knn_neighbours, dataset, options)
+
+
+def _fit_ease(dataset: PreparedDataset, options: EvaluationOptions) -> FittedBaseline:
+    """EASE by its own formula where the catalogue is small, otherwise by the largest singular values."""
+    matrix_UI = _train_matrix(dataset)
+    is_exact = dataset.num_items - 1 <= options.ease_max_items
+    counted = (matrix_UI.T @ matrix_UI).toarray() if is_exact else spectrum_of(matrix_UI, rank=_EASE_RANK)
+
+    def ease(l2: float) -> FittedBaseline:
+        weights_II = ease_weights(counted, l2=l2) if is_exact else _without_diagonal(*ease_factors(counted, l2=l2))
+        return FittedBaseline("ease", dataset.num_items, weights_II, chosen={"ease_l2": l2})
+
+    return _best_on_validation(ease, options.ease_l2, dataset, options)
+
+
+def _without_diagonal(left_ID: torch.Tensor, right_ID: torch.Tensor) -> ProductWeights:
+    """A product of factors in which no item adds to its own score."""
+    left, right = left_ID.numpy().astype(np.float32), right_ID.numpy().astype(np.float32)
+    own = sparse.diags(np.einsum("id,id->i", left, right), format="csr")
+    return ProductWeights(((1.0, left, right), (-1.0, own, sparse.identity(len(left), np.float32, "csr"))))
 
 
 def _train_matrix(dataset: PreparedDataset) -> sparse.csr_matrix:

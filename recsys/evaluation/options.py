@@ -51,7 +51,8 @@ class EvaluationOptions:
         knn_shrinkage: added to the denominator of its cosine, so that rare items are trusted less.
         knn_max_items: largest catalogue for which `item_knn` is fitted: it compares all pairs of items.
         ease_l2: regularisation of `ease`; of several, the best on the validation split is taken.
-        ease_max_items: largest catalogue for which `ease` is fitted: it inverts a matrix of items by items.
+        ease_max_items: largest catalogue for which `ease` inverts a matrix of items by items; beyond it the 512
+            largest singular values stand for the interactions, as in `model=ease`.
         hot_history: users with so many positives before the query count as hot, others with any as warm.
         slices: slices of your own: an expression by the name of each, see `recsys.evaluation.expressions`;
             it may name the columns of `queries.parquet` that are no metrics.
@@ -81,7 +82,7 @@ class EvaluationOptions:
     knn_max_items: int = 50_000
     content_weights: tuple[float, ...] = (0.5, 0.25, 1.0)
     ease_l2: tuple[float, ...] = (200.0, 100.0, 500.0, 1000.0)
-    ease_max_items: int = 20_000
+    ease_max_items: int = 5_000
     hot_history: int = 50
     slices: Mapping[str, str] = dataclasses.field(default_factory=dict)
     max_slices_per_attribute: int = 20

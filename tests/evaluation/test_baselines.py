@@ -12,6 +12,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation import baselines
 from recsys.evaluation.baselines import FittedBaseline, fit_baseline, history_scores, popularity_order
+from recsys.evaluation.content_baselines import ProductWeights
 from recsys.evaluation.options import EvaluationOptions
 from recsys.models import item_knn
 from recsys.models.ease import ease_weights
@@ -127,11 +128,20 @@ def test_recent_popularity_counts_the_last_days_of_train(rated, ratings):
     assert (np.diff(counts[by_place]) <= 0).all()
 
 
-@pytest.mark.parametrize(("name", "key"), [("ease", "ease_max_items"), ("item_knn", "knn_max_items")])
-def test_large_catalogue_leaves_out_what_compares_all_items(rated, name, key):
-    assert isinstance(fit_baseline(name, rated, dataclasses.replace(OPTIONS, **{key: 30})), FittedBaseline)
-    reason = fit_baseline(name, rated, dataclasses.replace(OPTIONS, **{key: 29}))
-    assert reason.endswith(f"the catalogue, which has 30 items; `evaluation.{key}` allows 29")
+def test_large_catalogue_leaves_out_what_compares_all_items(rated):
+    options = dataclasses.replace(OPTIONS, knn_max_items=30)
+    assert isinstance(fit_baseline("item_knn", rated, options), FittedBaseline)
+    reason = fit_baseline("item_knn", rated, dataclasses.replace(options, knn_max_items=29))
+    assert reason.endswith("the catalogue, which has 30 items; `evaluation.knn_max_items` allows 29")
+
+
+def test_ease_of_a_large_catalogue_is_a_product_with_the_same_scores(rated):
+    options = dataclasses.replace(OPTIONS, ease_l2=(30.0,))
+    exact = fit_baseline("ease", rated, options)
+    product = fit_baseline("ease", rated, dataclasses.replace(options, ease_max_items=29))
+    assert isinstance(product.weights, ProductWeights)
+    identity = sparse.identity(len(exact.weights), np.float32, "csr")
+    np.testing.assert_allclose(identity @ product.weights, exact.weights, atol=1e-5)
 
 
 def test_recent_popularity_without_timestamps_is_left_out_with_a_reason(clicked):

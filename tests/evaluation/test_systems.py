@@ -15,7 +15,7 @@ from recsys.models.two_tower import TwoTower
 from recsys.models.wide_deep import WideDeep
 
 OPTIONS = EvaluationOptions(
-    k=(3, 10), resamples=20, num_examples=0, baselines=("popularity", "ease"), ease_max_items=1
+    k=(3, 10), resamples=20, num_examples=0, baselines=("popularity", "item_knn"), knn_max_items=1
 )
 
 
@@ -24,7 +24,7 @@ def test_means_of_the_queries_are_the_figures(rated, tmp_path):
     path = evaluate(EvaluatedModel(model, rated, "retrieval", 10), OPTIONS, run=EvaluatedRun(tmp_path))
     results = json.loads((path / "metrics.json").read_text())
     table = read_systems(path, k=10)
-    assert set(results["baselines"]["ease"]) == {"left_out"}
+    assert set(results["baselines"]["item_knn"]) == {"left_out"}
     assert {name.partition("/")[0] for name in table.column_names if "/" in name} == {"model", "popularity"}
     assert not [name for name in table.column_names if name.endswith("@3")]
     for name, block in {"model": results, "popularity": results["baselines"]["popularity"]}.items():
