@@ -106,7 +106,7 @@ def _events_on_disk(engine: Engine, written: PreparedFiles, split: int) -> ibis.
 def _no_event_twice(engine: Engine, parts: Sequence[ibis.Table]) -> dict[str, Any]:
     train, validation, test = parts
     later = ibis.union(validation, test)
-    shared = engine.count(train.semi_join(later, _KEY)) + engine.count(validation.semi_join(test, _KEY))
+    shared = engine.count(ibis.union(train.semi_join(later, _KEY), validation.semi_join(test, _KEY)))
     return _result(shared == 0, f"{shared} events (user, item, instant) stand in more than one split")
 
 
@@ -116,18 +116,18 @@ def _train_before_test(engine: Engine, written: PreparedFiles, parts: Sequence[i
         return _result(
             False, f"unknown: there are no timestamps, and `{written.split}` does not look at them"
         )
-    first = engine.row(test.aggregate(first=_[tables.TIMESTAMP].min()))["first"]
-    if first is None:
+    found = engine.row(test.aggregate(first=_[tables.TIMESTAMP].min(), rows=_.count()))
+    if found["first"] is None:
         return _result(True, "there are no test events")
-    num_train, num_test = engine.count(train), engine.count(test)
-    late = engine.count(train.filter(_[tables.TIMESTAMP] > first))
+    is_late = _[tables.TIMESTAMP] > found["first"]
+    counted = engine.row(train.aggregate(late=is_late.sum().fill_null(0), rows=_.count()))
     latest = train.group_by(tables.USER_ID).aggregate(_latest=_[tables.TIMESTAMP].max())
     own = engine.count(test.join(latest, tables.USER_ID).filter(_._latest > _[tables.TIMESTAMP]))
     counts = (
-        f"{late} of {num_train} train events are later than the first test event; "
-        f"{own} of {num_test} test events have a later train event of their own user"
+        f"{counted['late']} of {counted['rows']} train events are later than the first test event; "
+        f"{own} of {found['rows']} test events have a later train event of their own user"
     )
-    passed = late == 0 if written.split == "global_time" else own == 0
+    passed = counted["late"] == 0 if written.split == "global_time" else own == 0
     return _result(passed, f"{_MEANING[written.split]}: {counts}")
 
 
