@@ -52,9 +52,9 @@ def usable(
         return good, rejected, 0
     auxiliary = [name for name in typed.columns if name.startswith(LABEL_PREFIX)]
     repeats = _repeats(raw.engine, good, auxiliary)
-    rows = raw.engine.collect(repeats.order_by(SEQUENCE)).to_pylist()
-    if not rows:
+    if repeats is None:
         return good, rejected, 0
+    rows = raw.engine.collect(repeats.order_by(SEQUENCE)).to_pylist()
     which = {True: "an earlier row", False: "a later row of a higher label"}
     again = [
         {
@@ -104,12 +104,17 @@ def _unreadable(
     return raw.engine.collect(told.order_by(SEQUENCE))
 
 
-def _repeats(engine: Engine, good: ibis.Table, auxiliary: Sequence[str]) -> ibis.Table:
-    """SEQUENCE of each event that is there in another row, of the row that is kept, whether labels differ."""
+def _repeats(engine: Engine, good: ibis.Table, auxiliary: Sequence[str]) -> ibis.Table | None:
+    """SEQUENCE of each event that is there in another row, of the row that is kept, whether labels differ.
+
+    None where no event is there twice.
+    """
     key = [USER_ID, ITEM_ID, TIMESTAMP]
     groups = good.group_by(key).aggregate(_count=_.count()).filter(_._count > 1)
     # Kept, for there are few and the rows are to be looked through once more only for them.
     repeated = engine.keep(groups)
+    if not engine.count(repeated):
+        return None
     labels = [LABEL, *auxiliary]
     rows = good.join(repeated, key).select(*key, *labels, SEQUENCE)
     order = [*(ibis.desc(rows[name].fill_null(float("-inf"))) for name in labels), ibis.asc(SEQUENCE)]

@@ -197,12 +197,13 @@ def time_reading(
         LOGGER.warning(
             "`%s` is float32, whose steps are 128 s where seconds are counted; write it as int64", name
         )
-    number = read_number(column)
+    numbers = raw.rows.select(_number=read_number(column))  # said once: it is a long expression
+    number = numbers["_number"]
     fits = {known: number.between(*_range(known)) for known in _UNIT_WORDS}
     first, last = _range("yyyymmdd")
     fits["yyyymmdd"] |= number.between(first * 10**6, (last + 1) * 10**6)  # with the time of day
     row = raw.engine.row(
-        raw.rows.aggregate(
+        numbers.aggregate(
             **{known: fit.sum() for known, fit in fits.items()},
             parts=(number != floor(number)).any(),
             least=number.min(),
