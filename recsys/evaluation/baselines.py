@@ -162,11 +162,17 @@ def _fit(name: Baseline, dataset: PreparedDataset, options: EvaluationOptions) -
 def _fit_ease(dataset: PreparedDataset, options: EvaluationOptions) -> FittedBaseline:
     """EASE by its own formula where the catalogue is small, otherwise by the largest singular values."""
     matrix_UI = _train_matrix(dataset)
-    is_exact = dataset.num_items - 1 <= options.ease_max_items
-    counted = (matrix_UI.T @ matrix_UI).toarray() if is_exact else spectrum_of(matrix_UI, rank=_EASE_RANK)
+    spectrum = None
+    if dataset.num_items - 1 <= options.ease_max_items:
+        gram_II = (matrix_UI.T @ matrix_UI).toarray()
+    else:
+        spectrum = spectrum_of(matrix_UI, rank=_EASE_RANK)
 
     def ease(l2: float) -> FittedBaseline:
-        weights_II = ease_weights(counted, l2=l2) if is_exact else _without_diagonal(*ease_factors(counted, l2=l2))
+        if spectrum is None:
+            weights_II: Any = ease_weights(gram_II, l2=l2)
+        else:
+            weights_II = _without_diagonal(*ease_factors(spectrum, l2=l2))
         return FittedBaseline("ease", dataset.num_items, weights_II, chosen={"ease_l2": l2})
 
     return _best_on_validation(ease, options.ease_l2, dataset, options)

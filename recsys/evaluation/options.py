@@ -51,8 +51,8 @@ class EvaluationOptions:
         knn_shrinkage: added to the denominator of its cosine, so that rare items are trusted less.
         knn_max_items: largest catalogue for which `item_knn` is fitted: it compares all pairs of items.
         ease_l2: regularisation of `ease`; of several, the best on the validation split is taken.
-        ease_max_items: largest catalogue for which `ease` inverts a matrix of items by items; beyond it the 512
-            largest singular values stand for the interactions, as in `model=ease`.
+        ease_max_items: largest catalogue for which `ease` inverts a matrix of items by items; beyond it the
+            512 largest singular values stand for the interactions, as in `model=ease`.
         hot_history: users with so many positives before the query count as hot, others with any as warm.
         slices: slices of your own: an expression by the name of each, see `recsys.evaluation.expressions`;
             it may name the columns of `queries.parquet` that are no metrics.
