@@ -18,7 +18,8 @@ def quantile(engine: Engine, column: ibis.Column, share: float) -> int:
     """The least value that occurs and is not below the interpolated quantile of `share` in [0, 1].
 
     DuckDB's own quantile holds all values at once, 16 bytes each. This counts them in bins, then those of one
-    bin in finer bins, until a bin is one value (four passes for microseconds of a year) or few enough to sort.
+    bin in finer bins, until a bin is one value, after four passes for microseconds of a year, or small enough
+    to be sorted.
 
     Args:
         engine: runs the expressions.
