@@ -167,6 +167,7 @@ def test_what_is_done_is_not_done_again_and_a_killed_fold_goes_on(done, there, c
         assert again[key] == before[key]
 
 
+@pytest.mark.slow
 def test_other_judging_keeps_the_trainings_and_other_training_does_not(there, capsys):
     runs = {path: path.stat().st_mtime_ns for path in there.glob("a/folds/*/manifest.json")}
     assert end(evaluate.main, *ASKED, "evaluation.confidence=0.9") == 0
@@ -225,6 +226,7 @@ def test_training_itself_takes_no_backtest(world, tmp_path, monkeypatch, capsys)
     assert "`evaluation.backtest` trains a finished run anew" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ranking_model_is_backtested_by_auc(world, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = (*words(world), "data.negatives_per_positive=1", "model=wide_deep", "run_dir=a")

@@ -18,7 +18,7 @@ def answered_interrupts():
     signal.signal(signal.SIGINT, former)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_signal_within_a_query_of_duckdb_is_an_interrupt(number):
     """DuckDB, which polls for signals, makes `RuntimeError: Query interrupted` of it."""
     former = signal.getsignal(number)

@@ -201,6 +201,7 @@ def test_thread_ends_when_iteration_is_abandoned(files):
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 def test_program_ends_in_the_middle_of_an_epoch(files):
     program = """if True:
         import sys

@@ -25,6 +25,7 @@ def exported(shop, tmp_path_factory):
     return export(hybrid(shop), shop, tmp_path_factory.mktemp("hybrid") / "bundle")
 
 
+@pytest.mark.slow
 def test_a_sequence_model_with_a_gate_passes_the_gate_of_the_export(shop, tmp_path):
     model = SequenceTwoTower(
         shop.schema,

@@ -25,6 +25,7 @@ def test_cosines_pass_the_gate(shop, tmp_path):
     export(sequence_two_tower(shop, temperature=0.1), shop, tmp_path / "bundle")
 
 
+@pytest.mark.slow
 def test_what_was_not_liked_is_read_and_not_recommended(shop, tmp_path):
     done = export(sequence_two_tower(shop, history_events="all"), shop, tmp_path / "bundle")
     ids = shop.item_ids[1:6].tolist()
@@ -44,6 +45,7 @@ def test_what_was_not_liked_is_read_and_not_recommended(shop, tmp_path):
         done.program.recommend(user, ids, 5, None, None, None, [True, False])
 
 
+@pytest.mark.slow
 def test_data_without_timestamps_pass_the_gate(tmp_path):
     clicks = worlds.clicks(tmp_path)
     done = export(sequence_two_tower(clicks), clicks, tmp_path / "bundle")

@@ -243,6 +243,7 @@ def test_station_lacks_a_file_that_its_kind_needs(tmp_path):
         read_station(tmp_path / "bundle", "bundle")
 
 
+@pytest.mark.slow
 def test_a_reader_gets_a_whole_station_while_two_processes_replace_it(tmp_path):
     station = tmp_path / "station"
     write(station, "0")

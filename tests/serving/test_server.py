@@ -207,6 +207,7 @@ def workers_of(parent):
     return [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_started_again(two_stage_folder, tmp_path):
     with server(two_stage_folder, tmp_path, workers=2) as made:
         ask(made.url, "u1")
@@ -223,6 +224,7 @@ def test_a_killed_process_is_started_again(two_stage_folder, tmp_path):
             raise AssertionError("the process did not come again")
 
 
+@pytest.mark.slow
 def test_bundles_exchanged_under_load_drop_nothing(two_stage_folder, retrieval_folder, tmp_path):
     failed, answered, stop = [], [], threading.Event()
     with server(two_stage_folder, tmp_path) as made:

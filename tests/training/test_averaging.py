@@ -64,8 +64,8 @@ def test_averaging_leaves_training_alone(options, tmp_path):
 @pytest.mark.parametrize(
     ("model", "tables"),
     [
-        ("final_mlp", "adamw"),
-        ("wide_deep", "rowwise_adagrad"),
+        pytest.param("final_mlp", "adamw", marks=pytest.mark.slow),
+        pytest.param("wide_deep", "rowwise_adagrad", marks=pytest.mark.slow),
         ("two_tower", "rowwise_adagrad"),
         pytest.param("wide_deep", "adamw", marks=pytest.mark.slow),
         pytest.param("two_tower", "adamw", marks=pytest.mark.slow),

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import recsys
 
@@ -65,6 +66,7 @@ def test_default_finds_new_items_among_new_and_in_the_whole_catalogue(tmp_path, 
     assert among_new.metrics["recall@5"] > 0.5
 
 
+@pytest.mark.slow
 def test_what_the_default_was_finds_nothing_new(tmp_path, caplog):
     before = {"model.cold_start": "none", "task.new_items": "negatives"}
     run = trained(tmp_path, caplog, **before)

@@ -77,7 +77,8 @@ def test_same_processes_and_seed_give_the_same_weights_twice(options, tmp_path):
     assert differences(checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b")) == []
 
 
-@pytest.mark.parametrize("model", ["wide_deep", pytest.param("two_tower", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["wide_deep", "two_tower"])
 def test_run_of_two_processes_resumes_on_one_and_the_other_way_round(options, tmp_path, model):
     trainer = dataclasses.replace(Case().trainer, max_epochs=4)
     case = Case(model=model, trainer=trainer)
