@@ -34,7 +34,7 @@ from recsys.schema.progress import progress
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 # Scores held at a time.
-_BLOCK_SCORES = 2**24
+_BLOCK_SCORES = 2**22
 # Queries whose lists are walked together.
 _WALKED = 4096
 # Enough to tell good values of a key from bad ones.
@@ -310,7 +310,8 @@ def history_scores(
     entries = (np.ones(len(added_V), np.float32), (query_V[added_V], items_V[added_V]))
     sums_BI = sparse.csr_matrix(entries, shape=(len(lengths_B), weights_II.shape[0])) @ weights_II
     scores_BI = np.asarray(sums_BI.toarray() if sparse.issparse(sums_BI) else sums_BI)
-    ends = np.flatnonzero(np.append(~continues_B[1:], True)) + 1
-    for begin, end in zip(np.flatnonzero(~continues_B), ends, strict=True):
+    begins, ends = np.flatnonzero(~continues_B), np.flatnonzero(np.append(~continues_B[1:], True)) + 1
+    several = ends - begins > 1
+    for begin, end in zip(begins[several], ends[several], strict=True):
         np.cumsum(scores_BI[begin:end], axis=0, out=scores_BI[begin:end])
     return scores_BI
