@@ -272,3 +272,11 @@ def test_recipe_leaves_its_sizes_to_the_data(recipe, dataset):
     config, plain = fitted(config, first.plain, dataset)
     assert problems == []
     assert config.model.arguments["embedding_dim"] == plain["model"]["embedding_dim"] in (8, 32)
+
+
+@pytest.mark.parametrize("model", ["ease", "item_knn", "ials", "ease_factorization", "popularity"])
+def test_fitted_model_reads_one_batch_an_epoch_and_is_not_stopped_early(model):
+    trainer = review(COMMAND, ["data=table", "data.interactions.path=x", f"model={model}"]).first.plain[
+        "trainer"
+    ]
+    assert (trainer["patience"], trainer["limit_train_batches"]) == (None, 1)

@@ -1,50 +1,61 @@
-"""Matrix factorization and EASE, their scores added: what unordered likes are answered best by here.
+"""EASE and an implicit matrix factorization, their scores added: what answers unordered likes best here.
 
-    score(u, i) = <v_u, v_i> + b_i + weight x EASE(history of u, i) / std
+    score(u, i) = iALS(history of u, i) + weight x EASE(history of u, i) x std of iALS / std of EASE
 
-The factorization (Koren, Bell and Volinsky, 2009) is trained by gradients as if it were alone, and knows who
-asks; EASE (`recsys.models.ease`) is computed from the train positives, and knows what was liked since. They
-are wrong about different things. The standard deviation is that of EASE's scores for the users of train, so
-that a weight means the same for every catalogue. Early stopping watches the sum.
+Both (`recsys.models.ials`, `recsys.models.ease`) are solved and not trained, read what was liked since, and
+are wrong about different things. The standard deviations are those of their scores for the users of train, so
+that a weight means the same for every catalogue. In EASE a user of n positives counts n^-1/2 times. How much
+an unobserved pair counts, both penalties and the weight are chosen by validation, one after the other.
 
-MovieLens-100K, 70/10/20 of each user's likes at random, seed 0: test NDCG@10 .3175.
+MovieLens-100K, 70/10/20 of each user's likes at random, seed 0: see docs/reference/models.md.
 
-Legend: B examples, D embedding dimension, E singular values of EASE, T rows of the item table.
+Legend: B examples, D embedding dimension of iALS, E singular values of EASE, T rows of the item table,
+U users.
 """
 
-from typing import Dict  # noqa: UP035 (scripted)
+from collections.abc import Sequence
+from typing import Dict, NamedTuple  # noqa: UP035 (scripted)
 
 import torch
+from scipy import sparse
 from torch import nn
 
 from recsys.models import sizes
 from recsys.models.ease import ease_factors
-from recsys.models.protocols import TowerModel, embed
-from recsys.nn.embeddings import FeatureTables
-from recsys.nn.factors import ItemVector, UserVector, computed_tables, history_feature, put_rows
-from recsys.nn.linear_terms import LINEAR_DIM
-from recsys.nn.spectral import interaction_matrix, spectrum_of
-from recsys.schema.batch import Batch
+from recsys.models.ials import IALS
+from recsys.models.protocols import TowerModel
+from recsys.models.validated_settings import next_settings, num_settings
+from recsys.nn.factors import computed_tables, history_feature, put_rows
+from recsys.nn.spectral import Spectrum, interaction_matrix, spectrum_of, weigh_users
 from recsys.schema.errors import InputError
-from recsys.schema.features import ITEM_ID, USER_ID, FeatureSchema
+from recsys.schema.features import ITEM_ID, FeatureSchema
 from recsys.schema.positives import TrainPositives
+
+# Of users in EASE: 0 is EASE itself, 1 has all users count alike. Chosen on validation of MovieLens-1M.
+_USER_EXPONENT = 0.5
+# In the order in which validation chooses them.
+_SEARCHED = ("unobserved_weight", "penalty", "ease_weight", "ease_l2")
 
 
 class EaseFactorization(TowerModel):
-    """Retrieval by the sum of a matrix factorization and EASE.
+    """Retrieval by the sum of iALS and EASE.
+
+    Every key with several values begins with the first, which is kept where there is no validation split.
 
     Args:
-        schema: features of the prepared dataset; `user_id`, `item_id` and the history are used.
+        schema: features of the prepared dataset; `item_id` and the history are used.
         embedding_dim: D, of the factorization, a multiple of 4.
         ease_dim: E, singular values of EASE that are kept, a multiple of 4.
-        ease_weight: standard deviations of EASE's scores count so many times; 0.2 to 1 works.
-        l2: regularisation of EASE; 50 to 1000 works.
-        dropout: of the embeddings' coordinates, in training.
-        id_dropout: see `FeatureTables`.
-        init_std: standard deviation of the initial embeddings.
+        unobserved_weight: of a pair that is no positive; 0.03 to 1 works.
+        penalty: of a user's squared vector, where nothing is known of the user, from which `l2` of `IALS`
+            follows. What works, 5 to 12, is alike for catalogues of all sizes.
+        ease_weight: standard deviations of EASE's scores count so many times those of iALS.
+        ease_l2: regularisation of EASE; 50 to 1000 works.
+        num_rounds: of iALS; 5 to 20 works.
 
     Raises:
-        ValueError: `l2` is not positive, or the dataset has no history.
+        ValueError: a key without a value, or with one that is not positive (`ease_weight` may be 0), or the
+            dataset has no history.
     """
 
     auto_sizes = sizes.EASE_FACTORIZATION
@@ -55,60 +66,91 @@ class EaseFactorization(TowerModel):
         *,
         embedding_dim: int = 64,
         ease_dim: int = 512,
-        ease_weight: float = 0.5,
-        l2: float = 200.0,
-        dropout: float = 0.3,
-        id_dropout: float = 0.02,
-        init_std: float = 0.1,
+        unobserved_weight: Sequence[float] = (0.3, 0.1, 0.06),
+        penalty: Sequence[float] = (9.0, 6.0, 12.0, 16.0),
+        ease_weight: Sequence[float] = (0.5, 0.0, 1.0, 2.0),
+        ease_l2: Sequence[float] = (400.0, 100.0, 200.0, 800.0),
+        num_rounds: int = 8,
     ) -> None:
         super().__init__()
-        if l2 <= 0:
-            raise InputError(f"`model.l2` must be positive, got {l2}")
-        user, item = schema[USER_ID], schema[ITEM_ID]
-        self.l2 = l2
-        self.ease_weight = ease_weight
-        self.tables = FeatureTables(
-            [user, item], embedding_dim=embedding_dim, init_std=init_std, id_dropout=id_dropout
-        )
-        self.biases = FeatureTables([item], embedding_dim=LINEAR_DIM, prefix="bias_", init_std=0.0)
+        self.axes = (unobserved_weight, penalty, ease_weight, ease_l2)
+        for name, values in zip(_SEARCHED, self.axes, strict=True):
+            if not values or min(values) < 0 or (min(values) == 0 and name != "ease_weight"):
+                raise InputError(f"`model.{name}` must be one or more positive numbers, got {list(values)}")
+        self.num_rounds = num_rounds
+        ials = IALS(schema, embedding_dim=embedding_dim)
+        self._ials = (ials,)  # no child: its tables and its towers are children here
+        self.read, self.scored, self.popularity = ials.read, ials.scored, ials.popularity
         history = history_feature(schema, "EASE")
-        self.read = computed_tables(history, embedding_dim=ease_dim, prefix="read_")
-        self.scored = computed_tables(item, embedding_dim=ease_dim, prefix="scored_")
-        self.query_tower = _WithEase(UserVector(dropout), "read_history")
-        self.candidate_tower = _WithEase(ItemVector(dropout), "scored_item_id")
+        self.ease_read = computed_tables(history, embedding_dim=ease_dim, prefix="ease_read_")
+        self.ease_scored = computed_tables(schema[ITEM_ID], embedding_dim=ease_dim, prefix="ease_scored_")
+        self.query_tower = _WithEase(ials.query_tower, "ease_read_history")
+        self.candidate_tower = _WithEase(ials.candidate_tower, "ease_scored_item_id")
+        self._solved: _Solved | None = None
 
-    def show_positives(self, positives: TrainPositives) -> None:
-        """Computes EASE, whose part of the scores is scaled as the file says."""
-        matrix_UT = interaction_matrix(positives, num_rows=self.scored.features[0].num_rows)
-        read_TE, scored_TE = ease_factors(spectrum_of(matrix_UT, rank=self.scored.embedding_dim), l2=self.l2)
+    @property
+    def num_fits(self) -> int:
+        """Fits of a training with a validation split; one without."""
+        return num_settings(self.axes)
+
+    def fit(self, positives: TrainPositives, number: int, qualities: Sequence[float] = ()) -> None:
+        """Fits with the settings that come next after what validation gave those before."""
+        unobserved_weight, penalty, ease_weight, ease_l2 = next_settings(self.axes, qualities)
+        if self._solved is None or self._solved.positives is not positives:
+            matrix_UT = interaction_matrix(positives, num_rows=self.scored.features[0].num_rows)
+            weighed_UT = weigh_users(matrix_UT, exponent=_USER_EXPONENT)
+            spectrum = spectrum_of(weighed_UT, rank=self.ease_scored.embedding_dim)
+            self._solved = _Solved(positives, matrix_UT, spectrum, (), 0.0)
+        if self._solved.settings != (unobserved_weight, penalty):
+            deviation = self._fit_ials(unobserved_weight, penalty)
+            self._solved = self._solved._replace(settings=(unobserved_weight, penalty), deviation=deviation)
+        read_TE, scored_TE = ease_factors(self._solved.spectrum, l2=ease_l2)
+        matrix_UT = self._solved.matrix_UT
         liked_U1 = torch.from_numpy(matrix_UT.sum(axis=1)).clamp(min=1)
-        queries_UE = torch.from_numpy(matrix_UT @ read_TE.numpy()) / liked_U1
-        # Variance of a dot product with all items, without the product.
-        centred_TE = scored_TE[1:] - scored_TE[1:].mean(dim=0)
-        covariance_EE = centred_TE.T @ centred_TE / len(centred_TE)
-        deviations_U = ((queries_UE @ covariance_EE) * queries_UE).sum(dim=1).clamp(min=0).sqrt()
-        scale = self.ease_weight / deviations_U[deviations_U > 0].mean()
-        put_rows(self.read, read_TE)
-        put_rows(self.scored, scale * scored_TE)
+        of_ease = _deviation(torch.from_numpy(matrix_UT @ read_TE.numpy()) / liked_U1, scored_TE)
+        put_rows(self.ease_read, read_TE)
+        put_rows(self.ease_scored, ease_weight * self._solved.deviation / of_ease * scored_TE)
 
-    def encode_queries(self, batch: Batch) -> torch.Tensor:
-        """Vectors [B, D + 1 + E]; [B, D + 1] in training."""
-        embedded = self.tables(batch.ids) if self.training else embed(self, batch)
-        vectors: torch.Tensor = self.query_tower(embedded, batch.dense)
-        return vectors
+    def _fit_ials(self, unobserved_weight: float, penalty: float) -> float:
+        """Fits the factorization; returns the standard deviation of its scores."""
+        assert self._solved is not None
+        (ials,) = self._ials
+        liked_items = int(torch.unique(self._solved.positives.item_rows).count_nonzero())
+        ials.start(
+            unobserved_weight=unobserved_weight, l2=penalty / (unobserved_weight * max(liked_items, 1))
+        )
+        for _ in range(self.num_rounds):
+            users_UD = ials.solve_round(self._solved.positives)
+        return _deviation(users_UD, ials.item_vectors())
+
+
+class _Solved(NamedTuple):
+    """What stays from fit to fit, and the settings of the factorization that the tables hold."""
+
+    positives: TrainPositives
+    matrix_UT: sparse.csr_matrix
+    spectrum: Spectrum
+    settings: tuple[float, ...]
+    deviation: float
+
+
+def _deviation(queries_UD: torch.Tensor, items_TD: torch.Tensor) -> float:
+    """Mean standard deviation of a user's scores of all items, without the product."""
+    centred_TD = items_TD[1:] - items_TD[1:].mean(dim=0)
+    covariance_DD = centred_TD.T @ centred_TD / max(len(centred_TD), 1)
+    deviations_U = ((queries_UD @ covariance_DD) * queries_UD).sum(dim=1).clamp(min=0).sqrt()
+    known_U = deviations_U[deviations_U > 0]
+    return float(known_U.mean()) if len(known_U) else 1.0
 
 
 class _WithEase(nn.Module):
-    """[the trained vector, EASE's]; without the last in training."""
+    """[the factorization's vector, EASE's]."""
 
-    def __init__(self, trained: nn.Module, computed: str) -> None:
+    def __init__(self, factorization: nn.Module, ease: str) -> None:
         super().__init__()
-        self.trained = trained
-        self.computed = computed
+        self.factorization = factorization
+        self.ease = ease
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """Vectors [B, D + 1 + E]."""
-        known: torch.Tensor = self.trained(embedded, dense)
-        if self.training:
-            return known
-        return torch.cat([known, embedded[self.computed]], dim=1)
+        return torch.cat([self.factorization(embedded, dense), embedded[self.ease]], dim=1)

@@ -13,6 +13,7 @@ MovieLens-100K, 70/10/20 of each user's likes at random, seed 0: test NDCG@10 .3
 Legend: B examples, L longest history, D embedding dimension, T rows of the item table, V positives.
 """
 
+from collections.abc import Sequence
 from typing import Dict  # noqa: UP035 (scripted)
 
 import torch
@@ -77,31 +78,42 @@ class IALS(TowerModel):
                 f"`model.unobserved_weight` and `model.l2` must be positive, got {unobserved_weight} and {l2}"
             )
         self.num_fits = num_rounds
-        self.l2 = l2
         self.l2_exponent = l2_exponent
-        self.unobserved_weight = unobserved_weight
+        self.init_std = init_std
+        self.seed = seed
         self.scored = computed_tables(schema[ITEM_ID], embedding_dim=embedding_dim, prefix="scored_")
         self.read = computed_tables(
             history_feature(schema, "iALS"), embedding_dim=embedding_dim, prefix="read_", each=True
         )
         self.popularity = popularity_table(schema)
-        self.query_tower = _SolvedUser(embedding_dim, weight=unobserved_weight, l2=l2, exponent=l2_exponent)
+        self.query_tower = _SolvedUser(embedding_dim, exponent=l2_exponent)
         self.candidate_tower = ComputedItemVector(_POPULARITY_SCALE)
-        generator = torch.Generator().manual_seed(seed)
-        rows = schema[ITEM_ID].num_rows
-        first_TD = torch.randn(rows, embedding_dim, generator=generator) * init_std / embedding_dim**0.25
+        self.start(unobserved_weight=unobserved_weight, l2=l2)
+
+    def start(self, *, unobserved_weight: float, l2: float) -> None:
+        """Goes back to the first vectors, to be fitted with these from now on."""
+        self.unobserved_weight, self.l2 = unobserved_weight, l2
+        self.query_tower.weight.fill_(unobserved_weight)
+        self.query_tower.l2.fill_(l2)
+        generator = torch.Generator().manual_seed(self.seed)
+        rows, dim = self.scored.features[0].num_rows, self.scored.embedding_dim
+        first_TD = torch.randn(rows, dim, generator=generator) * self.init_std / dim**0.25
         first_TD[0] = 0
         self._put_items(first_TD)
 
-    def fit(self, positives: TrainPositives, number: int) -> None:
+    def fit(self, positives: TrainPositives, number: int, qualities: Sequence[float] = ()) -> None:
         """Solves for all users, then for all items."""
+        self.solve_round(positives)
+
+    def solve_round(self, positives: TrainPositives) -> torch.Tensor:
+        """Solves for all users, then for all items; returns the users' vectors, [U, D]."""
         known_V = positives.item_rows > 0
         pairs_2V = torch.stack([positives.user_rows[known_V], positives.item_rows[known_V]])
         users_V, items_V = torch.unique(pairs_2V, dim=1)  # a pair counts once
-        items_TD = self.scored.state_dict()[self.scored.weight_name(ITEM_ID)].double()
-        users_UD = self._solve(users_V, items_V, items_TD, num_solved=int(users_V.max()) + 1)
-        self._put_items(self._solve(items_V, users_V, users_UD, num_solved=len(items_TD)))
+        users_UD = self._solve(users_V, items_V, self.item_vectors(), num_solved=int(users_V.max()) + 1)
+        self._put_items(self._solve(items_V, users_V, users_UD, num_solved=self.scored.features[0].num_rows))
         put_popularity(self.popularity, positives.item_rows)
+        return users_UD
 
     def _solve(
         self, solved_V: torch.Tensor, held_V: torch.Tensor, held_TD: torch.Tensor, *, num_solved: int
@@ -124,6 +136,10 @@ class IALS(TowerModel):
             solved_TD[rows_N[chosen]] = _solve_ridge(padded_BLD, gram_DD, l2_B.double())
         return solved_TD
 
+    def item_vectors(self) -> torch.Tensor:
+        """[T, D] in float64."""
+        return self.scored.state_dict()[self.scored.weight_name(ITEM_ID)].double()
+
     def _put_items(self, items_TD: torch.Tensor) -> None:
         put_rows(self.scored, items_TD)
         put_rows(self.read, items_TD)
@@ -144,13 +160,14 @@ class _SolvedUser(nn.Module):
 
     gram: torch.Tensor
     num_items: torch.Tensor
+    weight: torch.Tensor
+    l2: torch.Tensor
 
-    def __init__(self, embedding_dim: int, *, weight: float, l2: float, exponent: float) -> None:
+    def __init__(self, embedding_dim: int, *, exponent: float) -> None:
         super().__init__()
         self.register_buffer("gram", torch.zeros(embedding_dim, embedding_dim))
-        self.register_buffer("num_items", torch.zeros(()))
-        self.weight = weight
-        self.l2 = l2
+        for name in ("num_items", "weight", "l2"):
+            self.register_buffer(name, torch.zeros(()))
         self.exponent = exponent
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006

@@ -9,6 +9,7 @@ Legend: B examples, T rows of the item table, D embedding dimension.
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -59,7 +60,7 @@ class ItemToItem(TowerModel, abc.ABC, Generic[C]):
         self.candidate_tower = ComputedItemVector(_POPULARITY_SCALE)
         self._counted: tuple[TrainPositives, C] | None = None
 
-    def fit(self, positives: TrainPositives, number: int) -> None:
+    def fit(self, positives: TrainPositives, number: int, qualities: Sequence[float] = ()) -> None:
         """Fits with the `number`-th setting."""
         num_rows = self.scored.features[0].num_rows
         if self._counted is None or self._counted[0] is not positives:

@@ -7,6 +7,7 @@ MovieLens-100K, 70/10/20 of each user's likes at random, seed 0: test NDCG@10 .1
 Legend: B examples, T rows of the item table.
 """
 
+from collections.abc import Sequence
 from typing import Dict  # noqa: UP035 (scripted)
 
 import torch
@@ -35,7 +36,7 @@ class MostPopular(TowerModel):
         self.query_tower = _Everybody()
         self.candidate_tower = _Share()
 
-    def fit(self, positives: TrainPositives, number: int) -> None:
+    def fit(self, positives: TrainPositives, number: int, qualities: Sequence[float] = ()) -> None:
         """Counts."""
         put_popularity(self.popularity, positives.item_rows)
 

@@ -7,6 +7,7 @@ be sharded in training and replaced by torch's own look-ups in export without to
 Legend: B examples, N candidates, D embedding dimension, H heads.
 """
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -67,8 +68,14 @@ class FittedModel(RetrievalModel, Protocol):
 
     num_fits: int
 
-    def fit(self, positives: TrainPositives, number: int) -> None:
-        """Fits for the `number`-th time, from 0: with the next setting to try, or by one sweep more."""
+    def fit(self, positives: TrainPositives, number: int, qualities: Sequence[float] = ()) -> None:
+        """Fits for the `number`-th time, from 0: with the next setting to try, or by one sweep more.
+
+        Args:
+            positives: what was liked by whom.
+            number: fits before.
+            qualities: what validation gave each of them, more is better; nothing where there is none.
+        """
 
 
 @runtime_checkable

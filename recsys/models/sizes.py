@@ -157,8 +157,8 @@ SEQUENCE: Mapping[str, Rule] = {
 COMPUTED: Mapping[str, Rule] = {"data.history_length": _whole_history}
 LINEAR: Mapping[str, Rule] = {**COMPUTED, "model.embedding_dim": _num_singular_values}
 EASE_FACTORIZATION: Mapping[str, Rule] = {
-    **RETRIEVAL,
     **COMPUTED,
+    "model.embedding_dim": _embedding_dim,
     "model.ease_dim": _num_singular_values,
 }
 LEAST_SQUARES: Mapping[str, Rule] = {**COMPUTED, "model.l2": _least_squares_penalty}

@@ -41,6 +41,14 @@ def interaction_matrix(positives: TrainPositives, *, num_rows: int) -> sparse.cs
     return matrix_UT
 
 
+def weigh_users(matrix_UT: sparse.csr_matrix, *, exponent: float) -> sparse.csr_matrix:
+    """Rows times (positives of the user / their mean)^(-exponent / 2): who likes much counts less in X'X."""
+    counts_U = matrix_UT.getnnz(axis=1)
+    mean = counts_U[counts_U > 0].mean() if counts_U.any() else 1.0
+    weights_U = (np.maximum(counts_U, 1) / mean) ** (-exponent / 2)
+    return sparse.diags(weights_U.astype(np.float32)) @ matrix_UT
+
+
 def spectrum_of(matrix_UT: sparse.csr_matrix, *, rank: int) -> Spectrum:
     """The `rank` largest singular values, or as many as there are, with their vectors.
 

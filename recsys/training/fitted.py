@@ -19,6 +19,7 @@ from recsys.schema.batch import Batch
 from recsys.schema.errors import InputError
 from recsys.schema.features import ITEM_ID, USER_ID
 from recsys.schema.positives import TrainPositives
+from recsys.training.checkpoint import Checkpoints
 from recsys.training.optimizers import Optimizers
 from recsys.training.task import data_module
 from recsys.training.validation import CatalogueTask
@@ -50,6 +51,7 @@ class FittedTask(CatalogueTask):
         self.automatic_optimization = False
         self.ks = tuple(ks)
         self._positives: TrainPositives | None = None
+        self._qualities: list[float] = []
 
     def setup(self, stage: str) -> None:
         """Takes the positives and the catalogue from the data module."""
@@ -72,10 +74,16 @@ class FittedTask(CatalogueTask):
         model = cast(FittedModel, self.model)
         if self.current_epoch < model.num_fits:
             with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                model.fit(self._positives, self.current_epoch)
+                model.fit(self._positives, self.current_epoch, self._qualities)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Does nothing: the epoch has fitted all positives."""
+
+    def on_validation_end(self) -> None:
+        """Remembers how good the fit is."""
+        kept = self.trainer.checkpoint_callback
+        if isinstance(kept, Checkpoints):
+            self._qualities.append(kept.sign * float(self.trainer.callback_metrics[kept.monitor]))
 
     def on_train_epoch_end(self) -> None:
         """Ends the training after the last fit."""
@@ -83,8 +91,13 @@ class FittedTask(CatalogueTask):
             self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Says that no optimizer is fused, as every checkpoint does."""
+        """Says that no optimizer is fused, as every checkpoint does, and how good the fits were."""
         checkpoint["fused_optimizers"] = {}
+        checkpoint["qualities"] = self._qualities
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes how good the fits were."""
+        self._qualities = checkpoint["qualities"]
 
 
 def positives_of(dataset: PreparedDataset) -> TrainPositives:

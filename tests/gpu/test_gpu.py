@@ -31,8 +31,8 @@ DEVICES = [
     ),
 ]
 RANKING = ("wide_deep", "deep_fm", "dcn_v2", "dlrm", "din", "final_mlp", "autoint", "xdeepfm", "mmoe", "ple")
-RETRIEVAL = ("two_tower", "sequence_two_tower", "matrix_factorization", "light_gcn", "ease_factorization")
-FITTED = ("ease", "item_knn", "ials", "popularity")
+RETRIEVAL = ("two_tower", "sequence_two_tower", "matrix_factorization", "light_gcn")
+FITTED = ("ease", "item_knn", "ials", "ease_factorization", "popularity")
 DATA = ["data=synthetic", "data.source.num_interactions=4000", "data.source.num_users=200"]
 DATA += ["data.source.num_items=150", "data.source.repeats=true", "data.batch_size=256"]
 # Nothing is drawn, so that devices can be compared.

@@ -8,10 +8,12 @@ import torch
 
 from recsys.data.datamodule import RecDataModule
 from recsys.models.ease import EASE
+from recsys.models.ease_factorization import EaseFactorization
 from recsys.models.ials import IALS
 from recsys.models.item_knn import ItemKNN
 from recsys.models.popularity import MostPopular
 from recsys.models.two_tower import TwoTower
+from recsys.models.validated_settings import next_settings
 from recsys.training.fit import best_model, fit
 from recsys.training.fitted import FittedTask, positives_of
 from recsys.training.optimizers import Optimizers
@@ -27,14 +29,24 @@ MODELS = {
     "ials": lambda schema: IALS(schema, embedding_dim=8, num_rounds=4),
     "popularity": MostPopular,
 }
+SEARCHED = {
+    "unobserved_weight": [0.3, 0.1],
+    "penalty": [1.0, 4.0],
+    "ease_weight": [0.0, 0.5, 1.0],
+    "ease_l2": [10.0],
+}
+BUILDERS = {
+    **MODELS,
+    "ease_factorization": lambda schema: EaseFactorization(schema, embedding_dim=8, ease_dim=40, **SEARCHED),
+}
 
 
 def train(name, options, run_dir, *, max_epochs=20, resume=False):
     data = RecDataModule(dataclasses.replace(options, history_length=1000), seed=0)
-    task = FittedTask(MODELS[name](data.dataset.schema), Optimizers())
+    task = FittedTask(BUILDERS[name](data.dataset.schema), Optimizers())
     trainer = dataclasses.replace(TRAINER, max_epochs=max_epochs)
     result = fit(task, data, trainer, run_dir=run_dir, resume=resume)
-    return result, best_model(task, run_dir, build=lambda: MODELS[name](data.dataset.schema)), data
+    return result, best_model(task, run_dir, build=lambda: BUILDERS[name](data.dataset.schema)), data
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -53,7 +65,7 @@ def _positives(data):
     return positives_of(data.dataset)
 
 
-@pytest.mark.parametrize("name", ["ease", "ials"])
+@pytest.mark.parametrize("name", ["ease", "ials", "ease_factorization"])
 def test_resumed_training_equals_one_that_was_not_stopped(options, tmp_path, name):
     train(name, options, tmp_path / "whole")
     train(name, options, tmp_path / "halves", max_epochs=2)
@@ -61,6 +73,20 @@ def test_resumed_training_equals_one_that_was_not_stopped(options, tmp_path, nam
     for kept in ("best", "last"):
         found = differences(checkpoint(tmp_path / "whole", kept), checkpoint(tmp_path / "halves", kept))
         assert [one for one in found if one.startswith("/state_dict")] == []
+
+
+def test_search_keeps_the_best_settings_of_those_that_validation_led_to(options, tmp_path):
+    result, model, data = train("ease_factorization", options, tmp_path)
+    last = checkpoint(tmp_path)
+    qualities = last["qualities"]
+    assert len(qualities) == model.num_fits == 5
+    assert result.best_epoch == int(np.argmax(qualities))
+    settings = next_settings(list(SEARCHED.values()), qualities[: result.best_epoch])
+    alone = {key: [value] for key, value in zip(SEARCHED, settings, strict=True)}
+    again = EaseFactorization(data.dataset.schema, embedding_dim=8, ease_dim=40, **alone)
+    again.fit(_positives(data), 0)
+    for key, value in again.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[key], value)
 
 
 def test_lists_are_those_of_the_matrix_of_items_by_items(options, tmp_path):
