@@ -138,7 +138,8 @@ class IALS(TowerModel):
 
     def item_vectors(self) -> torch.Tensor:
         """[T, D] in float64."""
-        return self.scored.state_dict()[self.scored.weight_name(ITEM_ID)].double()
+        weight_TD: torch.Tensor = self.scored.state_dict()[self.scored.weight_name(ITEM_ID)]
+        return weight_TD.double()
 
     def _put_items(self, items_TD: torch.Tensor) -> None:
         put_rows(self.scored, items_TD)
