@@ -125,7 +125,7 @@ class EaseFactorization(TowerModel):
 
 
 class _Solved(NamedTuple):
-    """What stays from fit to fit, and the settings of the factorization that the tables hold."""
+    """Holds what stays from fit to fit, and the settings of the factorization that the tables contain."""
 
     positives: TrainPositives
     matrix_UT: sparse.csr_matrix

@@ -6,7 +6,7 @@ Settings = tuple[float, ...]
 
 
 def num_settings(axes: Sequence[Sequence[float]]) -> int:
-    """How many `next_settings` asks for: one to begin with, then one for every other value."""
+    """Counts the fits of a search: one to begin with, then one for every other value."""
     return 1 + sum(len(axis) - 1 for axis in axes)
 
 
