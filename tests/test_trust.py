@@ -1,5 +1,6 @@
 """Stations of strangers: no entry point imports or calls what a stored configuration names."""
 
+import collections
 import copy
 import csv
 import json
@@ -74,6 +75,7 @@ def hostile(trained, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(folder))
 
     def make(key, payload):
+        shutil.rmtree("evil", ignore_errors=True)
         shutil.copytree("good", "evil")
         code = f"open({str(folder / MARKER)!r}, 'w')\n"
         (folder / "evil" / "payload.py").write_text(code)
@@ -129,6 +131,37 @@ def test_no_key_runs_what_a_run_names(hostile, payload, key, capsys):
     assert not os.path.exists(MARKER)
     assert os.path.exists("events.csv")
     assert not {"evil.payload", "payload_of_a_stranger"} & set(sys.modules)
+
+
+def nodes(plain, above=""):
+    """Every key of a configuration, with what stands there."""
+    for name, value in plain.items():
+        yield f"{above}{name}", value
+        if isinstance(value, dict):
+            yield from nodes(value, f"{above}{name}.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_no_entry_point_runs_what_stands_at_any_key(hostile, entry, capsys):
+    """Where a mapping stands it gets a `_target_`, a list holds it, and anything else gives way to it."""
+    main, arguments = ENTRIES[entry]
+    found = dict(nodes(read_config("good")))
+    assert len(found) > 150
+    statuses = collections.Counter()
+    for number, (key, value) in enumerate(found.items()):
+        payload = PAYLOADS[("pickle", "file")[number % 2]]
+        payload = {**value, **payload} if isinstance(value, dict) else payload
+        hostile(key, [payload] if isinstance(value, list) else payload)
+        status = end(main, *arguments)
+        statuses[status] += 1
+        said = capsys.readouterr().err
+        assert status in (0, 2), (key, said)
+        assert "Traceback" not in said, key
+        assert not os.path.exists(MARKER), key
+        assert "payload_of_a_stranger" not in sys.modules, key
+    assert statuses[2] > 10, statuses
+    print(entry, dict(statuses))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from recsys.data.options import DataOptions
 from recsys.data.understand import understand
 from recsys.schema.disk import write_file
 from recsys.schema.errors import InputError
+from recsys.schema.terminal import plainly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,6 @@ def main(config: DoctorConfig, plain: dict[str, Any]) -> Path:
             "say `overwrite=true`"
         )
     tables = understand(config.data)
-    print(tables.text)
+    print(plainly(tables.text))
     write_file(config.out, tables.declaration)
     return config.out.absolute()

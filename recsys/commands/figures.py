@@ -6,9 +6,13 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from recsys.schema.terminal import plainly
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +61,14 @@ def print_figures(figures: Mapping[str, Mapping[str, float]], *, title: str, k: 
 
 def console() -> Console:
     """On stderr, as wide as a log file likes where that is no terminal."""
-    console = Console(stderr=True)
+    console = _PlainConsole(stderr=True)
     # A log file has no width to keep to.
-    return console if console.is_terminal else Console(stderr=True, width=160)
+    return console if console.is_terminal else _PlainConsole(stderr=True, width=160)
+
+
+class _PlainConsole(Console):
+    """Shows text as it is: `[user_id]` is a value, not a style."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """See `rich.console.Console`."""
+        return super().render_str(plainly(text), **{**how, "markup": False, "emoji": False})

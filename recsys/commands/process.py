@@ -22,6 +22,7 @@ from recsys.config.settle import settle
 from recsys.runs.folders import LOG_FORMAT, is_worth_a_line
 from recsys.runs.launch import launched
 from recsys.schema.errors import InputError
+from recsys.schema.terminal import plainly
 
 C = TypeVar("C")
 Function = Callable[[C, dict[str, Any]], Path]
@@ -91,7 +92,7 @@ def report(error: Exception) -> int:
     """Prints what went wrong, as the contract says, and returns the exit status."""
     if isinstance(error, OSError) and error.errno in _REFUSED_BY_THE_DISK:
         place = f" `{error.filename}`" if error.filename else ""
-        said = f"cannot read or write{place}: {error.strerror or error}"
+        said = plainly(f"cannot read or write{place}: {error.strerror or error}")
         print(f"error: {said}; name another place, or make room there", file=sys.stderr)
         return USERS_MISTAKE
     if not isinstance(error, InputError):
@@ -113,7 +114,7 @@ def report(error: Exception) -> int:
         traceback.print_exception(error)
         return FAULT
     for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {plainly(line)}", file=sys.stderr)
     return USERS_MISTAKE
 
 

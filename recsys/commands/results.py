@@ -23,6 +23,7 @@ from recsys.report.tables import spreadsheet_cell
 from recsys.schema.disk import write_file
 from recsys.schema.errors import InputError
 from recsys.schema.json_files import read_json
+from recsys.schema.terminal import plainly
 
 RESULTS = "results.csv"
 
@@ -60,7 +61,7 @@ def summarise(folder: Path, *, metric: str | None = None) -> bool:
         )
     if succeeded and not (folder / WINNER).is_file():
         words = [f"{key}={value}" for key, value in trials[0]["overrides"].items()]
-        print(f"best: python train.py {shlex.join(words)}")
+        print(plainly(f"best: python train.py {shlex.join(words)}"))
     return bool(succeeded)
 
 
@@ -77,7 +78,7 @@ def conclude(folder: Path, options: SweepOptions) -> bool:
         return False
     if (folder / WINNER).is_file():
         for line in lines_of(read_json(folder / WINNER)):
-            print(line)
+            print(plainly(line))
     return True
 
 
@@ -144,7 +145,7 @@ def _print(trials: Sequence[Mapping[str, Any]], keys: Sequence[str], *, metric: 
     console().print(table)
     for trial in trials:
         if trial.get("error"):
-            print(f"trial {trial['number']} failed: {trial['error'].splitlines()[0]}")
+            print(plainly(f"trial {trial['number']} failed: {trial['error'].splitlines()[0]}"))
 
 
 def _short(key: str) -> str:

@@ -22,12 +22,13 @@ from recsys.schema.disk import locked, replace_files, write_file
 from recsys.schema.errors import InputError
 from recsys.schema.json_files import read_json
 from recsys.schema.manifest import MANIFEST, git_commit, json_text, write_json, write_manifest
+from recsys.schema.terminal import PlainFormatter
 
 METRICS = "metrics.json"
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last"
 LOG = "train.log"
-LOG_FORMAT = logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
+LOG_FORMAT = PlainFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
 
 def is_worth_a_line(record: logging.LogRecord) -> bool:

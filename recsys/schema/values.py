@@ -8,11 +8,12 @@ are those here) and requests to a bundle (in TorchScript).
 | `""`, `null`, `NaN`, `n/a`, `-` ... (`NULL_WORDS`) | missing |
 | `5`, `-5`, 5, `5.0` in a column of whole numbers | the whole number 5 |
 | `007`, `0044`, `1E2`, `+4912345678`, 19 digits and more | text: a code |
-| `1.5`, `.5`, `1.5e3`, `1e-05` | a number |
+| `1.5`, `.5`, `1.5e3`, `1e-05`, `−5` (a Unicode minus) | a number |
 | `1,234.5`, `1 234`, `1.234,50`, `12,50`, `€4.48`, `45 %` | a number, where a whole column is written so |
 | `true`, `True`, `TRUE`, JSON `true` | the truth value `True`, which is 1 |
 | `yes`, `y`, `t`, `on`, `no` ... | text, but 1 and 0 where a whole column of labels is written so |
 | `["a", "b"]`, `['a', 'b']`, `{a,b}`, `('a',)` | a list, where a whole column is written so |
+| `2024-05-31`, `2024-05-31T13:45:10+02:00`, `20240531T134510,5 +0200` | an instant, in a column of instants |
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ NO_WORDS = ("no", "n", "f", "off")
 # such a value is no integer.
 INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
 WHOLE = r"^(0|-?[1-9][0-9]{0,17})\.0+$"
-NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
+MINUS = "\u2212"
+NUMBER = rf"^[-+{MINUS}]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+{MINUS}]?[0-9]+)?$"
 CODE = r"^(-?0[0-9]+|[0-9]+[eE][0-9]+|\+[0-9]{7,}|-?[0-9]{19,})$"
 LIST = r"^\s*(\[[^{}]*\]|\([^(){}]*,[^(){}]*\)|\{[^{}:]*\})\s*$"
 OBJECTS = r"^\s*(\[\s*)?\{.*:.*\}(\s*\])?\s*$"
@@ -46,15 +48,17 @@ OBJECTS = r"^\s*(\[\s*)?\{.*:.*\}(\s*\])?\s*$"
 _SPACES = " \u00a0\u202f'\u2019"
 _CURRENCY = r"(?:[A-Z]{0,2}[$€£¥₹₽₩]|USD|EUR|GBP|JPY|CNY|INR|CHF|AUD|CAD|SEK|NOK|DKK|PLN|BRL|kr|zł|Fr\.)"
 # Currency at either end, behind a sign or before it, and blanks about it.
-MONEY = rf"^([-+]?)\s*{_CURRENCY}\s*|\s*{_CURRENCY}$"
+MONEY = rf"^([-+{MINUS}]?)\s*{_CURRENCY}\s*|\s*{_CURRENCY}$"
 PERCENT = r"\s*%$"
-HAS_CURRENCY = rf"^[-+]?\s*{_CURRENCY}|{_CURRENCY}$"
+HAS_CURRENCY = rf"^[-+{MINUS}]?\s*{_CURRENCY}|{_CURRENCY}$"
 
 NumberStyle = Literal["plain", "point", "comma"]
 
 
 def _grouped(separators: str, decimal: str) -> str:
-    return rf"^[-+]?(?:[1-9][0-9]{{0,2}}(?:[{separators}][0-9]{{3}})+|0|[1-9][0-9]*)(?:{decimal}[0-9]+)?$"
+    return (
+        rf"^[-+{MINUS}]?(?:[1-9][0-9]{{0,2}}(?:[{separators}][0-9]{{3}})+|0|[1-9][0-9]*)(?:{decimal}[0-9]+)?$"
+    )
 
 
 # By what stands before the fraction: numbers that may be written with groups of three digits.
@@ -71,6 +75,37 @@ SEPARATORS: Mapping[NumberStyle, str] = {
 }
 # The elements of a list in text: in quotation marks of either kind, or bare.
 ELEMENT = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'"\[\](){}](?:[^,'"\[\](){}]*[^\s,'"\[\](){}])?"""
+
+# ISO 8601 with a dash or a slash, as every reader takes it; groups: year, month (either), day, and the clock's
+# hour, minute, second.
+INSTANT = (
+    r"^([0-9]{1,4})(?:-([0-9]{1,2})-|/([0-9]{1,2})/)([0-9]{1,2})"
+    r"(?:[T ]([0-9]{1,2}):([0-9]{1,2})(?::([0-9]{1,2})(?:\.[0-9]*)?)?"
+    r"\s*(?:Z|UTC|[+-][0-9]{1,2}(?::?[0-9]{2})?)?)?$"
+)
+_CLOCK_END = r"(:[0-9]{2}(?:\.[0-9]+)?)"
+# What else ISO 8601 and its users write, as text that INSTANT matches: patterns, replaced one after the other.
+INSTANT_FORMS = (
+    (MINUS, "-"),
+    (r"^([0-9]{4})([0-9]{2})([0-9]{2})[Tt ]", r"\1-\2-\3T"),
+    (r"^([0-9]{4}[-/][0-9]{2}[-/][0-9]{2})[Tt ]([0-9]{2})([0-9]{2})([0-9]{2})", r"\1T\2:\3:\4"),
+    (r"^([0-9]{4}[-/][0-9]{2}[-/][0-9]{2})[Tt ]([0-9]{2})([0-9]{2})", r"\1T\2:\3"),
+    (r"^([0-9/-]+)t", r"\1T"),
+    (r"(:[0-9]{2}),([0-9])", r"\1.\2"),
+    (_CLOCK_END + r"\s*(?:[Zz]|UTC|GMT|utc|gmt)$", r"\1Z"),
+    (_CLOCK_END + r"\s+([+-])", r"\1\2"),
+)
+
+
+def plain_instant(text: str) -> str:
+    """Text of an instant as `INSTANT` has it, where it is written in one of `INSTANT_FORMS`.
+
+    >>> plain_instant("20240123T204358,5 +0100")
+    '2024-01-23T20:43:58.5+0100'
+    """
+    for pattern, plain in INSTANT_FORMS:
+        text = re.sub(pattern, plain, text)
+    return text
 
 
 def is_missing(text: str) -> bool:
@@ -91,7 +126,7 @@ def number_of(text: str, style: NumberStyle = "plain") -> float | None:
     if not re.search(STYLES[style], bare):
         return None
     bare = re.sub(SEPARATORS[style], "", bare) if SEPARATORS[style] else bare
-    number = float(bare.replace(",", "."))
+    number = float(bare.replace(",", ".").replace(MINUS, "-"))
     if not math.isfinite(number):
         return None
     return number / 100 if is_percent else number

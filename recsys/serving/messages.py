@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from recsys.schema.errors import InputError
+from recsys.schema.values import plain_instant
 from recsys.serving.records import Id
 from recsys.serving.rules import SECOND
 
@@ -226,7 +227,7 @@ def microseconds_of(value: float | str, *, field: str) -> int:
     """
     if isinstance(value, str):
         try:
-            instant = datetime.datetime.fromisoformat(value)
+            instant = datetime.datetime.fromisoformat(plain_instant(value.strip()))
         except ValueError:
             raise FieldError(
                 f"`{field}` must be seconds since 1970 or ISO 8601, got `{value}`", field=field

@@ -14,6 +14,7 @@ import msgspec
 import torch
 
 from recsys.schema.errors import InputError
+from recsys.schema.terminal import PlainFormatter, plainly
 from recsys.serving.extras import optional_module
 from recsys.serving.journal import now_microseconds
 from recsys.serving.options import ServeOptions
@@ -48,7 +49,9 @@ def create_app() -> Any:
     torch.set_num_threads(1)
     # Threads that write and follow hand the interpreter back soon.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     options = options_from_json(os.environ[OPTIONS])
     return make_app(Service(options, started=int(os.environ[_STARTED])))
 
@@ -84,7 +87,7 @@ def main() -> int:
         serve(options)
     except InputError as error:
         for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+            print(f"error: {plainly(line)}", file=sys.stderr)
         return 2
     print(options.folder)
     return 0

@@ -21,7 +21,15 @@ import numpy as np
 
 from recsys.schema.errors import InputError
 from recsys.schema.requests import FieldKind, RequestLimits
-from recsys.schema.values import NULL_WORDS, NumberStyle, is_missing, number_of
+from recsys.schema.values import (
+    INSTANT,
+    MINUS,
+    NULL_WORDS,
+    NumberStyle,
+    is_missing,
+    number_of,
+    plain_instant,
+)
 
 Reader = Callable[[Any], Any]
 
@@ -34,11 +42,7 @@ _STYLES: tuple[NumberStyle, ...] = ("point", "comma")
 _LISTS = (list, tuple, np.ndarray)
 _BLANKS = " \t\n\v\f\r"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_INSTANT = re.compile(
-    r"(\d{1,4})([-/])(\d{1,2})\2(\d{1,2})"
-    r"([Tt ](\d{1,2}):(\d{1,2})(:(\d{1,2})(\.\d*)?)?\s*(Z|UTC|[+-]\d{1,2}(:?\d{2})?)?)?",
-    re.ASCII | re.IGNORECASE,
-)
+_INSTANT = re.compile(INSTANT)
 
 
 class Refused(ValueError):  # noqa: N818 (never leaves this folder: `RequestError` does)
@@ -117,7 +121,7 @@ def _number(value: Any) -> Any:
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, str) and len(value) <= _NUMBER_CHARACTERS:
-        bare = value.strip(_BLANKS)
+        bare = value.strip(_BLANKS).replace(MINUS, "-")
         if is_missing(bare):
             return None
         if _NUMBER.fullmatch(bare):
@@ -137,7 +141,7 @@ def read_instant(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return value if _LEAST <= value <= _GREATEST else None
     if isinstance(value, str) and len(value) <= 100:
-        bare = value.strip(_BLANKS)
+        bare = plain_instant(value.strip(_BLANKS))
         if is_missing(bare):
             return None
         if _NUMBER.fullmatch(bare) or _is_instant(bare):
@@ -146,10 +150,11 @@ def read_instant(value: Any) -> Any:
 
 
 def _is_instant(text: str) -> bool:
-    parts = _INSTANT.fullmatch(text)
+    parts = _INSTANT.search(text)
     if parts is None:
         return False
-    year, month, day, hour, minute, second = (int(parts[at] or 0) for at in (1, 3, 4, 6, 7, 9))
+    year, month, day = int(parts[1]), int(parts[2] or parts[3]), int(parts[4])
+    hour, minute, second = (int(parts[at] or 0) for at in (5, 6, 7))
     try:
         datetime.datetime(max(year, 1), month, day, hour, minute, second)
     except ValueError:

@@ -9,6 +9,7 @@ import pytest
 from recsys.data.options import Label
 from recsys.data.prepare import prepare
 from recsys.schema.errors import InputError
+from recsys.serving.values import read_instant
 from tests.data.preparing import column, manifest_of, options_for, prepared, rows_of
 
 EVERYTHING = {"split": "random", "split_fractions": (0.5, 0.0, 0.5)}
@@ -40,6 +41,10 @@ def instants(station):
         (["2021-06-01T12:30:45Z", "2021-06-02T12:30:45Z"], "text", None),
         (["2021-06-01 12:30:45", "2021-06-02T14:30:45+02:00"], "text", None),
         (["2021-06-01T12:30:45.000", "2021-06-02 12:30:45+00"], "text", None),
+        (["20210601T123045", "20210602T123045Z"], "text", None),
+        (["2021-06-01 14:30:45 +0200", "2021-06-02T10:00:45\u22120230"], "text", None),
+        (["2021-06-01t12:30:45z", "20210602 123045,000 GMT"], "text", None),
+        (["2021-06-01 12:30:45 UTC", "2021-06-02 14:30:45 Europe/Berlin"], "text", None),
         ([str(FIRST), str(FIRST + 86_400)], "integer", "s"),
         ([datetime(2021, 6, 1, 12, 30, 45), datetime(2021, 6, 2, 12, 30, 45)], "datetime", None),
         (
@@ -58,6 +63,8 @@ def test_timestamps_are_read_as_what_they_are(tmp_path, values, kind, unit):
     station = station_for(tmp_path, values)
     assert instants(station) == INSTANTS
     assert manifest_of(station)["timestamp"] == {"kind": kind, "unit": unit}
+    if kind == "text":  # a request may repeat what stands there
+        assert [read_instant(text) for text in column(station, "test", "raw.timestamp")]
 
 
 def test_fractions_of_a_second_are_kept(tmp_path):

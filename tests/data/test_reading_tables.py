@@ -279,6 +279,8 @@ def test_lists_in_text_are_their_elements(tmp_path, base, write):
         (lambda n: f"{n} %", 0.02),
         (lambda n: f"1 {n + 100},5", 1102.5),
         (lambda n: f"{n}.5e-01", 0.25),
+        (lambda n: f"\u2212{n}.5", -2.5),
+        (lambda n: f"\u2212€1.{n + 100},50", -1102.5),
         (lambda n: f"{n}.75" if n != 7 else "unknown", 2.75),
     ],
 )

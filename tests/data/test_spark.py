@@ -187,6 +187,35 @@ def test_rows_without_users_are_the_same(tmp_path):
     assert files_of(by_spark) == files_of(by_duckdb)
 
 
+def test_text_of_instants_and_numbers_is_read_the_same(tmp_path):
+    """Forms that the engine's own casts do not read, and names of zones that requests do not know."""
+    write = (
+        "%Y%m%dT%H%M%S",
+        "%Y-%m-%d %H:%M:%S,5 +0200",
+        "%Y-%m-%dt%H:%Mz",
+        "%Y-%m-%d %H:%M:%S Europe/Berlin",
+    )
+    start = datetime.datetime(2023, 1, 1, 8, tzinfo=datetime.UTC)
+    times = [(start + datetime.timedelta(minutes=n)).strftime(write[n % 4]) for n in range(60)]
+    prices = [("\u22121.5", "2", "1e\u22122")[n % 3] for n in range(60)]
+    table = {
+        "user": [n % 9 for n in range(60)],
+        "item": [n % 7 for n in range(60)],
+        "at": times,
+        "price": prices,
+    }
+    pq.write_table(pa.table(table), tmp_path / "events.parquet")
+    columns = Columns(user_id="user", item_id="item", timestamp="at")
+    features = {"price": {"kind": "numeric"}}
+    interactions = InteractionsTable(
+        path=str(tmp_path / "events.parquet"), columns=columns, features=features
+    )
+    by_duckdb, by_spark = both(tmp_path, DataOptions(interactions=interactions, split="random"))
+    assert files_of(by_spark) == files_of(by_duckdb)
+    assert manifest_of(by_spark)["counts"]["rows"] == manifest_of(by_duckdb)["counts"]["rows"]
+    assert sum(manifest_of(by_spark)["counts"]["rows"].values()) == 60
+
+
 def test_a_setting_that_preparing_relies_on_is_refused(tmp_path):
     write_tables(tmp_path)
     given = options(tmp_path, engine="spark", engine_options={"sql.session.timeZone": "Europe/Rome"})

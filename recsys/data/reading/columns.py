@@ -187,9 +187,10 @@ def read_number(column: ibis.Value, kind_of_values: values.TextKind | None = Non
 def _as_number(text: ibis.Value, style: values.NumberStyle) -> ibis.Value:
     """The numbers that text spells in a style, float64."""
     if style == "plain":
-        return text.re_search(values.NUMBER).ifelse(text, ibis.null("string")).try_cast("float64")
+        digits = text.replace(values.MINUS, "-")
+        return text.re_search(values.NUMBER).ifelse(digits, ibis.null("string")).try_cast("float64")
     bare = first_groups(text.re_replace(values.PERCENT, ""), values.MONEY)
-    digits = bare.re_replace(values.SEPARATORS[style], "").replace(",", ".")
+    digits = bare.re_replace(values.SEPARATORS[style], "").replace(",", ".").replace(values.MINUS, "-")
     number = bare.re_search(values.STYLES[style]).ifelse(digits, ibis.null("string")).try_cast("float64")
     return text.endswith("%").ifelse(number / 100.0, number)
 

@@ -12,8 +12,18 @@ from typing import Any
 
 import ibis
 
+from recsys.schema.values import INSTANT_FORMS
+
 # Quotes around an element of a list, and a character behind a backslash.
 QUOTES, ESCAPED = r"^[\x27\x22]|[\x27\x22]$", r"\\(.)"
+
+
+def _plain_instant(text: str) -> str:
+    """DuckDB's expression of `recsys.schema.values.plain_instant`."""
+    for pattern, plain in INSTANT_FORMS:
+        text = f"regexp_replace({text}, '{pattern}', '{plain}')"
+    return text
+
 
 # DuckDB's expression of each function: of x, and of y where there are two arguments.
 DEFINITIONS = {
@@ -25,7 +35,9 @@ DEFINITIONS = {
         rf"[regexp_replace(regexp_replace(e, '{QUOTES}', '', 'g'), '{ESCAPED}', '\1', 'g') "
         "FOR e IN regexp_extract_all(x, y)]"
     ),
-    "recsys_iso_us": "epoch_us(TRY_CAST(x AS TIMESTAMPTZ))",
+    "recsys_iso_us": (
+        f"epoch_us(coalesce(TRY_CAST(x AS TIMESTAMPTZ), TRY_CAST({_plain_instant('x')} AS TIMESTAMPTZ)))"
+    ),
     "recsys_strptime_us": "epoch_us(try_strptime(x, y))",
     "recsys_iso_text": "strftime(make_timestamp(x), '%Y-%m-%dT%H:%M:%S.%fZ')",
     "recsys_float_text": "CAST(x AS VARCHAR)",
