@@ -45,6 +45,7 @@ import dataclasses
 import logging
 import platform
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -53,6 +54,7 @@ import torch
 from torch import nn
 
 from recsys.exporting.build import scripted
+from recsys.exporting.fields import PER_SECOND
 from recsys.exporting.gate.compiled import PackageGate
 from recsys.exporting.gate.composed import ask_both, check_two_stage
 from recsys.exporting.gate.parity import Parity
@@ -72,9 +74,12 @@ from recsys.schema.manifest import read_station, writing_station
 from recsys.schema.program import load_scripted
 from recsys.schema.requests import RequestLimits
 from recsys.schema.signing import SIGNED, sign
+from recsys.schema.values import FIRST_YEAR
 
 LOGGER = logging.getLogger(__name__)
 
+# Numbers that are instants of this year and later are of another unit.
+_END_YEAR = 2200
 _OWN_LICENCE = "none is known: the raw tables were the user's own"
 
 
@@ -207,9 +212,19 @@ class _Export:
             for task, stage in self.stages.items()
         }
         own = self._describe_both(program, parts) if self.is_two_stage else next(iter(parts.values()))
-        self.manifest.update(
-            own, file=self.file, limits=dataclasses.asdict(RequestLimits()), versions=_versions()
+        self.manifest.update(own, file=self.file, limits=self._limits().stated(), versions=_versions())
+
+    def _limits(self) -> RequestLimits:
+        """Limits of requests; the years of instants where the data has none before FIRST_YEAR."""
+        manifests = [stage.dataset.manifest for stage in self.stages.values()]
+        instants = [manifest.get("understood", {}).get("instants") for manifest in manifests]
+        if not all(known and known["first"] >= str(FIRST_YEAR) for known in instants):
+            return RequestLimits()
+        per_second = PER_SECOND[manifests[0]["timestamp"]["unit"] or "s"]
+        first, end = (
+            int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * per_second for year in (FIRST_YEAR, _END_YEAR)
         )
+        return RequestLimits(instant_from=first, instant_to=end - 1)
 
     def _describe_both(self, program: Any, parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         defaults = {"num_candidates": self.options.num_candidates, "diversity": self.options.diversity}

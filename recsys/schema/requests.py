@@ -46,6 +46,8 @@ class RequestLimits:
         rows: to predict, to observe or to add at once.
         seconds_ahead: how far beyond the clock, and beyond the latest event that the bundle has seen, an
             observed event may lie; one of next year would stand above all that follows until then.
+        instant_from, instant_to: between them lie numbers that are instants in the unit of the data; others,
+            such as milliseconds where seconds are counted or 20240531, are refused. 0 where all are taken.
     """
 
     fields: int = 1_000
@@ -61,6 +63,12 @@ class RequestLimits:
     requests: int = 10_000
     rows: int = 100_000
     seconds_ahead: int = 86_400
+    instant_from: int = 0
+    instant_to: int = 0
+
+    def stated(self) -> dict[str, int]:
+        """The limits as a manifest states them."""
+        return {name: limit for name, limit in dataclasses.asdict(self).items() if limit}
 
     @staticmethod
     def of_manifest(manifest: Mapping[str, Any]) -> RequestLimits:

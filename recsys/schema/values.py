@@ -76,15 +76,17 @@ SEPARATORS: Mapping[NumberStyle, str] = {
 # The elements of a list in text: in quotation marks of either kind, or bare.
 ELEMENT = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'"\[\](){}](?:[^,'"\[\](){}]*[^\s,'"\[\](){}])?"""
 
-# ISO 8601 with a dash or a slash, as every reader takes it; groups: year, month (either), day, and the clock's
-# hour, minute, second.
+# ISO 8601 with a dash or a slash, as every reader takes it; groups: year, month (either), day, and of the
+# clock hour, minute, second.
 INSTANT = (
     r"^([0-9]{1,4})(?:-([0-9]{1,2})-|/([0-9]{1,2})/)([0-9]{1,2})"
     r"(?:[T ]([0-9]{1,2}):([0-9]{1,2})(?::([0-9]{1,2})(?:\.[0-9]*)?)?"
     r"\s*(?:Z|UTC|[+-][0-9]{1,2}(?::?[0-9]{2})?)?)?$"
 )
+# Unasked, an instant before it is a mistake: of the unit, or a placeholder such as 0.
+FIRST_YEAR = 1990
 _CLOCK_END = r"(:[0-9]{2}(?:\.[0-9]+)?)"
-# What else ISO 8601 and its users write, as text that INSTANT matches: patterns, replaced one after the other.
+# What else people write of ISO 8601, as text that INSTANT matches: patterns, replaced one after the other.
 INSTANT_FORMS = (
     (MINUS, "-"),
     (r"^([0-9]{4})([0-9]{2})([0-9]{2})[Tt ]", r"\1-\2-\3T"),

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from recsys.schema.requests import RequestLimits
 from recsys.serving.record_reader import too_long, wrong_value
 from recsys.serving.values import Refused, RequestError, read_instant
 
@@ -41,15 +42,15 @@ def whole_number(value: object, argument: str, limit: int) -> int:
     return int(value)
 
 
-def instant_of(value: object, argument: str) -> Any:
+def instant_of(value: object, argument: str, limits: RequestLimits) -> Any:
     """The instant of an item of a history."""
     try:
-        return read_instant(value)
+        return read_instant(value, limits)
     except Refused as refused:
         raise wrong_value(argument, f"a list; each must be {refused}", value) from None
 
 
-def truth_of(value: object, argument: str) -> bool:
+def truth_of(value: object, argument: str, limits: RequestLimits) -> bool:
     """Whether an item of a history was liked."""
     if not isinstance(value, bool | np.bool_) and not (type(value) is int and value in (0, 1)):
         raise wrong_value(argument, "a list of truth values", value)

@@ -272,7 +272,7 @@ class RequestReader:
                     f"got {len(given)}",
                     field=argument,
                 )
-            read.append([_OF_EACH_ITEM[name](value, argument) for value in given])
+            read.append([_OF_EACH_ITEM[name](value, argument, self.limits) for value in given])
         return read
 
     def _flat(self, user: object) -> object:

@@ -69,7 +69,7 @@ def readers_of(limits: RequestLimits) -> dict[FieldKind, Reader]:
         "text": functools.partial(_one_value, most_characters=limits.text_characters),
         "list": functools.partial(_list, limits=limits),
         "number": _number,
-        "time": read_instant,
+        "time": functools.partial(read_instant, limits=limits),
         "vector": functools.partial(_vector, limits=limits),
     }
 
@@ -133,20 +133,35 @@ def _number(value: Any) -> Any:
     raise Refused("a number, its digits as text, or None")
 
 
-def read_instant(value: Any) -> Any:
+def read_instant(value: Any, limits: RequestLimits) -> Any:
     """A timestamp as a number or as text that the file can read; None for none."""
     value = _plain(value)
-    if isinstance(value, float) or value is None:
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if _LEAST <= value <= _GREATEST else None
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _number_of_instant(value, limits)
     if isinstance(value, str) and len(value) <= 100:
         bare = plain_instant(value.strip(_BLANKS))
         if is_missing(bare):
             return None
-        if _NUMBER.fullmatch(bare) or _is_instant(bare):
+        if _NUMBER.fullmatch(bare):
+            return None if _number_of_instant(float(bare), limits) is None else bare
+        if _is_instant(bare):
             return bare
     raise Refused("an instant: a number, ISO 8601 text (`2026-05-31T13:45:10+02:00`) or None")
+
+
+def _number_of_instant(number: float, limits: RequestLimits) -> float | None:
+    """The number where it can be an instant in the unit of the data; None for NaN."""
+    if limits.instant_to:
+        if math.isnan(number):
+            return None
+        if not limits.instant_from <= number <= limits.instant_to:
+            raise Refused(
+                f"an instant in the unit of the data, a number from {limits.instant_from} to "
+                f"{limits.instant_to}, or ISO 8601 text (`2026-05-31T13:45:10+02:00`)"
+            )
+    return number if isinstance(number, float) or _LEAST <= number <= _GREATEST else None
 
 
 def _is_instant(text: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from recsys.data.options import Label
 from recsys.data.prepare import prepare
 from recsys.schema.errors import InputError
+from recsys.schema.requests import RequestLimits
 from recsys.serving.values import read_instant
 from tests.data.preparing import column, manifest_of, options_for, prepared, rows_of
 
@@ -64,7 +65,7 @@ def test_timestamps_are_read_as_what_they_are(tmp_path, values, kind, unit):
     assert instants(station) == INSTANTS
     assert manifest_of(station)["timestamp"] == {"kind": kind, "unit": unit}
     if kind == "text":  # a request may repeat what stands there
-        assert [read_instant(text) for text in column(station, "test", "raw.timestamp")]
+        assert [read_instant(text, RequestLimits()) for text in column(station, "test", "raw.timestamp")]
 
 
 def test_fractions_of_a_second_are_kept(tmp_path):

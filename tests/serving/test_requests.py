@@ -112,6 +112,20 @@ def test_a_number_that_is_text_is_refused_unless_it_is_digits(served):
         served.predict([{**row, "user_share": "old"}])
 
 
+@pytest.mark.parametrize(
+    "number",
+    [20_240_531, "20240531", 1_600_000_000, 1_600_000_000_000_000, 45_314.86, 0, -1, 10**30, math.inf],
+)
+def test_numbers_that_are_instants_in_another_unit_are_refused(served, number):
+    """The data counts milliseconds from 2020 on; as such they would be of 1970, or of the year 52670."""
+    row = {"user_id": 3, "item_id": "s1"}
+    with pytest.raises(
+        RequestError, match=r"`rows\[0\].timestamp` must be an instant in the unit of the data"
+    ):
+        served.predict([{**row, "timestamp": number}])
+    assert served.predict([{**row, "timestamp": END}]) == served.predict([{**row, "timestamp": str(END)}])
+
+
 @pytest.mark.parametrize("text", ["€0.50", "0,5", "50 %", "$ 0.5"])
 def test_money_and_shares_are_read_as_in_tables(served, text):
     row = {"user_id": 3, "item_id": "s1"}

@@ -20,11 +20,10 @@ from recsys.data.reading.functions import (
 )
 from recsys.data.reading.tables import RawTable
 from recsys.schema.errors import InputError
-from recsys.schema.values import INSTANT, NUMBER, plain_instant
+from recsys.schema.values import FIRST_YEAR, INSTANT, NUMBER, plain_instant
 
 LOGGER = logging.getLogger(__name__)
 
-_FIRST_YEAR = 1990
 # Microseconds of the years 0 to 9999; beyond them an instant is a mistake.
 _FIRST_INSTANT, _LAST_INSTANT = -62_167_219_200_000_000, 253_402_300_799_999_999
 _PER_UNIT = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -50,7 +49,7 @@ class TimeReading:
         unit: of a number.
         form: of raw values that prepared data holds as ISO text instead: `days`, `yyyymmdd`, or a format of
             `strptime`.
-        is_limited: whether instants outside _FIRST_YEAR to the next year are mistakes.
+        is_limited: whether instants outside FIRST_YEAR to the next year are mistakes.
     """
 
     kind: Literal["integer", "float", "text", "datetime"]
@@ -101,7 +100,7 @@ class TimeReading:
         """Returns the message for instants outside the years allowed."""
         unit = self._numbers_unit
         read_as = f", read as {_UNIT_WORDS[unit]}" if unit in _UNIT_WORDS else ""
-        return f"timestamp outside {_FIRST_YEAR} to {_last_year()} in `{column}`{read_as}"
+        return f"timestamp outside {FIRST_YEAR} to {_last_year()} in `{column}`{read_as}"
 
     @property
     def advice(self) -> str:
@@ -260,7 +259,7 @@ def _is_mostly_numbers(raw: RawTable, name: str) -> bool:
 def _no_instants(key: str, least: float, most: float) -> str:
     seconds = [iso(int(min(max(value, -6.2e10), 2.5e11)) * 1_000_000)[:10] for value in (least, most)]
     return (
-        f"`{key}`: expected instants between {_FIRST_YEAR} and {_last_year()}, found numbers from "
+        f"`{key}`: expected instants between {FIRST_YEAR} and {_last_year()}, found numbers from "
         f"{least:.15g} to {most:.15g}, which are such in no unit (as seconds they are {seconds[0]} to "
         f"{seconds[1]}); say `data.timestamp_unit=` {', '.join(_UNIT_WORDS)} if they are right, name "
         "another column, or `null` and a split without time"
@@ -271,7 +270,7 @@ def _range(unit: str) -> tuple[float, float]:
     """The numbers that are instants of the years allowed in a unit."""
     first, end = _allowed_instants()
     if unit == "yyyymmdd":
-        return _FIRST_YEAR * 10_000.0 + 101, _last_year() * 10_000.0 + 1231
+        return FIRST_YEAR * 10_000.0 + 101, _last_year() * 10_000.0 + 1231
     if unit == "days":
         return first / _DAY_MICROSECONDS + _SPREADSHEET_DAYS, end / _DAY_MICROSECONDS + _SPREADSHEET_DAYS
     per_microsecond = 1000.0 if unit == "ns" else 1.0 / _PER_UNIT[unit]
@@ -280,7 +279,7 @@ def _range(unit: str) -> tuple[float, float]:
 
 def _allowed_instants() -> tuple[int, int]:
     """Where the years begin and end that an instant may lie in unasked."""
-    first, end = (datetime(year, 1, 1, tzinfo=UTC) for year in (_FIRST_YEAR, _last_year() + 1))
+    first, end = (datetime(year, 1, 1, tzinfo=UTC) for year in (FIRST_YEAR, _last_year() + 1))
     return _microseconds(first), _microseconds(end)
 
 
