@@ -119,9 +119,7 @@ def test_a_number_that_is_text_is_refused_unless_it_is_digits(served):
 def test_numbers_that_are_instants_in_another_unit_are_refused(served, number):
     """The data counts milliseconds from 2020 on; as such they would be of 1970, or of the year 52670."""
     row = {"user_id": 3, "item_id": "s1"}
-    with pytest.raises(
-        RequestError, match=r"`rows\[0\].timestamp` must be an instant in the unit of the data"
-    ):
+    with pytest.raises(RequestError, match=r"`rows\[0\].timestamp` must be an instant in the unit of"):
         served.predict([{**row, "timestamp": number}])
     assert served.predict([{**row, "timestamp": END}]) == served.predict([{**row, "timestamp": str(END)}])
 
