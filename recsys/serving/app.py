@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -29,12 +29,17 @@ logger = logging.getLogger(__name__)
 
 _JSON = "application/json"
 _RETRY_SECONDS = 1
+_BODY_SECONDS = 30
 _OPEN_PATHS = ("/health", "/ready", "/")
 _encoder = msgspec.json.Encoder()
 
 
 class BodyTooLargeError(InputError):
     """A body beyond the limit."""
+
+
+class BodyTooSlowError(InputError):
+    """A body that does not come to its end in time."""
 
 
 def make_app(service: Service) -> Starlette:
@@ -144,6 +149,10 @@ class _Guard:
             return _error(400, "expected a body of JSON, received one that is nested too deeply", "")
         except BodyTooLargeError as error:
             return _error(413, str(error), "")
+        except BodyTooSlowError as error:
+            return _error(408, str(error), "", {"connection": "close"})
+        except ClientDisconnect:
+            return _error(400, "the client went away before its body was there", "")
         except InputError as error:
             return _error(422, str(error), getattr(error, "field", ""))
         except (Overloaded, StoreAway) as error:
@@ -170,11 +179,19 @@ class _Guard:
 
     async def _body(self, request: Request) -> bytes:
         parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > self._limit:
-                raise BodyTooLargeError(f"expected a body of at most {self._limit} bytes; send it in parts")
-            parts.append(part)
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > self._limit:
+                        raise BodyTooLargeError(
+                            f"expected a body of at most {self._limit} bytes; send it in parts"
+                        )
+                    parts.append(part)
+        except TimeoutError:
+            raise BodyTooSlowError(
+                f"expected the whole body within {_BODY_SECONDS} seconds, received {size} bytes of it"
+            ) from None
         return b"".join(parts)
 
 

@@ -49,6 +49,7 @@ _ERRORS = {
     "400": "The body is no JSON.",
     "401": "The token is missing or another.",
     "403": "The request comes from a page of another site.",
+    "408": "The body did not come in time.",
     "413": "The body is too large.",
     "422": "A field is not what it must be.",
     "503": "Too many requests wait, or the store is away.",

@@ -1,5 +1,6 @@
 """The routes of the contract, in this process."""
 
+import asyncio
 import json
 import math
 import shutil
@@ -12,6 +13,7 @@ from recsys.bandits.acting.choice import Candidates
 from recsys.bandits.acting.policies import make_policy
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import write_manifest
+from recsys.serving import app
 from recsys.serving.audit import audit
 from recsys.serving.options import Arm, ServeOptions
 from recsys.serving.records import Forget, Request, decode
@@ -364,6 +366,27 @@ def test_pages_of_other_sites_are_refused(client):
 def test_too_large_a_body_is_refused(serving):
     client = serving(max_body_megabytes=0.001)
     assert client.post("/recommend", json={"exclude": ["x" * 900] * 3}).status_code == 413
+
+
+@pytest.mark.parametrize("then", ["waits", "leaves"])
+def test_a_body_that_does_not_come_keeps_nobody_and_is_no_fault(client, monkeypatch, caplog, then):
+    monkeypatch.setattr(app, "_BODY_SECONDS", 0.05)
+    parts = [{"type": "http.request", "body": b"{", "more_body": True}]
+    parts += [{"type": "http.disconnect"}] * (then == "leaves")
+    sent = []
+
+    async def receive():
+        if parts:
+            return parts.pop(0)
+        return await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/recommend", "headers": [], "query_string": b""}
+    asyncio.run(client.app(scope | {"raw_path": b"/recommend", "root_path": ""}, receive, send))
+    assert sent[0]["status"] == (408 if then == "waits" else 400)
+    assert not caplog.records
 
 
 def test_overload_is_refused_early(client):
