@@ -81,6 +81,7 @@ MANIFEST_LIMIT_BYTES = 64 * 2**20
 # Endings of what a reader may open: such a file that no manifest lists has been put there by somebody else.
 _READABLE = {"", ".json", ".yaml", ".parquet", ".npy", ".pt", ".pt2", ".faiss", ".bin", ".arrow"}
 _UNSIGNED = "0" * 64
+_LONGEST_NAME = 255
 _HEX = re.compile("[0-9a-f]{64}")
 
 
@@ -281,6 +282,7 @@ def is_confined(name: str) -> bool:
     """True for a plain relative name of a file below a station's folder."""
     pure = PurePosixPath(name)
     plain = bool(pure.parts) and "\\" not in name and "\0" not in name and str(pure) == name
+    plain = plain and max(map(len, pure.parts)) <= _LONGEST_NAME
     return plain and not pure.is_absolute() and ".." not in pure.parts and name != MANIFEST
 
 
