@@ -21,7 +21,7 @@ from recsys.commands import prepare, process
 from recsys.commands.entry import command
 from recsys.exporting.bundle import load_bundle
 from recsys.runs.environment import PROJECT
-from recsys.runs.folders import unique_folder
+from recsys.runs.folders import claim_folder, unique_folder
 from recsys.runs.trained import TrainedRun
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station
@@ -99,6 +99,17 @@ def test_disk_that_refuses_is_the_users_to_mend(run):
     assert status == 2
     said = "cannot read or write `/runs`: Permission denied"
     assert err == f"error: {said}; name another place, or make room there\n"
+
+
+def test_folder_below_a_file_is_the_users_to_mend(run, tmp_path):
+    (tmp_path / "file").write_text("mine")
+
+    def work(options, composed):
+        claim_folder(tmp_path / "file" / "run", key="run_dir")
+
+    status, _, err = run(work)
+    assert status == 2
+    assert f"error: cannot read or write `{tmp_path / 'file'}`: File exists" in err
 
 
 def test_interruption_says_how_to_go_on(run):

@@ -37,6 +37,7 @@ from recsys.runs.trained import BUNDLE, TrainedRun
 from recsys.schema.errors import InputError
 from recsys.schema.json_files import read_json
 from recsys.schema.manifest import MANIFEST, file_sha256, read_station
+from recsys.schema.places import at_home
 
 # What a figure does not depend on.
 _IMMATERIAL = ("batch_size", "num_examples")
@@ -147,7 +148,7 @@ def evaluate_recommendations(config: EvaluateConfig, composed: Mapping[str, Any]
     """Judges a table of recommendations as a run's are, and returns the evaluation's folder."""
     assert config.recommendations is not None
     assert config.data is not None
-    path = Path(config.recommendations).expanduser()
+    path = at_home(config.recommendations)
     if config.run_dir and (Path(config.run_dir) / CONFIG).is_file():
         raise InputError(
             f"expected a folder of its own for the evaluation of `{path}`, but `run_dir={config.run_dir}` "
@@ -199,8 +200,8 @@ def _trials_of(folder: Path, *, further: int = 0) -> list[_Other]:
 
 def _others(texts: Sequence[str]) -> list[_Other]:
     """Resolves the names in `against`: folders get names that tell them apart, baselines keep their own."""
-    folders = [text for text in texts if Path(text).expanduser().is_dir()]
-    paths = [Path(text).expanduser() for text in folders]
+    folders = [text for text in texts if at_home(text).is_dir()]
+    paths = [at_home(text) for text in folders]
     own = [path.parent if path.name == FOLDER and not _is_run(path) else path for path in paths]
     names = dict(zip(folders, zip(named(own), own, strict=True), strict=True))
     return [_Other(*names[text]) if text in names else _Other(text, Path(text)) for text in texts]

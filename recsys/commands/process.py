@@ -47,7 +47,7 @@ _NOISY_WARNINGS = (
 
 _REFUSED_BY_THE_DISK = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
-    *(errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
 )
 
 # What libraries say, beside MemoryError, when the system gives them no memory or no thread.

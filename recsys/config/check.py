@@ -23,6 +23,7 @@ from recsys.config.targets import (
     is_union,
     names_target,
 )
+from recsys.schema.places import at_home
 
 MISSING = "???"
 
@@ -167,7 +168,7 @@ def _check_scalar(value: Any, hint: Any, key: str, problems: list[Problem]) -> A
     if hint is float and number:
         return float(value)
     if hint is Path and isinstance(value, str):
-        return Path(value).expanduser()
+        return at_home(value)
     if hint is str and number:  # a column that is called 0
         return str(value)
     if type(value) is hint:

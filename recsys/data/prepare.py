@@ -25,7 +25,7 @@ from recsys.data.reading.spark import SparkEngine
 from recsys.schema.disk import locked
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import VERSIONS, read_station, writing_station
-from recsys.schema.places import is_address
+from recsys.schema.places import at_home, is_address
 from recsys.schema.stores import fetch_station
 
 LOGGER = logging.getLogger(__name__)
@@ -54,11 +54,7 @@ def prepare(options: DataOptions) -> Path:
     check_options(options)
     tables = raw_tables(options)
     options = with_earlier_features(options, tables)
-    source = (
-        read_station(Path(options.extends).expanduser(), "prepared")["fingerprint"]
-        if options.extends
-        else None
-    )
+    source = read_station(at_home(options.extends), "prepared")["fingerprint"] if options.extends else None
     config = {field: _plain(getattr(options, field)) for field in ("name", *PREPARE_FIELDS)}
     for field in ("statistics", "neighbours"):
         if not getattr(options, field):
@@ -74,7 +70,7 @@ def prepared_folder(place: str, *, cache: Path) -> Path:
     """The folder of a prepared dataset on this machine, fetched where `place` is an address on a store."""
     if is_address(place):
         return fetch_station(place, cache=cache, key="data.prepared")
-    return Path(place).expanduser()
+    return at_home(place)
 
 
 def _is_there(path: Path) -> bool:

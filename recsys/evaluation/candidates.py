@@ -18,6 +18,7 @@ from recsys.data.reading.rows import ids_in, read_rows
 from recsys.evaluation.options import EvaluationOptions
 from recsys.schema.errors import InputError
 from recsys.schema.jagged import JaggedColumn
+from recsys.schema.places import at_home
 from recsys.schema.tables import ITEM_ID
 
 Mask = npt.NDArray[np.bool_]
@@ -49,7 +50,7 @@ def candidate_mask(dataset: PreparedDataset, options: EvaluationOptions) -> Mask
     if options.candidates in _RULES:
         mask_I = has_positives_I if options.candidates == "known" else ~has_positives_I
     else:
-        mask_I = _named(Path(options.candidates).expanduser(), dataset)
+        mask_I = _named(at_home(options.candidates), dataset)
     mask_I[0] = False
     if not mask_I.any():
         raise InputError(

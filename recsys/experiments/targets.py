@@ -22,6 +22,7 @@ from recsys.bandits.policies import TargetPolicy, probabilities_of, uniform_poli
 from recsys.experiments.feedback import FeedbackColumns, ReadLog
 from recsys.experiments.tables import codes_of, ids_of, numbers_of, read_table
 from recsys.schema.errors import InputError
+from recsys.schema.places import at_home
 from recsys.schema.tables import ITEM_ID, POSITION, PROBABILITY, RANK, REQUEST_ID, TIMESTAMP, USER_ID
 
 UNIFORM = "uniform"
@@ -59,12 +60,12 @@ def read_target(policy: str, log: ReadLog, columns: FeedbackColumns) -> Target:
         return Target("uniform over the items of the log", probabilities_of(made, log.feedback), made)
     if policy in log.table.column_names:
         return Target(f"the log's column {policy}", numbers_of(log.table, policy, key="log"), None)
-    if not Path(policy).expanduser().exists():
+    if not at_home(policy).exists():
         raise InputError(
             f"`policy={policy}`: expected `uniform`, a column of the log or a table, found no such column in "
             f"{log.feedback.source} and no such file; give one of them"
         )
-    made = _read_policy(Path(policy).expanduser(), log, columns)
+    made = _read_policy(at_home(policy), log, columns)
     return Target(policy, probabilities_of(made, log.feedback), made)
 
 

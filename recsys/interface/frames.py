@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from recsys.schema.disk import write_file
 from recsys.schema.errors import InputError, InputTypeError
+from recsys.schema.places import at_home
 
 
 class _ArrowTable(Protocol):
@@ -46,7 +47,7 @@ def path_of(table: Table, *, name: str, cache: Path) -> Path:
         InputError: it is no table, or a column holds values of several types.
     """
     if isinstance(table, str | Path):
-        return Path(table).expanduser()
+        return at_home(table)
     content = _arrow(table, name)
     sink = pa.BufferOutputStream()
     # What pandas notes of its index says nothing of the rows.

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.schema.errors import InputError
+from recsys.schema.places import at_home
 
 # The model that comes as two packages: weights of eight bits, and the tokenizer of the original.
 MINILM = "minilm"
@@ -96,7 +97,7 @@ def _files(model: str) -> tuple[Path, Path]:
     if model == MINILM:
         found = [_package(name) for name in (_WEIGHTS, _TOKENIZER)]
         return found[0] / "model.onnx", found[1] / "model"
-    folder = Path(model).expanduser()
+    folder = at_home(model)
     weights = [folder / name for name in _FILES if (folder / name).is_file()]
     if not weights or not (folder / "tokenizer.json").is_file():
         raise InputError(

@@ -22,6 +22,7 @@ from recsys.schema.disk import locked, replace_files, write_file
 from recsys.schema.errors import InputError
 from recsys.schema.json_files import read_json
 from recsys.schema.manifest import MANIFEST, git_commit, json_text, write_json, write_manifest
+from recsys.schema.places import at_home
 from recsys.schema.terminal import PlainFormatter
 
 METRICS = "metrics.json"
@@ -81,7 +82,7 @@ def run_folder(
         InputError: `run_dir` holds something already, `resume` is no run, or the folder was removed.
     """
     _check_restarts(run_dir or resume, processes)
-    if run_dir and _is_begun(Path(run_dir).expanduser(), processes):
+    if run_dir and _is_begun(at_home(run_dir), processes):
         resume = run_dir
     ending = Ending(is_resumed=resume is not None)
     made = None
@@ -92,7 +93,7 @@ def run_folder(
             made = _resumed(resume, texts, environment=environment)
         else:
             texts[ENVIRONMENT] = json_text(environment)
-            made = claim_folder(Path(run_dir).expanduser(), key="run_dir", texts=texts) if run_dir else None
+            made = claim_folder(at_home(run_dir), key="run_dir", texts=texts) if run_dir else None
             made = made or unique_folder(_name(composed), texts=texts)
     path = agree(made)
     assert path is not None
@@ -219,7 +220,7 @@ def claim_folder(path: Path, *, key: str, texts: Mapping[str, str] | None = None
 
 def _resumed(resume: str, texts: Mapping[str, str], environment: Mapping[str, Any]) -> Path:
     """Takes up a run: until its training has ended again it is not a finished one, and has no manifest."""
-    path = Path(resume).expanduser()
+    path = at_home(resume)
     read_config(path)
     earlier = read_json(path / ENVIRONMENT) if (path / ENVIRONMENT).is_file() else None
     environment = {**environment, **({"resumed_from": earlier} if earlier else {})}

@@ -16,6 +16,7 @@ from recsys.runs.folders import CHECKPOINTS, METRICS
 from recsys.schema.errors import InputError
 from recsys.schema.json_files import Kinds, read_json
 from recsys.schema.manifest import MANIFEST, file_sha256, read_station
+from recsys.schema.places import at_home
 
 if TYPE_CHECKING:  # the metrics of a run are read without torch
     from torch import nn
@@ -71,7 +72,7 @@ class TrainedRun:
         Raises:
             InputError: there is no run, it is damaged, or its training has not ended.
         """
-        path = Path(folder).expanduser()
+        path = at_home(folder)
         own = read_config(path)
         config, name = own if config is None else config, checkpoint or "best"
         if (path / MANIFEST).is_file():

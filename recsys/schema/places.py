@@ -18,7 +18,12 @@ def is_address(text: object) -> bool:
 
 def cache_folder(chosen: str | None = None) -> Path:
     """The folder of what is fetched and prepared: `chosen`, or else $RECSYS_CACHE or ~/.cache/recsys."""
-    return Path(chosen or os.environ.get("RECSYS_CACHE") or "~/.cache/recsys").expanduser()
+    return at_home(chosen or os.environ.get("RECSYS_CACHE") or "~/.cache/recsys")
+
+
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """The path, in the home folder of a user whom it names (`~`, `~ann`); a name that is no user's stays."""
+    return Path(os.path.expanduser(path))
 
 
 def refuse_password(address: str, key: str) -> None:

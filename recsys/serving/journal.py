@@ -182,6 +182,10 @@ class Journal:
             outcomes = self._commit([one.records for one in taken])
         except Exception as error:
             if not isinstance(error, StoreAway):
+                if len(taken) > 1:  # what one of them holds must not cost the others theirs
+                    for one in taken:
+                        self._settle([one])
+                    return
                 logger.exception("records could not be written")
             for one in taken:
                 one.future.set_exception(error)

@@ -19,6 +19,9 @@ GivenId = (
     | Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 )
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+# A field of a record, as the log can keep it and read it again: shallow, its whole numbers of 64 bits.
+_One = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float | bool | str | None
+GivenField = _One | list[_One] | dict[str, _One | list[_One]]
 Instant = float | Annotated[str, msgspec.Meta(max_length=64)]
 
 # Numbers this large are milliseconds, or microseconds, since 1970; seconds would lie beyond the year 5000.

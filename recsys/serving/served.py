@@ -224,7 +224,8 @@ class ServedBundle:
                 "`candidates` needs a bundle that ranks, this one only retrieves; leave them out"
             )
         gone = {str(one) for one in query.exclude}
-        left = [one for one in query.candidates if str(one) not in gone]
+        distinct = {str(one): one for one in query.candidates}
+        left = [one for text, one in distinct.items() if text not in gone]
         if not left:
             return Scored([], [], [])
         liked = [one for one, good in zip(query.history, query.liked, strict=True) if good]

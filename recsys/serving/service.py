@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -31,6 +32,7 @@ from recsys.serving.messages import (
     FeedbackRequest,
     FieldError,
     ForgottenAnswer,
+    GivenField,
     GivenId,
     HistoryEvent,
     ItemsAnswer,
@@ -100,6 +102,8 @@ class Service:
         user_id = asked.user.get(USER_ID)
         if user_id is not None:
             check_id(user_id, field=f"user.{USER_ID}")
+        check_record(asked.user, "user")
+        check_record(asked.context, "context")
         if asked.k > self.options.max_k:
             raise FieldError(f"`k` must be at most {self.options.max_k}, got {asked.k}", field="k")
         if self._waiting >= self.options.max_waiting:
@@ -186,6 +190,7 @@ class Service:
         """Has items join the catalogue of every process."""
         for n, item in enumerate(given.items):
             check_id(item.get(ITEM_ID), field=f"items[{n}].{ITEM_ID}")
+            check_record(item, f"items[{n}]")
             if item.get(VALID_UNTIL) is not None:
                 microseconds_of(item[VALID_UNTIL], field=f"items[{n}].{VALID_UNTIL}")
         self.follower.catch_up()
@@ -283,6 +288,27 @@ def _time_of(given: float | str, field: str, now: int, rules: Rules) -> int:
     if time < 0:
         raise FieldError(f"`{field}` must not lie before 1970, got {given}", field=field)
     return time
+
+
+def check_record(record: dict[str, Any], argument: str) -> None:
+    """Raises where a field is none that the log could keep.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    try:
+        msgspec.convert(record, dict[str, GivenField])
+    except (msgspec.ValidationError, RecursionError) as error:
+        for name, value in record.items():
+            try:
+                msgspec.convert(value, GivenField)
+            except (msgspec.ValidationError, RecursionError):
+                raise FieldError(
+                    f"`{argument}.{name[:80]}` must be text, a number of 64 bits, true, false, null, a list "
+                    f"of them, or such by name: {error}",
+                    field=f"{argument}.{name[:80]}",
+                ) from None
+        raise
 
 
 def check_id(value: object, *, field: str) -> None:

@@ -154,7 +154,7 @@ def read_instant(value: Any, limits: RequestLimits) -> Any:
 def _number_of_instant(number: float, limits: RequestLimits) -> float | None:
     """The number where it can be an instant in the unit of the data; None for NaN."""
     if limits.instant_to:
-        if math.isnan(number):
+        if isinstance(number, float) and math.isnan(number):
             return None
         if not limits.instant_from <= number <= limits.instant_to:
             raise Refused(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from recsys.schema.manifest import MANIFEST
+from recsys.schema.places import at_home
 from recsys.training.checkpoint import LAST
 from recsys.training.options import TrainerOptions
 
@@ -19,8 +20,8 @@ def why_finished(run_dir: Path, options: TrainerOptions) -> str | None:
         run_dir: the run's folder.
         options: every key under `trainer.`, as they would be from now on.
     """
-    last = run_dir.expanduser() / "checkpoints" / LAST
-    if not (run_dir.expanduser() / MANIFEST).is_file() or not last.is_file():
+    last = at_home(run_dir) / "checkpoints" / LAST
+    if not (at_home(run_dir) / MANIFEST).is_file() or not last.is_file():
         return None
     checkpoint: dict[str, Any] = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
     epoch, steps = int(checkpoint["epoch"]), int(checkpoint["global_step"])

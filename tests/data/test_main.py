@@ -49,3 +49,11 @@ def test_a_users_mistake_ends_with_status_two_and_says_where(arguments, capsys):
     assert printed.out == ""
     assert "error: `data.interactions.columns.user_id=users`: there is no such column in" in printed.err
     assert "did you mean `user`?" in printed.err
+
+
+def test_a_tilde_that_names_no_user_is_part_of_a_name(tmp_path, arguments, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "events.csv").rename("~nobody.csv")
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "data.interactions.path='~nobody.csv'"])
+    assert ended.value.code == 0, capsys.readouterr().err

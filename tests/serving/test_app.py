@@ -246,7 +246,7 @@ def test_a_bundle_that_only_ranks_orders_what_it_is_sent(serving, ranking_folder
     refused = client.post("/recommend", json={"user": {"user_id": "u1"}, "k": 3})
     assert refused.status_code == 422
     assert "expected `candidates`" in refused.json()["error"]
-    answer = ask(client, k=3, candidates=["i1", "i2", "i3", "i4"], exclude=["i2"])
+    answer = ask(client, k=3, candidates=["i1", "i2", "i3", "i4", "i3"], exclude=["i2"])
     assert set(ids(answer)) == {"i1", "i3", "i4"}
     scores = [item["score"] for item in answer["items"]]
     assert scores == sorted(scores, reverse=True)
@@ -279,6 +279,10 @@ def test_whole_numbers_and_their_text_are_the_same_ids(serving, tmp_path):
         ("/recommend", b'{"context": {"a": ' + 100_000 * b"[" + b"}}", 400, ""),
         ("/recommend", {"k": 10**30}, 422, "k"),
         ("/recommend", {"session": 7}, 422, "session"),
+        ("/recommend", {"user": {"user_id": "u1", "unread": 10**30}}, 422, "user.unread"),
+        ("/recommend", {"context": {"unread": {"a": {"b": {}}}}}, 422, "context.unread"),
+        ("/recommend", b'{"context": {"a": ' + 900 * b"[" + 900 * b"]" + b"}}", 422, "context.a"),
+        ("/items", {"items": [{"item_id": "n", "unread": [2**64]}]}, 422, "items[0].unread"),
         ("/feedback", {"events": [None]}, 422, "events[0]"),
         (
             "/feedback",

@@ -51,6 +51,17 @@ def reward(journal, item):
     return 0 if content is None else msgspec.msgpack.decode(content, type=ItemState).reward
 
 
+def test_what_cannot_be_written_costs_the_others_nothing(journal):
+    """Those who wait at once are written together."""
+    bad = msgspec.structs.replace(shown("r", ["a"]), context={"a": 10**30})
+    written = [journal.submit([record]) for record in (did("click", "a", at=1), bad, did("like", "c", at=9))]
+    journal.start()
+    assert [each.result(timeout=10).accepted for each in (written[0], written[2])] == [1, 1]
+    assert isinstance(written[1].exception(timeout=10), OverflowError)
+    journal.close()
+    assert history(journal) == ["a", "c"]
+
+
 def test_what_is_committed_is_in_log_and_state(journal):
     records = [shown("r", ["a", "b"]), did("click", "a", "r"), did("like", "c", at=9)]
     assert journal.commit(records) == Outcome(accepted=2, repeated=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import ibis
 from ibis import _
@@ -17,6 +16,7 @@ from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
 from recsys.schema.json_files import read_json
 from recsys.schema.labels import AuxiliaryLabel
+from recsys.schema.places import at_home
 from recsys.schema.tables import LABEL_PREFIX
 
 LOGGER = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def fit_labels(engine: Engine, events: ibis.Table, options: DataOptions) -> tupl
 def _earlier(options: DataOptions) -> dict[str, AuxiliaryLabel]:
     if not options.extends:
         return {}
-    plain = read_json(Path(options.extends).expanduser() / "schema.json")
+    plain = read_json(at_home(options.extends) / "schema.json")
     return {label.name: label for label in FeatureSchema.from_dict(plain).labels}
 
 

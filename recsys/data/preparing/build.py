@@ -42,6 +42,7 @@ from recsys.schema.feature_kinds import Feature, StatisticFeature
 from recsys.schema.features import EVENT_ROLES, FeatureSchema
 from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.manifest import write_json
+from recsys.schema.places import at_home
 from recsys.schema.tables import ITEM_ID, POSITIVE, USER_ID
 
 LOGGER = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def build(engine: Engine, options: DataOptions, tables: RawTables, *, folder: Pa
     """
     data = read_raw(engine, options, tables)
     features, interactions = data.features, data.interactions
-    earlier = read_fitted(Path(options.extends).expanduser(), features) if options.extends else None
+    earlier = read_fitted(at_home(options.extends), features) if options.extends else None
     max_share = options.max_rejected_share
     num_rejected = write_rejected(data, folder / "rejected.parquet", max_share=max_share)
     look_at(engine, interactions, options)

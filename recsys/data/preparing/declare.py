@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -24,6 +23,7 @@ from recsys.schema.feature_kinds import (
     feature_of,
 )
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
+from recsys.schema.places import at_home
 from recsys.schema.tables import (
     HISTORY_LENGTH,
     HISTORY_ROW,
@@ -209,7 +209,7 @@ def with_features_file(options: DataOptions) -> DataOptions:
     """
     if options.features_file is None:
         return options
-    path = Path(options.features_file).expanduser()
+    path = at_home(options.features_file)
     where = f"data.features_file={path}"
     try:
         content = yaml.safe_load(read_bounded_yaml(path))

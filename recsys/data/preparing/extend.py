@@ -16,6 +16,7 @@ from recsys.schema.feature_kinds import Feature
 from recsys.schema.features import FeatureSchema
 from recsys.schema.json_files import read_json
 from recsys.schema.manifest import read_station
+from recsys.schema.places import at_home
 
 
 def with_earlier_features(options: DataOptions, tables: RawTables) -> DataOptions:
@@ -28,7 +29,7 @@ def with_earlier_features(options: DataOptions, tables: RawTables) -> DataOption
     """
     if options.extends is None:
         return options
-    path = Path(options.extends).expanduser()
+    path = at_home(options.extends)
     read_station(path, "prepared")
     earlier = with_features_file(dataclasses.replace(options, features_file=str(path / "features.yaml")))
     inferred = [

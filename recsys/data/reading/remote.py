@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from recsys.schema.disk import locked, replacing_folder
 from recsys.schema.errors import InputError
-from recsys.schema.places import STORES, refuse_password
+from recsys.schema.places import STORES, at_home, refuse_password
 
 LOGGER = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def local_path(path: str, *, cache: Path, key: str) -> Path:
     """
     address = urlsplit(path) if "://" in path else None
     if address is None:
-        return Path(path).expanduser()
+        return at_home(path)
     refuse_password(path, key)
     if address.scheme in STORES:
         return _from_store(path, cache=cache, key=key)

