@@ -314,7 +314,12 @@ def test_folder_of_another_sweep_is_refused_with_what_differs(here, quick):
 
 @pytest.mark.parametrize(
     ("content", "found"),
-    [('{"name": ', "what cannot be read (JSONDecodeError"), ('{"format": 9}', "format 9;")],
+    [
+        ('{"name": ', "what cannot be read (`search/sweep.json` is damaged"),
+        ("[" * 100_000, "what cannot be read (`search/sweep.json` is damaged (nested too deep)"),
+        ('{"format": 1, "name": 7}', "what cannot be read (`search/sweep.json` is damaged: expected `name`"),
+        ('{"format": 9}', "format 9;"),
+    ],
 )
 def test_record_that_cannot_be_used_is_refused_by_name(here, quick, content, found):
     (here / "search").mkdir()
@@ -354,6 +359,7 @@ def test_last_line_without_its_end_is_kept(here, quick):
         (lambda lines: [*lines[:2], '{"op_code":5,"worker_id":"x"}', *lines[2:]], 3, "KeyError: 'trial_id'"),
         (lambda lines: [*lines[:4], "[]", *lines[4:]], 5, "TypeError"),
         (lambda lines: [lines[0][:-9]], 1, "Unterminated string|Expecting"),
+        (lambda lines: ["[" * 100_000], 1, "recursion"),
     ],
 )
 def test_damaged_study_is_refused_by_line_and_stays_as_it_is(here, quick, damage, line, reason):

@@ -244,6 +244,7 @@ def test_changed_configuration_of_an_unfinished_run_is_damaged(hostile, capsys):
         ),
         ("a: " + "[" * 100_000, "levels"),
         ("a: " + "x" * 2**21, "bytes"),
+        ("a: " + "9" * 5_000, "is damaged"),
     ],
 )
 def test_configuration_is_bounded(tmp_path, text, message, capsys):

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -42,14 +41,17 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise InputError(
             f"expected the folder of a run, got `{path.parent}`: {received}; `python train.py` makes a run"
         )
-    try:
-        text = read_bounded_yaml(path)
+
+    def parse(text: str) -> Any:
         _check_whole(path, text)
-        content = OmegaConf.to_container(OmegaConf.create(text))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        return OmegaConf.to_container(OmegaConf.create(text))
+
+    try:
+        content = read_bounded_yaml(path, parse)
+    except OmegaConfBaseException as error:
         raise InputError(f"`{path}` is damaged: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise InputError(f"`{path}` is damaged: expected keys and values, got {content!r}")
+        raise InputError(f"`{path}` is damaged: expected keys and values, got {str(content)[:80]}")
     missing = [key for key in _ALWAYS_THERE if key not in content]
     if missing:
         end = ", ".join(f"`{key}`" for key in missing)

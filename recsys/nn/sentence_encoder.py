@@ -6,7 +6,6 @@ scaled by what they see, and so a vector would depend on its neighbours in a bat
 
 import hashlib
 import importlib.util
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import read_json
 from recsys.schema.places import at_home
 
 # The model that comes as two packages: weights of eight bits, and the tokenizer of the original.
@@ -119,4 +119,4 @@ def _package(name: str) -> Path:
 
 
 def _setting(file: Path, name: str, default: Any) -> Any:
-    return json.loads(file.read_text()).get(name, default) if file.is_file() else default
+    return read_json(file).get(name, default) if file.is_file() else default

@@ -13,6 +13,7 @@ from recsys.schema.errors import InputError
 Kinds = Mapping[str, type | tuple[type, ...]]
 NUMBER = (int, float)
 LIMIT_BYTES = 256 * 2**20
+_MOST_DEPTH = 64
 _NAMES = {str: "text", type(None): "null"}
 
 
@@ -50,6 +51,14 @@ def read_json(path: Path, kinds: Kinds | None = None, *, limit_bytes: int = LIMI
     return section
 
 
+def read_json_of_ours(path: Path) -> Section | None:
+    """The same of a file that is made again where it is not there, or damaged: then None."""
+    try:
+        return read_json(path)
+    except InputError:
+        return None
+
+
 def read_json_list(path: Path) -> list[Any]:
     """The values of a JSON file that holds a list.
 
@@ -81,15 +90,32 @@ def _parsed(path: Path, limit_bytes: int) -> Any:
     if path.is_symlink() or not path.is_file() or path.stat().st_size > limit_bytes:
         raise InputError(f"`{path}` must be a file of at most {limit_bytes:,} bytes")
     try:
-        return json.loads(
+        content = json.loads(
             path.read_bytes(),
             parse_constant=_no_constant,
             parse_float=_finite,
             object_pairs_hook=_no_repeats,
         )
+        _check_depth(content)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise InputError(f"`{path}` is damaged ({reason})") from error
+    return content
+
+
+def _check_depth(content: Any) -> None:
+    """Raises RecursionError for what those who walk over it would, at some depth of their own."""
+    level = [content] if isinstance(content, dict | list) else []
+    for _ in range(_MOST_DEPTH):
+        level = [
+            part
+            for one in level
+            for part in (one.values() if isinstance(one, dict) else one)
+            if isinstance(part, dict | list)
+        ]
+        if not level:
+            return
+    raise RecursionError
 
 
 def _finite(text: str) -> float:

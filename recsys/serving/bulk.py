@@ -29,6 +29,7 @@ from recsys.schema.disk import replacing_file, write_file, writing_to
 from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
 from recsys.schema.jagged import JaggedColumn
+from recsys.schema.json_files import read_json_of_ours
 from recsys.schema.progress import progress
 from recsys.serving.bundle import Bundle
 from recsys.serving.record_reader import RecordReader
@@ -130,7 +131,7 @@ class _Work:
         settings = {name: getattr(self.options, name) for name in read}
         plan = {"bundle": fingerprint, "options": settings, "queries": _digest(queries, histories)}
         file = self.folder / _PLAN
-        if file.is_file() and json.loads(file.read_text()) == plan:
+        if read_json_of_ours(file) == plan:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)

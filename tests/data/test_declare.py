@@ -10,6 +10,7 @@ from recsys.data.options import Label
 from recsys.data.prepare import prepare
 from recsys.data.preparing.declare import declaration, declared_features, features_yaml
 from recsys.nn.embeddings import FeatureTables
+from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import IdFeature, feature_of
 from tests.data.preparing import manifest_of, options_for, prepared
 
@@ -168,6 +169,10 @@ def test_an_edited_file_overrides_the_tables_it_names(tmp_path):
     [
         (None, "cannot be read"),
         ("users: [", "cannot be read"),
+        ("users: \udcff", "cannot be read"),
+        ("users: {features: {a: 2024-13-45}}", "cannot be read"),
+        ("users: " + "9" * 5_000, "cannot be read"),
+        ("users: {" + ", ".join(f"a{n}" for n in range(50_001)) + "}", "at most 50,000 values"),
         ("[1]", "must hold `users`, `items` and `interactions`"),
         ("user: {features: {}}", r"unknown key `user`; did you mean `users`\?"),
         ("users: {age: {kind: id}}", "`users` must hold `features` and nothing else"),
@@ -176,8 +181,8 @@ def test_an_edited_file_overrides_the_tables_it_names(tmp_path):
 def test_a_file_that_is_none_is_refused(tmp_path, content, message):
     path = tmp_path / "mine.yaml"
     if content is not None:
-        path.write_text(content)
-    with pytest.raises(ValueError, match=message):
+        path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=message):
         prepared(tmp_path, EVENTS, features_file=str(path), **ALL)
 
 

@@ -69,10 +69,10 @@ def _check_attributes(entry: dict[str, Any]) -> None:
         attributes |= entry.get(kind) or {}
     for name, expected in _ATTRIBUTES.items():
         if name in attributes and not isinstance(attributes[name], expected):
-            raise ValueError(f"`{name}` is {attributes[name]!r}")
+            raise ValueError(f"`{name}` is {str(attributes[name])[:80]}")
     for name, value in attributes.get("fixed_params", {}).items():
         if not isinstance(value, str | int | float):
-            raise ValueError(f"`{name}` is {value!r}")
+            raise ValueError(f"`{name}` is {str(value)[:80]}")
 
 
 def _damaged(path: Path, line: int, reason: str) -> InputError:
@@ -117,7 +117,7 @@ class _JournalLock(BaseJournalFileLock):
         begin = content.rfind(b"\n") + 1
         try:
             json.loads(content[begin:])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if not begin:
                 raise _damaged(self._path, 1, str(error)) from error
             torn = self._path.with_name(self._path.name + _TORN)

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from recsys.commands.sweeps.journal import open_journal
 from recsys.commands.sweeps.options import PruneOptions
 from recsys.schema.errors import InputError
+from recsys.schema.json_files import Kinds, check_kinds, read_json
 from recsys.schema.manifest import write_json
 
 RECORD = "sweep.json"
@@ -28,6 +29,21 @@ RERANK = "rerank"
 FORMAT = 1
 # What cannot change in a sweep that goes on: its earlier trials would answer another question.
 _FIXED = ("space", "metric", "direction", "sampler", "seed", "prune", "config")
+# Types of what a record holds, which a stranger may have written.
+_KINDS: Kinds = {
+    "name": str,
+    "space": dict,
+    "overrides": list,
+    "config": dict,
+    "metric": str,
+    "direction": str,
+    "sampler": str,
+    "seed": int,
+    "num_trials": int,
+    "rerank": dict,
+    "prune": dict,
+    "max_epochs": (int, type(None)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +86,13 @@ class Record:
         """
         path = folder / RECORD
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path)
             if content["format"] == FORMAT:
+                check_kinds(content, _KINDS, path)
                 return cls(**content)
             received = f"format {content['format']}"
-        except (KeyError, TypeError, ValueError) as error:
-            received = f"what cannot be read ({type(error).__name__}: {error})"
+        except (TypeError, InputError) as error:
+            received = f"what cannot be read ({error})"
         raise InputError(
             f"expected the record of a sweep (format {FORMAT}) in `{path}`, got {received}; start the sweep "
             "in another folder with `run_dir=PATH`"

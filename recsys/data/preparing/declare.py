@@ -212,18 +212,20 @@ def with_features_file(options: DataOptions) -> DataOptions:
     path = at_home(options.features_file)
     where = f"data.features_file={path}"
     try:
-        content = yaml.safe_load(read_bounded_yaml(path))
-    except (OSError, yaml.YAMLError) as error:
+        content = read_bounded_yaml(path)
+    except InputError as error:
         raise InputError(f"`{where}` cannot be read: {error}") from error
     if not isinstance(content, Mapping):
-        raise InputError(f"`{where}` must hold `users`, `items` and `interactions`, found `{content}`")
+        raise InputError(
+            f"`{where}` must hold `users`, `items` and `interactions`, found `{str(content)[:200]}`"
+        )
     changed: dict[str, Any] = {"features_file": None}
     for table, declared in content.items():
         if table not in _ROLE_OF_TABLE:
             raise InputError(f"`{where}`: unknown key `{table}`{nearest(str(table), list(_ROLE_OF_TABLE))}")
         if not isinstance(declared, Mapping) or set(declared) != {"features"}:
             raise InputError(
-                f"`{where}`: `{table}` must hold `features` and nothing else, found `{declared}`"
+                f"`{where}`: `{table}` must hold `features` and nothing else, found `{str(declared)[:200]}`"
             )
         changed[table] = dataclasses.replace(getattr(options, table), features=declared["features"] or {})
     return dataclasses.replace(options, **changed)

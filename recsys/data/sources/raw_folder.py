@@ -1,11 +1,11 @@
 """Folders of raw tables in the cache: made once, complete or not there at all."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from recsys.schema.disk import locked, replacing_folder
+from recsys.schema.json_files import read_json_of_ours
 from recsys.schema.manifest import write_json
 
 FACTS_FILE = "source.json"
@@ -31,7 +31,5 @@ def made_once(folder: Path, facts: Mapping[str, Any], make: Callable[[Path], Map
 
 
 def _facts_of(folder: Path) -> Any:
-    try:
-        return json.loads((folder / FACTS_FILE).read_text()).get("facts")
-    except (OSError, json.JSONDecodeError):
-        return None
+    kept = read_json_of_ours(folder / FACTS_FILE)
+    return kept and kept.get("facts")
