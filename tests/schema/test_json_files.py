@@ -16,7 +16,7 @@ MALFORMED = {
     "no number": b'{"a": NaN}',
     "no text": bytes(range(128, 256)),
     "twice": b'{"a": 1, "a": 2}',
-    "deep keys": b'{"a": ' * 700 + b"1" + b"}" * 700,
+    "seven hundred deep": b'{"a": ' * 700 + b"1" + b"}" * 700,
 }
 
 
