@@ -83,7 +83,9 @@ def replace_files(contents: Mapping[Path, str | bytes], *, without: Path | None 
         InputError: the disk refuses to be written to; nothing has changed.
     """
     temporaries = {path: path.with_name(f".{path.name}.tmp") for path in contents}
-    first = next(iter(contents))
+    first, touched = next(iter(contents)), [*contents, *([] if without is None else [without])]
+    # Second names, for the way back; one file is replaced in one step.
+    kept = {path: path.with_name(f".{path.name}.old") for path in touched if len(touched) > 1}
     try:
         for path, content in contents.items():
             with writing_to(path), temporaries[path].open("wb") as file:
@@ -91,15 +93,24 @@ def replace_files(contents: Mapping[Path, str | bytes], *, without: Path | None 
                 file.flush()
                 os.fsync(file.fileno())
         with writing_to(first):
-            if without is not None:
-                without.unlink(missing_ok=True)
-            for path, temporary in temporaries.items():
-                os.replace(temporary, path)
-    except (OSError, InputError):
-        for temporary in temporaries.values():
+            for path, old in kept.items():
+                old.unlink(missing_ok=True)
+                if path.exists():
+                    link_or_copy(path, old)
+            try:
+                if without is not None:
+                    without.unlink(missing_ok=True)
+                for path, temporary in temporaries.items():
+                    os.replace(temporary, path)
+            except OSError:
+                for path, old in kept.items():
+                    if old.exists():
+                        os.replace(old, path)
+                raise
+    finally:
+        for temporary in (*temporaries.values(), *kept.values()):
             with contextlib.suppress(OSError):  # where nothing can be written, perhaps nothing can be removed
                 temporary.unlink(missing_ok=True)
-        raise
     sync_folder(first.parent)
 
 

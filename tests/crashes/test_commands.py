@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from recsys.commands.sweeps.study import RECORD, STUDY, Record, open_study
+from recsys.config.saved import ENVIRONMENT, read_config
+from recsys.runs.folders import run_folder
+from recsys.schema.json_files import read_json
 from recsys.schema.manifest import read_station
 from recsys.training.checkpoint import AtomicCheckpointIO, find_damage
 from tests.crashes.strace import crash, needs_strace
@@ -79,6 +82,38 @@ def test_checkpoints(tmp_path, inject, record_property):
     assert crashes > 5
     save(4.0)
     assert folders_left(folder) == []
+
+
+@pytest.mark.parametrize("inject", [KILL, FULL])
+def test_taking_up_a_run(finished, tmp_path, inject, record_property):
+    """A kill leaves the run as it was or one that can be taken up; a disk that is full leaves it as it was."""
+    run = tmp_path / "run"
+    former = read_config(finished[1] / "run")
+    statuses = []
+
+    def before():
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(finished[1] / "run", run)
+
+    def work():
+        with run_folder({**former, "seed": 7}, run_dir=None, resume=str(run)):
+            pass
+
+    def check():
+        seed = read_config(run)["seed"]
+        assert seed in (former["seed"], 7)
+        read_json(run / ENVIRONMENT)
+        if inject == FULL and seed != 7:
+            read_station(run, "run", verify_all=True)
+        statuses.append(seed)
+
+    crashes = crash(work, check, trace=tmp_path / "trace", inject=inject, before=before)
+    record_property("crashes", crashes)
+    print(f"taking up a run, {inject}: {crashes} crashes")
+    assert set(statuses) == {former["seed"], 7}
+    work()
+    assert read_config(run)["seed"] == 7
+    assert folders_left(run) == []
 
 
 @pytest.mark.parametrize("inject", [KILL, FULL])

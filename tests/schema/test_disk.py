@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recsys.schema import disk
-from recsys.schema.disk import link_or_copy, locked, replacing_folder, write_file, writing_to
+from recsys.schema.disk import link_or_copy, locked, replace_files, replacing_folder, write_file, writing_to
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station
 
@@ -145,6 +145,26 @@ def test_file_is_whole_when_the_disk_refuses_another(tmp_path, monkeypatch):
         write_file(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_files_are_as_they_were_when_one_of_them_cannot_be_replaced(tmp_path, monkeypatch, failing):
+    before = {"config": "old", "environment": "old", "manifest": "old"}
+    for name, text in before.items():
+        write_file(tmp_path / name, text)
+    replace, calls = os.replace, []
+
+    def refuse(source, target):
+        calls.append(target)
+        if len(calls) == failing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    new = {tmp_path / "config": "new", tmp_path / "environment": "new"}
+    with pytest.raises(InputError, match="the disk is full"):
+        replace_files(new, without=tmp_path / "manifest")
+    assert {name: (tmp_path / name).read_text() for name in os.listdir(tmp_path)} == before
 
 
 def write_under_strace(station, text, *options):
