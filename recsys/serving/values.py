@@ -224,7 +224,11 @@ def as_text(value: Any) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's scalars, instants and decimals as plain Python."""
+    """NumPy's scalars, instants, decimals, members of enumerations and what pandas misses as plain Python."""
+    if isinstance(value, str):
+        return str.__str__(value)  # `str` of a member of an enumeration is its name
+    if type(value).__name__ == "NAType":
+        return None
     if isinstance(value, np.datetime64):
         return None if np.isnat(value) else str(value)
     if isinstance(value, np.generic):
@@ -234,7 +238,7 @@ def _plain(value: Any) -> Any:
         return value.isoformat() if value == value else None
     if isinstance(value, decimal.Decimal):
         return str(value)
-    return value
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _encodable(text: str) -> str | None:
@@ -243,7 +247,7 @@ def _encodable(text: str) -> str | None:
             text.encode()
         except UnicodeEncodeError:
             raise Refused("text that UTF-8 can write; it holds half of a surrogate pair") from None
-    return None if text in NULL_WORDS else str(text)
+    return None if text in NULL_WORDS else text
 
 
 def _digits(number: int) -> str | None:

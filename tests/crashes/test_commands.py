@@ -86,7 +86,7 @@ def test_checkpoints(tmp_path, inject, record_property):
 
 @pytest.mark.parametrize("inject", [KILL, FULL])
 def test_taking_up_a_run(finished, tmp_path, inject, record_property):
-    """A kill leaves the run as it was or one that can be taken up; a disk that is full leaves it as it was."""
+    """A kill leaves the run as it was or one that can be taken up, a full disk leaves it as it was."""
     run = tmp_path / "run"
     former = read_config(finished[1] / "run")
     statuses = []

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import enum
 import math
 import random
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -18,6 +20,14 @@ from tests.exporting.conftest import export_both, stage, two_tower
 from tests.exporting.test_statistics import wide_deep, world
 
 END = 1_603_240_000_000  # beyond the data, in its milliseconds
+
+
+class Plan(str, enum.Enum):  # noqa: UP042 (the str of a StrEnum is no name)
+    A = "a"
+
+
+class Answer(enum.IntEnum):
+    THREE = 3
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +151,8 @@ def test_money_and_shares_are_read_as_in_tables(served, text):
         ({"user_id": "003"}, {"user_id": 3}),
         ({"user_id": np.str_("3"), "plan": np.str_("a")}, {"user_id": 3, "plan": "a"}),
         ({"user_id": decimal.Decimal(3)}, {"user_id": 3}),
+        ({"user_id": Answer.THREE, "plan": Plan.A}, {"user_id": 3, "plan": "a"}),
+        ({"user_id": 3, "plan": pd.NA}, {"user_id": 3, "plan": None}),
         ({"user_id": 3, "plan": "n/a"}, {"user_id": 3, "plan": None}),
         ({"user_id": 10**30}, {"user_id": -1}),
         ({"user_id": -(10**30)}, {"user_id": None}),
