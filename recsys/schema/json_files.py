@@ -27,6 +27,10 @@ class Section(dict[str, Any]):
         )
         self._where = path, place
 
+    def plain(self) -> dict[str, Any]:
+        """The same in plain dictionaries."""
+        return {key: value.plain() if isinstance(value, Section) else value for key, value in self.items()}
+
     def __missing__(self, key: str) -> NoReturn:
         path, place = self._where
         raise InputError(f"`{path}` is damaged: expected a key `{place}{key}`, found none")

@@ -166,6 +166,16 @@ def test_numbers_beyond_all_instants_are_rejected(tmp_path, values):
     assert instants(station) == [FIRST * 10**6, (FIRST + 1) * 10**6]
 
 
+@pytest.mark.parametrize("odd", [2**63 - 1, -(2**63) + 1, 253_402_300_800_000_000])
+def test_datetimes_beyond_the_calendar_are_rejected(tmp_path, odd):
+    """What databases write for `infinity`; Python, which shows examples, knows no such year."""
+    values = pa.array([odd, FIRST * 10**6, (FIRST + 1) * 10**6], pa.timestamp("us"))
+    rows = {"user_id": [1, 2, 3], "item_id": [1, 2, 3], "timestamp": values}
+    station = prepared(tmp_path, rows, **EVERYTHING, max_rejected_share=0.5)
+    assert [row["row"] for row in rows_of(station, "rejected.parquet")] == [1]
+    assert instants(station) == [FIRST * 10**6, (FIRST + 1) * 10**6]
+
+
 @pytest.mark.parametrize(
     ("text", "raw"),
     [(str(FIRST), FIRST), (f"{FIRST}.5", FIRST + 0.5), ("2021-06-01T12:30:45Z", "2021-06-01T12:30:45Z")],

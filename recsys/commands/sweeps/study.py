@@ -89,7 +89,7 @@ class Record:
             content = read_json(path)
             if content["format"] == FORMAT:
                 check_kinds(content, _KINDS, path)
-                return cls(**content)
+                return cls(**content.plain())
             received = f"format {content['format']}"
         except (TypeError, InputError) as error:
             received = f"what cannot be read ({error})"

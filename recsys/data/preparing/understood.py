@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
 from ibis import _
 
 from recsys.data.options import DataOptions
@@ -99,7 +100,7 @@ def _columns_of(
     rows = max(raw.total_rows - len(raw.malformed), 1)
     described = []
     for number, (name, alias) in enumerate(raw.names.items()):
-        values = [value for value in first[alias].to_pylist() if _is_there(value)]
+        values = [value for value in _values(first[alias]) if _is_there(value)]
         kind = kinds.get(name)
         count = int(there[f"{number}"] or 0)
         if kind is not None and kind.kind in ("integer", "number") and kind.num_read < kind.num_values:
@@ -133,6 +134,13 @@ def _columns_of(
         }
         for name in unread
     ]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except OverflowError:  # dates and instants beyond those that Python knows
+        return list(column.cast(pa.string()).to_pylist())
 
 
 def _is_there(value: Any) -> bool:
