@@ -144,7 +144,11 @@ def run(*arguments, broken=None, tmp_path=None):
 
 @pytest.mark.parametrize(
     ("module", "package"),
-    [("torch", "torch"), ("fbgemm_gpu", "fbgemm-gpu-cpu"), ("torchrec", "torchrec")],
+    [
+        ("torch", "torch"),
+        ("fbgemm_gpu", "fbgemm-gpu-cpu"),
+        pytest.param("torchrec", "torchrec", marks=pytest.mark.slow),
+    ],
 )
 def test_doctor_speaks_when_the_triple_cannot_be_imported(tmp_path, module, package):
     done = run("-m", "recsys", "doctor", broken=module, tmp_path=tmp_path)

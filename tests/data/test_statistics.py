@@ -145,8 +145,7 @@ def one(statistic, event, in_order, priors):
     "split",
     [
         "global_time",
-        "leave_last_out",
-        *(pytest.param(one, marks=pytest.mark.slow) for one in ("random", "cold_user")),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("leave_last_out", "random", "cold_user")),
     ],
 )
 def test_every_value_is_what_plain_python_counts(tmp_path, split):

@@ -99,6 +99,7 @@ def test_interests_count_as_events_with_items_of_which_nothing_else_is_known(exp
     assert program.behaviour_weights([liked], [[]]) == program.behaviour_weights([{"uid": 3}], [NEW])
 
 
+@pytest.mark.slow
 def test_a_sequence_model_reads_interests_before_the_history(shop, tmp_path):
     model = SequenceTwoTower(shop.schema, embedding_dim=8, max_length=HISTORY_LENGTH, history_events="all")
     program = export(lively(model), shop, tmp_path / "bundle").program

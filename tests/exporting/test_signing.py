@@ -98,6 +98,7 @@ def test_what_nobody_has_signed_is_refused_and_so_is_what_is_no_key(retrieval, s
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_bundle_with_new_items_is_signed_anew_or_not_at_all(signed, keys, tmp_path, caplog):
     pq.write_table(pa.table({"sku": ["fresh"]}), tmp_path / "new.parquet")
     unsigned = extend_bundle(AddItemsConfig(signed, tmp_path / "new.parquet", tmp_path / "unsigned"))

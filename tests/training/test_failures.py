@@ -170,7 +170,7 @@ def spoil_operation(task, batch):
     task.model.head.register_forward_hook(lambda head, inputs, logits: logits + (logits * 0).sqrt())
 
 
-@pytest.mark.parametrize("tables", ["adamw", "rowwise_adagrad"])
+@pytest.mark.parametrize("tables", ["adamw", pytest.param("rowwise_adagrad", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("act", "match"),
     [

@@ -120,7 +120,7 @@ def test_training_learns(options, tmp_path, task, metric, chance):
     assert result.examples_per_second > 0
 
 
-@pytest.mark.parametrize("task", ["retrieval", "sequences"])
+@pytest.mark.parametrize("task", ["retrieval", pytest.param("sequences", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "loss", ["sampled_softmax", "in_batch_softmax", "bpr", pytest.param("gbce", marks=pytest.mark.slow)]
 )
