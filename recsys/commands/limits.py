@@ -22,6 +22,12 @@ _THREADS = 16
 # For what OpenBLAS takes while it is loaded, and the stacks of Arrow's threads.
 _ROOM_BYTES = 256 * 2**20
 _BLAS = ("numpy", "scipy")
+# Importing Arrow takes a second, where a cold disk has to be read some more.
+_ARROW_SECONDS = 60
+_NO_THREADS = (
+    "expected Arrow to start its threads, the system gives no more; allow more processes (`ulimit -u`, the "
+    "container's limit of pids)"
+)
 
 
 @contextmanager
@@ -69,13 +75,30 @@ def _start_threads(count: int) -> None:
 
 
 def _start_arrow_threads() -> None:
-    """Has Arrow start its threads while there is room for them: it keeps them."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Has Arrow start its threads while there is room for them: it keeps them, and later waits for none."""
+    started = threading.Event()
+    faults: list[BaseException] = []
 
-    file = io.BytesIO()
-    pq.write_table(pa.table({str(n): [n] for n in range(_THREADS)}), file)
-    pq.read_table(file)
+    def start() -> None:
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            file = io.BytesIO()
+            pq.write_table(pa.table({str(n): [n] for n in range(_THREADS)}), file)
+            pq.read_table(file)
+        except BaseException as error:
+            faults.append(error)
+        started.set()
+
+    try:
+        threading.Thread(target=start, daemon=True).start()
+    except RuntimeError as error:
+        raise InputError(_NO_THREADS) from error
+    if not started.wait(_ARROW_SECONDS):
+        raise InputError(_NO_THREADS)
+    if faults:
+        raise faults[0]
 
 
 class _ImportGuard(importlib.abc.MetaPathFinder):
