@@ -31,7 +31,7 @@ MODELS = {
 }
 SEARCHED = {
     "unobserved_weight": [0.3, 0.1],
-    "penalty": [1.0, 4.0],
+    "penalty": [50.0, 1.0],  # the first shrinks all vectors away
     "ease_weight": [0.0, 0.5, 1.0],
     "ease_l2": [10.0],
 }
@@ -82,6 +82,7 @@ def test_search_keeps_the_best_settings_of_those_that_validation_led_to(options,
     assert len(qualities) == model.num_fits == 5
     assert result.best_epoch == int(np.argmax(qualities))
     settings = next_settings(list(SEARCHED.values()), qualities[: result.best_epoch])
+    assert settings[1] == 1.0
     alone = {key: [value] for key, value in zip(SEARCHED, settings, strict=True)}
     again = EaseFactorization(data.dataset.schema, embedding_dim=8, ease_dim=40, **alone)
     again.fit(_positives(data), 0)
