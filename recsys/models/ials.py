@@ -175,6 +175,8 @@ class _SolvedUser(nn.Module):
         """Vectors [B, D + 1]."""
         history_BLD = embedded["read_history"]
         counts_B = (history_BLD != 0).any(dim=2).sum(dim=1)
-        l2_B = self.l2 * (counts_B + self.weight * self.num_items).pow(self.exponent)
+        # Where a large `l2` has shrunk all items to zero, nothing is known, and every vector is zero.
+        known_B = (counts_B + self.weight * self.num_items).clamp(min=1e-6)
+        l2_B = self.l2 * known_B.pow(self.exponent)
         user_BD = _solve_ridge(history_BLD, self.gram, l2_B)
         return torch.cat([user_BD, torch.ones_like(user_BD[:, :1])], dim=1)

@@ -57,3 +57,13 @@ def test_user_is_solved_from_the_history_of_the_request():
 def test_weights_must_be_positive():
     with pytest.raises(ValueError, match=r"`model.unobserved_weight` and `model.l2` must be positive"):
         IALS(SCHEMA, unobserved_weight=0.0)
+
+
+def test_a_penalty_that_leaves_nothing_of_the_items_answers_with_zeros():
+    model = IALS(SCHEMA, embedding_dim=4, num_rounds=1, unobserved_weight=0.1, l2=0.003)
+    model.fit(drawn_positives(items=16), 0)
+    tower = model.query_tower
+    tower.gram.zero_()
+    tower.num_items.zero_()
+    vectors = tower({"read_history": torch.zeros(2, 3, 4)}, torch.zeros(2, 0))
+    assert vectors.tolist() == 2 * [[0.0, 0.0, 0.0, 0.0, 1.0]]
