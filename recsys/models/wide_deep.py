@@ -115,7 +115,7 @@ class _WideDeepHead(nn.Module):
 
     def forward(self, embedded: Dict[str, torch.Tensor], dense: torch.Tensor) -> torch.Tensor:  # noqa: UP006
         """Logits [B]."""
-        deep_B1 = self.deep(torch.cat([embedded[name] for name in self.names] + [dense], dim=1))
+        deep_B1 = self.deep.of_parts([embedded[name] for name in self.names] + [dense])
         wide_B1 = linear_terms(embedded, self.wide_names, dense, self.wide_dense) + self.bias
         logits_B: torch.Tensor = (deep_B1 + wide_B1).squeeze(1)
         return logits_B

@@ -1,10 +1,10 @@
 """MLP: a stack of linear layers.
 
-Legend: B examples.
+Legend: B examples, I width of the input, O width of the output.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import List, Literal  # noqa: UP035 (scripted)
 
 import torch
 from torch import nn
@@ -46,3 +46,49 @@ class MLP(nn.Module):
         """Maps [B, in_features] to [B, widths[-1]]."""
         result: torch.Tensor = self.layers(inputs)
         return result
+
+    def of_parts(self, parts: List[torch.Tensor]) -> torch.Tensor:  # noqa: UP006
+        """Maps [B, ...] parts of the input, side by side, as `forward` does.
+
+        Scripted, it multiplies what all examples share, as features of one user do, only once.
+        """
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return self.forward(torch.cat(parts, dim=1))
+        first = self.layers[0]
+        result = linear_of_parts(parts, first.weight, first.bias)  # type: ignore[arg-type]
+        for position, layer in enumerate(self.layers):
+            if position > 0:
+                result = layer(result)
+        return result
+
+
+def linear_of_parts(
+    parts: List[torch.Tensor],  # noqa: UP006
+    weight_OI: torch.Tensor,
+    bias_O: torch.Tensor,
+) -> torch.Tensor:
+    """A linear layer [B, O] of parts [B, ...] that lie side by side; those that were expanded are read once.
+
+    Example:
+        >>> parts = [torch.ones(1, 2).expand(3, 2), torch.arange(3.0).view(3, 1)]
+        >>> linear_of_parts(parts, torch.ones(1, 3), torch.zeros(1)).flatten().tolist()
+        [2.0, 3.0, 4.0]
+    """
+    own: List[torch.Tensor] = []  # noqa: UP006
+    own_weights: List[torch.Tensor] = []  # noqa: UP006
+    shared: List[torch.Tensor] = []  # noqa: UP006
+    shared_weights: List[torch.Tensor] = []  # noqa: UP006
+    begin = 0
+    for part in parts:
+        weights = weight_OI.narrow(1, begin, part.size(1))
+        begin += part.size(1)
+        if part.size(0) > 1 and part.stride(0) == 0:
+            shared.append(part[:1])
+            shared_weights.append(weights)
+        else:
+            own.append(part)
+            own_weights.append(weights)
+    if len(shared) == 0 or len(own) == 0:
+        return torch.nn.functional.linear(torch.cat(parts, dim=1), weight_OI, bias_O)
+    once = torch.nn.functional.linear(torch.cat(shared, dim=1), torch.cat(shared_weights, dim=1), bias_O)
+    return torch.addmm(once, torch.cat(own, dim=1), torch.cat(own_weights, dim=1).t())

@@ -34,10 +34,13 @@ from recsys.serving.index import open_index
 from recsys.serving.locks import ReadersWriterLock
 from recsys.serving.record_reader import Record
 from recsys.serving.requests import QueryOptions, RequestBatch, RequestReader, check_not_ahead
+from recsys.serving.rungs import Rung, rung_of
 from recsys.serving.values import RequestError, shown
 
 # At first the types are recorded, then the code is optimised for them.
 _TIMES_ANSWERED = 2
+# Candidates are read from one matrix of all items where it takes no more memory than this.
+_MOST_PREPARED_BYTES = 2**29
 # Options of two stages, and of retrieval alone.
 _OF_RANKING = ("num_candidates", "diversity")
 _OF_RETRIEVAL = ("explore", "explore_below")
@@ -73,8 +76,8 @@ class Bundle:
 
     def __post_init__(self) -> None:
         self._lock = ReadersWriterLock()
-        # Until an answer of the model says that it does not; see `recsys.serving.rungs`.
-        self.mixes_content = True
+        # Until an answer of the model says that it does not.
+        self._mixes_content = True
         ranking = self.ranking
         times: set[str] = set()
         if ranking is not None:
@@ -127,6 +130,8 @@ class Bundle:
                 faiss_module().omp_set_num_threads(threads)
         program = load_scripted(folder / manifest["file"])
         bundle = Bundle(folder, manifest, program, index, strict=False)
+        if hasattr(bundle.ranking, "prepare_items"):
+            bundle.ranking.prepare_items(_MOST_PREPARED_BYTES)
         bundle._warm_up(read_recorded(folder))
         bundle.requests.strict = bundle.strict = strict
         return bundle
@@ -193,7 +198,25 @@ class Bundle:
         """
         self._check_options(options)
         batch = self.requests.one(user, history, k, context, exclude, **options)
-        return tuple(part[0] for part in self._lists(batch))
+        return tuple(part[0] for part in self._lists(batch)[0])
+
+    def recommend_with_rung(
+        self,
+        user: Record,
+        history: list[Any],
+        k: int,
+        context: Record | None = None,
+        exclude: list[Any] | None = None,
+        **options: Unpack[QueryOptions],
+    ) -> tuple[tuple[list[Any], ...], Rung | None]:
+        """Returns what `recommend` does, and its rung; None where no content is mixed with behaviour."""
+        self._check_options(options)
+        batch = self.requests.one(user, history, k, context, exclude, **options)
+        lists, weights = self._lists(batch, weighs=self._mixes_content)
+        # Nor will it the next time.
+        self._mixes_content = bool(weights) and weights[0] >= 0
+        rung = rung_of(weights[0], batch.users[0], batch.histories[0]) if self._mixes_content else None
+        return tuple(part[0] for part in lists), rung
 
     def recommend_batch(
         self,
@@ -206,7 +229,7 @@ class Bundle:
     ) -> tuple[list[Any], ...]:
         """The same for B users."""
         self._check_options(options)
-        return self._lists(self.requests.batch(users, histories, k, contexts, excludes, **options))
+        return self._lists(self.requests.batch(users, histories, k, contexts, excludes, **options))[0]
 
     def recommend_places(
         self,
@@ -404,23 +427,25 @@ class Bundle:
                     # Raw tables hold values that a request may not: the gate asks the file with them.
                     continue
 
-    def _lists(self, batch: RequestBatch) -> tuple[list[Any], ...]:
-        """Lists by user: of ids, of scores, and of what else there is."""
+    def _lists(
+        self, batch: RequestBatch, *, weighs: bool = False
+    ) -> tuple[tuple[list[Any], ...], list[float]]:
+        """Lists by user, of ids, of scores, and of what else there is; and weights of behaviour by user."""
         first, similar_to = self.retrieval, batch.similar_to
         with self._lock.reading(), _errors_by_field():
             wanted = batch.k
             if self.has_two_stages:
                 wanted = self.program.wanted(batch.k, batch.num_candidates, batch.diversity)
             near_row = None if similar_to is None else self._row_of(similar_to, "similar_to")
-            rows, scores = self._search.best_of_each(batch, wanted, near_row=near_row)
+            rows, scores, weights = self._search.best_of_each(batch, wanted, near_row=near_row, weighs=weighs)
             if not self.has_two_stages:
                 lists: tuple[list[Any], ...] = first.listed(rows, scores)
-                return lists
+                return lists, weights
             chosen, *rest = self.program.ranked(
                 *(batch.users, batch.histories, batch.contexts, batch.history_liked),
                 *(rows, scores, batch.k, batch.diversity),
             )
-            return first.item_ids.lists_of(chosen), *rest
+            return (first.item_ids.lists_of(chosen), *rest), weights
 
     def _row_of(self, item_id: Any, argument: str) -> int:
         row = int(self.retrieval.known.rows_of_items(self.requests.ids([item_id], argument, 1))[0])

@@ -39,19 +39,18 @@ class CandidateSearch:
         self.impressions = Impressions(self.model)
 
     def best_of_each(
-        self, batch: RequestBatch, k: int, *, near_row: int | None
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Catalogue rows and scores of the k best items for each request.
+        self, batch: RequestBatch, k: int, *, near_row: int | None, weighs: bool = False
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[float]]:
+        """Catalogue rows and scores of the k best items for each request, and weights of behaviour.
 
         Args:
             batch: B requests.
             k: at least 1.
             near_row: of an item, among the nearest to which they are chosen; None for all.
+            weighs: whether to ask for weights, which are below 0 where the model does not mix content with
+                behaviour; there are none of bundles of early releases.
         """
-        vectors, excluded = self.model.questions(
-            *(batch.users, batch.histories, batch.contexts),
-            *(batch.excludes, batch.history_times, batch.history_liked),
-        )
+        vectors, excluded, weights = self._questions(batch, weighs=weighs)
         allowed = self.model.allowed(batch.where)
         best = []
         for vector, gone in zip(vectors, excluded, strict=True):
@@ -66,7 +65,21 @@ class CandidateSearch:
                 else self.model.best_among(vector, rows, gone, k)
             )
             best.append(self._explored(found, batch, vector, gone, allowed) if batch.explore else found)
-        return [rows for rows, _ in best], [scores for _, scores in best]
+        return [rows for rows, _ in best], [scores for _, scores in best], weights
+
+    def _questions(
+        self, batch: RequestBatch, *, weighs: bool
+    ) -> tuple[torch.Tensor, list[torch.Tensor], list[float]]:
+        """Vectors to search with, catalogue rows that are left out, and weights where asked for."""
+        queries = batch.users, batch.histories, batch.contexts
+        more = batch.excludes, batch.history_times, batch.history_liked
+        if weighs and hasattr(self.model, "weighed_questions"):
+            vectors, excluded, weights = self.model.weighed_questions(*queries, *more, True)
+            return vectors, excluded, weights
+        vectors, excluded = self.model.questions(*queries, *more)
+        # Bundles of earlier releases encode a query once more for its weight.
+        asked = weighs and hasattr(self.model, "behaviour_weights")
+        return vectors, excluded, self.model.behaviour_weights(*queries) if asked else []
 
     def _explored(
         self,

@@ -1,4 +1,4 @@
-"""Finds which rung of the ladder a bundle's answer comes from, and how much behaviour weighs in it."""
+"""Finds which rung of the ladder an answer comes from, and how much behaviour weighs in it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from typing import Any, NamedTuple
 
 from recsys.schema.requests import INTERESTS
 from recsys.schema.rungs import rung_name
-from recsys.serving.bundle import Bundle
-
-Record = dict[str, Any]
 
 
 class Rung(NamedTuple):
@@ -18,28 +15,15 @@ class Rung(NamedTuple):
     weight: float
 
 
-def rung_of(bundle: Bundle, user: Record, history: list[Any], context: Record | None = None) -> Rung | None:
-    """The rung of a user's list; None where the bundle's model does not mix content with behaviour.
+def rung_of(weight: float, user: dict[str, Any], history: list[Any]) -> Rung:
+    """The rung of an answer.
 
     Args:
-        bundle: with a retrieval model.
-        user: as of `Bundle.recommend`, as are the others.
-        history: see `user`.
-        context: see `user`.
-
-    Raises:
-        RequestError: naming the argument or the field.
+        weight: of behaviour in it, by a model that mixes content with behaviour.
+        user: as it was read, with a field for each kind of interest.
+        history: as it was read.
     """
-    weights = getattr(bundle.retrieval, "behaviour_weights", None)
-    if weights is None or not bundle.mixes_content:  # None: a bundle of an earlier release
-        return None
-    batch = bundle.requests.one(user, history, 1, context, None)
-    with bundle._lock.reading():  # as every question to the program that items may be added to
-        weight = float(weights(batch.users, batch.histories, batch.contexts)[0])
-    if weight < 0:
-        bundle.mixes_content = False  # nor will it the next time, and to ask takes an encoding
-        return None
-    interests = [values for name, values in batch.users[0].items() if name.startswith(f"{INTERESTS}.")]
+    interests = [values for name, values in user.items() if name.startswith(f"{INTERESTS}.")]
     num_events = len(history) + sum(
         len(one) if isinstance(one, list) else one is not None for one in interests
     )

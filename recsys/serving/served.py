@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import logging
+import os
+import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,12 @@ from recsys.serving.bundle import Bundle
 from recsys.serving.coordinates import Coordinates
 from recsys.serving.records import Id
 from recsys.serving.rules import SECOND
-from recsys.serving.rungs import rung_of
 
 logger = logging.getLogger(__name__)
 
 _TOLERANCE = 1e-3
+# Priority of whoever opens a bundle beside the one that serves; 0 is that of others, 19 the lowest.
+_NICE = 10
 # Items whose coordinates are kept at hand.
 _MOST_PLACES = 200_000
 
@@ -117,7 +121,7 @@ class ServedBundle:
         options = self._history_options(query)
         if self.bundle.has_two_stages:
             options["num_candidates"] = max(wanted, num_candidates)
-        answer = self.bundle.recommend(
+        answer, rung = self.bundle.recommend_with_rung(
             query.user,
             self._as_ids(query.history),
             wanted,
@@ -126,7 +130,6 @@ class ServedBundle:
             where=query.where,
             **options,
         )
-        rung = rung_of(self.bundle, query.user, self._as_ids(query.history), context)
         name = "retrieval" if rung is None else rung.name
         sources = answer[3] if len(answer) > 3 else [name] * len(answer[0])
         return Scored(
@@ -313,6 +316,24 @@ def iso_text(microseconds: int) -> str:
     """
     instant = datetime.datetime.fromtimestamp(microseconds // SECOND, datetime.UTC)
     return f"{instant:%Y-%m-%dT%H:%M:%S}.{microseconds % SECOND:06}Z"
+
+
+def open_beside(folder: Path) -> ServedBundle:
+    """Opens a bundle while another one serves: in a thread that gets the processor when nobody else wants it.
+
+    NOTE: torch holds Python's lock while it reads a file of TorchScript, a third of a second, whatever the
+    thread; requests wait for so long.
+
+    Raises:
+        ValueError: it can't be opened, or answers its recorded requests otherwise than when it was made.
+    """
+    with ThreadPoolExecutor(1, initializer=_wait_for_others) as executor:
+        return executor.submit(ServedBundle, folder).result()
+
+
+def _wait_for_others() -> None:
+    if sys.platform == "linux":  # elsewhere threads have no priority of their own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 class BundleBox:

@@ -8,7 +8,6 @@ from recsys.models.protocols import embed
 from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
 from recsys.serving.bundle import Bundle
-from recsys.serving.rungs import rung_of
 from recsys.serving.values import RequestError
 from tests.exporting.conftest import HISTORY_LENGTH, export, lively
 from tests.exporting.test_add_items import NEW, ROWS, new_items
@@ -70,8 +69,10 @@ def test_each_event_of_a_history_moves_the_weight_of_behaviour(exported):
 def test_each_answer_says_its_rung_and_the_weight_of_behaviour(exported):
     bundle = Bundle.open(exported.folder)
     ids = exported.dataset.item_ids[1:5].tolist()
-    assert rung_of(bundle, {"user_id": 3}, []) == ("profile", 0.0)
-    rungs = [rung_of(bundle, {"user_id": 3}, ids[:number]) for number in (1, 2, 4)]
+    assert bundle.recommend_with_rung({"user_id": 3}, [], 1)[1] == ("profile", 0.0)
+    rungs = [bundle.recommend_with_rung({"user_id": 3}, ids[:number], 1)[1] for number in (1, 2, 4)]
+    weights = bundle.retrieval.behaviour_weights([{"user_id": 3}] * 3, [ids[:1], ids[:2], ids[:4]])
+    assert [rung.weight for rung in rungs] == pytest.approx(weights, abs=1e-6)
     for rung in rungs:
         assert rung.name == ("personal" if rung.weight >= 0.5 else "few_events")
     assert len({rung.weight for rung in rungs}) == 3
@@ -79,9 +80,9 @@ def test_each_answer_says_its_rung_and_the_weight_of_behaviour(exported):
 
 def test_models_without_a_gate_have_no_rungs(retrieval):
     bundle = Bundle.open(retrieval.folder)
-    assert rung_of(bundle, {"user_id": 3}, []) is None
-    bundle.requests = None  # from now on it is not asked again
-    assert rung_of(bundle, {"user_id": 3}, []) is None
+    assert bundle.recommend_with_rung({"user_id": 3}, [], 1)[1] is None
+    assert not bundle._mixes_content  # from now on it is not asked again
+    assert bundle.recommend_with_rung({"user_id": 3}, [], 1)[1] is None
 
 
 def test_interests_count_as_events_with_items_of_which_nothing_else_is_known(exported):
@@ -115,8 +116,8 @@ def test_a_bundle_takes_interests_by_field_and_says_their_rung(exported):
     reader = {"user_id": 3, "interests": {"genres": ["drama"]}}
     assert bundle.manifest["signature"]["user"]["interests.genres"]["kind"] == "list"
     assert bundle.recommend(reader, [], 5) != bundle.recommend({"user_id": 3}, [], 5)
-    assert rung_of(bundle, {"user_id": 3}, []).name == "profile"
-    assert rung_of(bundle, reader, []).weight > 0
+    assert bundle.recommend_with_rung({"user_id": 3}, [], 1)[1].name == "profile"
+    assert bundle.recommend_with_rung(reader, [], 1)[1].weight > 0
     # The users' table has a column of this name, which is read as before.
     assert bundle.recommend({"user_id": 3, "interests": ["a"]}, [], 5)
     with pytest.raises(RequestError, match=r"'interests\.colour', which no feature reads"):

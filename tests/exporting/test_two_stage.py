@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from recsys.exporting.bundle import load_bundle
-from recsys.exporting.program.diverse import choose, sources_of
+from recsys.exporting.program.diverse import by_probability, choose, sources_of
+from recsys.schema.program import load_scripted
 from tests.exporting.conftest import (
     export_both,
     matrix_factorization,
@@ -80,30 +81,34 @@ def test_a_spread_list_begins_with_the_best_and_holds_items_less_alike(recommend
     assert "diversity" in wide[3]
 
 
+def _chosen(probabilities, vectors, k, diversity):
+    return choose(probabilities, by_probability(probabilities), vectors, k, diversity)
+
+
 def test_the_next_of_a_list_is_best_by_its_own_worth_less_its_likeness():
     # Two alike, one the opposite, one at a right angle.
     vectors = torch.tensor([[1.0, 0.0], [2.0, 0.0], [-1.0, 0.0], [0.0, 3.0]])
     probabilities = torch.tensor([0.9, 0.8, 0.1, 0.5])
-    assert choose(probabilities, vectors, 4, 0.0).tolist() == [0, 1, 3, 2]
+    assert _chosen(probabilities, vectors, 4, 0.0).tolist() == [0, 1, 3, 2]
     # After 0: 1 is .5 x .8 - .5 x 1 = -.1, 2 is .05 + .5 = .55, 3 is .25 - 0 = .25.
     # After 2: 1 is -.1, 3 is .25 - 0.
-    assert choose(probabilities, vectors, 4, 0.5).tolist() == [0, 2, 3, 1]
+    assert _chosen(probabilities, vectors, 4, 0.5).tolist() == [0, 2, 3, 1]
     # After 0: 1 is .72 - .1 = .62, 2 is .09 + .1, 3 is .45.
-    assert choose(probabilities, vectors, 2, 0.1).tolist() == [0, 1]
-    assert choose(probabilities[:0], vectors[:0], 4, 0.5).tolist() == []
+    assert _chosen(probabilities, vectors, 2, 0.1).tolist() == [0, 1]
+    assert _chosen(probabilities[:0], vectors[:0], 4, 0.5).tolist() == []
 
 
 def test_ties_go_to_the_higher_retrieval_score():
     same = torch.full((5,), 0.5)
-    assert choose(same, torch.ones(5, 2), 3, 0.0).tolist() == [0, 1, 2]
-    assert choose(same, torch.ones(5, 2), 3, 0.4).tolist() == [0, 1, 2]
+    assert _chosen(same, torch.ones(5, 2), 3, 0.0).tolist() == [0, 1, 2]
+    assert _chosen(same, torch.ones(5, 2), 3, 0.4).tolist() == [0, 1, 2]
 
 
 def test_a_source_is_the_first_stage_that_would_have_chosen_the_item():
-    probabilities = torch.tensor([0.1, 0.7, 0.9, 0.8])
+    order = by_probability(torch.tensor([0.1, 0.7, 0.9, 0.8]))
     # Retrieval's best two are 0 and 1, ranking's 2 and 3.
-    assert sources_of(torch.tensor([2, 1, 0]), probabilities, 2) == ["ranking", "retrieval", "retrieval"]
-    assert sources_of(torch.tensor([3, 2]), probabilities, 1) == ["diversity", "ranking"]
+    assert sources_of(torch.tensor([2, 1, 0]), order, 2) == ["ranking", "retrieval", "retrieval"]
+    assert sources_of(torch.tensor([3, 2]), order, 1) == ["diversity", "ranking"]
 
 
 def test_a_column_of_several_tables_goes_by_its_name_in_the_record_of_its_table(recommender):
@@ -115,6 +120,23 @@ def test_a_column_of_several_tables_goes_by_its_name_in_the_record_of_its_table(
     assert not torch.allclose(expected, other, atol=1e-4)
     record = {"user_id": 5, "city": "Bonn", "ages": 3, "history": None}
     assert program.unread_fields({**record, "device": "tv"}) == ["ages"]
+
+
+def test_items_that_were_prepared_are_ranked_as_before(recommender):
+    program = load_scripted(recommender.folder / "recommender.pt")
+    program.add_items([{"sku": "first"}])
+    ids = [*program.retrieval.recommend(USER, [], 34)[0], "first", "never heard of"]
+    before = program.ranking.predict_items(USER, ids, ["sku-2é"], {"device": "tv"})
+    assert program.ranking.prepare_items(1000) == 0  # more memory than it may take
+    assert program.ranking.prepare_items(10**9) == 4 * program.ranking.network.inputs.of_items.numel() > 1000
+    torch.testing.assert_close(
+        program.ranking.predict_items(USER, ids, ["sku-2é"], {"device": "tv"}), before, rtol=0, atol=1e-6
+    )
+    program.add_items([{"sku": "second", "price": 12.5}])
+    new = program.ranking.predict_items(USER, ["second", "first"], [])
+    rows = [{**USER, "item_id": item_id} for item_id in ("second", "first")]
+    torch.testing.assert_close(new, program.ranking.predict(rows), rtol=0, atol=1e-6)
+    assert new[0] != new[1]
 
 
 def test_the_ranking_model_is_shown_what_was_liked_alone(recommender):

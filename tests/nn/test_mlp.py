@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from recsys.nn.mlp import MLP
+from recsys.nn.mlp import MLP, linear_of_parts
 from recsys.nn.normalisation import BatchNorm
 
 
@@ -37,3 +37,30 @@ def test_batch_norm_of_one_example_is_by_the_running_statistics():
     found = norm(torch.tensor([[5.0, -1.0]]))
     torch.testing.assert_close(found, torch.tensor([[2.0, -1.0]]), atol=1e-4, rtol=0)
     assert norm.running_mean.tolist() == [1.0, 2.0]
+
+
+def test_scripted_parts_of_the_input_give_what_the_whole_of_it_gives():
+    torch.manual_seed(0)
+    mlp = MLP(5, [4, 3, 1], dropout=0.5).eval()
+
+    class Parts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mlp = mlp
+
+        def forward(self, user: torch.Tensor, items: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
+            return self.mlp.of_parts([user, items, more])
+
+    items, more = torch.randn(6, 2), torch.randn(6, 1)
+    for user in (torch.randn(1, 2).expand(6, 2), torch.randn(6, 2)):
+        expected = mlp(torch.cat([user, items, more], dim=1))
+        torch.testing.assert_close(torch.jit.script(Parts())(user, items, more), expected)
+        assert torch.equal(mlp.of_parts([user, items, more]), expected)
+
+
+def test_what_examples_share_is_read_from_the_first_of_them():
+    shared, own = torch.tensor([[2.0]]).expand(3, 1), torch.tensor([[0.0], [1.0], [2.0]])
+    weight, bias = torch.tensor([[10.0, 1.0]]), torch.tensor([0.5])
+    assert linear_of_parts([shared, own], weight, bias).flatten().tolist() == [20.5, 21.5, 22.5]
+    # 10 x 2 + 1 x 2 + .5, whoever asks.
+    assert linear_of_parts([shared, shared], weight, bias).flatten().tolist() == [22.5] * 3

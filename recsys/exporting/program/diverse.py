@@ -13,7 +13,9 @@ from typing import List
 import torch
 
 
-def choose(probabilities_N: torch.Tensor, vectors_ND: torch.Tensor, k: int, diversity: float) -> torch.Tensor:
+def choose(
+    probabilities_N: torch.Tensor, order_N: torch.Tensor, vectors_ND: torch.Tensor, k: int, diversity: float
+) -> torch.Tensor:
     """Positions [K] of the k candidates to show, best first; fewer where there are fewer.
 
     Each next one has the highest
@@ -24,39 +26,38 @@ def choose(probabilities_N: torch.Tensor, vectors_ND: torch.Tensor, k: int, dive
 
     Args:
         probabilities_N: [N] by the ranking model.
+        order_N: [N] `by_probability` of them.
         vectors_ND: [N, D] of the candidates.
         k: at least 1.
         diversity: from 0, the order of the probabilities, to 1, which looks at the first of them alone.
     """
-    order = _by_probability(probabilities_N)
-    if diversity <= 0.0 or order.numel() == 0:
-        return order[:k]
-    gains = (1.0 - diversity) * probabilities_N[order]
-    vectors = torch.nn.functional.normalize(vectors_ND[order], dim=1)
+    if diversity <= 0.0 or order_N.numel() == 0:
+        return order_N[:k]
+    gains = (1.0 - diversity) * probabilities_N[order_N]
+    vectors = torch.nn.functional.normalize(vectors_ND[order_N], dim=1)
     closest = torch.full_like(gains, -1.0)
     chosen: List[int] = []
-    while len(chosen) < min(k, order.numel()):
+    while len(chosen) < min(k, order_N.numel()):
         values = gains - diversity * closest
         best = int(torch.nonzero(values == values.max())[0])
         chosen.append(best)
         gains[best] = -math.inf
         closest = torch.maximum(closest, torch.mv(vectors, vectors[best]))
-    return order[torch.tensor(chosen, dtype=torch.int64)]
+    return order_N[torch.tensor(chosen, dtype=torch.int64)]
 
 
-def _by_probability(probabilities_N: torch.Tensor) -> torch.Tensor:
+def by_probability(probabilities_N: torch.Tensor) -> torch.Tensor:
     """Positions [N], best first, ties by the higher retrieval score."""
     return torch.sort(probabilities_N, stable=True, dim=0, descending=True)[1]
 
 
-def sources_of(chosen_K: torch.Tensor, probabilities_N: torch.Tensor, k: int) -> List[str]:
+def sources_of(chosen_K: torch.Tensor, order_N: torch.Tensor, k: int) -> List[str]:
     """The first stage that would have put each of the chosen candidates among the k best by itself.
 
     `retrieval` by the retrieval score; else `ranking` by the probability; else `diversity`.
     """
-    order = _by_probability(probabilities_N)
-    places_N = torch.empty_like(order)
-    places_N[order] = torch.arange(order.numel())
+    places_N = torch.empty_like(order_N)
+    places_N[order_N] = torch.arange(order_N.numel())
     positions: List[int] = chosen_K.tolist()
     places: List[int] = places_N[chosen_K].tolist()
     sources: List[str] = []

@@ -20,11 +20,14 @@ from torch import nn
 
 from recsys.exporting.options import TableType
 from recsys.exporting.program.interfaces import BagColumn, BagLookup, Head, NumberColumn
-from recsys.exporting.program.types import Bag, Features, Records, Rows
+from recsys.exporting.program.types import Bag, Features, Record, Records, Rows
 from recsys.nn.cross import cross_ids
 from recsys.nn.pooling import normalised_weights
 from recsys.nn.vectors import projected, with_difference
 
+_ITEM = "item"
+# Items that are embedded at once when all of them are.
+_AT_ONCE = 8192
 # Even steps from the least to the greatest value of a row.
 _STEPS = {"int8": 255, "int4": 15}
 
@@ -169,6 +172,10 @@ class Inputs(nn.Module):
     sparse_roles: List[str]
     dense_roles: List[str]
     lookup_names: List[str]
+    is_of_items: List[bool]
+    is_read_apart: List[bool]
+    widths: List[int]
+    of_items: torch.Tensor
 
     def __init__(
         self,
@@ -185,6 +192,19 @@ class Inputs(nn.Module):
         self.dense = nn.ModuleList([column for _, column in dense])
         self.lookup_names = [name for name, _ in lookups]
         self.lookups = nn.ModuleList([lookup for _, lookup in lookups])
+        # Look-ups of nothing but items give the same whoever asks; see `prepare_items`.
+        roles = {name: role for name, role, _ in sparse}
+        self.is_of_items = [
+            not getattr(lookup, "one_by_one", False)
+            and all(roles.get(part) == _ITEM for part in cast(Sequence[str], lookup.parts))
+            for _, lookup in lookups
+        ]
+        apart = zip(lookups, self.is_of_items, strict=True)
+        others = {str(part) for (_, lookup), of in apart if not of for part in cast(List[str], lookup.parts)}
+        self.is_read_apart = [role != _ITEM or name in others for name, role, _ in sparse]
+        self.widths = [0 for _ in lookups]
+        self.at_once = _AT_ONCE
+        self.register_buffer("of_items", torch.zeros(0, 0))
 
     def read(self, records: Records, rows: Rows, size: int) -> Features:
         """Bags of the sparse features but the history, and dense values of `size` examples.
@@ -207,6 +227,75 @@ class Inputs(nn.Module):
             bags[name] = column.forward(records[role], rows[role])
         return bags
 
+    @torch.jit.export
+    def prepare_items(self, num_rows: int, most_bytes: int) -> int:
+        """Embeds all items, so that a request reads candidates from one matrix; the bytes that it takes.
+
+        Nothing is prepared where that were more than `most_bytes`.
+        """
+        first = self._embedded_items(0, min(num_rows, 1))
+        num_bytes = 4 * first.size(1) * num_rows
+        if num_bytes > most_bytes:
+            return 0
+        parts: List[torch.Tensor] = []
+        for begin in range(0, num_rows, self.at_once):
+            end = min(begin + self.at_once, num_rows)
+            parts.append(self._embedded_items(begin, end))
+        self.of_items = torch.cat(parts)
+        return num_bytes
+
+    def _embedded_items(self, begin: int, end: int) -> torch.Tensor:
+        """What look-ups and dense columns give of the items in catalogue rows from `begin` to `end`."""
+        rows = torch.arange(begin, end)
+        nothing: List[Record] = []
+        bags: Dict[str, Bag] = {}
+        for position, name in enumerate(self.sparse_names):
+            if self.sparse_roles[position] == "item":
+                column: BagColumn = self.sparse[position]  # type: ignore[assignment]
+                bags[name] = column.forward(nothing, rows)
+        parts: List[torch.Tensor] = [torch.zeros(end - begin, 0)]
+        for position, is_of_items in enumerate(self.is_of_items):
+            if is_of_items:
+                lookup: BagLookup = self.lookups[position]  # type: ignore[assignment]
+                parts.append(lookup.forward(bags, end - begin))
+                self.widths[position] = parts[-1].size(1)
+        for position, role in enumerate(self.dense_roles):
+            if role == "item":
+                number: NumberColumn = self.dense[position]  # type: ignore[assignment]
+                parts.append(number.forward(nothing, rows).unsqueeze(1))
+        return torch.cat(parts, dim=1)
+
+    def embed_candidates(
+        self, records: Records, rows: Rows, history: Bag
+    ) -> Tuple[Dict[str, torch.Tensor], torch.Tensor]:
+        """What `embed` and `read` give of N prepared items for one user; of items nothing is given."""
+        size = rows["item"].numel()
+        items = self.of_items.index_select(0, rows["item"])
+        bags: Dict[str, Bag] = {"history": history}
+        for position, name in enumerate(self.sparse_names):
+            if self.is_read_apart[position]:
+                column: BagColumn = self.sparse[position]  # type: ignore[assignment]
+                role = self.sparse_roles[position]
+                bags[name] = column.forward(records[role], rows[role])
+        embedded: Dict[str, torch.Tensor] = {}
+        begin = 0
+        for position, name in enumerate(self.lookup_names):
+            if self.is_of_items[position]:
+                embedded[name] = items.narrow(1, begin, self.widths[position])
+                begin += self.widths[position]
+            else:
+                lookup: BagLookup = self.lookups[position]  # type: ignore[assignment]
+                embedded[name] = lookup.forward(bags, size)
+        numbers: List[torch.Tensor] = []
+        for position, role in enumerate(self.dense_roles):
+            if role == "item":
+                numbers.append(items.select(1, begin))
+                begin += 1
+            else:
+                number: NumberColumn = self.dense[position]  # type: ignore[assignment]
+                numbers.append(number.forward(records[role], rows[role]).expand(size))
+        return embedded, torch.stack(numbers, dim=1) if len(numbers) > 0 else torch.zeros(size, 0)
+
     def append(self, role: str, bags: Dict[str, Bag], dense: torch.Tensor) -> None:
         """Stores features of N new users or items behind those of the known ones.
 
@@ -224,6 +313,10 @@ class Inputs(nn.Module):
             if its_role == role:
                 number: NumberColumn = self.dense[position]  # type: ignore[assignment]
                 number.append(dense[:, position])
+        prepared = self.of_items.size(0)
+        if role == "item" and prepared > 0:
+            new = self._embedded_items(prepared, prepared + dense.size(0))
+            self.of_items = torch.cat([self.of_items, new])
 
     def embed(self, bags: Dict[str, Bag], size: int) -> Dict[str, torch.Tensor]:
         """[size, D] of every embedded feature; [size, L, D] of what is embedded one by one."""
@@ -262,7 +355,7 @@ def crossed(bags: Dict[str, Bag], parts: List[str], size: int, num_rows: int) ->
 
 def _are_single(values: torch.Tensor, lengths: torch.Tensor) -> bool:
     """Whether every bag holds one row, which then is its mean."""
-    return values.numel() == lengths.numel() and bool((lengths == 1).all())
+    return values.numel() == lengths.numel() and (values.numel() == 1 or bool((lengths == 1).all()))
 
 
 def mean_of_bags(

@@ -151,10 +151,7 @@ class RetrievalProgram(nn.Module):
         given = empty_records(len(users)) if contexts is None else contexts
         bags, dense = self.query_features(users, past[0], past[1], given)
         embedded = self.query_inputs.embed(bags, dense.size(0))
-        counts = past[1] + torch.tensor(self.interests(users)[1], dtype=torch.int64)
-        embedded["history_count"] = counts.clamp(max=self.known.histories.length).float().unsqueeze(1)
-        weights: List[float] = self.weigher.forward(embedded, dense).tolist()
-        return weights
+        return self._weights(users, past[1], embedded, dense)
 
     @torch.jit.export
     def encode_item(self, item: Record) -> torch.Tensor:
@@ -308,8 +305,29 @@ class RetrievalProgram(nn.Module):
         liked: Optional[List[List[bool]]],
     ) -> Tuple[torch.Tensor, List[torch.Tensor]]:
         """Returns vectors [B, D] to search with, and the catalogue rows that each list must not hold."""
+        vectors, excluded, _ = self.weighed_questions(
+            users, histories, contexts, excludes, times, liked, False
+        )
+        return vectors, excluded
+
+    def weighed_questions(
+        self,
+        users: List[Record],
+        histories: List[List[Any]],
+        contexts: List[Record],
+        excludes: Optional[List[List[Any]]],
+        times: Optional[List[List[Any]]],
+        liked: Optional[List[List[bool]]],
+        weighs: bool,
+    ) -> Tuple[torch.Tensor, List[torch.Tensor], List[float]]:
+        """Returns what `questions` does, and where `weighs`, `behaviour_weights` of the same encoding."""
         past = self.known.history_rows(histories)
-        vectors = self.encode_queries(users, past, contexts, times, liked)
+        bags, dense = self.query_features(users, past[0], past[1], contexts)
+        embedded = self.query_inputs.embed(bags, dense.size(0))
+        weights: List[float] = []
+        if weighs:
+            weights = self._weights(users, past[1], embedded.copy(), dense)
+        vectors = self.query(embedded, dense, self.events(users, (past, times, liked, contexts)))
         if self.excludes_history:
             excluded = list(torch.split_with_sizes(past[0], [len(history) for history in histories]))
         else:
@@ -321,7 +339,20 @@ class RetrievalProgram(nn.Module):
                 )
             for position, ids in enumerate(excludes):
                 excluded[position] = torch.cat([excluded[position], self.known.rows_of_items(ids)])
-        return vectors, excluded
+        return vectors, excluded, weights
+
+    def _weights(
+        self,
+        users: List[Record],
+        lengths: torch.Tensor,
+        embedded: Dict[str, torch.Tensor],
+        dense: torch.Tensor,
+    ) -> List[float]:
+        """Weights of behaviour by the lengths of histories and the embedded features of queries."""
+        counts = lengths + torch.tensor(self.interests(users)[1], dtype=torch.int64)
+        embedded["history_count"] = counts.clamp(max=self.known.histories.length).float().unsqueeze(1)
+        weights: List[float] = self.weigher.forward(embedded, dense).tolist()
+        return weights
 
     def allowed(self, where: Optional[Dict[str, List[Any]]]) -> Optional[torch.Tensor]:
         """[I] whether each item may be recommended; None when all of them may."""

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import torch
 from torch import nn
 
-from recsys.exporting.program.diverse import choose, sources_of
+from recsys.exporting.program.diverse import by_probability, choose, sources_of
 from recsys.exporting.program.known import empty_records, renamed
 from recsys.exporting.program.ranking import RankingProgram
 from recsys.exporting.program.retrieval import RetrievalProgram, check_k
@@ -165,13 +165,14 @@ class TwoStageProgram(nn.Module):
             vectors = taste(
                 self.retrieval.candidates.index_select(0, compared), self.retrieval.popularity_windows
             )
-            chosen = choose(ranked, vectors, k, weight)
+            order = by_probability(ranked)
+            chosen = choose(ranked, order, vectors, k, weight)
             listed: List[float] = ranked[chosen].tolist()
             listed_scores: List[float] = found_scores[position][chosen].tolist()
             rows.append(candidates[chosen])
             probabilities.append(listed)
             scores.append(listed_scores)
-            sources.append(sources_of(chosen, ranked, k))
+            sources.append(sources_of(chosen, order, k))
         return rows, probabilities, scores, sources
 
     def wanted(self, k: int, num_candidates: Optional[int], diversity: Optional[float]) -> int:
@@ -190,25 +191,34 @@ class TwoStageProgram(nn.Module):
         self, user: Record, context: Record, history: List[Any], rows: torch.Tensor
     ) -> torch.Tensor:
         """Probabilities [N] of candidates, given as catalogue rows, by the ranking model."""
-        bags, dense = self.ranker_features(user, context, history, rows)
-        return torch.sigmoid(self.ranking.main_logits(bags, dense))
+        logits = self.ranking.candidate_logits(
+            renamed(user, self.user_fields),
+            renamed(context, self.context_fields),
+            history,
+            self.ranker_rows.index_select(0, rows),
+            self._counted_ids(rows),
+        )
+        return torch.sigmoid(logits)
 
     def ranker_features(
         self, user: Record, context: Record, history: List[Any], rows: torch.Tensor
     ) -> Features:
         """Bags and dense values [N, ...] for the ranking model; one bag stands for all candidates."""
-        ids: List[Any] = []
-        # Only what is counted by raw id needs raw ids.
-        if len(self.ranking.statistics.fields) > 0:
-            for item_id in self.retrieval.item_ids.ids_of(rows):
-                ids.append(item_id)  # noqa: PERF402 (scripted)
         return self.ranking.candidate_features(
             renamed(user, self.user_fields),
             renamed(context, self.context_fields),
             history,
             self.ranker_rows.index_select(0, rows),
-            ids,
+            self._counted_ids(rows),
         )
+
+    def _counted_ids(self, rows: torch.Tensor) -> List[Any]:
+        """Raw ids of candidates, where anything is counted by them."""
+        ids: List[Any] = []
+        if len(self.ranking.statistics.fields) > 0:
+            for item_id in self.retrieval.item_ids.ids_of(rows):
+                ids.append(item_id)  # noqa: PERF402 (scripted)
+        return ids
 
     @torch.jit.export
     def inputs_of_candidates(
