@@ -44,10 +44,15 @@ def count_probabilities(above_NX: Floats, size: int) -> Floats:
     counts_SX = np.zeros((size, above_NX.shape[1]))
     counts_SX[0] = 1.0
     for above_X in above_NX:
-        moved_SX = counts_SX * above_X
-        counts_SX -= moved_SX
-        counts_SX[1:] += moved_SX[:-1]
+        _add_coin(counts_SX, above_X)
     return counts_SX
+
+
+def _add_coin(counts_SX: Floats, above_X: Floats) -> None:
+    """Changes probabilities of counts to those with one more coin."""
+    moved_SX = counts_SX * above_X
+    counts_SX -= moved_SX
+    counts_SX[1:] += moved_SX[:-1]
 
 
 def plackett_luce_marginals(log_weights_N: Floats, chosen_K: NDArray[np.int64]) -> Floats:
@@ -84,11 +89,13 @@ def plackett_luce_given_above(log_weights_N: Floats, chosen_K: NDArray[np.int64]
         [0.5, 0.5]
     """
     left = np.ones(len(log_weights_N), dtype=np.bool_)
-    given_above = []
-    for candidate in chosen_K:
-        given_above.append(math.exp(log_weights_N[candidate] - _log_sum(log_weights_N[left])))
-        left[candidate] = False
-    return np.array(given_above)
+    left[chosen_K] = False
+    chosen_log_K = log_weights_N[chosen_K]
+    # Summed up from the last position to the first, so that nothing is lost to what is large.
+    log_rest = _log_sum(log_weights_N[left]) if left.any() else -math.inf
+    log_left_K = np.logaddexp.accumulate(np.concatenate([[log_rest], chosen_log_K[::-1]]))[:0:-1]
+    given_above_K: Floats = np.exp(chosen_log_K - log_left_K)
+    return given_above_K
 
 
 def gaussian_probabilities(
@@ -148,15 +155,17 @@ def _marginals(densities_NX: Floats, above_NX: Floats, chosen_K: NDArray[np.int6
     length = len(chosen_K)
     others_N = np.ones(len(above_NX), dtype=np.bool_)
     others_N[chosen_K] = False
-    counts_SX = count_probabilities(above_NX[others_N], length)
-    # The chosen ones are coins for each other, but not for themselves.
-    counts_KSX = np.repeat(counts_SX[None], length, axis=0)
+    before_SX = count_probabilities(above_NX[others_N], length)
+    # The chosen ones are coins for each other, but not for themselves: those of lower positions come after.
+    after_SX = count_probabilities(above_NX[:0], length)
+    after_KSX = np.empty((length, *after_SX.shape))
+    for position in reversed(range(length)):
+        after_KSX[position] = after_SX
+        _add_coin(after_SX, above_NX[chosen_K[position]])
+    found_K = np.empty(length)
     for position, candidate in enumerate(chosen_K):
-        above_KX = np.repeat(above_NX[candidate][None], length, axis=0)
-        above_KX[position] = 0.0
-        moved_KSX = counts_KSX * above_KX[:, None]
-        counts_KSX -= moved_KSX
-        counts_KSX[:, 1:] += moved_KSX[:, :-1]
-    places_K = np.arange(length)
-    found_K: Floats = np.einsum("kx,kx->k", densities_NX[chosen_K], counts_KSX[places_K, places_K])
+        # So many others are above in all: some of those before, the rest of those after.
+        counts_X = (before_SX[: position + 1] * after_KSX[position, position::-1]).sum(axis=0)
+        found_K[position] = densities_NX[candidate] @ counts_X
+        _add_coin(before_SX, above_NX[candidate])
     return found_K
