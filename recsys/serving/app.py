@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recsys.schema.errors import InputError
 from recsys.serving import messages
@@ -42,7 +43,7 @@ class BodyTooSlowError(InputError):
     """A body that does not come to its end in time."""
 
 
-def make_app(service: Service) -> Starlette:
+def make_app(service: Service) -> ASGIApp:
     """The application of a process."""
 
     @asynccontextmanager
@@ -92,17 +93,36 @@ def make_app(service: Service) -> Starlette:
         return StreamingResponse(_figures(service, request), media_type="text/event-stream")
 
     guard = _Guard(service)
-    routes = [Route(path, guard.posted(path, kind, act), methods=["POST"]) for path, kind, act in posts]
+    posted = {path: guard.posted(path, kind, act) for path, kind, act in posts}
+    routes = [Route(path, endpoint, methods=["POST"]) for path, endpoint in posted.items()]
     routes += [
         Route("/users/{user_id:path}", guard.asked("/users", user), methods=["GET", "DELETE"]),
-        Route("/health", guard.asked("/health", health)),
-        Route("/ready", guard.asked("/ready", ready)),
-        Route("/metrics", guard.asked("/metrics", metrics)),
-        Route("/openapi.json", guard.asked("/openapi.json", described)),
-        Route("/live", guard.asked("/live", live)),
-        Route("/", guard.asked("/", page)),
+        Route("/health", guard.asked("/health", health), methods=["GET"]),
+        Route("/ready", guard.asked("/ready", ready), methods=["GET"]),
+        Route("/metrics", guard.asked("/metrics", metrics), methods=["GET"]),
+        Route("/openapi.json", guard.asked("/openapi.json", described), methods=["GET"]),
+        Route("/live", guard.asked("/live", live), methods=["GET"]),
+        Route("/", guard.asked("/", page), methods=["GET"]),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _http_error})
+    others = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _http_error})
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        # Of what is asked thousands of times a second, routes and middleware would take as long as the work.
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        await ((posted.get(scope["path"]) if is_post else None) or others)(scope, receive, send)
+
+    return app
+
+
+class _Endpoint:
+    """What a route does, as an application of its own."""
+
+    def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 class _Guard:
@@ -112,9 +132,7 @@ class _Guard:
         self._service = service
         self._limit = int(service.options.max_body_megabytes * 2**20)
 
-    def posted(
-        self, path: str, kind: type[Any], act: Callable[[Any], Awaitable[Any]]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def posted(self, path: str, kind: type[Any], act: Callable[[Any], Awaitable[Any]]) -> _Endpoint:
         """An endpoint that reads a JSON body of a kind."""
         decoder = msgspec.json.Decoder(kind)
 
@@ -123,9 +141,7 @@ class _Guard:
 
         return self.asked(path, endpoint)
 
-    def asked(
-        self, path: str, act: Callable[[Request], Awaitable[Any]]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def asked(self, path: str, act: Callable[[Request], Awaitable[Any]]) -> _Endpoint:
         """An endpoint that answers with JSON, or with the response that `act` made."""
 
         async def endpoint(request: Request) -> Response:
@@ -136,7 +152,7 @@ class _Guard:
             metrics.took(time.perf_counter() - begin, route=path)
             return response
 
-        return endpoint
+        return _Endpoint(endpoint)
 
     async def _answered(self, act: Callable[[Request], Awaitable[Any]], request: Request) -> Response:
         try:
@@ -165,9 +181,9 @@ class _Guard:
 
     def _refused(self, request: Request) -> Response | None:
         """Why a request is not even read, if so."""
-        token, path = self._service.options.token, request.url.path
-        given = request.headers.get("authorization", "")
-        if token is not None and path not in _OPEN_PATHS:
+        token = self._service.options.token
+        if token is not None and request.scope["path"] not in _OPEN_PATHS:
+            given = request.headers.get("authorization", "")
             expected = f"Bearer {token}"
             if not hmac.compare_digest(given.encode(), expected.encode()):
                 return _error(401, "expected `Authorization: Bearer TOKEN`, received another or none", "")

@@ -29,7 +29,7 @@ import numpy as np
 from recsys.bandits.acting.choice import Candidates, standardised
 from recsys.bandits.acting.lin_ucb import linear_posterior
 from recsys.bandits.estimates import Floats
-from recsys.serving.learning import NUM_POSITIONS, ItemState, LinearHead, Positions, Taste, faded
+from recsys.serving.learning import NUM_POSITIONS, ItemRewards, LinearHead, Positions, Taste, faded
 from recsys.serving.rules import Rules
 
 _PRIOR_WEIGHTS = np.array([0.1, 0.03, 0.0])
@@ -58,7 +58,7 @@ class Known:
         positions: of lists.
     """
 
-    items: Sequence[ItemState | None]
+    items: Sequence[ItemRewards | None]
     head: LinearHead | None = None
     taste: Taste | None = None
     positions: Positions | None = None
@@ -108,12 +108,7 @@ def beliefs(
     prior_looks = (1 - average) / (average * _SPREAD**2)
     ridge = (1 - average) / (average * _TASTE_SPREAD**2)
     taste_N, vague_N = _taste(coordinates_NC, known.taste, theta_D, ridge, now, rules)
-    looked_N, left_N = np.zeros(len(scores_N)), np.zeros(len(scores_N))
-    for n, item in enumerate(known.items):
-        if item is not None and len(item.features) == len(theta_D):
-            remains = faded(item.since, now, rules)
-            looked_N[n] = item.looked * remains
-            left_N[n] = (item.reward - float(theta_D @ item.features) - item.taste) * remains
+    looked_N, left_N = _unexplained(known.items, theta_D, now, rules)
     own_N = left_N / (looked_N + prior_looks)
     variances_N = noise * (vague_N + 1 / (looked_N + prior_looks))
     return Beliefs(
@@ -126,6 +121,22 @@ def beliefs(
         taste_N,
         own_N,
     )
+
+
+def _unexplained(
+    items: Sequence[ItemRewards | None], theta_D: Floats, now: int, rules: Rules
+) -> tuple[Floats, Floats]:
+    """How often items were looked at [N], and their rewards less what the head and tastes foretold [N]."""
+    looked_N, left_N = np.zeros(len(items)), np.zeros(len(items))
+    there = [(n, one) for n, one in enumerate(items) if one is not None and len(one.features) == len(theta_D)]
+    if there:
+        places = [n for n, _ in there]
+        remains = np.array([faded(one.since, now, rules) for _, one in there])
+        foretold = np.array([one.features for _, one in there]) @ theta_D
+        unexplained = np.array([one.reward - one.taste for _, one in there]) - foretold
+        looked_N[places] = np.array([one.looked for _, one in there]) * remains
+        left_N[places] = unexplained * remains
+    return looked_N, left_N
 
 
 def _average(positions: Positions | None, looks: float, now: int, rules: Rules) -> float:

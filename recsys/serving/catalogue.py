@@ -18,9 +18,9 @@ from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, LABEL, TIMESTAMP, USER_ID
 from recsys.serving.journal import Journal, now_microseconds
 from recsys.serving.messages import microseconds_of
-from recsys.serving.records import Availability, BundleChange, Event, Id, NewItems, Record, decode
+from recsys.serving.records import Availability, BundleChange, Event, Forget, Id, NewItems
 from recsys.serving.rules import HOUR
-from recsys.serving.served import BundleBox, ServedBundle
+from recsys.serving.served import BundleBox, ServedBundle, open_beside
 from recsys.serving.state import CatalogueState
 from recsys.serving.store.interface import StoreAway
 from recsys.serving.working import CATALOGUE
@@ -153,7 +153,7 @@ class Follower:
                 logger.exception("the log could not be followed; trying again")
                 self._stop.wait(1.0)
 
-    def _change_catalogue(self, served: ServedBundle, record: Record) -> None:
+    def _change_catalogue(self, served: ServedBundle, record: _Followed) -> None:
         try:
             if isinstance(record, NewItems):
                 self._new_items.add(record.items, record.time)
@@ -169,7 +169,7 @@ class Follower:
         if record.fingerprint == self._box.current.fingerprint:
             return
         logger.info("serving by %s, as another process does", record.path)
-        served = ServedBundle(Path(record.path))
+        served = open_beside(Path(record.path))
         self.bring_up(served)
         self._box.exchange(served)
 
@@ -183,7 +183,7 @@ class Follower:
             self._new_items.set_available(gone, available=False)
             served.set_available(gone, available=False)
 
-    def _observe(self, served: ServedBundle, records: Sequence[Record]) -> None:
+    def _observe(self, served: ServedBundle, records: Sequence[_Followed]) -> None:
         """Counts events that are later than the bundle's data in its statistics."""
         statistics = served.statistics
         if statistics is None:
@@ -206,7 +206,7 @@ class Follower:
         return float(max(statistics.positive_at_least, 1.0)) if positive else 0.0
 
 
-def catalogue_changes(journal: Journal) -> list[Record]:
+def catalogue_changes(journal: Journal) -> list[_Followed]:
     """Returns the records that changed the catalogue or the bundle, from the beginning of the log on."""
     [content] = journal.store.get([CATALOGUE])
     if content is None:
@@ -216,8 +216,17 @@ def catalogue_changes(journal: Journal) -> list[Record]:
     return [record for position, batch in read for at, record in batch if at == position]
 
 
-def _read(journal: Journal, after: int, *, limit: int = 1000) -> list[tuple[int, Record]]:
-    return [(position, decode(content)) for position, content in journal.log.read(after, limit=limit)]
+class _List(msgspec.Struct, tag="request"):
+    """A list that was shown: of no concern here, so that nothing of it is unpacked."""
+
+
+_Followed = _List | Event | NewItems | Availability | Forget | BundleChange
+_followed = msgspec.msgpack.Decoder(_Followed)
+
+
+def _read(journal: Journal, after: int, *, limit: int = 1000) -> list[tuple[int, _Followed]]:
+    batch = journal.log.read(after, limit=limit)
+    return [(position, _followed.decode(content)) for position, content in batch]
 
 
 def without_validity(item: dict[str, Any]) -> dict[str, Any]:

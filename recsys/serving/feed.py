@@ -31,7 +31,7 @@ from recsys.serving.beliefs import (
 )
 from recsys.serving.catalogue import NewItemList
 from recsys.serving.journal import Journal
-from recsys.serving.learning import ItemState, PopularState
+from recsys.serving.learning import ItemRewards, PopularState
 from recsys.serving.messages import Recommendation, RecommendedItem, RecommendRequest
 from recsys.serving.options import Arm, ServeOptions
 from recsys.serving.readers import Reader, query_of, read_reader
@@ -48,7 +48,7 @@ _BUNDLE, _POPULAR, _NEW, _TASTE = "bundle", "popular", "new", "taste"
 _TASTE_RIDGE = 20.0
 # Of the new items that join the candidates, so many are the newest; the others have the best scores.
 _NEWEST = 2
-_items = msgspec.msgpack.Decoder(ItemState)
+_items = msgspec.msgpack.Decoder(ItemRewards)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -226,7 +226,7 @@ class Feed:
         believed = beliefs(scores_N, features_ND, coordinates_NC, known, now=now, rules=rules)
         return Believed(scored, features_ND, coordinates_NC, believed)
 
-    def _states(self, item_ids: Sequence[Id]) -> list[ItemState | None]:
+    def _states(self, item_ids: Sequence[Id]) -> list[ItemRewards | None]:
         """States of items; nothing while the state is away."""
         try:
             contents = self._journal.store.get([item_key(one) for one in item_ids])

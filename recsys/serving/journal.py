@@ -10,6 +10,7 @@ fsync. A future is resolved when its records can't be lost any more and the stat
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import threading
@@ -52,7 +53,10 @@ class Outcome:
 @dataclasses.dataclass
 class _Waiting:
     records: Sequence[Record]
-    future: Future[Outcome]
+    future: Future[Outcome] | asyncio.Future[Outcome]
+
+
+_Settled = tuple[Future[Outcome] | asyncio.Future[Outcome], Outcome | Exception]
 
 
 class Journal:
@@ -90,10 +94,19 @@ class Journal:
     def submit(self, records: Sequence[Record]) -> Future[Outcome]:
         """Has records written; the future tells when they are durable, or why they are not."""
         future: Future[Outcome] = Future()
-        with self._wake:
-            self._waiting.append(_Waiting(records, future))
-            self._wake.notify()
+        self._take(_Waiting(records, future))
         return future
+
+    async def written(self, records: Sequence[Record]) -> Outcome:
+        """Writes records and waits until they are durable; an event loop is woken once for a whole group."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._take(_Waiting(records, future))
+        return await future
+
+    def _take(self, waiting: _Waiting) -> None:
+        with self._wake:
+            self._waiting.append(waiting)
+            self._wake.notify()
 
     @property
     def waiting(self) -> int:
@@ -178,6 +191,7 @@ class Journal:
                 self._attempt(self.keep_up)
 
     def _settle(self, taken: Sequence[_Waiting]) -> None:
+        outcomes: Sequence[Outcome | Exception]
         try:
             outcomes = self._commit([one.records for one in taken])
         except Exception as error:
@@ -187,11 +201,16 @@ class Journal:
                         self._settle([one])
                     return
                 logger.exception("records could not be written")
-            for one in taken:
-                one.future.set_exception(error)
-            return
+            outcomes = [error] * len(taken)
+        by_loop: dict[asyncio.AbstractEventLoop | None, list[_Settled]] = {}
         for one, outcome in zip(taken, outcomes, strict=True):
-            one.future.set_result(outcome)
+            loop = one.future.get_loop() if isinstance(one.future, asyncio.Future) else None
+            by_loop.setdefault(loop, []).append((one.future, outcome))
+        for loop, settled in by_loop.items():
+            if loop is None:
+                _resolve(settled)
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(_resolve, settled)
 
     def _commit(self, groups: Sequence[Sequence[Record]]) -> list[Outcome]:
         records = self._with_readers([record for group in groups for record in group])
@@ -234,14 +253,18 @@ class Journal:
         assert self._embedded is not None
         assert isinstance(transaction, LmdbTransaction)
         working = Working(transaction, touched(records))
+        seen: set[str] = set()
         new = []
         for record in records:
-            repeated = isinstance(record, Event) and counted_at(working, record.event_id) is not None
-            new.append(not repeated)
-            if not repeated:
-                position = self._embedded.append_within(transaction, encode(record))
-                apply(working, record, position=position, rules=self.rules)
-                transaction.position = position
+            name = record.event_id if isinstance(record, Event) else None
+            new.append(name is None or (name not in seen and counted_at(working, name) is None))
+            if name is not None:
+                seen.add(name)
+        fresh = [record for record, is_new in zip(records, new, strict=True) if is_new]
+        positions = self._embedded.append_within(transaction, fresh)
+        for position, record in zip(positions, fresh, strict=True):
+            apply(working, record, position=position, rules=self.rules)
+            transaction.position = position
         working.finish()
         return new
 
@@ -286,6 +309,16 @@ class Journal:
             work()
         except StoreAway as error:
             logger.warning("%s; trying again in %d seconds", error, _UPKEEP_SECONDS)
+
+
+def _resolve(settled: Sequence[_Settled]) -> None:
+    for future, outcome in settled:
+        if future.cancelled():  # whoever waited has left
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 def _is_nameless(event: Event) -> bool:

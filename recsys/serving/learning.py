@@ -55,6 +55,16 @@ class ItemState(msgspec.Struct):
     first: int = 0
 
 
+class ItemRewards(msgspec.Struct):
+    """Holds what beliefs read of an `ItemState`; the rest of it is not even unpacked."""
+
+    since: int = 0
+    looked: float = 0.0
+    reward: float = 0.0
+    features: list[float] = []
+    taste: float = 0.0
+
+
 class LinearHead(msgspec.Struct):
     """Rewards over features: the Gram matrix row by row, and the reward by feature."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import functools
+import itertools
 import json
 import os
 import resource
@@ -43,23 +46,22 @@ class Metrics:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._counts: dict[str, float] = {}
+        # By route, how many fell into each bucket, and the sum of all.
+        self._times: dict[str, tuple[list[int], list[float]]] = {}
         self._folder = folder
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
     def count(self, name: str, amount: float = 1.0, /, **labels: str) -> None:
         """Adds to a counter."""
-        key = labelled(name, labels)
+        key = _labelled(name, *labels.items())
         self._counts[key] = self._counts.get(key, 0.0) + amount
 
-    def took(self, seconds: float, /, **labels: str) -> None:
+    def took(self, seconds: float, /, *, route: str) -> None:
         """Adds to the histogram of times."""
-        for bound in _BUCKETS:
-            if seconds <= bound:
-                self.count("recsys_seconds_bucket", 1.0, le=f"{bound:g}", **labels)
-        self.count("recsys_seconds_bucket", 1.0, le="+Inf", **labels)
-        self.count("recsys_seconds_sum", seconds, **labels)
-        self.count("recsys_seconds_count", 1.0, **labels)
+        buckets, total = self._times.setdefault(route, ([0] * (len(_BUCKETS) + 1), [0.0]))
+        buckets[bisect.bisect_left(_BUCKETS, seconds)] += 1
+        total[0] += seconds
 
     def leave(self) -> None:
         """Writes this process's counts for the others."""
@@ -68,7 +70,19 @@ class Metrics:
 
     def _own(self) -> dict[str, float]:
         memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {**self._counts, "recsys_memory_bytes": float(memory)}
+        return {**self._counts, **self._histograms(), "recsys_memory_bytes": float(memory)}
+
+    def _histograms(self) -> dict[str, float]:
+        """Times as Prometheus counts them: each bucket holds those before it, too."""
+        counts = {}
+        for route, (buckets, total) in self._times.items():
+            bounds = [*(f"{bound:g}" for bound in _BUCKETS), "+Inf"]
+            sums = list(itertools.accumulate(buckets))
+            for bound, number in zip(bounds, sums, strict=True):
+                counts[labelled("recsys_seconds_bucket", {"le": bound, "route": route})] = float(number)
+            counts[labelled("recsys_seconds_sum", {"route": route})] = total[0]
+            counts[labelled("recsys_seconds_count", {"route": route})] = float(sums[-1])
+        return counts
 
     def totals(self) -> dict[str, float]:
         """Counts of all processes that live."""
@@ -95,9 +109,14 @@ class Metrics:
 
 def labelled(name: str, labels: Mapping[str, str]) -> str:
     """Name of a figure with its labels, as Prometheus writes them."""
+    return _labelled(name, *labels.items())
+
+
+@functools.lru_cache(maxsize=1000)
+def _labelled(name: str, *labels: tuple[str, str]) -> str:
     if not labels:
         return name
-    inside = ",".join(f'{label}="{_escaped(value)}"' for label, value in labels.items())
+    inside = ",".join(f'{label}="{_escaped(value)}"' for label, value in labels)
     return f"{name}{{{inside}}}"
 
 

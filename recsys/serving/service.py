@@ -47,7 +47,7 @@ from recsys.serving.opening import open_journal
 from recsys.serving.options import ServeOptions
 from recsys.serving.records import Availability, BundleChange, Event, Forget, Id, NewItems, hash_of
 from recsys.serving.rules import SECOND, Rules
-from recsys.serving.served import BundleBox, ServedBundle
+from recsys.serving.served import BundleBox, ServedBundle, open_beside
 from recsys.serving.state import UserState
 from recsys.serving.store.interface import StoreAway
 from recsys.serving.working import POLICIES, user_key
@@ -140,7 +140,7 @@ class Service:
         events = [self.event(one, f"events[{n}]", now) for n, one in enumerate(given.events)]
         if not events:
             return FeedbackAnswer(0, 0)
-        outcome = await asyncio.wrap_future(self.journal.submit(events))
+        outcome = await self.journal.written(events)
         for event in events:
             self.metrics.count("recsys_events_total", kind=event.kind)
         self.metrics.count("recsys_repeated_events_total", outcome.repeated)
@@ -196,7 +196,7 @@ class Service:
         self.follower.catch_up()
         # This process's bundle says whether they can be read, before any other hears of them.
         added = self.box.current.add_items([without_validity(item) for item in given.items])
-        await asyncio.wrap_future(self.journal.submit([NewItems(given.items, now_microseconds())]))
+        await self.journal.written([NewItems(given.items, now_microseconds())])
         self.follower.catch_up()
         return ItemsAnswer(added)
 
@@ -205,7 +205,7 @@ class Service:
         self.follower.catch_up()
         known = sum(self.box.current.knows(given.item_ids))
         record = Availability(list(given.item_ids), given.available, now_microseconds())
-        await asyncio.wrap_future(self.journal.submit([record]))
+        await self.journal.written([record])
         self.follower.catch_up()
         return AvailabilityAnswer(known)
 
@@ -224,7 +224,7 @@ class Service:
     async def forget(self, user_id: Id) -> ForgottenAnswer:
         """Deletes a user from state and log."""
         record = Forget(hash_of(user_id), now_microseconds())
-        await asyncio.wrap_future(self.journal.submit([record]))
+        await self.journal.written([record])
         return ForgottenAnswer(True)
 
     async def exchange(self, asked: BundleRequest) -> BundleAnswer:
@@ -243,14 +243,14 @@ class Service:
                 raise FieldError("there is no bundle to go back to: this one was the first", field="back")
         else:
             try:
-                new = await asyncio.to_thread(ServedBundle, Path(str(asked.path)))
+                new = await asyncio.to_thread(open_beside, Path(str(asked.path)))
             except InputError as error:
                 raise FieldError(str(error), field="path") from error
             except Exception as error:
                 raise FieldError(f"`{asked.path}` can't be opened: {error}", field="path") from error
         await asyncio.to_thread(self.follower.exchange, new)
         change = BundleChange(str(new.folder), new.fingerprint, now_microseconds())
-        await asyncio.wrap_future(self.journal.submit([change]))
+        await self.journal.written([change])
         return BundleAnswer(new.fingerprint)
 
     def gauges(self) -> dict[str, float]:

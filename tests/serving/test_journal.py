@@ -1,3 +1,4 @@
+import asyncio
 import random
 import signal
 import subprocess
@@ -123,6 +124,33 @@ def test_groups_of_many_threads_each_get_their_own_outcome(journal):
     assert {key for key, outcome in again.items() if outcome.repeated} == {(name, "again") for name in "abc"}
     assert sum(outcome.accepted for outcome in again.values()) == 60
     assert [len(history(journal, name)) for name in "abc"] == [20, 20, 20]
+    journal.close()
+
+
+def test_an_event_loop_waits_for_its_own_outcomes(journal):
+    journal.start()
+
+    async def tell():
+        first = [journal.written([did("click", f"i{n}", user="a", at=n)]) for n in range(20)]
+        leaving = asyncio.create_task(journal.written([did("click", "left", user="b", at=1)]))
+        await asyncio.sleep(0)
+        leaving.cancel()  # whoever told of it does not wait; it counts all the same
+        return [*await asyncio.gather(*first), await journal.written([did("click", "i3", user="a", at=3)])]
+
+    outcomes = asyncio.run(tell())
+    assert [(one.accepted, one.repeated) for one in outcomes] == [(1, 0)] * 20 + [(0, 1)]
+    journal.close()
+    assert [len(history(journal, name)) for name in "ab"] == [20, 1]
+
+
+def test_an_event_loop_hears_why_records_are_not_written(journal, monkeypatch):
+    def full(groups):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(journal, "_commit", full)
+    journal.start()
+    with pytest.raises(OSError, match="the disk is full"):
+        asyncio.run(journal.written([did("click", "i", user="a", at=1)]))
     journal.close()
 
 

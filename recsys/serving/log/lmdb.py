@@ -6,7 +6,17 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from recsys.serving.records import Event, Id, Request, decode, hash_of, received_of, user_of
+from recsys.serving.records import (
+    Event,
+    Id,
+    Record,
+    Request,
+    decode,
+    encode,
+    hash_of,
+    received_of,
+    user_of,
+)
 from recsys.serving.store.lmdb import LmdbEnvironment, LmdbTransaction
 
 _KEY = struct.Struct(">Q")
@@ -31,18 +41,17 @@ class LmdbLog:
     def append(self, records: Sequence[bytes]) -> list[int]:
         """Adds records in a transaction of their own."""
         with self.environment.env.begin(write=True) as raw:
-            return self._append(raw, records)
+            return self._append(raw, [(content, user_of(decode(content))) for content in records])
 
-    def append_within(self, transaction: LmdbTransaction, record: bytes) -> int:
-        """Adds a record in a transaction of the store of the same file, and returns its position."""
-        return self._append(transaction.raw, [record])[0]
+    def append_within(self, transaction: LmdbTransaction, records: Sequence[Record]) -> list[int]:
+        """Adds records in a transaction of the store of the same file, and returns their positions."""
+        return self._append(transaction.raw, [(encode(record), user_of(record)) for record in records])
 
-    def _append(self, raw: Any, records: Sequence[bytes]) -> list[int]:
+    def _append(self, raw: Any, records: Sequence[tuple[bytes, Id | None]]) -> list[int]:
         # Counted, since the last record may have been deleted and its position must not come again.
         first = int(raw.get(_END, b"0", db=self._meta)) + 1
-        for position, content in enumerate(records, start=first):
+        for position, (content, user_id) in enumerate(records, start=first):
             raw.put(_KEY.pack(position), content, db=self._records, append=True)
-            user_id = user_of(decode(content))
             if user_id is not None:
                 raw.put(hash_of(user_id).encode() + _KEY.pack(position), b"", db=self._by_user)
         raw.put(_END, str(first + len(records) - 1).encode(), db=self._meta)
