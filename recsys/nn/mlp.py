@@ -50,10 +50,8 @@ class MLP(nn.Module):
     def of_parts(self, parts: List[torch.Tensor]) -> torch.Tensor:  # noqa: UP006
         """Maps [B, ...] parts of the input, side by side, as `forward` does.
 
-        Scripted, it multiplies what all examples share, as features of one user do, only once.
+        Parts that were expanded, as features of one user are beside many items, are multiplied once.
         """
-        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
-            return self.forward(torch.cat(parts, dim=1))
         first = self.layers[0]
         result = linear_of_parts(parts, first.weight, first.bias)  # type: ignore[arg-type]
         for position, layer in enumerate(self.layers):

@@ -7,7 +7,7 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
@@ -105,9 +105,13 @@ def make_app(service: Service) -> ASGIApp:
         Route("/", guard.asked("/", page), methods=["GET"]),
     ]
     others = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _http_error})
+    return _posts_first(posted, others)
+
+
+def _posts_first(posted: Mapping[str, ASGIApp], others: ASGIApp) -> ASGIApp:
+    """Sends posts straight to their endpoints: routes and middleware would take as long as the work."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        # Of what is asked thousands of times a second, routes and middleware would take as long as the work.
         is_post = scope["type"] == "http" and scope["method"] == "POST"
         await ((posted.get(scope["path"]) if is_post else None) or others)(scope, receive, send)
 
@@ -115,7 +119,7 @@ def make_app(service: Service) -> ASGIApp:
 
 
 class _Endpoint:
-    """What a route does, as an application of its own."""
+    """Serves one route as an application of its own."""
 
     def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
         self._answer = answer

@@ -245,7 +245,7 @@ class Inputs(nn.Module):
         return num_bytes
 
     def _embedded_items(self, begin: int, end: int) -> torch.Tensor:
-        """What look-ups and dense columns give of the items in catalogue rows from `begin` to `end`."""
+        """Embeds the items in catalogue rows from `begin` to `end`, their dense columns beside them."""
         rows = torch.arange(begin, end)
         nothing: List[Record] = []
         bags: Dict[str, Bag] = {}
@@ -268,7 +268,7 @@ class Inputs(nn.Module):
     def embed_candidates(
         self, records: Records, rows: Rows, history: Bag
     ) -> Tuple[Dict[str, torch.Tensor], torch.Tensor]:
-        """What `embed` and `read` give of N prepared items for one user; of items nothing is given."""
+        """Gives what `embed` and `read` do, of N prepared items for one user; of items nothing is given."""
         size = rows["item"].numel()
         items = self.of_items.index_select(0, rows["item"])
         bags: Dict[str, Bag] = {"history": history}
