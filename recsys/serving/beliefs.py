@@ -126,7 +126,7 @@ def beliefs(
 def _unexplained(
     items: Sequence[ItemRewards | None], theta_D: Floats, now: int, rules: Rules
 ) -> tuple[Floats, Floats]:
-    """How often items were looked at [N], and their rewards less what the head and tastes foretold [N]."""
+    """Counts how often items were looked at [N], and their rewards less what head and tastes foretold [N]."""
     looked_N, left_N = np.zeros(len(items)), np.zeros(len(items))
     there = [(n, one) for n, one in enumerate(items) if one is not None and len(one.features) == len(theta_D)]
     if there:

@@ -55,7 +55,9 @@ def test_scripted_parts_of_the_input_give_what_the_whole_of_it_gives():
     for user in (torch.randn(1, 2).expand(6, 2), torch.randn(6, 2)):
         expected = mlp(torch.cat([user, items, more], dim=1))
         torch.testing.assert_close(torch.jit.script(Parts())(user, items, more), expected)
-        assert torch.equal(mlp.of_parts([user, items, more]), expected)
+        torch.testing.assert_close(mlp.of_parts([user, items, more]), expected)
+    # As in training, where each example has parts of its own: the same to the bit.
+    assert torch.equal(mlp.of_parts([user, items, more]), expected)
 
 
 def test_what_examples_share_is_read_from_the_first_of_them():
