@@ -52,6 +52,8 @@ class MLP(nn.Module):
 
         Parts that were expanded, as features of one user are beside many items, are multiplied once.
         """
+        if not any([_is_shared(part) for part in parts]):
+            return self.forward(torch.cat(parts, dim=1))
         first = self.layers[0]
         result = linear_of_parts(parts, first.weight, first.bias)  # type: ignore[arg-type]
         for position, layer in enumerate(self.layers):
@@ -80,7 +82,7 @@ def linear_of_parts(
     for part in parts:
         weights = weight_OI.narrow(1, begin, part.size(1))
         begin += part.size(1)
-        if part.size(0) > 1 and part.stride(0) == 0:
+        if _is_shared(part):
             shared.append(part[:1])
             shared_weights.append(weights)
         else:
@@ -90,3 +92,8 @@ def linear_of_parts(
         return torch.nn.functional.linear(torch.cat(parts, dim=1), weight_OI, bias_O)
     once = torch.nn.functional.linear(torch.cat(shared, dim=1), torch.cat(shared_weights, dim=1), bias_O)
     return torch.addmm(once, torch.cat(own, dim=1), torch.cat(own_weights, dim=1).t())
+
+
+def _is_shared(part: torch.Tensor) -> bool:
+    """Whether a row was expanded to many."""
+    return part.size(0) > 1 and part.stride(0) == 0

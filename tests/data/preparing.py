@@ -39,7 +39,8 @@ def options_for(
     }
     table = InteractionsTable(path=_write(folder / "events", interactions), columns=columns, features=context)
     options = DataOptions(interactions=table, cache_dir=str(folder / "cache"), **sides)
-    changes.setdefault("timestamp_unit", _unit_of(interactions, columns))
+    if "timestamp_unit" not in changes:
+        changes["timestamp_unit"] = _unit_of(interactions, columns)
     return dataclasses.replace(options, **changes)
 
 

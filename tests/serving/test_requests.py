@@ -267,6 +267,7 @@ def test_thousands_of_requests_of_wrong_types_are_answered_or_refused_by_name(se
     assert min(answered, refused) > 300
 
 
+@pytest.mark.slow  # a time, which a busy processor stretches
 def test_no_request_takes_longer_than_its_size_allows(served):
     rng = random.Random(5)
     ids = [f"s{n}" for n in range(40)]
