@@ -52,7 +52,7 @@ class MLP(nn.Module):
 
         Parts that were expanded, as features of one user are beside many items, are multiplied once.
         """
-        if not any([_is_shared(part) for part in parts]):
+        if not any([_is_shared(part) for part in parts]):  # noqa: C419 (scripted)
             return self.forward(torch.cat(parts, dim=1))
         first = self.layers[0]
         result = linear_of_parts(parts, first.weight, first.bias)  # type: ignore[arg-type]
