@@ -9,6 +9,7 @@ Legend: U users, I catalogue, Q queries, B queries of a block, K ranks, V values
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from recsys.evaluation.recommendations import Lists
 from recsys.metrics.ranking import find_hits, ndcg
 from recsys.models.ease import ease_factors, ease_weights
 from recsys.models.item_knn import item_neighbours
-from recsys.nn.spectral import interaction_matrix, spectrum_of
+from recsys.nn.spectral import Spectrum, interaction_matrix, spectrum_of
 from recsys.retrieval.exact import top_k_of_scores
 from recsys.schema.jagged import JaggedColumn
 from recsys.schema.positives import TrainPositives
@@ -39,7 +40,7 @@ _BLOCK_SCORES = 2**22
 _WALKED = 4096
 # Enough to tell good values of a key from bad ones.
 _TUNING_QUERIES = 10_000
-# Singular values that stand for EASE where the catalogue is large: three digits of its figures.
+# Singular values that stand for EASE where the catalogue is large; docs/explanation/speed.md has both figures.
 _EASE_RANK = 512
 
 
@@ -162,24 +163,21 @@ def _fit(name: Baseline, dataset: PreparedDataset, options: EvaluationOptions) -
 def _fit_ease(dataset: PreparedDataset, options: EvaluationOptions) -> FittedBaseline:
     """EASE by its own formula where the catalogue is small, otherwise by the largest singular values."""
     matrix_UI = _train_matrix(dataset)
-    spectrum = None
+    weights: Callable[..., Any]
     if dataset.num_items - 1 <= options.ease_max_items:
-        gram_II = (matrix_UI.T @ matrix_UI).toarray()
+        weights = functools.partial(ease_weights, (matrix_UI.T @ matrix_UI).toarray())
     else:
-        spectrum = spectrum_of(matrix_UI, rank=_EASE_RANK)
+        weights = functools.partial(_product_weights, spectrum_of(matrix_UI, rank=_EASE_RANK))
 
     def ease(l2: float) -> FittedBaseline:
-        if spectrum is None:
-            weights_II: Any = ease_weights(gram_II, l2=l2)
-        else:
-            weights_II = _without_diagonal(*ease_factors(spectrum, l2=l2))
-        return FittedBaseline("ease", dataset.num_items, weights_II, chosen={"ease_l2": l2})
+        return FittedBaseline("ease", dataset.num_items, weights(l2=l2), chosen={"ease_l2": l2})
 
     return _best_on_validation(ease, options.ease_l2, dataset, options)
 
 
-def _without_diagonal(left_ID: torch.Tensor, right_ID: torch.Tensor) -> ProductWeights:
-    """A product of factors in which no item adds to its own score."""
+def _product_weights(spectrum: Spectrum, *, l2: float) -> ProductWeights:
+    """EASE's weights as a product of factors, in which no item adds to its own score."""
+    left_ID, right_ID = ease_factors(spectrum, l2=l2)
     left, right = left_ID.numpy().astype(np.float32), right_ID.numpy().astype(np.float32)
     own = sparse.diags(np.einsum("id,id->i", left, right), format="csr")
     return ProductWeights(((1.0, left, right), (-1.0, own, sparse.identity(len(left), np.float32, "csr"))))

@@ -96,8 +96,8 @@ class FittedTask(CatalogueTask):
         checkpoint["qualities"] = self._qualities
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes how good the fits were."""
-        self._qualities = checkpoint["qualities"]
+        """Takes how good the fits were; checkpoints of earlier releases do not say."""
+        self._qualities = checkpoint.get("qualities", [])
 
 
 def positives_of(dataset: PreparedDataset) -> TrainPositives:

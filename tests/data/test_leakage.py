@@ -200,7 +200,7 @@ def without(rows, part):
 ITEMS = {"item_id": list("abcz"), "price": [1.0, 2.5, None, 9.0], "genres": ["u|v", "v", "v|w", ""]}
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=worlds(), with_items=st.booleans())
 def test_removing_test_rows_changes_no_train_file(tmp_path_factory, rows, with_items):
     common = {
@@ -221,7 +221,7 @@ def test_removing_test_rows_changes_no_train_file(tmp_path_factory, rows, with_i
     assert rest == whole
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=worlds())
 def test_removing_test_rows_changes_no_train_file_of_a_split_by_time(tmp_path_factory, rows):
     common = {"split": "global_time", "split_boundaries": (15, 22), "label": STARS, "max_rejected_share": 1.0}

@@ -75,6 +75,17 @@ def test_resumed_training_equals_one_that_was_not_stopped(options, tmp_path, nam
         assert [one for one in found if one.startswith("/state_dict")] == []
 
 
+def test_checkpoint_of_an_earlier_release_is_taken_up(options):
+    data = RecDataModule(options, seed=0)
+    task = FittedTask(BUILDERS["ease"](data.dataset.schema), Optimizers())
+    kept = {}
+    task.on_save_checkpoint(kept)
+    del kept["qualities"]
+    task.on_load_checkpoint(kept)
+    task.on_save_checkpoint(kept)
+    assert kept["qualities"] == []
+
+
 def test_search_keeps_the_best_settings_of_those_that_validation_led_to(options, tmp_path):
     result, model, data = train("ease_factorization", options, tmp_path)
     last = checkpoint(tmp_path)
