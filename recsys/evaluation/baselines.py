@@ -40,7 +40,7 @@ _BLOCK_SCORES = 2**22
 _WALKED = 4096
 # Enough to tell good values of a key from bad ones.
 _TUNING_QUERIES = 10_000
-# Singular values that stand for EASE where the catalogue is large; docs/explanation/speed.md has both figures.
+# Singular values that stand for EASE where the catalogue is large; figures in docs/explanation/speed.md.
 _EASE_RANK = 512
 
 
