@@ -229,6 +229,24 @@ def test_table_of_no_runs_is_empty(tmp_path):
     assert not results.summarise(tmp_path)
 
 
+def test_metrics_from_before_a_failure_are_not_those_of_the_trial(tmp_path, capsys):
+    """A run that was whole, was taken up again and failed: its former metrics still lie there."""
+    for number, (status, value) in enumerate([("failed", 0.9), ("complete", 0.1)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        ending = {"number": number, "overrides": [f"model.width={number}"], "status": status, "seconds": 1}
+        (folder / "trial.json").write_text(json.dumps(ending))
+        metrics = {"validation": {"auc": value}, "seed": 0, "monitor": "val/auc"}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert results.summarise(tmp_path)
+    assert "best: python train.py model.width=1" in capsys.readouterr().out
+    with (tmp_path / "results.csv").open() as file:
+        assert [(row["trial"], row["validation/auc"]) for row in csv.DictReader(file)] == [
+            ("1", "0.1"),
+            ("0", ""),
+        ]
+
+
 def test_nothing_of_hydra_is_left_behind(train):
     assert train("-m", "model.width=2,3") == 0
     [runs] = train.here.iterdir()

@@ -86,7 +86,8 @@ def _read(path: Path) -> dict[str, Any]:
     trial = read_ending(path.parent)
     pairs = (text.partition("=") for text in trial["overrides"])
     trial["overrides"] = {key: value for key, _, value in pairs}
-    trial["metrics"] = read_metrics(path.parent)
+    # Of one that failed as it was taken up again they are those of before.
+    trial["metrics"] = {} if trial["status"] == "failed" else read_metrics(path.parent)
     trial["path"] = str(path.parent)
     return trial
 
