@@ -147,48 +147,52 @@ LISTS = {"multirun": ["0", "1"], "sweep": ["0", "1"], "daily": ["000-first"]}
 BUNDLES = ("serve", "recommend", "add-items")
 
 
+def made_once(trained, name, main, arguments):
+    """Has a command make a folder in `trained` unless it is there, and copies it here."""
+    if not (trained / name).exists():
+        with contextlib.chdir(trained):
+            assert end(main, *arguments) == 0
+    shutil.rmtree(name, ignore_errors=True)
+    shutil.copytree(trained / name, name)
+
+
+def go_on(trained, entry):
+    """Makes a list of trainings that is to go on with `evil`."""
+    made_once(trained, entry, *ENTRIES[entry])
+    for path in Path(entry).iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in ("multirun.json", "sweep.json", "daily.json"):
+            path.unlink()
+    for name in LISTS[entry]:
+        shutil.copytree("evil", f"{entry}/{name}")
+        if entry != "daily":
+            os.unlink(f"{entry}/{name}/{MANIFEST}")
+
+
+def make_bundle(trained):
+    """Makes a bundle whose manifest says that it was made of `evil`."""
+    made_once(trained, "good/bundle", export.main, ["run=good"])
+    shutil.rmtree("bundle", ignore_errors=True)
+    shutil.move("good/bundle", "bundle")
+    manifest = json.loads(Path("bundle", MANIFEST).read_text())
+    extra = {name: manifest[name] for name in manifest if name not in OWN_KEYS}
+    write_manifest(
+        Path("bundle"), "bundle", config=read_config("evil"), source=manifest["source"], extra=extra
+    )
+
+
 @pytest.fixture
 def enter(hostile, trained):
     """Puts `evil` where a command looks for it, gives the command, and returns its exit status."""
-
-    def made_once(name, main, arguments):
-        if not (trained / name).exists():
-            with contextlib.chdir(trained):
-                assert end(main, *arguments) == 0
-        shutil.rmtree(name, ignore_errors=True)
-        shutil.copytree(trained / name, name)
-
-    def goes_on(entry):
-        """A list of trainings that is to go on with `evil`."""
-        made_once(entry, *ENTRIES[entry])
-        for path in Path(entry).iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in ("multirun.json", "sweep.json", "daily.json"):
-                path.unlink()
-        for name in LISTS[entry]:
-            shutil.copytree("evil", f"{entry}/{name}")
-            if entry != "daily":
-                os.unlink(f"{entry}/{name}/{MANIFEST}")
-
-    def made_of():
-        """A bundle whose manifest says that it was made of `evil`."""
-        made_once("good/bundle", *ENTRIES["export"][:1], ["run=good"])
-        shutil.rmtree("bundle", ignore_errors=True)
-        shutil.move("good/bundle", "bundle")
-        manifest = json.loads(Path("bundle", MANIFEST).read_text())
-        extra = {name: manifest[name] for name in manifest if name not in OWN_KEYS}
-        write_manifest(
-            Path("bundle"), "bundle", config=read_config("evil"), source=manifest["source"], extra=extra
-        )
 
     def enter(entry):
         for folder in ("more", "live", "copied"):
             shutil.rmtree(folder, ignore_errors=True)
         if entry in LISTS:
-            goes_on(entry)
+            go_on(trained, entry)
         elif entry in BUNDLES:
-            made_of()
+            make_bundle(trained)
         main, arguments = ENTRIES[entry]
         return end(main, *arguments)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recsys.commands import add_items, embed, export, interleave, log, recommend, train
+from recsys.commands import add_items, embed, export, interleave, log, recommend
 from recsys.schema.manifest import MANIFEST, write_manifest
 from tests import test_trust
 

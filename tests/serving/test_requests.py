@@ -267,7 +267,6 @@ def test_thousands_of_requests_of_wrong_types_are_answered_or_refused_by_name(se
     assert min(answered, refused) > 300
 
 
-@pytest.mark.slow  # a time, which a busy processor stretches
 def test_no_request_takes_longer_than_its_size_allows(served):
     rng = random.Random(5)
     ids = [f"s{n}" for n in range(40)]
@@ -295,12 +294,13 @@ def test_no_request_takes_longer_than_its_size_allows(served):
             }
             elements = 4 * len(arguments["rows"])
         method = served.predict if "rows" in arguments else served.recommend
-        seconds = []
-        for _ in range(3):  # another process may have the core
+        limit = 0.05 + 1e-5 * elements
+        seconds = [math.inf]
+        while seconds[-1] >= limit and len(seconds) < 10:  # another process may have had the core
             started = time.thread_time()
             method(**arguments)
             seconds.append(time.thread_time() - started)
-        assert min(seconds) < 0.05 + 1e-5 * elements, (part, size)
+        assert seconds[-1] < limit, (part, size, seconds)
 
 
 def test_events_of_the_far_future_are_refused_and_not_counted(bundle):

@@ -68,7 +68,7 @@ def _observe(statistics: Any, log: Log, begin: int, end: int) -> int:
 def _ask(statistics: Any, log: Log, event: int, instant: int) -> Mapping[str, float | None]:
     """Every statistic of an event as of an instant, by field."""
     columns = _columns(log, range(event, event + 1))
-    return {**statistics(columns, [instant], False)[0], **statistics(columns, [instant], True)[0]}
+    return {**statistics([{}], columns, [instant], False)[0], **statistics([{}], columns, [instant], True)[0]}
 
 
 def _columns(log: Log, events: range) -> dict[str, list[list[int]]]:

@@ -106,7 +106,8 @@ class ValueIndex(nn.Module):
                 # Mostly there are no blanks to take away, and to see that takes longer than a look-up.
                 row = self._row_of(text)
                 if row == 0:
-                    row = self._row_of(stripped(text))
+                    bare = stripped(text)
+                    row = self._row_of(bare) if len(bare) < len(text) else 0
             rows.append(row)
         return torch.tensor(rows, dtype=torch.int64)
 

@@ -9,7 +9,6 @@ from typing import Any, Dict, List, cast
 import torch
 from torch import nn
 
-from recsys.exporting.program.columns import pick
 from recsys.exporting.program.interfaces import IdIndex
 from recsys.exporting.program.types import Bag, Record
 
@@ -107,11 +106,12 @@ def first_of(records: List[Record], fields: List[str]) -> List[Any]:
     """The value of each record under the first of the names that it has; None without."""
     values: List[Any] = []
     for record in records:
-        given, _ = pick([record], fields)
-        if len(given) > 0:
-            values.append(given[0])
-        else:
-            values.append(None)
+        value: Any = None
+        for field in fields:
+            if field in record:
+                value = record[field]
+                break
+        values.append(value)
     return values
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from recsys.exporting.fields import TABLE_OF_ROLE
 from recsys.exporting.program.inputs import Network
 from recsys.exporting.program.known import Known, empty_records, first_of, renamed, unread
-from recsys.exporting.program.statistics import Statistics, with_values
+from recsys.exporting.program.statistics import Statistics
 from recsys.exporting.program.tensors import PackageTensors
 from recsys.exporting.program.types import Bag, Features, Record, Records, Rows
 from recsys.exporting.program.values import elements, is_list
@@ -299,8 +299,8 @@ class RankingProgram(nn.Module):
         times = self.statistics.times(records["context"], False)
         pair_times = [times[min(row, len(times) - 1)] for row in range(size)]
         completed = records.copy()
-        completed["context"] = with_values(records["context"], self.statistics(columns, times, False))
-        completed["pair"] = with_values(records["pair"], self.statistics(columns, pair_times, True))
+        completed["context"] = self.statistics(records["context"], columns, times, False)
+        completed["pair"] = self.statistics(records["pair"], columns, pair_times, True)
         return completed
 
     def _check_unambiguous(self, records: List[Record]) -> None:

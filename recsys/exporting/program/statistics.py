@@ -16,10 +16,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
-from recsys.exporting.program.columns import pick
 from recsys.exporting.program.inputs import Inputs
 from recsys.exporting.program.instants import as_microseconds
 from recsys.exporting.program.interfaces import KeyTally
+from recsys.exporting.program.known import first_of
 from recsys.exporting.program.types import Record, Records, Rows
 from recsys.exporting.program.values import as_digits_or_text, as_number, stripped
 from recsys.schema.feature_kinds import StatisticFeature
@@ -232,31 +232,32 @@ class Statistics(nn.Module):
         self.positive_at_least = positive_at_least
         self.latest = latest
 
-    def forward(self, columns: Dict[str, List[List[int]]], times: List[int], is_pair: bool) -> List[Record]:
-        """The statistics of pairs, or those of contexts, of each row: by field, None where there is nothing.
+    def forward(
+        self, records: List[Record], columns: Dict[str, List[List[int]]], times: List[int], is_pair: bool
+    ) -> List[Record]:
+        """The records with the statistics of pairs, or those of contexts, that they do not hold.
 
         Args:
+            records: of each row; one record stands for all.
             columns: values of every feature that makes keys, by row; one row stands for all.
             times: the instant of each row.
             is_pair: which of the statistics.
         """
-        by_row: List[Record] = []
-        for row, time in enumerate(times):
-            values: Record = {}
-            for number in range(len(self.of)):
-                if self.is_pair[number] == is_pair:
-                    sums = self._sums(number, columns, row, time)
+        completed = [records[min(row, len(records) - 1)].copy() for row in range(len(times))]
+        for number, of in enumerate(self.of):
+            if self.is_pair[number] == is_pair:
+                tally: KeyTally = self.tallies[number]  # type: ignore[assignment]
+                all_keys = _keys_by_row(columns, of, len(times))
+                for row, time in enumerate(times):
+                    sums = self._sums(tally, all_keys[row], time)
+                    record = completed[row]
                     for position in self.statistics_of[number]:
-                        values[self.fields[position]] = self._value(position, sums, time)
-            by_row.append(values)
-        return by_row
+                        if self.fields[position] not in record:
+                            record[self.fields[position]] = self._value(position, sums, time)
+        return completed
 
-    def _sums(
-        self, number: int, columns: Dict[str, List[List[int]]], row: int, time: int
-    ) -> Tuple[float, float, float, int]:
+    def _sums(self, tally: KeyTally, keys: List[int], time: int) -> Tuple[float, float, float, int]:
         """Returns the mean of a tally's sums over the keys of a row, with the latest instant of any."""
-        tally: KeyTally = self.tallies[number]  # type: ignore[assignment]
-        keys = _keys_of(columns, self.of[number], row)
         if len(keys) == 1:
             return tally.at(keys[0], time)
         count, positives, labels, last = 0.0, 0.0, 0.0, self.earliest
@@ -284,13 +285,15 @@ class Statistics(nn.Module):
     @torch.jit.export
     def add(self, columns: Dict[str, List[List[int]]], times: List[int], labels: List[float]) -> None:
         """Counts events, in the order of time."""
-        for row, time in enumerate(times):
-            positive = 1.0 if labels[row] >= self.positive_at_least else 0.0
-            self.latest = max(self.latest, time)
-            for number, of in enumerate(self.of):
-                tally: KeyTally = self.tallies[number]  # type: ignore[assignment]
-                for key in _keys_of(columns, of, row):
+        for number, of in enumerate(self.of):
+            tally: KeyTally = self.tallies[number]  # type: ignore[assignment]
+            all_keys = _keys_by_row(columns, of, len(times))
+            for row, time in enumerate(times):
+                positive = 1.0 if labels[row] >= self.positive_at_least else 0.0
+                for key in all_keys[row]:
                     tally.add(key, time, positive, labels[row])
+        for time in times:
+            self.latest = max(self.latest, time)
 
     def columns(
         self,
@@ -327,11 +330,9 @@ class Statistics(nn.Module):
         Where the data have no timestamps, rows that are observed follow one another.
         """
         instants: List[int] = []
-        for position, record in enumerate(records):
-            given, _ = pick([record], self.timestamp_fields)
-            time: Optional[int] = None
-            if len(given) > 0:
-                time = as_microseconds(given[0], self.per_second, self.timestamp_fields[0])
+        field = self.timestamp_fields[0] if len(self.timestamp_fields) > 0 else ""
+        for position, value in enumerate(first_of(records, self.timestamp_fields)):
+            time = as_microseconds(value, self.per_second, field)
             if time is None:
                 if observed and len(self.timestamp_fields) > 0:
                     raise ValueError(f"`timestamp` of row {position}: an event that is observed needs one")
@@ -342,28 +343,37 @@ class Statistics(nn.Module):
     def labels(self, records: List[Record]) -> List[float]:
         """The label of each event; 1 where every event is positive."""
         numbers: List[float] = []
-        for position, record in enumerate(records):
-            label: Optional[float] = 1.0
-            if len(self.label_fields) > 0:
-                given, _ = pick([record], self.label_fields)
-                label = as_number(given[0], self.label_fields[0]) if len(given) > 0 else None
+        if len(self.label_fields) == 0:
+            return [1.0 for _ in records]
+        for position, value in enumerate(first_of(records, self.label_fields)):
+            label = as_number(value, self.label_fields[0])
             if label is None:
                 raise ValueError(f"`label` of row {position}: an event that is observed needs a number")
             numbers.append(label)
         return numbers
 
 
-def _keys_of(columns: Dict[str, List[List[int]]], of: List[str], row: int) -> List[int]:
-    """The keys of a row: values of one feature, or pairs of values of two."""
-    first = columns[of[0]][min(row, len(columns[of[0]]) - 1)]
+def _keys_by_row(columns: Dict[str, List[List[int]]], of: List[str], size: int) -> List[List[int]]:
+    """The keys of each of `size` rows: values of one feature, or pairs of values of two."""
+    first = _for_each(columns[of[0]], size)
     if len(of) == 1:
         return first
-    second = columns[of[1]][min(row, len(columns[of[1]]) - 1)]
-    keys: List[int] = []
-    for value in first:
-        for other in second:
-            keys.append(value * 4294967296 + other)  # noqa: PERF401 (scripted)
-    return keys
+    second = _for_each(columns[of[1]], size)
+    by_row: List[List[int]] = []
+    for row in range(size):
+        keys: List[int] = []
+        for value in first[row]:
+            for other in second[row]:
+                keys.append(value * 4294967296 + other)  # noqa: PERF401 (scripted)
+        by_row.append(keys)
+    return by_row
+
+
+def _for_each(column: List[List[int]], size: int) -> List[List[int]]:
+    """A column with a value for each row; one value stands for all."""
+    if len(column) == size:
+        return column
+    return [column[0] for _ in range(size)]
 
 
 def _distinct_by_row(values: List[int], lengths: List[int]) -> List[List[int]]:
@@ -378,15 +388,3 @@ def _distinct_by_row(values: List[int], lengths: List[int]) -> List[List[int]]:
         by_row.append(own)
         begin += length
     return by_row
-
-
-def with_values(records: List[Record], computed: List[Record]) -> List[Record]:
-    """The records with what was computed where they do not hold it; one record stands for all."""
-    completed: List[Record] = []
-    for row, values in enumerate(computed):
-        merged = records[min(row, len(records) - 1)].copy()
-        for field in values.keys():  # noqa: SIM118 (scripted)
-            if field not in merged:
-                merged[field] = values[field]
-        completed.append(merged)
-    return completed

@@ -20,11 +20,13 @@ import torch
 def as_text(value: Any, field: str) -> Optional[str]:
     """`value` as text, None when that is empty; 17.0 is `17`, truth values are `True` and `False`."""
     if isinstance(value, str):
-        if value == "true" or value == "TRUE":
+        # TorchScript copies a text to compare it.
+        size = len(value)
+        if size == 4 and (value == "true" or value == "TRUE"):
             return "True"
-        if value == "false" or value == "FALSE":
+        if size == 5 and (value == "false" or value == "FALSE"):
             return "False"
-        return value if len(value) > 0 else None
+        return value if size > 0 else None
     if isinstance(value, bool):
         return "True" if value else "False"
     if isinstance(value, int):
