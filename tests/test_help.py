@@ -28,7 +28,7 @@ def test_help_fits_a_screen(command, capsys):
 def test_help_names_groups_and_keys_with_their_meaning(capsys):
     assert end(train.main, "--help") == 0
     printed = capsys.readouterr().out
-    assert "  data        [movielens_100k] goodreads_once movielens_1m" in printed
+    assert "  data        [movielens_100k] goodreads_once mind movielens_1m" in printed
     assert "  resume                        folder of a run to continue" in printed
     assert "Example: python train.py data=movielens_100k" in printed
 

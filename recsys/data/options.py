@@ -135,7 +135,7 @@ class StatisticOptions:
             users, the items or the interactions. What counts are the events with the same key.
         measure: `count` of events; `positive_share`, of them; `label_mean`, of their label's raw value;
             `recency`, seconds since the latest.
-        window: `all`, or the latest: `30 days`, `20 events`.
+        window: `all`, or the latest: `30 days`, `6 hours`, `20 events`.
         strength: how many events at the mean of train a `positive_share` or `label_mean` begins with, so that
             few events say little.
         transform: `standardise`, `log` or `bucketise`; null standardises means and takes the logarithm of
@@ -155,8 +155,8 @@ class StatisticOptions:
             raise InputError(f"`of` must name one feature or two, got {list(self.of)}")
         if self.window != "all" and not re.fullmatch(_WINDOW, self.window):
             raise InputError(
-                f"`window` must be `all` or the latest days or events, as in `30 days` or `20 events`, got "
-                f"`{self.window}`"
+                f"`window` must be `all` or the latest days, hours or events, as in `30 days`, `6 hours` "
+                f"or `20 events`, got `{self.window}`"
             )
         if not 0 <= self.strength < float("inf"):
             raise InputError(f"`strength` must be a number of events, at least 0, got {self.strength}")
@@ -169,6 +169,11 @@ class StatisticOptions:
         return self._size("day")
 
     @property
+    def window_hours(self) -> int:
+        """Hours of the window; 0 where it is of another kind."""
+        return self._size("hour")
+
+    @property
     def window_events(self) -> int:
         """Events of the window; 0 where it is of another kind."""
         return self._size("event")
@@ -179,7 +184,7 @@ class StatisticOptions:
 
 
 # At most six digits: instants are microseconds in 64 bits.
-_WINDOW = r"([1-9][0-9]{0,5}) ?(days?|events?)"
+_WINDOW = r"([1-9][0-9]{0,5}) ?(days?|hours?|events?)"
 
 
 @dataclasses.dataclass(frozen=True)

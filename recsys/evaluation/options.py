@@ -60,6 +60,8 @@ class EvaluationOptions:
         resamples: bootstrap resamples of users behind every interval; 0 leaves the intervals out.
         confidence: share of resamples that an interval covers.
         small_slice: slices of fewer users are marked as small.
+        impressions: of a ranking model, whether rows of one user at one instant are an impression, what was
+            shown at once: AUC, MRR, NDCG@5 and NDCG@10 by impression are then measured, as of MIND.
         num_examples: users shown in the report with what was recommended to them.
         latency_requests: requests whose latency is measured, one at a time; 0 leaves it out.
         batch_size: queries or rows scored at a time.
@@ -89,6 +91,7 @@ class EvaluationOptions:
     resamples: int = 1000
     confidence: float = 0.95
     small_slice: int = 50
+    impressions: bool = False
     num_examples: int = 10
     latency_requests: int = 200
     batch_size: int = 4096

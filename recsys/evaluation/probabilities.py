@@ -26,6 +26,7 @@ from recsys.metrics.classification import (
     row_log_loss,
     user_auc,
 )
+from recsys.metrics.impressions import impression_metrics
 from recsys.metrics.intervals import Samples, sum_by_user
 from recsys.metrics.quotients import quotient
 from recsys.schema import tables
@@ -41,6 +42,7 @@ def figures_of(
     probabilities_N: Rows,
     *,
     mask: npt.NDArray[np.bool_] | None = None,
+    impressions_N: Rows | None = None,
 ) -> Figures:
     """Every metric of these rows; no AUC, PR-AUC and normalised entropy where they are all of one class.
 
@@ -49,10 +51,12 @@ def figures_of(
         labels_N: [N] 0 or 1.
         probabilities_N: [N] predicted probabilities.
         mask: [N] which rows count; all when None.
+        impressions_N: [N] what was shown together has the same; None where nobody asked.
     """
     users_N = bootstrap.users_N
     if mask is not None:
         labels_N, probabilities_N, users_N = labels_N[mask], probabilities_N[mask], users_N[mask]
+        impressions_N = None if impressions_N is None else impressions_N[mask]
     losses_N = row_log_loss(labels_N, probabilities_N)
     values = {"log_loss": float(losses_N.mean())}
     samples = _calibration_samples(bootstrap, labels_N, probabilities_N, users_N=users_N)
@@ -69,7 +73,12 @@ def figures_of(
     if labels_N.any():
         values["predicted_over_observed"] = predicted_over_observed(labels_N, probabilities_N)
     order = [key for key in _ORDER if key in values]
-    return Figures({key: values[key] for key in order}, {key: samples[key] for key in order})
+    figures = Figures({key: values[key] for key in order}, {key: samples[key] for key in order})
+    if impressions_N is not None:
+        shown = _by_impression(bootstrap, labels_N, probabilities_N, impressions_N, users_N=users_N)
+        figures.values.update(shown.values)
+        figures.samples.update(shown.samples)
+    return figures
 
 
 _ORDER = (
@@ -81,6 +90,18 @@ _ORDER = (
     "calibration_error",
     "predicted_over_observed",
 )
+
+
+def _by_impression(
+    bootstrap: Bootstrap, labels_N: Rows, probabilities_N: Rows, impressions_N: Rows, *, users_N: Rows
+) -> Figures:
+    """Means over the impressions with both classes of label; nothing where there is none."""
+    impressions_G, values = impression_metrics(labels_N, probabilities_N, impressions_N)
+    if not len(impressions_G):
+        return Figures({}, {})
+    found, first = np.unique(impressions_N, return_index=True)
+    users_G = users_N[first[np.searchsorted(found, impressions_G)]]
+    return bootstrap.means_of(values, users_N=users_G)
 
 
 def _calibration_samples(

@@ -6,6 +6,7 @@ Legend: Q queries, K ranks, N rows, I catalogue, V values of a jagged field.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ from recsys.evaluation.slices import Slice, described_questions, item_classes, s
 from recsys.evaluation.summary import Bootstrap, Figures, Values
 from recsys.metrics.classification import row_log_loss
 from recsys.metrics.ranking import find_hits, ranking_metrics
+from recsys.schema.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +153,7 @@ class RowScorer:
     def __init__(self, dataset: PreparedDataset, events: Events, options: EvaluationOptions) -> None:
         self.labels_N = events.positives.numpy().astype(np.int64)
         self.bootstrap = Bootstrap(events.history_rows.numpy(), options)
+        self._impressions_N = _impressions(dataset, events) if options.impressions else None
         item_rows_N = events.item_rows.numpy()
         lengths_N = dataset.histories("test").before(events).lengths.numpy()
         self.described = described_questions(dataset, events, history_lengths_N=lengths_N, about_items=True)
@@ -161,19 +164,33 @@ class RowScorer:
     def score(self, probabilities_N: npt.NDArray[np.float64], *, on_slices: bool = True) -> SystemScores:
         """Figures of these probabilities, overall and, unless told otherwise, on every slice."""
         values = {"log_loss": row_log_loss(self.labels_N, probabilities_N)}
+        figures = functools.partial(
+            figures_of,
+            self.bootstrap,
+            self.labels_N,
+            probabilities_N,
+            impressions_N=self._impressions_N,
+        )
         return SystemScores(
             values=values,
-            figures=figures_of(self.bootstrap, self.labels_N, probabilities_N),
-            slices=[
-                figures_of(self.bootstrap, self.labels_N, probabilities_N, mask=piece.mask)
-                for piece in self.slices
-                if on_slices
-            ],
+            figures=figures(),
+            slices=[figures(mask=piece.mask) for piece in self.slices if on_slices],
         )
 
     def reliability(self, probabilities_N: npt.NDArray[np.float64]) -> list[dict[str, float | None]]:
         """Predicted and observed share of positives of up to ten bins, for `metrics.json`."""
         return reliability_of(self.bootstrap, self.labels_N, probabilities_N, num_bins=RELIABILITY_BINS)
+
+
+def _impressions(dataset: PreparedDataset, events: Events) -> npt.NDArray[np.int64]:
+    """[N] number of the impression of each row: its user and its instant."""
+    if not dataset.has_timestamps:
+        raise InputError(
+            "`evaluation.impressions=true`: an impression is the rows of one user at one instant, and the "
+            "data have no timestamps"
+        )
+    shown_N2 = np.stack([events.history_rows.numpy(), events.timestamps.numpy()], axis=1)
+    return np.asarray(np.unique(shown_N2, axis=0, return_inverse=True)[1].reshape(-1))
 
 
 def _different(queries: Queries) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

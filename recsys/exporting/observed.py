@@ -31,7 +31,6 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Window = tuple[tuple[str, ...], int, int]
 
-_DAY_MICROSECONDS = 86_400_000_000
 _SPLIT = "_split"
 _ROWS = {USER_ID: tables.USER_ROW, ITEM_ID: tables.ITEM_ROW}
 
@@ -204,7 +203,7 @@ def build_statistics(
 
 
 def _window(feature: StatisticFeature) -> Window:
-    return feature.of, feature.window_days * _DAY_MICROSECONDS, feature.window_events
+    return feature.of, feature.window_microseconds, feature.window_events
 
 
 def _label_fields(dataset: PreparedDataset, fields: Fields) -> list[str]:

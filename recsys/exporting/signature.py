@@ -177,6 +177,8 @@ def _describe_statistic(feature: StatisticFeature, accepted: list[str]) -> dict[
     window = "all events"
     if feature.window_days:
         window = f"events of {feature.window_days} days"
+    elif feature.window_hours:
+        window = f"events of {feature.window_hours} hours"
     elif feature.window_events:
         window = f"the latest {feature.window_events} events"
     return {

@@ -23,6 +23,7 @@ Measure = Literal["count", "positive_share", "label_mean", "recency"]
 Pooling = Literal["mean", "idf"]
 DEFAULT_BUCKETS = 20
 DEFAULT_TEXT_BUCKETS = 5000
+_HOUR_MICROSECONDS = 3_600_000_000
 
 # Fields that preparing fits, and those that change without changing what a row or a number stands for.
 _FITTED = {"changes_meaning": False, "is_fitted": True}
@@ -419,6 +420,7 @@ class StatisticFeature(NumberFeature):
         measure: `count` of events; `positive_share` and `label_mean`, smoothed; `recency`, seconds since the
             latest of them, missing where there is none.
         window_days: only events at most so many days old; 0 for any age.
+        window_hours: the same in hours; one of the two is 0.
         window_events: only the latest so many events of the key; 0 for all.
         strength: a smoothed mean is (sum + strength x prior) / (count + strength), the prior where both are
             0; 10 works.
@@ -428,6 +430,7 @@ class StatisticFeature(NumberFeature):
     of: tuple[str, ...] = ()
     measure: Measure = "count"
     window_days: int = 0
+    window_hours: int = 0
     window_events: int = 0
     strength: float = 0.0
     prior: float = _fitted(0.0)
@@ -440,6 +443,11 @@ class StatisticFeature(NumberFeature):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "of", tuple(self.of))
+
+    @property
+    def window_microseconds(self) -> int:
+        """Age up to which events count; 0 for any."""
+        return (24 * self.window_days + self.window_hours) * _HOUR_MICROSECONDS
 
 
 def difference_name(vector: str) -> str:

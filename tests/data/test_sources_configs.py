@@ -20,7 +20,7 @@ from recsys.data.sources.movielens_layouts import INTERACTIONS, ITEMS, USERS
 from recsys.data.sources.synthetic import Synthetic
 
 FOLDER = Path(__file__).parents[2] / "configs" / "data"
-OTHERS = ["goodreads_once", "synthetic", "synthetic_bookstore", "table"]
+OTHERS = ["goodreads_once", "mind", "synthetic", "synthetic_bookstore", "table"]
 MOVIELENS = ["movielens_100k", "movielens_1m", "movielens_20m", "movielens_32m"]
 
 

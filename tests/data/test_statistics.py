@@ -25,6 +25,7 @@ ALL = {
     "item_stars": StatisticOptions(("item_id",), "label_mean"),
     "item_bare": StatisticOptions(("item_id",), "positive_share", strength=0),
     "item_4_days": StatisticOptions(("item_id",), "count", window="4 days"),
+    "item_30_hours": StatisticOptions(("item_id",), "positive_share", window="30 hours"),
     "item_last_3": StatisticOptions(("item_id",), "label_mean", window="3 events", strength=1),
     "age_share": StatisticOptions(("age",), "positive_share"),
     "device_count": StatisticOptions(("device",), "count"),
@@ -122,8 +123,9 @@ def one(statistic, event, in_order, priors):
             and e.instant < event.instant
             and all(value in e.values[of] for of, value in zip(statistic.of, key, strict=True))
         ]
-        if statistic.window.endswith("days"):
-            oldest = event.instant - int(statistic.window.split()[0]) * DAY * 1_000_000
+        if statistic.window.endswith(("days", "hours")):
+            number, unit = statistic.window.split()
+            oldest = event.instant - int(number) * (DAY if unit == "days" else DAY // 24) * 1_000_000
             before = [e for e in before if e.instant >= oldest]
         elif statistic.window.endswith("events"):
             before = before[-int(statistic.window.split()[0]) :]
@@ -357,7 +359,10 @@ def test_keys_that_cannot_tell_events_apart_are_named_with_those_that_can(tmp_pa
     [
         ({"of": ()}, "`of` must name one feature or two, got \\[\\]"),
         ({"of": ("user_id", "user_id")}, "`of` must name one feature or two"),
-        ({"window": "30 weeks"}, "`window` must be `all` or the latest days or events.*got `30 weeks`"),
+        (
+            {"window": "30 weeks"},
+            "`window` must be `all` or the latest days, hours or events.*got `30 weeks`",
+        ),
         ({"window": "0 days"}, "got `0 days`"),
         ({"strength": -1.0}, "`strength` must be a number of events, at least 0, got -1.0"),
     ],

@@ -1,5 +1,6 @@
 """SystemScores figures and slices against arithmetic on the same lists, and the plain data made of them."""
 
+import dataclasses
 import json
 import math
 
@@ -17,6 +18,7 @@ from recsys.evaluation.slices import ITEM_CLASSES, item_classes
 from recsys.metrics.classification import auc, calibration_error, gauc, log_loss
 
 OPTIONS = EvaluationOptions(k=(1, 5), resamples=100, hot_history=10)
+SHOWN = dataclasses.replace(OPTIONS, impressions=True)
 
 
 @pytest.fixture
@@ -125,6 +127,37 @@ def test_ranking_figures_are_those_of_the_metrics(rated):
     assert found["hot"].values["auc"] == pytest.approx(auc(labels[hot], probabilities[hot]))
     low, high = scorer.bootstrap.interval(scores.figures.samples["gauc"])
     assert low < scores.figures.values["gauc"] < high
+
+
+def test_rows_of_one_user_and_instant_are_an_impression_when_asked(rated):
+    events = rated.events("test")
+    week = 7 * 86_400_000_000
+    events = dataclasses.replace(events, timestamps=events.timestamps // week * week)
+    probabilities = baseline_probabilities(rated, events, num_negatives=0)["user_and_item_rate"]
+    scorer = RowScorer(rated, events, SHOWN)
+    figures = scorer.score(probabilities).figures
+    labels = events.positives.numpy().astype(int)
+    shown = list(zip(events.history_rows.tolist(), events.timestamps.tolist(), strict=True))
+    areas = []
+    for one in sorted(set(shown)):
+        mine = np.array([other == one for other in shown])
+        if 0 < labels[mine].mean() < 1:
+            areas.append(auc(labels[mine], probabilities[mine]))
+    assert 5 < len(areas) < len(set(shown))
+    assert figures.values["impression_auc"] == pytest.approx(np.mean(areas))
+    wanted = {"impression_auc", "impression_mrr", "impression_ndcg@5", "impression_ndcg@10"}
+    assert wanted <= figures.samples.keys() & figures.values.keys()
+    low, high = scorer.bootstrap.interval(figures.samples["impression_mrr"])
+    assert low < figures.values["impression_mrr"] < high
+    # Where nothing was clicked there is nothing to tell, and nothing is told.
+    nothing = RowScorer(rated, events.replace(positives=events.positives & False), SHOWN)
+    assert not wanted & nothing.score(probabilities).figures.values.keys()
+
+
+def test_impressions_without_timestamps_are_refused(clicked):
+    events = clicked.events("test")
+    with pytest.raises(ValueError, match=r"`evaluation.impressions=true`: .*the data have no timestamps"):
+        RowScorer(clicked, events, SHOWN)
 
 
 def test_rows_of_one_class_have_no_auc_and_null_in_the_results(clicked):

@@ -26,6 +26,7 @@ STATISTICS = {
     "device_share": StatisticOptions(("device",), "positive_share", window="20 events"),
     "item_stars": StatisticOptions(("item_id",), "label_mean"),
     "item_recent": StatisticOptions(("item_id",), "count", window="10 days"),
+    "item_today": StatisticOptions(("item_id",), "positive_share", window="30 hours"),
     "item_bucket": StatisticOptions(("item_id",), "count", transform="bucketise", num_buckets=4),
     "genre_since": StatisticOptions(("genres",), "recency"),
     "user_genre": StatisticOptions(("user_id", "genres"), "positive_share"),

@@ -10,7 +10,7 @@ import numpy as np
 from ibis import _
 
 from recsys.data.preparing.splits import SPLIT
-from recsys.data.preparing.statistics import DAY_MICROSECONDS, HELD, KEYS, EventKeys, value_of
+from recsys.data.preparing.statistics import HELD, KEYS, EventKeys, value_of
 from recsys.data.reading.engine import Engine
 from recsys.data.reading.tables import SEQUENCE
 from recsys.schema.feature_kinds import StatisticFeature
@@ -39,7 +39,9 @@ def check_statistics_before(
     size, wrong = 0, []
     by_window: dict[Any, list[StatisticFeature]] = {}
     for feature in statistics:
-        by_window.setdefault((feature.of, feature.window_days, feature.window_events), []).append(feature)
+        by_window.setdefault((feature.of, feature.window_microseconds, feature.window_events), []).append(
+            feature
+        )
     for own in by_window.values():
         again = engine.collect(_counted_again(engine, sample, events, own, keyed))
         size = again.num_rows
@@ -98,8 +100,8 @@ def _seen(own: ibis.Table, others: ibis.Table, feature: StatisticFeature, *, key
     )
     pairs = own.join(others, keys)
     before = (pairs._time < pairs[TIMESTAMP]) & (pairs._split <= pairs[SPLIT])
-    if feature.window_days:
-        before &= pairs._time >= pairs[TIMESTAMP] - feature.window_days * DAY_MICROSECONDS
+    if feature.window_microseconds:
+        before &= pairs._time >= pairs[TIMESTAMP] - feature.window_microseconds
     seen = pairs.filter(before)
     if feature.window_events:
         latest = [ibis.desc(name) for name in ("_time", "_user", "_item")]

@@ -31,7 +31,7 @@ def _problems(options: DataOptions, statistic: StatisticOptions) -> list[str]:
     problems = []
     if options.interactions.columns.timestamp is None:
         without = "needs timestamps, but `data.interactions.columns.timestamp` is null; "
-        if statistic.window_days:
+        if statistic.window_days or statistic.window_hours:
             problems.append(f"`window: {statistic.window}` {without}count `events`, or name the column")
         if statistic.measure == "recency":
             problems.append(f"`measure: recency` {without}name the column")
@@ -98,6 +98,7 @@ def _feature(name: str, statistic: StatisticOptions, known: Mapping[str, Feature
         of=statistic.of,
         measure=statistic.measure,
         window_days=statistic.window_days,
+        window_hours=statistic.window_hours,
         window_events=statistic.window_events,
         strength=statistic.strength if statistic.measure in MEANS else 0.0,
         transform=transform,

@@ -31,7 +31,6 @@ from recsys.data.reading.tables import SEQUENCE
 from recsys.schema import tables
 from recsys.schema.feature_kinds import Feature, StatisticFeature
 
-DAY_MICROSECONDS = 86_400_000_000
 SUMMED = {"positive_share": tables.POSITIVE, "label_mean": tables.LABEL}
 KEYS = ("_key_0", "_key_1")
 # Columns of events that statistics are computed from.
@@ -112,7 +111,7 @@ def _of_key(
     """The events with the statistics of one key, among these events alone."""
     windows: dict[tuple[int, int], list[StatisticFeature]] = {}
     for feature in statistics:
-        windows.setdefault((feature.window_days, feature.window_events), []).append(feature)
+        windows.setdefault((feature.window_microseconds, feature.window_events), []).append(feature)
     table, keys = events, list(of)
     if not all(map(_is_id, of)):
         held = [f.name for f in keyed.features.values() if f.name in of and f.name in events.columns]
@@ -165,8 +164,8 @@ def _with_sums(
             if column != tables.TIMESTAMP
         }
     )
-    days = first.window_days * DAY_MICROSECONDS
-    bounds: dict[str, Any] = {"range": (-days, -1)} if days else {"rows": (None, -1)}
+    age = first.window_microseconds
+    bounds: dict[str, Any] = {"range": (-age, -1)} if age else {"rows": (None, -1)}
     frame = ibis.window(group_by=keys, order_by=tables.TIMESTAMP, **bounds)
     before = {
         name: by_instant[tables.TIMESTAMP].max().over(frame)
