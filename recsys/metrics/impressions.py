@@ -1,9 +1,9 @@
-"""Metrics of what was shown at once: how well the clicked items of an impression are ordered above the others.
+"""Metrics of what was shown at once: whether the clicked items of an impression are ordered above the others.
 
     rows             0     1     2     3     4
     impressions_N [  a,    a,    a,    b,    b ]     impression b has one class of label: it is left out
     labels_N      [  1,    0,    0,    1,    1 ]
-    scores_N      [ .9,   .2,   .9,   .4,   .7 ]     rows 0 and 2 are tied: each has the mean of both ranks' worth
+    scores_N      [ .9,   .2,   .9,   .4,   .7 ]     rows 0 and 2 are tied: each has the mean of both ranks
 
 Each gives a value for every impression with a click and without one, in ascending order of impressions; what
 gets reported is their mean. All lie in [0, 1], more is better. Where scores are tied, a value is the
@@ -41,8 +41,8 @@ def impression_metrics(
         >>> impressions, values = impression_metrics(
         ...     np.array([1, 0, 0, 1]), np.array([0.2, 0.9, 0.1, 0.5]), np.array([7, 7, 7, 8])
         ... )
-        >>> impressions.tolist(), {key: round(float(value[0]), 2) for key, value in values.items()}
-        ([7], {'impression_auc': 0.5, 'impression_mrr': 0.5, 'impression_ndcg@5': 0.63, 'impression_ndcg@10': 0.63})
+        >>> impressions.tolist(), {key[11:]: round(float(value[0]), 2) for key, value in values.items()}
+        ([7], {'auc': 0.5, 'mrr': 0.5, 'ndcg@5': 0.63, 'ndcg@10': 0.63})
     """
     impressions_G, auc_G, _ = user_auc(labels_N, scores_N, impressions_N)
     kept_N = np.isin(impressions_N, impressions_G)

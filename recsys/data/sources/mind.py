@@ -56,7 +56,7 @@ class Mind:
 
     Args:
         path: a folder with `behaviors.tsv` and `news.tsv`, or one of such folders (`MINDsmall_train`,
-            `MINDsmall_dev`), which are read together; those without clicks, as the large test set, are no data.
+            `MINDsmall_dev`), which are read together; leave out those without clicks.
         articles: whether `news.tsv` is read; false where a part of the data has few of its articles.
     """
 
@@ -188,7 +188,7 @@ def _histories(batch: pa.Table, is_first: np.ndarray[Any, Any], first_day: int) 
 
 
 def _impressions(batch: pa.Table, file: Path) -> pa.Table:
-    users, shown, _, sizes = _listed(batch, "shown")
+    users, shown, *_ = _listed(batch, "shown")
     clicked = pc.ends_with(shown, "-1")
     if not pc.all(pc.or_(clicked, pc.ends_with(shown, "-0"))).as_py():
         [wrong] = shown.filter(pc.invert(pc.or_(clicked, pc.ends_with(shown, "-0"))))[:1].to_pylist()
