@@ -118,4 +118,5 @@ def _earned(
     tied = np.bincount(tie_N, minlength=0)
     worth_N = (np.bincount(tie_N, weights=worth_K[rank_N]) / tied)[tie_N]
     clicks_G = np.bincount(group_N, weights=clicked_N).astype(np.int64)
-    return np.bincount(group_N, weights=worth_N * clicked_N), clicks_G
+    earned_G: Values = np.bincount(group_N, weights=worth_N * clicked_N)
+    return earned_G, clicks_G
