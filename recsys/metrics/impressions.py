@@ -118,5 +118,4 @@ def _earned(
     tied = np.bincount(tie_N, minlength=0)
     worth_N = (np.bincount(tie_N, weights=worth_K[rank_N]) / tied)[tie_N]
     clicks_G = np.bincount(group_N, weights=clicked_N).astype(np.int64)
-    earned_G: Values = np.bincount(group_N, weights=worth_N * clicked_N)
-    return earned_G, clicks_G
+    return np.bincount(group_N, weights=worth_N * clicked_N).astype(np.float64), clicks_G
