@@ -14,6 +14,7 @@ import functools
 import math
 import re
 import reprlib
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -224,7 +225,7 @@ def as_text(value: Any) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's scalars, instants, decimals, members of enumerations and what pandas misses as plain Python."""
+    """NumPy's scalars, instants, decimals, UUIDs, enumerations, what pandas misses: as plain Python."""
     if isinstance(value, str):
         return str.__str__(value)  # `str` of a member of an enumeration is its name
     if type(value).__name__ == "NAType":
@@ -236,7 +237,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime.date):
         # The missing instant of pandas is one, and equal to nothing.
         return value.isoformat() if value == value else None
-    if isinstance(value, decimal.Decimal):
+    if isinstance(value, decimal.Decimal | uuid.UUID):
         return str(value)
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 

@@ -6,8 +6,10 @@ import gzip
 import io
 import lzma
 import tarfile
+import uuid
 from decimal import Decimal
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -51,6 +53,20 @@ def test_ids_of_float32_beyond_2_to_the_24_are_refused(tmp_path):
     ids = pa.array([float(2**24 + n) for n in NUMBERS]).cast(pa.float32(), safe=False)
     with pytest.raises(InputError, match=r"floats up to 1.67773e\+07, beyond 2\^24, where different ids"):
         station_of(tmp_path, written(tmp_path / "f.parquet", item_id=ids))
+
+
+def test_uuids_are_read_as_they_are_written(tmp_path):
+    ids = {item: uuid.uuid5(uuid.NAMESPACE_DNS, item) for item in COLUMNS["item_id"]}
+    column = pa.array([ids[item].bytes for item in COLUMNS["item_id"]], pa.uuid())
+    assert set(items_of(station_of(tmp_path, written(tmp_path / "u.parquet", item_id=column)))) == {
+        str(each) for each in ids.values()
+    }
+
+
+def test_categories_of_polars_are_read(tmp_path):
+    table = pl.DataFrame(COLUMNS).with_columns(pl.col("item_id").cast(pl.Categorical))
+    table.write_ipc(tmp_path / "c.arrow")
+    assert set(items_of(station_of(tmp_path, tmp_path / "c.arrow"))) == set(COLUMNS["item_id"])
 
 
 def test_ids_that_are_lists_are_refused(tmp_path):

@@ -48,8 +48,21 @@ def test_package_names_what_it_has():
         _ = recsys.fit
 
 
+def polars_with(kind):
+    return lambda frame: pl.from_pandas(frame).with_columns(pl.col("user_id", "item_id").cast(kind))
+
+
 @pytest.mark.parametrize(
-    "convert", [pl.from_pandas, lambda frame: pa.Table.from_pandas(frame, preserve_index=False)]
+    "convert",
+    [
+        pl.from_pandas,
+        lambda frame: pa.Table.from_pandas(frame, preserve_index=False),
+        polars_with(pl.Categorical),
+        polars_with(pl.Enum([f"{word}{number}" for word in ("reader", "book") for number in range(60)])),
+        lambda frame: frame.astype({"user_id": "category"}),
+        lambda frame: frame.set_index("user_id"),
+        lambda frame: frame.set_index(["user_id", "item_id"]),
+    ],
 )
 def test_frames_of_other_libraries_prepare_the_same_rows(tmp_path, convert):
     overrides = {"data.split": "leave_last_out", "data.cache_dir": str(tmp_path)}
@@ -101,6 +114,14 @@ def test_columns_are_named_by_arguments():
         (
             {"interactions": pd.DataFrame({"a": [1, "x"]})},
             "`interactions` cannot be read as a table: .* column a",
+        ),
+        (
+            {"interactions": pl.from_pandas(events()).with_columns(pl.lit({}, dtype=pl.Object).alias("who"))},
+            "`who` holds Python objects, which nobody else can read",
+        ),
+        (
+            {"interactions": events().assign(part=pd.cut(events().timestamp, 3))},
+            "the column `part` is of the type dictionary<values=extension<pandas.interval",
         ),
         (
             {"interactions": events(), "user": "uid"},

@@ -8,6 +8,7 @@ import random
 import sys
 import threading
 import time
+import uuid
 
 import numpy as np
 import pandas as pd
@@ -158,6 +159,7 @@ def test_money_and_shares_are_read_as_in_tables(served, text):
         ({"user_id": -(10**30)}, {"user_id": None}),
         ({"user_id": 10**10_000}, {"user_id": None}),
         ({"user_id": 3, "surname": [{}, object()]}, {"user_id": 3}),
+        ({"user_id": 3, "plan": uuid.UUID(int=7)}, {"user_id": 3, "plan": str(uuid.UUID(int=7))}),
     ],
 )
 def test_values_that_mean_the_same_are_answered_alike(served, given, meant):

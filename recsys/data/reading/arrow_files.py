@@ -64,7 +64,7 @@ class ArrowFile:
                 for batch in self._batches(list(kept)):
                     first = offset + count + 1
                     numbers = pa.array(range(first, first + len(batch)), pa.int64())
-                    arrays = [_as_plain(batch.column(name), kind) for name, kind in kept.items()]
+                    arrays = [as_plain(batch.column(name), kind) for name, kind in kept.items()]
                     writer.write_batch(pa.record_batch([*arrays, numbers], schema=schema))
                     count += len(batch)
         except (pa.ArrowException, OSError) as error:
@@ -166,11 +166,16 @@ def first_damaged(files: Sequence[Path]) -> str | None:
     return None
 
 
-def _as_plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
+def as_plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The column as `plain_type` of its type, which is `kind`."""
+    if isinstance(column.type, pa.UuidType):
+        return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
     if isinstance(column.type, pa.BaseExtensionType):
         column = column.storage
     if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+        # NOTE: Arrow 26 takes nothing out of a dictionary of views, as polars has them.
+        values = as_plain(column.dictionary, plain_type(column.dictionary.type))
+        column = pa.DictionaryArray.from_arrays(column.indices, values).dictionary_decode()
     if isinstance(column.type, pa.RunEndEncodedType):
         column = pc.run_end_decode(column)
     if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):
