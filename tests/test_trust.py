@@ -7,11 +7,13 @@ import csv
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from recsys.commands import add_items, evaluate, export, interleave, recommend, serve, train
 from recsys.commands import copy as copy_command
@@ -286,6 +288,51 @@ def test_results_of_an_evaluation_are_of_the_right_types_or_refused_by_name(tmp_
     write_manifest(tmp_path, "evaluation", config={}, extra={"protocol_hash": "x"})
     with pytest.raises(InputError, match=r"metrics.json` is damaged"):
         ReadEvaluation.open(tmp_path)
+
+
+def spoil(checkpoint, change):
+    """Puts something else in the place of a checkpoint."""
+    content = torch.load(checkpoint, weights_only=True)
+    os.unlink(checkpoint)
+    if change is None:
+        os.mkfifo(checkpoint)
+    elif isinstance(change, bytes):
+        checkpoint.write_bytes(change)
+    else:
+        torch.save({**content, **change} if change else [1], checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("is_finished", "change", "reason"),
+    [
+        (True, None, "it is not a plain file"),
+        (False, None, "it is not a plain file"),
+        (True, b"hello", "File is not a zip file"),
+        (False, pickle.dumps(Touch()), "File is not a zip file"),
+        (True, {}, "it holds no weights"),
+        (False, {"state_dict": [1]}, "expected dict for its `state_dict`, found list"),
+        (True, {"state_dict": {"model.x": "y"}}, "its `model.x` is no tensor"),
+        (False, {"callbacks": [1]}, "expected dict for its `callbacks`, found list"),
+        (True, {"epoch": "x"}, "expected int for its `epoch`, found str"),
+        (False, {"loops": {"fit_loop": 3}}, "it cannot be gone on with"),
+        (True, {"optimizer_states": [3]}, "it cannot be gone on with"),
+        (False, {"lr_schedulers": [{}]}, "it cannot be gone on with"),
+        (True, {"pytorch-lightning_version": "x"}, "it cannot be gone on with"),
+    ],
+)
+def test_checkpoint_that_holds_something_else_is_refused_by_name(
+    hostile, is_finished, change, reason, capsys
+):
+    hostile("seed", 1)
+    if not is_finished:
+        os.unlink(f"evil/{MANIFEST}")
+    spoil(Path("evil/checkpoints/last"), change)
+    assert end(train.main, "resume=evil", "trainer.max_epochs=2") == 2
+    said = capsys.readouterr().err
+    assert re.search(reason, said), said
+    assert "evil/checkpoints/last" in said
+    assert "Traceback" not in said
+    assert not os.path.exists(MARKER)
 
 
 def test_trust_comes_from_the_command_line_alone(hostile, capsys):

@@ -2,8 +2,10 @@
 
 import ctypes
 import mmap
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +14,11 @@ from recsys.nn.cold_start import EventCounts
 from recsys.nn.embeddings import FeatureTables
 from recsys.schema.errors import InputError
 
+# Types of what Lightning keeps in a checkpoint, where it is there.
+_KINDS = {
+    **{"state_dict": dict, "callbacks": dict, "loops": dict, "optimizer_states": list, "lr_schedulers": list},
+    **{"epoch": int, "global_step": int, "pytorch-lightning_version": str},
+}
 Weights = dict[str, torch.Tensor]
 
 
@@ -43,19 +50,43 @@ def read_weights(checkpoint: Path) -> Weights:
     """The weights in `checkpoint`, by their names in the model.
 
     Raises:
-        ValueError: the file is missing or damaged.
+        InputError: see `read_checkpoint`.
     """
-    if not checkpoint.is_file():
-        raise InputError(
-            f"expected a checkpoint at `{checkpoint}`, found none; train the run again or resume it"
-        )
+    weights = read_checkpoint(checkpoint)["state_dict"]
+    return {name.removeprefix("model."): value for name, value in weights.items()}
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads what a checkpoint holds, by name; large tensors stay on disk until they are copied.
+
+    Raises:
+        InputError: it is missing, damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise InputError(f"expected a checkpoint at `{path}`, found none; train the run again or resume it")
+    content, damage = load_checkpoint(path)
+    if damage is not None:
+        raise InputError(f"checkpoint `{path}` is damaged ({damage}); use another of that folder")
+    return content
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Any], str | None]:
+    """Reads what a file holds, and says what is wrong where it is no whole checkpoint."""
+    if path.exists() and not path.is_file():
+        return {}, "it is not a plain file"
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        raise InputError(
-            f"checkpoint `{checkpoint}` is damaged ({error}); use another of that folder"
-        ) from error
-    return {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
+        with zipfile.ZipFile(path):  # or says why not better than torch, which asks for another `mmap`
+            pass
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # each kind of damage has its own
+        return {}, (str(error) or repr(error)).splitlines()[0]
+    if not isinstance(content, dict) or "state_dict" not in content:
+        return {}, "it holds no weights"
+    for name, kind in _KINDS.items():
+        if name in content and not isinstance(content[name], kind):
+            return {}, f"expected {kind.__name__} for its `{name}`, found {type(content[name]).__name__}"
+    odd = [name for name, value in content["state_dict"].items() if not isinstance(value, torch.Tensor)]
+    return content, f"its `{odd[0]}` is no tensor" if odd else None
 
 
 def _let_go(mapped: torch.Tensor) -> None:

@@ -17,6 +17,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from recsys.models.weights import load_checkpoint, read_checkpoint
 from recsys.schema.disk import disk_refusal, link_or_copy, sync_folder
 from recsys.schema.errors import InputError
 from recsys.training.finite import ADVICE, weights_not_finite
@@ -73,7 +74,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             whole = next((other for other in others if find_damage(other) is None), None)
             offer = f"; `{whole}` is whole: `cp {whole} {target}` goes on from it" if whole else ""
             raise InputError(f"checkpoint `{target}` is missing or damaged ({damage}){offer}")
-        return _read(target)
+        return read_checkpoint(target)
 
 
 def find_damage(path: Path) -> str | None:
@@ -81,25 +82,20 @@ def find_damage(path: Path) -> str | None:
 
     NOTE: torch.load does not look at the checksums that torch.save writes.
     """
+    _, damage = load_checkpoint(path)
+    if damage is not None:
+        return damage
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        if damaged:
-            return f"the checksum of its record `{damaged}` is wrong"
-        _read(path)
-    except Exception as error:  # each kind of damage has its own
-        return (str(error) or repr(error)).splitlines()[0]
-    return None
+    except (zipfile.BadZipFile, OSError) as error:
+        return str(error) or repr(error)
+    return f"the checksum of its record `{damaged}` is wrong" if damaged else None
 
 
 def was_saved(folder: Path) -> bool:
     """True when `last` has been written in `folder`, though it be lost now."""
     return any((folder / name).exists() for name in (LAST, PREVIOUS))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return content
 
 
 def _write(checkpoint: dict[str, Any], path: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import torch
-
+from recsys.models.weights import read_checkpoint
 from recsys.schema.manifest import MANIFEST
 from recsys.schema.places import at_home
 from recsys.training.checkpoint import LAST
@@ -19,17 +17,21 @@ def why_finished(run_dir: Path, options: TrainerOptions) -> str | None:
     Args:
         run_dir: the run's folder.
         options: every key under `trainer.`, as they would be from now on.
+
+    Raises:
+        InputError: its checkpoint is damaged.
     """
     last = at_home(run_dir) / "checkpoints" / LAST
     if not (at_home(run_dir) / MANIFEST).is_file() or not last.is_file():
         return None
-    checkpoint: dict[str, Any] = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
-    epoch, steps = int(checkpoint["epoch"]), int(checkpoint["global_step"])
-    waited = [
-        int(state["wait_count"])
-        for name, state in checkpoint["callbacks"].items()
-        if name.startswith("EarlyStopping")
+    checkpoint = read_checkpoint(last)
+    epoch, steps = checkpoint.get("epoch", 0), checkpoint.get("global_step", 0)
+    states = [
+        state
+        for name, state in checkpoint.get("callbacks", {}).items()
+        if str(name).startswith("EarlyStopping") and isinstance(state, dict)
     ]
+    waited = [state["wait_count"] for state in states if isinstance(state.get("wait_count"), int)]
     if options.patience is not None and waited and waited[0] >= options.patience:
         return (
             f"finished at epoch {epoch} by patience: {waited[0]} validations without a better one; to train "

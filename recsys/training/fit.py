@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ from recsys.training.callbacks import (
     TrainingInterruptedError,
     show_item_embeddings,
 )
-from recsys.training.checkpoint import BEST, LAST, AtomicCheckpointIO, Checkpoints, was_saved
+from recsys.training.checkpoint import BEST, LAST, PREVIOUS, AtomicCheckpointIO, Checkpoints, was_saved
 from recsys.training.finite import naming_operations
 from recsys.training.fitted import FittedTask
 from recsys.training.loggers import Curves, TensorBoard, show_configuration
@@ -136,19 +137,7 @@ def fit(
     if resume and not goes_on:
         logger.warning("`%s` was not written yet: training begins anew", last)
     started = time.perf_counter()
-    interrupted = False
-    try:
-        with warnings.catch_warnings(), naming_operations():
-            # Where every parameter is in a fused table, there is nothing left for an optimizer of
-            # Lightning's.
-            warnings.filterwarnings("ignore", ".*this fit will run with no optimizer")
-            trainer.fit(task, datamodule=data, ckpt_path=str(last) if goes_on else None)
-    except TrainingInterruptedError:
-        interrupted = True
-    except SystemExit as ended:  # how Lightning answers a signal outside of a step, without a word
-        if not isinstance(ended.__context__, KeyboardInterrupt):
-            raise
-        interrupted = True
+    interrupted = _trained(trainer, task, data, last=last if goes_on else None)
     result = FitResult(
         interrupted=interrupted,
         monitor=monitor,
@@ -162,6 +151,41 @@ def fit(
     if board:
         board.finalize("success")
     return result
+
+
+def _trained(trainer: pl.Trainer, task: Task, data: RecDataModule, *, last: Path | None) -> bool:
+    """Trains, from the checkpoint `last` on where it is given, and says whether it was interrupted.
+
+    Raises:
+        InputError: what the checkpoint holds cannot be taken over.
+    """
+    try:
+        with warnings.catch_warnings(), naming_operations():
+            # Where every parameter is in a fused table, there is nothing left for an optimizer of
+            # Lightning's.
+            warnings.filterwarnings("ignore", ".*this fit will run with no optimizer")
+            trainer.fit(task, datamodule=data, ckpt_path=None if last is None else str(last))
+    except TrainingInterruptedError:
+        return True
+    except SystemExit as ended:  # how Lightning answers a signal outside of a step, without a word
+        if not isinstance(ended.__context__, KeyboardInterrupt):
+            raise
+        return True
+    except Exception as error:
+        if isinstance(error, InputError) or not _was_restoring(error):
+            raise
+        raise InputError(
+            f"checkpoint `{last}` is damaged: it cannot be gone on with ({type(error).__name__}: {error}); "
+            f"`{PREVIOUS}` beside it is that of before"
+        ) from error
+    return False
+
+
+def _was_restoring(error: Exception) -> bool:
+    """Whether Lightning failed as it took over what a checkpoint holds, and not for want of memory."""
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [code.co_name for code in frames if code.co_filename.endswith("checkpoint_connector.py")]
+    return "memory" not in str(error) and any("restore" in name or "resume" in name for name in names)
 
 
 def best_model(task: Task, run_dir: Path, *, build: Callable[[], nn.Module]) -> nn.Module:
