@@ -16,6 +16,7 @@ import torch
 
 from recsys.data.collate import Collator, feature_store
 from recsys.data.events import Events, bags, columns_of, floats, integers
+from recsys.data.footers import check_tables
 from recsys.data.histories import Histories
 from recsys.data.queries import Known, Queries, QueryMode, Seen, queries_of
 from recsys.retrieval.popularity import Popularity
@@ -25,7 +26,6 @@ from recsys.schema.errors import InputError
 from recsys.schema.facts import DataFacts
 from recsys.schema.feature_kinds import HistoryFeature, Role, VectorFeature
 from recsys.schema.features import FeatureSchema
-from recsys.schema.json_files import read_json
 from recsys.schema.manifest import read_station
 
 Split = Literal["train", "validation", "test"]
@@ -55,8 +55,9 @@ class PreparedDataset:
         """
         folder = Path(path)
         manifest = read_station(folder, "prepared")
-        plain = read_json(folder / "schema.json")
-        return PreparedDataset(path=folder, manifest=manifest, schema=FeatureSchema.from_dict(plain))
+        schema = FeatureSchema.read(folder / "schema.json")
+        check_tables(folder, schema, SPLITS)
+        return PreparedDataset(path=folder, manifest=manifest, schema=schema)
 
     def check_has(self, what: Literal["rows", "positives"], split: Split) -> None:
         """Raises ValueError where a split has no rows, or no positives among them."""

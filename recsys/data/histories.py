@@ -159,6 +159,7 @@ class Histories:
 
 _ITEMS, _POSITIVES, _SPLITS = "item_rows", "positives", "splits"
 _TIMESTAMPS, _LABELS = "timestamps", "labels"
+HISTORY_COLUMNS = (_ITEMS, _POSITIVES, _SPLITS)
 
 
 def _columns(table: pa.Table, events: HistoryEvents) -> dict[str, torch.Tensor]:

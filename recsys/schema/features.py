@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from recsys.schema.errors import InputError
@@ -15,6 +16,7 @@ from recsys.schema.feature_kinds import (
     VectorFeature,
     feature_of,
 )
+from recsys.schema.json_files import read_json
 from recsys.schema.labels import AuxiliaryLabel
 
 USER_ID = "user_id"
@@ -122,6 +124,20 @@ class FeatureSchema:
         if self.labels:
             plain["labels"] = [dataclasses.asdict(label) for label in self.labels]
         return plain
+
+    @staticmethod
+    def read(path: Path) -> FeatureSchema:
+        """The schema in a file that holds what `to_dict` gives.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        plain = read_json(path, {"features": list})
+        try:
+            return FeatureSchema.from_dict(plain)
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            said = " ".join(str(error).split())
+            raise InputError(f"`{path}` is damaged: it describes no features ({said})") from error
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> FeatureSchema:

@@ -14,7 +14,6 @@ from recsys.data.preparing.splits import SPLIT, TRAIN
 from recsys.data.reading.engine import Engine
 from recsys.schema.errors import InputError
 from recsys.schema.features import FeatureSchema
-from recsys.schema.json_files import read_json
 from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.places import at_home
 from recsys.schema.tables import LABEL_PREFIX
@@ -68,8 +67,8 @@ def fit_labels(engine: Engine, events: ibis.Table, options: DataOptions) -> tupl
 def _earlier(options: DataOptions) -> dict[str, AuxiliaryLabel]:
     if not options.extends:
         return {}
-    plain = read_json(at_home(options.extends) / "schema.json")
-    return {label.name: label for label in FeatureSchema.from_dict(plain).labels}
+    schema = FeatureSchema.read(at_home(options.extends) / "schema.json")
+    return {label.name: label for label in schema.labels}
 
 
 def with_labels(events: ibis.Table, labels: Sequence[AuxiliaryLabel]) -> ibis.Table:

@@ -14,7 +14,6 @@ from recsys.data.preparing.fit import FittedFeatures
 from recsys.schema.errors import InputError
 from recsys.schema.feature_kinds import Feature
 from recsys.schema.features import FeatureSchema
-from recsys.schema.json_files import read_json
 from recsys.schema.manifest import read_station
 from recsys.schema.places import at_home
 
@@ -50,7 +49,7 @@ def read_fitted(path: Path, features: Sequence[Feature]) -> FittedFeatures:
     Raises:
         ValueError: the two have different features.
     """
-    schema = FeatureSchema.from_dict(read_json(path / "schema.json"))
+    schema = FeatureSchema.read(path / "schema.json")
     differing = FeatureSchema(tuple(features), schema.labels).differences(schema)
     if differing:
         raise InputError(
