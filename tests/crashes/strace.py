@@ -69,22 +69,30 @@ def _work_and_exit(work: Callable[[], None], start: int, errors: Path) -> None:
         os._exit(status)
 
 
-def count_calls(trace: Path) -> Counter[str]:
-    """How often each call was made, of a finished trace; reading and leaving the disk alone do not count."""
-    counts: Counter[str] = Counter()
+# An `openat` that can change something; a full disk refuses no other.
+_OPENS_TO_WRITE = ("O_WRONLY", "O_RDWR", "O_CREAT")
+
+
+def calls_of(trace: Path) -> dict[str, list[int]]:
+    """By call, the numbers of those that may change what is on the disk, of a finished trace."""
+    made: Counter[str] = Counter()
+    numbers: dict[str, list[int]] = {}
     for line in trace.read_text(errors="replace").splitlines():
         name = line.split(maxsplit=1)[1].partition("(")[0]
-        if name in CALLS:
-            counts[name] += 1
-    return counts
+        if name not in CALLS:
+            continue
+        made[name] += 1
+        if name != "openat" or any(flag in line for flag in _OPENS_TO_WRITE):
+            numbers.setdefault(name, []).append(made[name])
+    return numbers
 
 
-def points_of(counts: Counter[str], *, most: int) -> list[tuple[str, int]]:
+def points_of(calls: dict[str, list[int]], *, most: int) -> list[tuple[str, int]]:
     """Every call that puts a file or folder in place, and some `most` of each other one, evenly spread."""
     points = []
-    for name, count in sorted(counts.items()):
-        step = 1 if name in PUT_IN_PLACE else max(1, count // most)
-        points += [(name, number) for number in range(1, count + 1, step)]
+    for name, numbers in sorted(calls.items()):
+        step = 1 if name in PUT_IN_PLACE else max(1, len(numbers) // most)
+        points += [(name, number) for number in numbers[::step]]
     return points
 
 
@@ -111,7 +119,7 @@ def crash(
     status, errors = run_traced(work, trace)
     assert status == 0, errors
     crashes = 0
-    for name, number in points_of(count_calls(trace), most=most):
+    for name, number in points_of(calls_of(trace), most=most):
         before()
         status, errors = run_traced(work, trace, "-e", f"inject={name}:{inject}:when={number}")
         crashes += status != 0
