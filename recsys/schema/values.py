@@ -42,6 +42,8 @@ WHOLE = r"^(0|-?[1-9][0-9]{0,17})\.0+$"
 MINUS = "\u2212"
 NUMBER = rf"^[-+{MINUS}]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+{MINUS}]?[0-9]+)?$"
 CODE = r"^(-?0[0-9]+|[0-9]+[eE][0-9]+|\+[0-9]{7,}|-?[0-9]{19,})$"
+# How a spreadsheet shows long digits, and then writes them.
+SHORTENED = r"^-?[0-9][.,][0-9]+E\+[0-9]{2,}$"
 LIST = r"^\s*(\[[^{}]*\]|\([^(){}]*,[^(){}]*\)|\{[^{}:]*\})\s*$"
 OBJECTS = r"^\s*(\[\s*)?\{.*:.*\}(\s*\])?\s*$"
 
@@ -146,6 +148,7 @@ class TextCounts:
         answers: yes and no.
         lists, objects: JSON or Python lists, and such of objects.
         money: numbers with a currency.
+        shortened: digits that a spreadsheet has shortened; only counted of ids.
     """
 
     values: int = 0
@@ -160,6 +163,7 @@ class TextCounts:
     lists: int = 0
     objects: int = 0
     money: int = 0
+    shortened: int = 0
 
 
 Kind = Literal["empty", "integer", "number", "truth", "answer", "list", "objects", "text"]

@@ -388,6 +388,13 @@ def test_ids_that_floats_have_made_one_are_refused(tmp_path):
         station_of(tmp_path, tmp_path / "events.parquet")
 
 
+def test_ids_that_a_spreadsheet_has_shortened_are_refused(tmp_path):
+    isbns = [(user, f"{9_780_000_000_000 + 7_919 * int(item[1:]):.5E}", *_) for user, item, *_ in ROWS]
+    (tmp_path / "events.csv").write_text(text_of(isbns))
+    with pytest.raises(InputError, match=r"1440 of 1440 shortened by a spreadsheet, as `9.78000E\+12`"):
+        station_of(tmp_path, tmp_path / "events.csv")
+
+
 def test_missing_ids_of_floats_are_rejected(tmp_path):
     ids = [float("nan") if n < 5 else float(item[1:]) for n, item in enumerate(COLUMNS["item_id"])]
     pq.write_table(pa.table({**COLUMNS, "item_id": ids}), tmp_path / "events.parquet")

@@ -90,14 +90,23 @@ def id_type(raw: RawTable, name: str, *, key: str) -> ValueType:
     """Tells whether ids are integers: typed so, or whole floats (pandas, with nulls), or text of integers.
 
     Raises:
-        InputError: they are floats so large that one no longer differs from the next.
+        InputError: they are floats so large that one no longer differs from the next, or digits that a
+            spreadsheet has shortened.
     """
     column = raw.column(name)
     kind = column.type()
     if kind.is_array():
         raise InputError(f"`{key}={name}`: expected one value a row, found {kind}; name a column of ids")
     if kind.is_string():
-        counts = _counts(raw, [name], patterns=_PLAIN)[name]
+        counts = _counts(raw, [name], patterns=_PLAIN | {"shortened": values.SHORTENED})[name]
+        if counts.shortened:
+            largest = known_text(column).max(where=column.re_search(values.SHORTENED))
+            example = raw.engine.row(raw.rows.aggregate(example=largest))["example"]
+            raise InputError(
+                f"`{key}={name}`: expected ids, found {counts.shortened} of {counts.values} shortened by a "
+                f"spreadsheet, as `{example}`, where different ids have become one; format the "
+                "column as text there, and export it again"
+            )
         return "integer" if 0 < counts.values == counts.integers + counts.whole else "string"
     if kind.is_floating():
         number = finite(column.cast("float64"))
