@@ -10,34 +10,53 @@ from markupsafe import Markup
 from recsys.metrics.register import metric_label
 from recsys.report.charts import Caption, Series, line_chart
 from recsys.report.systems import name_of, style_of
+from recsys.schema.rungs import FEW_EVENTS, PERSONAL, PROFILE
 
 _OF_WHOM = {
     "users": ("the reader's first events", "events of the reader that are known"),
     "items": ("train positives of the answer", "train positives of the answer, from so many on"),
 }
+# From nothing known of a reader to much.
+_RUNGS = {PROFILE: "profile alone", FEW_EVENTS: "content of few events", PERSONAL: "behaviour"}
 
 
 def warm_up_charts(results: dict[str, Any]) -> Iterator[Markup]:
-    """Two charts of readers and two of items; none where the model is no hybrid."""
+    """Two charts of readers, two of items and one of the ladder; none where the model is no hybrid."""
     found = results.get("warm_up") or {}
     for side, (title, axis) in _OF_WHOM.items():
         steps = found.get(side, [])
         if len(steps) > 1:
-            yield _quality(steps, title, axis, key=f"ndcg@{found['cut_off']}")
+            asked = ", ".join(f"{step['queries']:,}" for step in steps)
+            shown = metric_label(key := f"ndcg@{found['cut_off']}")
+            caption = Caption(
+                f"{shown} by {title}", f"Queries at each step: {asked}.", f"{shown}, higher is better"
+            )
+            yield _quality(steps, caption, _places(steps), axis=axis, key=key)
             yield _weights(steps, title, axis)
+    by_rung = {one["rung"]: one for one in found.get("rungs", [])}
+    rungs = [by_rung[name] for name in _RUNGS if name in by_rung]
+    if len(rungs) > 1:
+        yield _ladder(rungs, key=f"ndcg@{found['cut_off']}")
 
 
-def _quality(steps: Sequence[dict[str, Any]], title: str, axis: str, *, key: str) -> Markup:
+def _ladder(rungs: Sequence[dict[str, Any]], *, key: str) -> Markup:
+    names = [_RUNGS[one["rung"]] for one in rungs]
+    shares = ", ".join(f"{one['share']:.0%} by {name}" for one, name in zip(rungs, names, strict=True))
+    shown = metric_label(key)
+    caption = Caption(f"{shown} by who answers", f"Queries answered: {shares}.", f"{shown}, higher is better")
+    return _quality(rungs, caption, names, axis="rung of the ladder", key=key)
+
+
+def _quality(
+    steps: Sequence[dict[str, Any]], caption: Caption, places: Sequence[str], *, axis: str, key: str
+) -> Markup:
     lines = []
     for name in steps[0]["systems"]:
         blocks = [step["systems"][name] for step in steps]
         intervals = [block["intervals"].get(key) for block in blocks] if name == "model" else None
         values = [block["metrics"].get(key) for block in blocks]
         lines.append(Series(name_of(name), style_of(name), values, intervals))
-    shown = metric_label(key)
-    asked = ", ".join(f"{step['queries']:,}" for step in steps)
-    caption = Caption(f"{shown} by {title}", f"Queries at each step: {asked}.", f"{shown}, higher is better")
-    return line_chart(caption, _places(steps), lines, axis=axis, from_zero=True)
+    return line_chart(caption, places, lines, axis=axis, from_zero=True)
 
 
 def _weights(steps: Sequence[dict[str, Any]], title: str, axis: str) -> Markup:

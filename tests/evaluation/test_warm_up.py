@@ -13,6 +13,7 @@ from recsys.evaluation.recommendations import Lists
 from recsys.evaluation.station import EvaluatedRun
 from recsys.evaluation.warm_up import first_events, new_items_of
 from recsys.models.two_tower import TwoTower
+from recsys.report.evaluation_page import render_report
 from recsys.schema.jagged import JaggedColumn
 from recsys.schema.rungs import rung_name
 
@@ -63,6 +64,16 @@ def test_rungs_say_how_often_they_answer_and_how_good_they_are(judged, rated):
     # The whole is the mean of its parts.
     mean = sum(one["share"] * one["systems"]["model"]["metrics"]["ndcg@5"] for one in rungs)
     assert mean == pytest.approx(results["metrics"]["ndcg@5"])
+
+
+def test_a_chart_shows_the_rungs_where_there_are_several(judged):
+    results, page, _ = judged
+    [rung] = results["warm_up"]["rungs"]
+    assert "by who answers" not in page
+    rungs = [{**rung, "share": 0.75}, {**rung, "rung": "profile", "share": 0.25}]
+    page = render_report({**results, "warm_up": {**results["warm_up"], "rungs": rungs}}, [])
+    assert "NDCG@5 by who answers" in page
+    assert "Queries answered: 25% by profile alone, 75% by behaviour." in page
 
 
 def test_figures_of_a_step_are_those_of_the_lists(judged, rated):
