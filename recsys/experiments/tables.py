@@ -14,6 +14,7 @@ from recsys.data.reading.rows import ids_in, instants_in, known_in, numbers_in, 
 from recsys.schema.errors import InputError
 
 _DAY_MICROSECONDS = 86_400_000_000
+_LARGEST = 1e100
 
 
 def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] = (), key: str) -> pa.Table:
@@ -45,12 +46,14 @@ def numbers_of(table: pa.Table, column: str, *, key: str) -> npt.NDArray[np.floa
     """
     values = numbers_in(table, column)
     present = known_in(table, column)
-    wrong = pc.and_(present, values.is_null())
+    # The squares and sums of what is larger are no numbers.
+    too_large = pc.fill_null(pc.greater(pc.abs(values), _LARGEST), False)
+    wrong = pc.and_(present, pc.or_(values.is_null(), too_large))
     if pc.any(wrong, min_count=0).as_py():
         row = pc.index(wrong, pa.scalar(True)).as_py()
         raise InputError(
             f"`{column}` of `{key}`: expected finite numbers, found `{table[column][row].as_py()}` in row "
-            f"{row + 1}; name another column, or mend the rows"
+            f"{row + 1} (the largest is {_LARGEST:g}); name another column, or mend the rows"
         )
     return np.asarray(values.fill_null(float("nan")).to_numpy(zero_copy_only=False), dtype=np.float64)
 

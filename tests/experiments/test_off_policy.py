@@ -111,6 +111,11 @@ def test_probabilities_by_request_and_recommended_lists_are_read(log):
             {},
             "`reward` of `log`: expected finite numbers, found `much` in row 1",
         ),
+        (
+            lambda t: t.assign(reward=t["reward"].astype(float).where(t.index != 3, 1e300)),
+            {},
+            r"expected finite numbers, found `1e\+300` in row 4 \(the largest is 1e\+100\)",
+        ),
         (lambda t: t[:0], {}, "expected rows, found none"),
         (
             lambda t: t[t["item_id"] != "coffee"],

@@ -143,6 +143,27 @@ def test_a_mistake_of_the_user_ends_the_command_with_its_reason(bundle, tmp_path
     assert "expected `queries=FILE`, a table of users, or `data=NAME`" in errors
 
 
+@pytest.mark.parametrize(
+    ("command", "out", "reason"),
+    [
+        (main, "users/part.csv", "is read as `queries`"),
+        (main, "users/lists.parquet", "is read as `queries`"),
+        (main, "letter.txt", "is there and no Parquet file"),
+        (embed, "vectors", "is there and no Parquet file"),
+    ],
+)
+def test_nothing_that_is_there_is_written_over(bundle, tmp_path, capsys, command, out, reason):
+    texts = {"users/part.csv": "uid\n1\n", "letter.txt": "mine", "vectors/users.parquet": "mine"}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    keys = f"bundle={bundle.folder}", f"queries={tmp_path / 'users'}", f"out={tmp_path / out}"
+    status, _, errors = run(capsys, *keys, command=command)
+    assert (status, "Traceback" in errors) == (2, False)
+    assert reason in errors
+    assert {name: (tmp_path / name).read_text() for name in texts} == texts
+
+
 def test_the_inner_products_of_vectors_are_the_scores(bundle, tmp_path, capsys):
     pq.write_table(USERS, tmp_path / "users.parquet")
     out, keys = tmp_path / "vectors", (f"bundle={bundle.folder}", f"out={tmp_path / 'vectors'}")

@@ -78,6 +78,7 @@ class EmbedConfig:
 
 def recommend_to_all(config: RecommendConfig) -> Path:
     """Writes the lists, on as many cores as there are, or on Spark."""
+    _check_nothing_is_lost(config.queries, config.out)
     bundle = Bundle.open(config.bundle)
     queries, histories = _users_and_histories(bundle, config.queries, config.data)
     spread = functools.partial(on_spark, config.engine_options) if config.engine == "spark" else None
@@ -86,11 +87,33 @@ def recommend_to_all(config: RecommendConfig) -> Path:
 
 def embed_all(config: EmbedConfig) -> Path:
     """Writes the vectors of items and users."""
+    _check_nothing_is_lost(config.queries, config.out / "items.parquet", config.out / "users.parquet")
     bundle = Bundle.open(config.bundle)
     if config.queries is None and config.data is None:
         return write_vectors(bundle, config.out)
     queries, histories = _users_and_histories(bundle, config.queries, config.data)
     return write_vectors(bundle, config.out, queries, histories=histories)
+
+
+def _check_nothing_is_lost(queries: Path | None, *written: Path) -> None:
+    """Looks at files that are to be written.
+
+    Raises:
+        InputError: one is read as the table of users, or is none that an earlier command has left.
+    """
+    for path in written:
+        target = path.resolve()
+        if queries is not None and queries.resolve() in (target, *target.parents):
+            raise InputError(f"`out`: `{path}` is read as `queries`, and would be written over; name another")
+        if target.is_file() and target.stat().st_size and not _is_parquet(target):
+            raise InputError(
+                f"`out`: `{path}` is there and no Parquet file, and would be written over; name another"
+            )
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def _users_and_histories(
