@@ -42,10 +42,11 @@ def shop(seed=0):
     return pd.DataFrame(rows, columns=["user_id", "item_id"]), items
 
 
-def trained(tmp_path, caplog, **overrides):
+def trained(tmp_path, caplog, experiment=None, **overrides):
     events, items = shop()
     with caplog.at_level(logging.INFO):
         return recsys.train(
+            experiment=experiment,
             interactions=events,
             items=items,
             timestamp=None,
@@ -64,6 +65,14 @@ def test_default_finds_new_items_among_new_and_in_the_whole_catalogue(tmp_path, 
     assert run.metrics["test"][f"recall@{K}"] > 0.5
     among_new = run.evaluate(overrides={"evaluation.candidates": "new", "evaluation.k": [5]})
     assert among_new.metrics["recall@5"] > 0.5
+
+
+def test_recipe_of_new_items_finds_them_in_three_epochs(tmp_path, caplog):
+    events = {"data.interactions.columns.split": None, "trainer.max_epochs": 3, "data.batch_size": 128}
+    tags = {"data.items.features": {"tags": {"kind": "multi_id", "pooling": "idf"}}}
+    run = trained(tmp_path, caplog, "cold_items", **events, **tags, **{"evaluation.k": [5]})
+    # Whoever knows the topics and nothing else has 5 / 8; by chance it is .125.
+    assert run.metrics["test"]["recall@5"] > 0.5
 
 
 @pytest.mark.slow
