@@ -335,6 +335,29 @@ def test_checkpoint_that_holds_something_else_is_refused_by_name(
     assert not os.path.exists(MARKER)
 
 
+@pytest.mark.parametrize("name", ["train.log", "tensorboard", "checkpoints/previous"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_run_that_is_taken_up_writes_to_its_own_files_alone(hostile, name, kind, capsys):
+    hostile("seed", 1)
+    place = Path("evil", name)
+    (shutil.rmtree if place.is_dir() else os.unlink)(place) if place.exists() else None
+    os.mkdir("victim")
+    os.symlink(Path("victim").absolute(), place) if kind == "link" else os.mkfifo(place)
+    assert end(train.main, "resume=evil", "trainer.max_epochs=2") == 2
+    assert f"`{place}` is neither a file nor a folder" in capsys.readouterr().err
+    assert os.listdir("victim") == []
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink(Path("victim").absolute(), path)])
+def test_what_is_planted_at_a_temporary_name_is_not_written_to(hostile, make, capsys):
+    hostile("seed", 1)
+    Path("victim").write_text("mine")
+    for name in (".config.yaml", ".environment.json", ".metrics.json", ".manifest.json", "checkpoints/.last"):
+        make(f"evil/{name}.tmp")
+    assert end(train.main, "resume=evil", "trainer.max_epochs=2") == 0, capsys.readouterr().err
+    assert Path("victim").read_text() == "mine"
+
+
 def test_trust_comes_from_the_command_line_alone(hostile, capsys):
     hostile("model", PAYLOADS["file"])
     plain = read_config("evil")

@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -222,11 +223,28 @@ def _resumed(resume: str, texts: Mapping[str, str], environment: Mapping[str, An
     """Takes up a run: until its training has ended again it is not a finished one, and has no manifest."""
     path = at_home(resume)
     read_config(path)
+    _check_plain(path)
     earlier = read_json(path / ENVIRONMENT) if (path / ENVIRONMENT).is_file() else None
     environment = {**environment, **({"resumed_from": earlier} if earlier else {})}
     files = {path / name: text for name, text in texts.items()}
     replace_files({**files, path / ENVIRONMENT: json_text(environment)}, without=path / MANIFEST)
     return path
+
+
+def _check_plain(path: Path) -> None:
+    """Looks at what a run that is taken up writes on to: its log, its checkpoints, its curves.
+
+    Raises:
+        InputError: one of them is a link, which leads elsewhere, or a pipe, which waits for ever.
+    """
+    for place, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            mode = os.lstat(Path(place) / name).st_mode
+            if not name.startswith(".") and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise InputError(
+                    f"`{Path(place) / name}` is neither a file nor a folder, and may lead out of the run; "
+                    "put what it leads to in its place, or take it away"
+                )
 
 
 def _name(composed: Mapping[str, Any]) -> str:

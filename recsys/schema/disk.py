@@ -88,7 +88,8 @@ def replace_files(contents: Mapping[Path, str | bytes], *, without: Path | None 
     kept = {path: path.with_name(f".{path.name}.old") for path in touched if len(touched) > 1}
     try:
         for path, content in contents.items():
-            with writing_to(path), temporaries[path].open("wb") as file:
+            remove_planted(temporaries[path])
+            with writing_to(path), temporaries[path].open("xb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -114,11 +115,18 @@ def replace_files(contents: Mapping[Path, str | bytes], *, without: Path | None 
     sync_folder(first.parent)
 
 
+def remove_planted(temporary: Path) -> None:
+    """Removes what a killed writer or a stranger left at a temporary name: a link would be followed."""
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+
+
 @contextlib.contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
     """Yields a name beside `path`; the file there takes the place of `path` when the block ends."""
     temporary = path.with_name(f".{path.name}.tmp")
     with writing_to(path):
+        remove_planted(temporary)
         try:
             yield temporary
             _sync(temporary)

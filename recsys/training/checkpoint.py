@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from recsys.models.weights import load_checkpoint, read_checkpoint
-from recsys.schema.disk import disk_refusal, link_or_copy, sync_folder
+from recsys.schema.disk import disk_refusal, link_or_copy, remove_planted, sync_folder
 from recsys.schema.errors import InputError
 from recsys.training.finite import ADVICE, weights_not_finite
 from recsys.training.processes import dist_rank, gather_objects
@@ -49,6 +49,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         temporary = target.with_name(f".{target.name}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            remove_planted(temporary)
             _write(checkpoint, temporary)
             if target.name == LAST and target.exists():
                 _keep_as_previous(target)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from recsys.runs.environment import PROJECT
+from recsys.training import checkpoint as checkpoint_files
 from recsys.training.callbacks import TrainingInterruptedError
 from recsys.training.checkpoint import AtomicCheckpointIO
 from tests.training.runs import AtStep, Case, checkpoint, differences, run
@@ -44,16 +45,20 @@ def remounted(path: Path, settings: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{settings}", str(path)], check=True)
 
 
-def test_full_disk_stops_training_and_keeps_the_checkpoint_before(options, tmp_path):
+def test_full_disk_stops_training_and_keeps_the_checkpoint_before(options, tmp_path, monkeypatch):
     """The checkpoint after step 9 goes to a device that is always full."""
-    temporary = tmp_path / "broken" / "checkpoints" / ".last.tmp"
+    write = checkpoint_files._write
     match = (
         r"expected to write the checkpoint `.*/last`, but the disk is full; `.*/last` still holds the one"
         r" before\. Make room .*then `python train.py resume=.*/broken`"
     )
 
+    def write_once_to_a_full_disk(content, _path):
+        monkeypatch.setattr(checkpoint_files, "_write", write)
+        write(content, Path("/dev/full"))
+
     def act(task, batch):
-        temporary.symlink_to("/dev/full")
+        monkeypatch.setattr(checkpoint_files, "_write", write_once_to_a_full_disk)
 
     assert_stops_and_resumes(CASE, options, tmp_path, act, match=match)
 
