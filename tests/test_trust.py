@@ -305,8 +305,8 @@ def spoil(checkpoint, change):
 @pytest.mark.parametrize(
     ("is_finished", "change", "reason"),
     [
-        (True, None, "it is not a plain file"),
-        (False, None, "it is not a plain file"),
+        (True, None, "is neither a file nor a folder"),
+        (False, None, "is neither a file nor a folder"),
         (True, b"hello", "File is not a zip file"),
         (False, pickle.dumps(Touch()), "File is not a zip file"),
         (True, {}, "it holds no weights"),

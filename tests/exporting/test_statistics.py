@@ -22,11 +22,10 @@ from tests.exporting.test_graphs import found_in
 STATISTICS = {
     "user_share": StatisticOptions(("user_id",), "positive_share", strength=3),
     "user_since": StatisticOptions(("user_id",), "recency"),
-    "plan_count": StatisticOptions(("plan",), "count", window="2 days"),
+    "plan_count": StatisticOptions(("plan",), "count", window="48 hours"),
     "device_share": StatisticOptions(("device",), "positive_share", window="20 events"),
     "item_stars": StatisticOptions(("item_id",), "label_mean"),
     "item_recent": StatisticOptions(("item_id",), "count", window="10 days"),
-    "item_today": StatisticOptions(("item_id",), "positive_share", window="30 hours"),
     "item_bucket": StatisticOptions(("item_id",), "count", transform="bucketise", num_buckets=4),
     "genre_since": StatisticOptions(("genres",), "recency"),
     "user_genre": StatisticOptions(("user_id", "genres"), "positive_share"),

@@ -77,7 +77,8 @@ def test_what_is_heard_is_counted_as_a_bundle_that_observes_it_counts(serving, c
 
 def largest_difference(folder, *, count):
     """Of statistics that are counted event by event, to those that were prepared; and of how many events."""
-    dataset = test_statistics.world(folder, count=count, split_fractions=SHARES)
+    # In few hours many events are of the same user, item and instant, and one of them is kept.
+    dataset = test_statistics.world(folder, count=count, split_fractions=SHARES, max_rejected_share=0.2)
     stage = Stage(test_statistics.wide_deep(dataset), dataset, HISTORY_LENGTH)
     program = build_program(stage)
     first = int(dataset.events("test").timestamps.min())
@@ -109,7 +110,7 @@ def test_statistics_counted_one_by_one_are_those_that_were_prepared(tmp_path):
 
 @pytest.mark.slow
 def test_a_hundred_thousand_events_are_counted_as_they_were_prepared(tmp_path, capsys):
-    largest, wrong, number = largest_difference(tmp_path, count=112_000)
+    largest, wrong, number = largest_difference(tmp_path, count=130_000)
     with capsys.disabled():
         print(f"{number:,} events, largest difference {largest:.1e}")
     assert number > 100_000
