@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import logging
+import resource
 import signal
 import sys
 import threading
@@ -123,6 +124,12 @@ def _is_out_of_memory(error: BaseException | None) -> bool:
     while error is not None:
         text = f"{type(error).__name__}: {error}"
         if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+            return True
+        # The interpreter fails without a word where it had no memory for the error itself.
+        if (
+            isinstance(error, SystemError)
+            and resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+        ):
             return True
         error = error.__cause__ or error.__context__
     return False
