@@ -16,7 +16,7 @@ from recsys.report.systems import counted, name_of, systems
 # right by showing everybody the same few popular items.
 _HEADLINES = {
     "retrieval": ("ndcg", "hit_rate", "coverage", "popularity_lift", "personalisation", "mrr", "novelty"),
-    "ranking": ("auc", "gauc", "log_loss", "calibration_error", "predicted_over_observed"),
+    "ranking": ("auc", "gauc", "impression_auc", "log_loss", "calibration_error", "predicted_over_observed"),
 }
 _CONTENTS = (
     ("findings", "Findings"),

@@ -171,6 +171,13 @@ def test_small_slices_are_marked_and_come_last_in_their_group(results):
     assert f">{pieces[0]['name']}</span> *" in everything
 
 
+def test_order_within_impressions_is_on_the_first_screen_where_it_was_measured(evaluated):
+    results = copy.deepcopy(evaluated["ranking"].results)
+    assert "impression_auc" not in headline_keys(results)
+    results["metrics"]["impression_auc"] = 0.6
+    assert headline_keys(results)[:3] == ["auc", "gauc", "impression_auc"]
+
+
 def test_lag_is_a_share_of_what_the_metric_is_worth(evaluated):
     ranking, retrieval = (copy.deepcopy(evaluated[task].results) for task in ("ranking", "retrieval"))
     ranking["metrics"]["auc"], retrieval["metrics"]["ndcg@5"] = 0.7, 0.2
