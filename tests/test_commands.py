@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -493,10 +494,10 @@ def test_a_mistake_that_memory_led_to_keeps_its_own_advice(capsys):
 def test_an_error_without_words_is_of_memory_where_that_is_limited(capsys, monkeypatch):
     """Where there is no memory for an error, the interpreter raises a SystemError in its place."""
     error = SystemError("error return without exception set")
-    monkeypatch.setattr(process.resource, "getrlimit", lambda _: (2**30, 2**30))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2**30, 2**30))
     assert process.report(error) == 2
     assert "memory that this process may use is used up" in capsys.readouterr().err
-    monkeypatch.setattr(process.resource, "getrlimit", lambda _: (process.resource.RLIM_INFINITY,) * 2)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     assert process.report(error) == 1
     assert "SystemError: error return without" in capsys.readouterr().err
 

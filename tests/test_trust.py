@@ -202,7 +202,15 @@ def enter(hostile, trained):
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-@pytest.mark.parametrize(("key", "payload"), [("model", "pickle"), ("data.source", "folder")])
+@pytest.mark.parametrize(
+    ("key", "payload"),
+    [
+        ("model", "pickle"),
+        ("data.source", "folder"),
+        pytest.param("model", "folder", marks=pytest.mark.slow),
+        pytest.param("data.source", "pickle", marks=pytest.mark.slow),
+    ],
+)
 def test_no_entry_point_runs_what_a_run_names(hostile, enter, entry, payload, key, capsys):
     hostile(key, PAYLOADS[payload])
     # What a bundle was made of is kept for people, and a copy is what was there.

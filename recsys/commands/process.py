@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import errno
 import logging
-import resource
 import signal
 import sys
 import threading
@@ -22,7 +21,7 @@ from recsys.config.compose import Command, Composition
 from recsys.config.settle import settle
 from recsys.runs.folders import LOG_FORMAT, is_worth_a_line
 from recsys.runs.launch import launched
-from recsys.schema.errors import InputError
+from recsys.schema.errors import InputError, is_out_of_memory
 from recsys.schema.terminal import plainly
 
 C = TypeVar("C")
@@ -49,18 +48,6 @@ _NOISY_WARNINGS = (
 _REFUSED_BY_THE_DISK = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
-)
-
-# What libraries say, beside MemoryError, when the system gives them no memory or no thread.
-_OUT_OF_MEMORY = (
-    *("can't allocate memory", "can't start new thread", "Cannot allocate memory", "OutOfMemoryException"),
-    *(
-        "bad_alloc",
-        "Out of Memory Error",
-        "Failed to launch worker thread",
-        "Resource temporarily unavailable",
-        "failed to map segment",
-    ),
 )
 
 DONE, FAULT, USERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -97,7 +84,7 @@ def report(error: Exception) -> int:
         print(f"error: {said}; name another place, or make room there", file=sys.stderr)
         return USERS_MISTAKE
     if not isinstance(error, InputError):
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             print(
                 f"error: the memory that this process may use is used up ({_first_line(error)})",
                 file=sys.stderr,
@@ -117,22 +104,6 @@ def report(error: Exception) -> int:
     for line in str(error).splitlines():
         print(f"error: {plainly(line)}", file=sys.stderr)
     return USERS_MISTAKE
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    """True where this error, or one that led to it, is about memory."""
-    while error is not None:
-        text = f"{type(error).__name__}: {error}"
-        if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
-            return True
-        # The interpreter fails without a word where it had no memory for the error itself.
-        if (
-            isinstance(error, SystemError)
-            and resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-        ):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _first_line(error: Exception) -> str:

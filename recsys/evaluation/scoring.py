@@ -189,8 +189,8 @@ def _impressions(dataset: PreparedDataset, events: Events) -> npt.NDArray[np.int
             "`evaluation.impressions=true`: an impression is the rows of one user at one instant, and the "
             "data have no timestamps"
         )
-    shown_N2 = np.stack([events.history_rows.numpy(), events.timestamps.numpy()], axis=1)
-    return np.asarray(np.unique(shown_N2, axis=0, return_inverse=True)[1].reshape(-1))
+    instants, instants_N = np.unique(events.timestamps.numpy(), return_inverse=True)
+    return np.asarray(events.history_rows.numpy() * len(instants) + instants_N)
 
 
 def _different(queries: Queries) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -12,6 +12,9 @@ expectation over the orders of the tied rows, so that the order of a file decide
 Legend: N rows, G impressions with both classes of label.
 """
 
+from __future__ import annotations
+
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from recsys.metrics.classification import user_auc
 from recsys.metrics.register import metric
 
 Values = NDArray[np.float64]
+Counts = NDArray[np.int64]
 _CUT_OFFS = (5, 10)
 
 
@@ -45,11 +49,60 @@ def impression_metrics(
         ([7], {'auc': 0.5, 'mrr': 0.5, 'ndcg@5': 0.63, 'ndcg@10': 0.63})
     """
     impressions_G, auc_G, _ = user_auc(labels_N, scores_N, impressions_N)
-    kept_N = np.isin(impressions_N, impressions_G)
-    rows = labels_N[kept_N], scores_N[kept_N], impressions_N[kept_N]
-    values = {"impression_auc": auc_G, "impression_mrr": impression_mrr(*rows)}
-    values |= {f"impression_ndcg@{k}": impression_ndcg(*rows, k=k) for k in _CUT_OFFS}
-    return impressions_G, values
+    ranked = RankedImpressions.of(labels_N, scores_N, impressions_N)
+    values = {"impression_auc": auc_G, "impression_mrr": impression_mrr(ranked)}
+    return impressions_G, values | {f"impression_ndcg@{k}": impression_ndcg(ranked, k=k) for k in _CUT_OFFS}
+
+
+@dataclasses.dataclass(frozen=True)
+class RankedImpressions:
+    """Rows of impressions with both classes of label, ranked within each.
+
+    Args:
+        group_N: [N] which impression, from 0, ascending.
+        clicked_N: [N] bool.
+        rank_N: [N] from 0, by falling score.
+        tie_N: [N] the same number for rows of one impression and one score, from 0, ascending.
+    """
+
+    group_N: Counts
+    clicked_N: NDArray[np.bool_]
+    rank_N: Counts
+    tie_N: Counts
+
+    @classmethod
+    def of(
+        cls, labels_N: NDArray[Any], scores_N: NDArray[Any], impressions_N: NDArray[Any]
+    ) -> RankedImpressions:
+        """Sorts the rows, and leaves out impressions of one class; see `impression_metrics`."""
+        order = np.lexsort((-scores_N, impressions_N))
+        shown_N, scores_N, clicked_N = impressions_N[order], scores_N[order], labels_N[order] > 0
+        group_N = np.cumsum(_begins(shown_N)) - 1
+        clicks_G = np.bincount(group_N, weights=clicked_N)
+        kept_N = ((clicks_G > 0) & (clicks_G < np.bincount(group_N)))[group_N]
+        shown_N, scores_N, clicked_N = shown_N[kept_N], scores_N[kept_N], clicked_N[kept_N]
+        begins_N = _begins(shown_N)
+        group_N = np.cumsum(begins_N) - 1
+        rank_N = np.arange(len(group_N)) - np.flatnonzero(begins_N)[group_N]
+        tie_N = np.cumsum(begins_N | _begins(scores_N)) - 1
+        return cls(group_N, clicked_N, rank_N, tie_N)
+
+    @property
+    def clicks(self) -> Counts:
+        """[G] clicks of each impression."""
+        return np.bincount(self.group_N, weights=self.clicked_N).astype(np.int64)
+
+    @property
+    def longest(self) -> int:
+        """Rows of the largest impression."""
+        return int(self.rank_N.max(initial=-1)) + 1
+
+    def earned(self, worth_K: Values) -> Values:
+        """[G] sum of what the ranks of the clicks are worth, [K] from rank 1; of tied rows, the mean."""
+        worth_N = (np.bincount(self.tie_N, weights=worth_K[self.rank_N]) / np.bincount(self.tie_N))[
+            self.tie_N
+        ]
+        return np.bincount(self.group_N, weights=worth_N * self.clicked_N).astype(np.float64)
 
 
 @metric(better="more", label="AUC by impression", chance=0.5)
@@ -66,7 +119,7 @@ def impression_auc(labels_N: NDArray[Any], scores_N: NDArray[Any], impressions_N
 
 
 @metric(better="more", label="MRR by impression")
-def impression_mrr(labels_N: NDArray[Any], scores_N: NDArray[Any], impressions_N: NDArray[Any]) -> Values:
+def impression_mrr(ranked: RankedImpressions) -> Values:
     """Mean reciprocal rank of all clicks of an impression, and not of the first alone.
 
     Formula: sum over clicks of 1 / rank, divided by the clicks. Denominator: the clicks of the impression.
@@ -74,16 +127,11 @@ def impression_mrr(labels_N: NDArray[Any], scores_N: NDArray[Any], impressions_N
     Reference:
         The evaluation of MIND (Wu et al., ACL 2020): `mrr_score`.
     """
-    longest = _longest(impressions_N)
-    worth_K = 1 / np.arange(1, longest + 1)
-    earned_G, clicks_G = _earned(labels_N, scores_N, impressions_N, worth_K)
-    return np.asarray(earned_G / clicks_G)
+    return np.asarray(ranked.earned(1 / np.arange(1, ranked.longest + 1)) / ranked.clicks)
 
 
 @metric(better="more", label="NDCG by impression")
-def impression_ndcg(
-    labels_N: NDArray[Any], scores_N: NDArray[Any], impressions_N: NDArray[Any], *, k: int
-) -> Values:
+def impression_ndcg(ranked: RankedImpressions, *, k: int) -> Values:
     """Discounted gain of the first k rows of an impression over that of the best order.
 
     Formula: sum over clicks at rank <= k of 1 / log2(rank + 1), divided by the same sum for min(k, clicks)
@@ -93,29 +141,12 @@ def impression_ndcg(
         Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002; the
         evaluation of MIND (Wu et al., ACL 2020).
     """
-    worth_K = np.zeros(_longest(impressions_N))
-    worth_K[:k] = 1 / np.log2(np.arange(2, len(worth_K[:k]) + 2))
-    earned_G, clicks_G = _earned(labels_N, scores_N, impressions_N, worth_K)
+    rank_K = np.arange(1, ranked.longest + 1)
+    worth_K = np.where(rank_K <= k, 1 / np.log2(rank_K + 1), 0.0)
     best = np.concatenate([[0.0], np.cumsum(worth_K)])
-    return np.asarray(earned_G / best[clicks_G])
+    return np.asarray(ranked.earned(worth_K) / best[ranked.clicks])
 
 
-def _longest(impressions_N: NDArray[Any]) -> int:
-    return int(np.unique(impressions_N, return_counts=True)[1].max(initial=0))
-
-
-def _earned(
-    labels_N: NDArray[Any], scores_N: NDArray[Any], impressions_N: NDArray[Any], worth_K: Values
-) -> tuple[Values, NDArray[np.int64]]:
-    """[G] sum of what the ranks of the clicks are worth, [K] from rank 1, and [G] number of clicks."""
-    _, group_N = np.unique(impressions_N, return_inverse=True)
-    order = np.lexsort((-scores_N, group_N))
-    group_N, scores_N, clicked_N = group_N[order], scores_N[order], labels_N[order] > 0
-    sizes_G = np.bincount(group_N)
-    rank_N = np.arange(len(group_N)) - np.repeat(np.cumsum(sizes_G) - sizes_G, sizes_G)
-    begins_N = (np.diff(group_N, prepend=-1) != 0) | (np.diff(scores_N, prepend=np.nan) != 0)
-    tie_N = np.cumsum(begins_N) - 1
-    tied = np.bincount(tie_N, minlength=0)
-    worth_N = (np.bincount(tie_N, weights=worth_K[rank_N]) / tied)[tie_N]
-    clicks_G = np.bincount(group_N, weights=clicked_N).astype(np.int64)
-    return np.bincount(group_N, weights=worth_N * clicked_N).astype(np.float64), clicks_G
+def _begins(sorted_N: NDArray[Any]) -> NDArray[np.bool_]:
+    """[N] whether a value differs from the one before it."""
+    return np.append(np.ones(min(1, len(sorted_N)), np.bool_), sorted_N[1:] != sorted_N[:-1])

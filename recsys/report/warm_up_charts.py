@@ -23,33 +23,29 @@ _RUNGS = {PROFILE: "profile alone", FEW_EVENTS: "content of few events", PERSONA
 def warm_up_charts(results: dict[str, Any]) -> Iterator[Markup]:
     """Two charts of readers, two of items and one of the ladder; none where the model is no hybrid."""
     found = results.get("warm_up") or {}
+    key = f"ndcg@{found.get('cut_off')}"
     for side, (title, axis) in _OF_WHOM.items():
         steps = found.get(side, [])
         if len(steps) > 1:
             asked = ", ".join(f"{step['queries']:,}" for step in steps)
-            shown = metric_label(key := f"ndcg@{found['cut_off']}")
-            caption = Caption(
-                f"{shown} by {title}", f"Queries at each step: {asked}.", f"{shown}, higher is better"
+            yield _quality(
+                steps, title, f"Queries at each step: {asked}.", _places(steps), axis=axis, key=key
             )
-            yield _quality(steps, caption, _places(steps), axis=axis, key=key)
             yield _weights(steps, title, axis)
     by_rung = {one["rung"]: one for one in found.get("rungs", [])}
     rungs = [by_rung[name] for name in _RUNGS if name in by_rung]
     if len(rungs) > 1:
-        yield _ladder(rungs, key=f"ndcg@{found['cut_off']}")
-
-
-def _ladder(rungs: Sequence[dict[str, Any]], *, key: str) -> Markup:
-    names = [_RUNGS[one["rung"]] for one in rungs]
-    shares = ", ".join(f"{one['share']:.0%} by {name}" for one, name in zip(rungs, names, strict=True))
-    shown = metric_label(key)
-    caption = Caption(f"{shown} by who answers", f"Queries answered: {shares}.", f"{shown}, higher is better")
-    return _quality(rungs, caption, names, axis="rung of the ladder", key=key)
+        names = [_RUNGS[one["rung"]] for one in rungs]
+        shares = ", ".join(f"{one['share']:.0%} by {name}" for one, name in zip(rungs, names, strict=True))
+        said = f"Queries answered: {shares}."
+        yield _quality(rungs, "who answers", said, names, axis="rung of the ladder", key=key)
 
 
 def _quality(
-    steps: Sequence[dict[str, Any]], caption: Caption, places: Sequence[str], *, axis: str, key: str
+    steps: Sequence[dict[str, Any]], title: str, said: str, places: Sequence[str], *, axis: str, key: str
 ) -> Markup:
+    shown = metric_label(key)
+    caption = Caption(f"{shown} by {title}", said, f"{shown}, higher is better")
     lines = []
     for name in steps[0]["systems"]:
         blocks = [step["systems"][name] for step in steps]

@@ -20,6 +20,30 @@ class InputTypeError(InputError, TypeError):
     """A value of the wrong type in what the user gave."""
 
 
+# What libraries say, beside MemoryError, when the system gives them no memory or no thread.
+_OUT_OF_MEMORY = (
+    *("can't allocate memory", "can't start new thread", "Cannot allocate memory", "OutOfMemoryException"),
+    *("bad_alloc", "Out of Memory Error", "Failed to launch worker thread"),
+    *("Resource temporarily unavailable", "failed to map segment"),
+)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """True where this error, or one that led to it, is about memory."""
+    import resource  # of Unix alone, where commands run; a client of the server need not be there
+
+    is_limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    while error is not None:
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+            return True
+        # The interpreter fails without a word where it had no memory for the error itself.
+        if isinstance(error, SystemError) and is_limited:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def end_older_form(module: str, command: str) -> NoReturn:
     """Ends `python -m module`, a form of earlier releases, with the command that took its place."""
     print(f"error: `python -m {module}` is now `{command}` (or `python -m {command}`)", file=sys.stderr)

@@ -23,7 +23,7 @@ from recsys.metrics.register import metric_of
 from recsys.models.protocols import RetrievalModel, events_read
 from recsys.models.weights import load_weights
 from recsys.runs.launch import ALONE, Processes
-from recsys.schema.errors import InputError
+from recsys.schema.errors import InputError, is_out_of_memory
 from recsys.training.averaging import AveragedWeights
 from recsys.training.callbacks import (
     Anomalies,
@@ -172,7 +172,7 @@ def _trained(trainer: pl.Trainer, task: Task, data: RecDataModule, *, last: Path
             raise
         return True
     except Exception as error:
-        if isinstance(error, InputError) or not _was_restoring(error):
+        if isinstance(error, InputError) or is_out_of_memory(error) or not _was_restoring(error):
             raise
         raise InputError(
             f"checkpoint `{last}` is damaged: it cannot be gone on with ({type(error).__name__}: {error}); "
@@ -182,10 +182,10 @@ def _trained(trainer: pl.Trainer, task: Task, data: RecDataModule, *, last: Path
 
 
 def _was_restoring(error: Exception) -> bool:
-    """Whether Lightning failed as it took over what a checkpoint holds, and not for want of memory."""
+    """Whether Lightning failed as it took over what a checkpoint holds."""
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
     names = [code.co_name for code in frames if code.co_filename.endswith("checkpoint_connector.py")]
-    return "memory" not in str(error) and any("restore" in name or "resume" in name for name in names)
+    return any("restore" in name or "resume" in name for name in names)
 
 
 def best_model(task: Task, run_dir: Path, *, build: Callable[[], nn.Module]) -> nn.Module:

@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from recsys.metrics.impressions import (
+    RankedImpressions,
     impression_auc,
     impression_metrics,
     impression_mrr,
@@ -62,8 +63,9 @@ def test_tied_rows_have_the_mean_over_their_orders():
     ]
     one = np.zeros(5, int)
     assert impression_auc(labels, scores, one)[0] == pytest.approx(np.mean([auc for auc, _, _ in orders]))
-    assert impression_mrr(labels, scores, one)[0] == pytest.approx(np.mean([mrr for _, mrr, _ in orders]))
-    assert impression_ndcg(labels, scores, one, k=3)[0] == pytest.approx(np.mean([n for *_, n in orders]))
+    ranked = RankedImpressions.of(labels, scores, one)
+    assert impression_mrr(ranked)[0] == pytest.approx(np.mean([mrr for _, mrr, _ in orders]))
+    assert impression_ndcg(ranked, k=3)[0] == pytest.approx(np.mean([n for *_, n in orders]))
 
 
 def test_the_order_of_rows_decides_nothing(rows):

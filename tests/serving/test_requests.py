@@ -296,13 +296,12 @@ def test_no_request_takes_longer_than_its_size_allows(served):
             }
             elements = 4 * len(arguments["rows"])
         method = served.predict if "rows" in arguments else served.recommend
-        limit = 0.05 + 1e-5 * elements
-        seconds = [math.inf]
-        while seconds[-1] >= limit and len(seconds) < 10:  # another process may have had the core
+        seconds = []
+        for _ in range(3):  # another process may have the core
             started = time.thread_time()
             method(**arguments)
             seconds.append(time.thread_time() - started)
-        assert seconds[-1] < limit, (part, size, seconds)
+        assert min(seconds) < 0.05 + 1e-5 * elements, (part, size)
 
 
 def test_events_of_the_far_future_are_refused_and_not_counted(bundle):

@@ -6,14 +6,17 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from recsys.runs.environment import PROJECT
+from recsys.schema.errors import InputError
 from recsys.training import checkpoint as checkpoint_files
 from recsys.training.callbacks import TrainingInterruptedError
 from recsys.training.checkpoint import AtomicCheckpointIO
+from recsys.training.fit import _trained
 from tests.training.runs import AtStep, Case, checkpoint, differences, run
 from tests.training.stopping import assert_stops_and_resumes, contents
 
@@ -186,3 +189,16 @@ def ended(*command: str) -> str:
     assert (done.returncode, done.stdout, len(errors)) == (2, "", 1), done.stderr
     assert "Traceback" not in done.stderr
     return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(MemoryError(), MemoryError), (KeyError("epoch"), InputError), (OSError(5), OSError)],
+)
+def test_a_checkpoint_is_not_blamed_for_want_of_memory(tmp_path, error, expected):
+    """As Lightning takes a checkpoint over: what it holds is at fault, unless memory is used up."""
+    failing: dict = {"error": error}
+    name = "elsewhere" if expected is OSError else "restore_loops"
+    exec(compile(f"def {name}(**_): raise error", "x/checkpoint_connector.py", "exec"), failing)
+    with pytest.raises(expected):
+        _trained(SimpleNamespace(fit=lambda *_, **__: failing[name]()), None, None, last=tmp_path / "last")

@@ -8,7 +8,7 @@ of goodbooks-10k (github.com/zygmuntz/goodbooks-10k, CC BY-SA 4.0).
 
 import csv
 import dataclasses
-import hashlib
+import functools
 import logging
 import pickle
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.data.options import RawTables
-from recsys.data.sources.raw_folder import made_once
+from recsys.data.sources.raw_folder import converted
 from recsys.schema.errors import InputError
 from recsys.schema.places import at_home
 
@@ -55,17 +55,10 @@ class GoodreadsOnce:
             InputError: a file is missing, or is not what it should be.
         """
         files = self._files()
-        facts = {
-            "dataset": "goodreads_once",
-            "conversion": CONVERSION,
-            "files": {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files.values()},
-        }
-        digest = hashlib.sha256(repr(sorted(map(str, files.values()))).encode()).hexdigest()[:8]
-
-        def make(folder: Path) -> Mapping[str, Any]:
-            return _convert(files, folder)
-
-        folder = made_once(Path(cache_dir) / "raw" / f"goodreads_once_{digest}", facts, make)
+        make = functools.partial(_convert, files)
+        folder = converted(
+            "goodreads_once", list(files.values()), make, conversion=CONVERSION, cache_dir=cache_dir
+        )
         return RawTables(
             interactions=folder / "interactions.parquet",
             users=None,

@@ -15,9 +15,9 @@ Reference: Wu et al., "MIND: a large-scale dataset for news recommendation", ACL
 """
 
 import dataclasses
-import hashlib
+import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from recsys.data.options import RawTables
-from recsys.data.sources.raw_folder import made_once
+from recsys.data.sources.raw_folder import converted
 from recsys.schema.errors import InputError
 from recsys.schema.places import at_home
 
@@ -36,9 +36,8 @@ from recsys.schema.places import at_home
 CONVERSION = 1
 _BEHAVIORS, _NEWS = "behaviors.tsv", "news.tsv"
 _BEHAVIOR_COLUMNS = ("impression", "user_id", "time", "history", "shown")
-_NEWS_COLUMNS = ("item_id", "category", "subcategory", "title", "abstract", "url")
-_ENTITY_COLUMNS = ("title_entities", "abstract_entities")
-_KEPT = _NEWS_COLUMNS[:5]
+_KEPT = ("item_id", "category", "subcategory", "title", "abstract")
+_NEWS_COLUMNS = (*_KEPT, "url", "title_entities", "abstract_entities")
 _TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"
 _DAY = 86_400
 _HISTORY_SECONDS = 28 * _DAY
@@ -46,6 +45,8 @@ _LICENCE = "MIND, Microsoft Research License Terms: for research, from your own 
 _INTERACTIONS = pa.schema(
     [("user_id", pa.string()), ("item_id", pa.string()), ("timestamp", pa.int64()), ("clicked", pa.int8())]
 )
+
+Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 logger = logging.getLogger(__name__)
 
@@ -71,17 +72,8 @@ class Mind:
         """
         folders = self._folders()
         files = [folder / name for folder in folders for name in self._names]
-        facts = {
-            "dataset": "mind",
-            "conversion": CONVERSION,
-            "files": {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files},
-        }
-        digest = hashlib.sha256(repr(list(map(str, files))).encode()).hexdigest()[:8]
-
-        def make(folder: Path) -> Mapping[str, Any]:
-            return _convert(folders, folder, articles=self.articles)
-
-        folder = made_once(Path(cache_dir) / "raw" / f"mind_{digest}", facts, make)
+        make = functools.partial(_convert, folders, articles=self.articles)
+        folder = converted("mind", files, make, conversion=CONVERSION, cache_dir=cache_dir)
         return RawTables(
             interactions=folder / "interactions.parquet",
             users=None,
@@ -109,17 +101,18 @@ class Mind:
 
 
 def _convert(folders: list[Path], folder: Path, *, articles: bool) -> Mapping[str, Any]:
-    times = [_times(one / _BEHAVIORS) for one in folders]
-    first_day = min(int(seconds.min()) for _, seconds in times) // _DAY * _DAY
-    first_of_user = _first_of_each_user(times)
+    users, seconds = _users_and_seconds([one / _BEHAVIORS for one in folders])
+    first_day = int(seconds.min()) // _DAY * _DAY
+    is_first = _first_of_each_user(users, seconds)
     num_rows = number = 0
     with pq.ParquetWriter(folder / "interactions.parquet", _INTERACTIONS) as writer:
         for one in folders:
             for batch in _batches(one / _BEHAVIORS, _BEHAVIOR_COLUMNS):
-                is_first = first_of_user[number : number + batch.num_rows]
-                for rows in (_histories(batch, is_first, first_day), _impressions(batch, one / _BEHAVIORS)):
-                    writer.write_table(rows)
-                    num_rows += rows.num_rows
+                own = slice(number, number + batch.num_rows)
+                history = _histories(batch.filter(pa.array(is_first[own])), first_day)
+                shown = _impressions(batch, seconds[own], one / _BEHAVIORS)
+                writer.write_table(pa.concat_tables([history, shown]))
+                num_rows += history.num_rows + shown.num_rows
                 number += batch.num_rows
     if articles:
         pq.write_table(_items(folders), folder / "items.parquet")
@@ -127,17 +120,16 @@ def _convert(folders: list[Path], folder: Path, *, articles: bool) -> Mapping[st
     return {"num_rows": num_rows, "num_impressions": number}
 
 
-def _batches(file: Path, columns: tuple[str, ...]) -> Iterator[pa.Table]:
-    """The rows of a file, some megabytes at a time, every field as it is written."""
-    names = [*columns, *_ENTITY_COLUMNS] if columns == _NEWS_COLUMNS else list(columns)
+def _batches(file: Path, columns: Sequence[str], kept: Sequence[str] = ()) -> Iterator[pa.Table]:
+    """The rows of a file, some megabytes at a time, as text; all columns where `kept` is empty."""
     try:
         with csv.open_csv(
             file,
-            read_options=csv.ReadOptions(column_names=names, block_size=8 << 20),
+            read_options=csv.ReadOptions(column_names=list(columns), block_size=8 << 20),
             parse_options=csv.ParseOptions(delimiter="\t", quote_char=False, escape_char=False),
             convert_options=csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                include_columns=list(columns),
+                column_types=dict.fromkeys(columns, pa.string()),
+                include_columns=list(kept),
                 strings_can_be_null=False,
             ),
         ) as reader:
@@ -145,93 +137,96 @@ def _batches(file: Path, columns: tuple[str, ...]) -> Iterator[pa.Table]:
                 yield pa.table(batch)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(
-            f"`{file}`: expected {len(names)} fields between tabs in each line: {error}"
+            f"`{file}`: expected {len(columns)} fields between tabs in each line: {error}"
         ) from error
 
 
-def _times(file: Path) -> tuple[pa.ChunkedArray, np.ndarray[Any, np.dtype[np.int64]]]:
-    """User and second of each impression."""
+def _users_and_seconds(files: Sequence[Path]) -> tuple[pa.ChunkedArray, Integers]:
+    """User and second of each impression of all files."""
     users, seconds = [], []
-    for batch in _batches(file, _BEHAVIOR_COLUMNS):
-        users += batch["user_id"].chunks
-        seconds.append(_seconds(batch, file))
+    for file in files:
+        for batch in _batches(file, _BEHAVIOR_COLUMNS, ("user_id", "time")):
+            users += batch["user_id"].chunks
+            parsed = pc.strptime(batch["time"], format=_TIME_FORMAT, unit="s", error_is_null=True)
+            if parsed.null_count:
+                wrong = batch["time"].filter(parsed.is_null())[0].as_py()
+                raise InputError(f"`{file}`: expected times such as `11/9/2019 6:42:51 PM`, found `{wrong}`")
+            seconds.append(parsed.cast(pa.int64()).to_numpy())
     if not seconds:
-        raise InputError(f"`{file}`: expected impressions, found an empty file")
+        raise InputError(f"`{files[0]}`: expected impressions, found an empty file")
     return pa.chunked_array(users), np.concatenate(seconds)
 
 
-def _seconds(batch: pa.Table, file: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
-    parsed = pc.strptime(batch["time"], format=_TIME_FORMAT, unit="s", error_is_null=True)
-    if parsed.null_count:
-        wrong = batch["time"].filter(parsed.is_null())[0].as_py()
-        raise InputError(f"`{file}`: expected times such as `11/9/2019 6:42:51 PM`, found `{wrong}`")
-    return np.asarray(parsed.cast(pa.int64()).to_numpy())
-
-
-def _first_of_each_user(
-    times: list[tuple[pa.ChunkedArray, np.ndarray[Any, np.dtype[np.int64]]]],
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Whether each impression of all folders is the earliest of its user."""
-    users = pa.chunked_array([chunk for column, _ in times for chunk in column.chunks]).combine_chunks()
-    users_N = users.dictionary_encode().indices.to_numpy()
-    order = np.lexsort((np.concatenate([seconds for _, seconds in times]), users_N))
+def _first_of_each_user(users: pa.ChunkedArray, seconds: Integers) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether each impression is the earliest of its user."""
+    users_N = users.combine_chunks().dictionary_encode().indices.to_numpy()
+    order = np.lexsort((seconds, users_N))
     is_first = np.zeros(len(users_N), dtype=np.bool_)
     is_first[order[np.flatnonzero(np.diff(users_N[order], prepend=-1))]] = True
     return is_first
 
 
-def _histories(batch: pa.Table, is_first: np.ndarray[Any, Any], first_day: int) -> pa.Table:
-    """A click for each article of the history that comes with a user's earliest impression."""
-    users, articles, places, sizes = _listed(batch.filter(pa.array(is_first)), "history")
-    ago = (sizes - places) * _HISTORY_SECONDS // (sizes + 1)
-    return _rows(users, articles, first_day - ago, np.ones(len(places), np.int8))
+def _histories(batch: pa.Table, first_day: int) -> pa.Table:
+    """A click for each article of the histories."""
+    lists = _lists(batch, "history")
+    sizes = np.repeat(lists.lengths, lists.lengths)
+    ago = (sizes - lists.places) * _HISTORY_SECONDS // (sizes + 1)
+    return _rows(batch, lists, lists.articles, first_day - ago, np.ones(len(ago)))
 
 
-def _impressions(batch: pa.Table, file: Path) -> pa.Table:
-    users, shown, *_ = _listed(batch, "shown")
-    clicked = pc.ends_with(shown, "-1")
-    if not pc.all(pc.or_(clicked, pc.ends_with(shown, "-0"))).as_py():
-        [wrong] = shown.filter(pc.invert(pc.or_(clicked, pc.ends_with(shown, "-0"))))[:1].to_pylist()
+def _impressions(batch: pa.Table, seconds: Integers, file: Path) -> pa.Table:
+    """A row for each article that was shown."""
+    lists = _lists(batch, "shown")
+    clicked, passed = (pc.ends_with(lists.articles, ending) for ending in ("-1", "-0"))
+    wrong = lists.articles.filter(pc.invert(pc.or_(clicked, passed)))
+    if len(wrong):
         raise InputError(
-            f"`{file}`: expected articles with `-1`, clicked, or `-0`, passed over; found `{wrong}`. A test "
-            "set without clicks cannot be learnt from; leave its folder out"
+            f"`{file}`: expected articles with `-1`, clicked, or `-0`, passed over; found `{wrong[0]}`. A "
+            "test set without clicks cannot be learnt from; leave its folder out"
         )
-    seconds = np.repeat(_seconds(batch, file), _sizes(batch, "shown"))
-    articles = pc.utf8_slice_codeunits(shown, 0, -2)
-    return _rows(users, articles, seconds, clicked.cast(pa.int8()).to_numpy(zero_copy_only=False))
+    articles = pc.utf8_slice_codeunits(lists.articles, 0, -2)
+    return _rows(batch, lists, articles, seconds[lists.rows], clicked.to_numpy(zero_copy_only=False))
 
 
-def _listed(batch: pa.Table, name: str) -> tuple[pa.Array, pa.Array, Any, Any]:
-    """Of each article listed in a column: its user, itself, its place from 0, and the size of its list."""
-    lists = _lists(batch, name)
-    sizes_N = _sizes(batch, name)
-    starts_N = np.cumsum(sizes_N) - sizes_N
-    places = np.arange(sizes_N.sum()) - np.repeat(starts_N, sizes_N)
-    users = batch["user_id"].combine_chunks().take(pa.array(np.repeat(np.arange(len(sizes_N)), sizes_N)))
-    return users, lists.flatten(), places, np.repeat(sizes_N, sizes_N)
+@dataclasses.dataclass(frozen=True)
+class _Lists:
+    """Articles that stand in one field of each row.
+
+    Args:
+        articles: of all rows, one after the other.
+        lengths: how many each row has.
+        rows: of each article, its row.
+        places: of each article, its place in the row, from 0.
+    """
+
+    articles: pa.Array
+    lengths: Integers
+    rows: Integers
+    places: Integers
 
 
-def _lists(batch: pa.Table, name: str) -> pa.Array:
+def _lists(batch: pa.Table, name: str) -> _Lists:
     column = pc.utf8_trim_whitespace(batch[name].combine_chunks())
     empty = pa.scalar(None, pa.list_(pa.string()))
-    return pc.if_else(pc.equal(column, ""), empty, pc.split_pattern(column, " "))
+    lists = pc.if_else(pc.equal(column, ""), empty, pc.split_pattern(column, " "))
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    places = np.arange(len(rows)) - (np.cumsum(lengths) - lengths)[rows]
+    return _Lists(lists.flatten(), lengths, rows, places)
 
 
-def _sizes(batch: pa.Table, name: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.asarray(pc.fill_null(pc.list_value_length(_lists(batch, name)), 0).to_numpy(), dtype=np.int64)
-
-
-def _rows(users: pa.Array, articles: pa.Array, seconds: Any, clicked: Any) -> pa.Table:
-    columns = [users, articles, pa.array(seconds, pa.int64()), pa.array(clicked, pa.int8())]
+def _rows(batch: pa.Table, lists: _Lists, articles: pa.Array, seconds: Any, clicked: Any) -> pa.Table:
+    users = batch["user_id"].combine_chunks().take(pa.array(lists.rows))
+    columns = [users, articles, pa.array(seconds, pa.int64()), pa.array(clicked.astype(np.int8))]
     return pa.Table.from_arrays(columns, schema=_INTERACTIONS)
 
 
 def _items(folders: list[Path]) -> pa.Table:
     """The articles of all folders, each once."""
-    parts = [batch for folder in folders for batch in _batches(folder / _NEWS, _NEWS_COLUMNS)]
+    parts = [batch for folder in folders for batch in _batches(folder / _NEWS, _NEWS_COLUMNS, _KEPT)]
     if not parts:
         raise InputError(f"`{folders[0] / _NEWS}`: expected articles, found an empty file")
-    table = pa.concat_tables(parts).select(list(_KEPT)).combine_chunks()
+    table = pa.concat_tables(parts).combine_chunks()
     codes = table["item_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)
     return table.take(pa.array(np.sort(first)))

@@ -1,6 +1,7 @@
 """Folders of raw tables in the cache: made once, complete or not there at all."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,32 @@ def made_once(folder: Path, facts: Mapping[str, Any], make: Callable[[Path], Map
                 notes = make(partial)
                 write_json(partial / FACTS_FILE, {"facts": dict(facts), "notes": dict(notes)})
     return folder
+
+
+def converted(
+    name: str,
+    files: Sequence[Path],
+    make: Callable[[Path], Mapping[str, Any]],
+    *,
+    conversion: int,
+    cache_dir: Path,
+) -> Path:
+    """The folder of the tables that `make` converts local files to, made anew when a file has changed.
+
+    Args:
+        name: of the dataset.
+        files: all that is read.
+        make: see `made_once`.
+        conversion: raised when the same files give other tables.
+        cache_dir: raw and prepared data.
+    """
+    facts = {
+        "dataset": name,
+        "conversion": conversion,
+        "files": {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files},
+    }
+    digest = hashlib.sha256(repr(sorted(map(str, files))).encode()).hexdigest()[:8]
+    return made_once(Path(cache_dir) / "raw" / f"{name}_{digest}", facts, make)
 
 
 def _facts_of(folder: Path) -> Any:
