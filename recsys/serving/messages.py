@@ -179,12 +179,13 @@ class HistoryEvent(msgspec.Struct):
     inferred: bool = False
 
 
-class UserAnswer(msgspec.Struct):
-    """Shows a user's events, the oldest first, and the lists that events may still refer to."""
+class UserAnswer(msgspec.Struct, omit_defaults=True):
+    """Shows a user's events, the oldest first, the lists that they may still refer to, and older likes."""
 
     user_id: Id
     history: list[HistoryEvent]
     requests: list[str]
+    seen: list[Id] = []
 
 
 class ForgottenAnswer(msgspec.Struct):

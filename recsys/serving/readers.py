@@ -28,11 +28,13 @@ class Reader:
 
     Args:
         events: by time, the oldest first; of the user, and of the session before they were known.
+        seen: items that were liked before those.
         taste, head, positions: what was learned, of the reader and of all.
         is_away: whether the state could not be read.
     """
 
     events: Sequence[UserEvent] = ()
+    seen: Sequence[Id] = ()
     taste: Taste | None = None
     head: LinearHead | None = None
     positions: Positions | None = None
@@ -64,6 +66,7 @@ def read_reader(store: StateStore, user_id: Id | None, session: str | None) -> R
         events.sort(key=lambda event: event.time)
     return Reader(
         events,
+        [item_id for state in states if state is not None for _, item_id in state.seen],
         None if key is None else _read(contents[taste_key(key)], Taste),
         _read(contents[HEAD], LinearHead),
         _read(contents[POSITIONS], Positions),
@@ -81,7 +84,7 @@ def query_of(
     context = asked.context if TIMESTAMP in asked.context else {**asked.context, TIMESTAMP: iso_text(now)}
     if asked.history is not None:
         history: list[Id] = list(asked.history)
-        times, are_liked, gone = None, [True] * len(history), []
+        times, are_liked, gone, seen = None, [True] * len(history), [], []
     else:
         rules = options.rules
         since = now - int(options.exclude_skipped_hours * HOUR)
@@ -95,5 +98,6 @@ def query_of(
         history = [event.item_id for event, _ in read]
         times = [event.time for event, _ in read]
         are_liked = [good for _, good in read]
+        seen = list(reader.seen)
     exclude = [*asked.exclude, *gone]
-    return Query(asked.user, context, history, times, are_liked, exclude, asked.where, asked.candidates)
+    return Query(asked.user, context, history, times, are_liked, exclude, asked.where, asked.candidates, seen)

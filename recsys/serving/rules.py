@@ -24,6 +24,10 @@ _WEIGHTS = {
     "dislike": 0.0,
 }
 KINDS = tuple(_WEIGHTS)
+_ABOVE_0 = (
+    *("dwell_seconds", "max_history", "max_seen", "max_requests", "attribution_hours", "repeated_days"),
+    *("max_future_seconds", "half_life_hours", "window_hours", "retention_days"),
+)
 # Kinds after which an item is not liked.
 NEGATIVE = ("skip", "dislike")
 
@@ -35,7 +39,8 @@ class Rules:
     Args:
         weights: reward by kind of event, 0 to 1; kinds that are left out keep their own.
         dwell_seconds: a dwell of so long counts in full, a shorter one by its share.
-        max_history: latest events of a user that are kept.
+        max_history: latest events of a user that are kept: so many that like an item, so many that do not.
+        max_seen: latest items that a user liked before those; they are not shown again either.
         max_requests: latest lists of a user that events can still refer to.
         attribution_hours: how long after a list its events count for it.
         repeated_days: an event that is sent again is known as repeated for so long.
@@ -50,6 +55,7 @@ class Rules:
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
     dwell_seconds: float = 60.0
     max_history: int = 200
+    max_seen: int = 2000
     max_requests: int = 200
     attribution_hours: float = 24.0
     repeated_days: float = 7.0
@@ -69,8 +75,7 @@ class Rules:
         for kind, weight in self.weights.items():
             if not 0 <= weight <= 1:
                 raise InputError(f"`rules.weights.{kind}` must lie between 0 and 1, got {weight}")
-        for name in ("dwell_seconds", "max_history", "max_requests", "attribution_hours", "repeated_days",
-                     "max_future_seconds", "half_life_hours", "window_hours", "retention_days"):  # fmt: skip
+        for name in _ABOVE_0:
             if not getattr(self, name) > 0:
                 raise InputError(f"`rules.{name}` must be above 0, got {getattr(self, name)}")
 

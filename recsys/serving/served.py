@@ -49,6 +49,7 @@ class Query:
         exclude: ids to leave out.
         where: filters.
         candidates: ids to choose from; None: the catalogue.
+        seen: ids of what was liked before the history, the oldest first.
     """
 
     user: dict[str, Any]
@@ -59,6 +60,7 @@ class Query:
     exclude: list[Id]
     where: dict[str, list[Any]] | None
     candidates: list[Id] | None
+    seen: list[Id] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +128,7 @@ class ServedBundle:
             self._as_ids(query.history),
             wanted,
             context,
-            self._as_ids(query.exclude) or None,
+            self._as_ids([*query.exclude, *self._seen(query)]) or None,
             where=query.where,
             **options,
         )
@@ -181,8 +183,11 @@ class ServedBundle:
             return list(first.item_ids.ids_of(rows))
 
     def past(self, query: Query) -> list[Id]:
-        """Items of a query's history that are not to be shown again."""
-        return query.history if self.bundle.excludes_history else []
+        """Items that were liked, or are in the history, and are not to be shown again."""
+        return [*self._seen(query), *query.history] if self.bundle.excludes_history else []
+
+    def _seen(self, query: Query) -> list[Id]:
+        return query.seen if self.bundle.excludes_history else []
 
     def _history_options(self, query: Query) -> dict[str, Any]:
         """Returns what else the bundle reads of a history: what was liked of it, and when."""

@@ -219,7 +219,8 @@ class Service:
             HistoryEvent(event.item_id, event.kind, event.time / SECOND, event.value, event.inferred)
             for event in state.events
         ]
-        return UserAnswer(state.user_id or user_id, events, [request_id for _, request_id in state.requests])
+        requests = [request_id for _, request_id in state.requests]
+        return UserAnswer(state.user_id or user_id, events, requests, [one for _, one in state.seen])
 
     async def forget(self, user_id: Id) -> ForgottenAnswer:
         """Deletes a user from state and log."""

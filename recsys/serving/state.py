@@ -52,13 +52,20 @@ class UserEvent(msgspec.Struct, array_like=True, frozen=True):
 class UserState(msgspec.Struct):
     """Holds the events of a user by time, the oldest first, and the lists that events may refer to.
 
-    The id is None in a session of somebody unknown; `latest` is when they were last heard of.
+    Args:
+        user_id: None in a session of somebody unknown.
+        events: the latest that say that an item is liked, and as many that do not, so that skips, of which
+            there are many, crowd out nothing.
+        requests: time and id of lists.
+        latest: when the user was last heard of.
+        seen: time and id of items that were liked before `events`.
     """
 
     user_id: Id | None
     events: list[UserEvent] = []
     requests: list[tuple[int, str]] = []
     latest: int = 0
+    seen: list[tuple[int, Id]] = []
 
 
 class ShownList(msgspec.Struct):
@@ -226,8 +233,28 @@ def _add_to_history(
 ) -> None:
     user = working.get(reader, UserState) or UserState(user_id)
     bisect.insort(user.events, event, key=lambda other: (other.time, str(other.item_id), other.event_id))
-    del user.events[: -rules.max_history]
+    _make_room(user, liked(event, rules), rules)
     _keep(working, reader, user, received, rules)
+
+
+def _make_room(user: UserState, good: bool, rules: Rules) -> None:
+    """Drops the oldest of too many events that like their items, or that do not; `seen` keeps the former."""
+    if len(user.events) <= rules.max_history:
+        return
+    alike = [event for event in user.events if liked(event, rules) == good]
+    for event in alike[: -rules.max_history]:
+        user.events.remove(event)
+        if good:
+            _remember_seen(user, event, rules)
+
+
+def _remember_seen(user: UserState, event: UserEvent, rules: Rules) -> None:
+    same = [one for one in user.seen if str(one[1]) == str(event.item_id)]
+    for one in same:
+        user.seen.remove(one)
+    latest = max([(event.time, event.item_id), *same], key=lambda one: one[0])
+    bisect.insort(user.seen, latest, key=lambda one: (one[0], str(one[1])))
+    del user.seen[: -rules.max_seen]
 
 
 def _remember_list(working: Working, reader: bytes, request: Request, rules: Rules) -> None:

@@ -117,6 +117,18 @@ def test_feedback_is_seen_by_the_next_request_at_once(client):
     assert ask(client, user="u2")["items"]
 
 
+def test_what_was_liked_is_not_shown_again_however_much_was_skipped_since(serving):
+    client = serving(rules=Rules(max_history=2), exclude_skipped_hours=1e-9)
+    tell(client, *({"user_id": "u1", "item_id": f"i{n}", "event": "click"} for n in range(3)))
+    tell(client, *({"user_id": "u1", "item_id": f"i{n}", "event": "skip"} for n in range(10, 19)))
+    known = client.get("/users/u1").json()
+    assert [event["item_id"] for event in known["history"]] == ["i1", "i2", "i17", "i18"]
+    assert known["seen"] == ["i0"]
+    everything = ids(ask(client, k=60))
+    assert not {"i0", "i1", "i2"} & set(everything)
+    assert {"i10", "i18"} <= set(everything)
+
+
 def test_the_history_that_a_request_brings_counts_in_place_of_the_stored(client):
     tell(client, {"user_id": "u1", "item_id": "i3", "event": "click"})
     everything = ask(client, k=60, history=["i5"])

@@ -84,6 +84,27 @@ def test_the_history_is_bounded_by_time_not_by_arrival():
         ]  # fmt: skip
 
 
+def test_skips_do_not_crowd_likes_out_of_the_history():
+    likes = [did("click", f"liked {n}", at=n) for n in range(3)]
+    skips = [did("skip", f"skipped {n}", at=10 + n) for n in range(9)]
+    for order in ([*likes, *skips], [*skips, *likes]):
+        history = Memory().apply(order, Rules(max_history=3)).history()
+        assert [item for item, kind, _ in history if kind == "click"] == ["liked 0", "liked 1", "liked 2"]
+        assert [item for item, kind, _ in history if kind == "skip"] == [
+            "skipped 6", "skipped 7", "skipped 8",
+        ]  # fmt: skip
+
+
+@given(st.permutations([(n, f"i{n % 7}") for n in range(12)]))
+def test_what_was_liked_before_the_history_is_remembered_in_whatever_order_it_arrives(order):
+    events = [did("click", item, at=n, event_id=str(n)) for n, item in order]
+    state = Memory().apply(events, Rules(max_history=3, max_seen=4))
+    assert [item for item, *_ in state.history()] == ["i2", "i3", "i4"]
+    # i0 and i1 were liked twice, and the later time counts.
+    user = state.read(user_key("u"), UserState)
+    assert [item for _, item in user.seen] == ["i5", "i6", "i0", "i1"]
+
+
 def test_what_is_above_a_click_was_passed_over():
     state = Memory().apply([shown("r", ["a", "b", "c", "d"]), did("click", "c", "r", at=5)])
     assert state.history() == [("a", "skip", True), ("b", "skip", True), ("c", "click", False)]
