@@ -10,6 +10,7 @@ from recsys.data.prepare import raw_tables
 from recsys.data.preparing.check_options import check_options
 from recsys.data.preparing.declare import features_yaml, with_features_file
 from recsys.data.preparing.joins import check_joins
+from recsys.data.preparing.look_alikes import count_look_alikes
 from recsys.data.preparing.raw_data import read_raw
 from recsys.data.preparing.understood import as_text, describe_raw
 from recsys.data.reading.engine import temporary_engine
@@ -45,5 +46,7 @@ def understand(options: DataOptions) -> _Understanding:
     with temporary_engine() as engine:
         data = read_raw(engine, options, tables)
         understood = describe_raw(options, data)
-        understood["joins"] = check_joins(engine, data.interactions.events, data.sides)
+        events = data.interactions.events
+        understood["joins"] = check_joins(engine, events, data.sides)
+        understood["look_alikes"] = count_look_alikes(engine, events, data.id_types)
     return _Understanding(understood, as_text(understood), features_yaml(data.features))

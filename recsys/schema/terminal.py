@@ -18,6 +18,15 @@ def plainly(text: str) -> str:
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def in_one_line(text: str) -> str:
+    r"""Text in which every character that has no width, or begins a line, is spelled out.
+
+    >>> print(in_one_line("two\nlines\u200b"))
+    two\nlines\u200b
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 class PlainFormatter(logging.Formatter):
     """Formats lines of a log, their control characters spelled out."""
 

@@ -107,6 +107,10 @@ def test_few_bars_are_enough_as_in_movielens():
     assert inferred(["Drama"] * 8 + ["Comedy", "Drama|Comedy"]) == {"kind": "multi_id"}
 
 
+def test_the_end_of_an_html_entity_is_no_delimiter():
+    assert inferred([f"Tom &amp; {GENRES[n % 4]}" for n in range(40)]) == {"kind": "id"}
+
+
 def test_commas_in_sentences_are_no_delimiter():
     sentences = [f"A man, a plan number {n}, and then a canal of some length" for n in range(30)]
     assert inferred(sentences) == {"kind": "text", "num_buckets": 5000}

@@ -75,6 +75,42 @@ def test_a_side_table_that_knows_most_is_used_with_a_warning(tmp_path, base, cap
     assert "8 more would match but for capitals" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("rewritten", "example"),
+    [
+        (str.upper, "`u0` and `U0`"),
+        (lambda user: f"e\u0301{user}", None),
+        (lambda user: f"\u200b{user}", r"`\u200bu0` and `u0`"),
+    ],
+)
+def test_ids_that_nobody_can_tell_apart_are_said(tmp_path, caplog, rewritten, example):
+    before = "é" if example is None else ""
+    rows = [
+        [rewritten(user) if n % 2 else before + user, item, when, stars]
+        for n, (user, item, when, stars) in enumerate(ROWS)
+    ]
+    station = station_of(tmp_path, written(tmp_path, text_of(rows)))
+    said = manifest_of(station)["understood"]["look_alikes"]
+    assert said["user_id"]["alike"] > 200
+    assert said["item_id"] == {"ids": 40, "alike": 0, "example": None}
+    assert "values of `user_id` differ from another one only in capitals, in how accents are" in caplog.text
+    assert (example or "`éu0` and `e") in caplog.text
+
+
+def test_a_few_ids_that_are_alike_by_chance_are_counted_alone(tmp_path, caplog):
+    rows = [[f"{user}-{n % 3}", *more] for n, (user, *more) in enumerate(ROWS)]
+    station = station_of(tmp_path, written(tmp_path, text_of([[rows[0][0].upper(), *rows[0][1:]], *rows])))
+    assert manifest_of(station)["understood"]["look_alikes"]["user_id"]["alike"] == 2
+    assert "differ from another one" not in caplog.text
+
+
+def test_examples_stay_on_their_line(tmp_path, caplog):
+    rows = [[user, f'"{item}\u200b\nx"', *more] for user, item, *more in ROWS]
+    with caplog.at_level(logging.INFO):
+        station_of(tmp_path, written(tmp_path, text_of(rows)))
+    assert r"p16\u200b\nx, " in caplog.text
+
+
 def bulk(share_before, share_at):
     """Rows of which many are of one instant."""
     draw = random.Random(5)

@@ -27,6 +27,7 @@ from recsys.data.preparing.follow_users import follow_users
 from recsys.data.preparing.idf import with_idf
 from recsys.data.preparing.interactions import look_at
 from recsys.data.preparing.joins import check_joins
+from recsys.data.preparing.look_alikes import count_look_alikes
 from recsys.data.preparing.leakage import PreparedFiles, check_leakage
 from recsys.data.preparing.neighbours import NEIGHBOURS, with_neighbours
 from recsys.data.preparing.raw_data import read_raw
@@ -68,6 +69,7 @@ def build(engine: Engine, options: DataOptions, tables: RawTables, *, folder: Pa
     look_at(engine, interactions, options)
     understood = describe_raw(options, data)
     understood["joins"] = check_joins(engine, interactions.events, data.sides)
+    understood["look_alikes"] = count_look_alikes(engine, interactions.events, data.id_types)
     LOGGER.info("understood:\n%s", as_text(understood))
     events, instants = split_events(engine, interactions.events, options, time=interactions.time)
     has_users = options.interactions.columns.user_id is not None

@@ -47,6 +47,7 @@ _ALL_DIFFER = 0.98
 _DELIMITERS = {"|": (0.1, 1.2), ">": (0.5, 1.5), ";": (0.25, 1.5), ",": (0.4, 2.0), "/": (0.8, 2.0)}
 _MAX_WORDS_A_PIECE = 3.0
 _LEAST_ADDRESSES = 0.1
+_ENTITY = r"&(#[0-9]+|[A-Za-z]+);"
 _CODE_NAME = re.compile(r"(?i)(^|_|[a-z])(id|code|zip|zipcode|postcode|key|sku|no)$")
 _TEXT_NAME = re.compile(r"(?i)(title|name|description|summary|text|headline|overview|plot)")
 _ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -197,6 +198,7 @@ def _delimiter(known: pa.Array) -> str | None:
     """Finds the delimiter of most values, when the pieces repeat and are short; never in addresses."""
     if _share(pc.match_substring(known, "://")) > _LEAST_ADDRESSES:
         return None
+    known = pc.replace_substring_regex(known, _ENTITY, "&")  # &amp; ends with no delimiter
     for delimiter, (share, repeats) in _DELIMITERS.items():
         if _share(pc.match_substring(known, delimiter)) < share:
             continue

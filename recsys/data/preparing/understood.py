@@ -16,6 +16,7 @@ from recsys.data.reading.columns import known_value
 from recsys.data.reading.instants import iso
 from recsys.data.reading.tables import SEQUENCE, RawTable
 from recsys.schema.tables import ID_COLUMNS, ITEM_ID, TIMESTAMP, USER_ID
+from recsys.schema.terminal import in_one_line
 from recsys.schema.values import TextKind, is_missing
 
 LOGGER = logging.getLogger(__name__)
@@ -164,4 +165,6 @@ def _cell(column: Mapping[str, Any], name: str) -> str:
     value = column[name]
     if isinstance(value, float):
         return f"{value:.1%}"
-    return ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
+    if isinstance(value, list):
+        value = ", ".join(value)
+    return "" if value is None else in_one_line(str(value))
