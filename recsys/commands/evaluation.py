@@ -122,8 +122,9 @@ def evaluate_run(run: TrainedRun, options: EvaluationOptions, composed: Mapping[
     import_functions(options.metrics, "evaluation.metrics")
     evaluated_run = EvaluatedRun(run.path, run.fingerprint, composed, checkpoint=run.made_of)
     run.warn_of_outdated(BUNDLE)
+    since = run.dataset.instant(run.data.train_from, key="data.train_from")
     negatives = run.data.negatives_per_positive
-    trained = EvaluatedModel(run.model, run.dataset, run.task, run.history_length, negatives)
+    trained = EvaluatedModel(run.model, run.dataset, run.task, run.history_length, negatives, since)
     return evaluate(trained, options, run=evaluated_run)
 
 

@@ -212,7 +212,8 @@ def _judge_best(
     model = best_model(task, run_dir, build=lambda: config.model(schema=data.dataset.schema))
     show_items(model, data, run_dir=run_dir, num_items=config.trainer.projector_items)
     options = config.data
+    since = data.dataset.instant(options.train_from, key="data.train_from")
     trained = EvaluatedModel(
-        model, data.dataset, kind, options.history_length, options.negatives_per_positive
+        model, data.dataset, kind, options.history_length, options.negatives_per_positive, since
     )
     return quick_metrics(trained, config.evaluation, keep_in=run_dir)

@@ -20,7 +20,6 @@ from recsys.data.options import DataOptions
 from recsys.data.parts import Part, Ranks
 from recsys.data.prepare import prepare, prepared_folder
 from recsys.data.queries import QueryLimit, QueryLoader, QueryMode, Seen, queries_within
-from recsys.data.reading.instants import TimeReading
 from recsys.data.tasks import TASKS, Task, TaskData
 from recsys.data.windows import WindowLoader
 from recsys.schema.batch import Batch, HistoryEvents
@@ -223,12 +222,7 @@ class RecDataModule(pl.LightningDataModule):
     @property
     def _train_from(self) -> int | None:
         """Microseconds of `data.train_from`."""
-        given, time = self.options.train_from, self.dataset.manifest["timestamp"]
-        if given is None:
-            return None
-        if time["kind"] is None:
-            raise InputError(f"`data.train_from={given}` needs timestamps, and the interactions have none")
-        return TimeReading(**time).instant(given, key="data.train_from")
+        return self.dataset.instant(self.options.train_from, key="data.train_from")
 
     def _has_negatives(self, split: Split) -> bool:
         counts = self.dataset.manifest["counts"]

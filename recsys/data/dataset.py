@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -19,6 +20,7 @@ from recsys.data.events import Events, bags, columns_of, floats, integers
 from recsys.data.footers import check_tables
 from recsys.data.histories import Histories
 from recsys.data.queries import Known, Queries, QueryMode, Seen, queries_of
+from recsys.data.reading.instants import TimeReading
 from recsys.retrieval.popularity import Popularity
 from recsys.schema import tables
 from recsys.schema.batch import Batch, HistoryEvents
@@ -232,6 +234,35 @@ class PreparedDataset:
         timestamps, order = integers(positives[tables.TIMESTAMP]).sort(stable=True)
         items = integers(positives[tables.ITEM_ROW])[order]
         return Popularity(items, timestamps, num_items=self.num_items, windows=windows)
+
+    def instant(self, given: int | float | str | None, *, key: str) -> int | None:
+        """Microseconds since 1970 of an instant that a key gives as the raw timestamps are; None of None."""
+        time = self.manifest["timestamp"]
+        if given is None:
+            return None
+        if time["kind"] is None:
+            raise InputError(f"`{key}={given}` needs timestamps, and the interactions have none")
+        return TimeReading(**time).instant(given, key=key)
+
+    def train_counts(self, role: Role, *, since: int | None = None) -> npt.NDArray[np.float64]:
+        """[2, users or items] train positives and train rows of each user or item.
+
+        Args:
+            role: `user` or `item`.
+            since: microseconds; rows before are not counted. None counts all.
+        """
+        raw = self.raw_users if role == "user" else self.raw_items
+        if since is None:
+            names = ("num_train_positives", "num_train_interactions")
+            return np.stack([raw[name].to_numpy().astype(np.float64) for name in names])
+        name = tables.USER_ROW if role == "user" else tables.ITEM_ROW
+        columns, later = [name, tables.POSITIVE], pc.field(tables.TIMESTAMP) >= since
+        files = [pq.read_table(file, columns=columns, filters=later) for file in self.files("train")]
+        rows = pa.concat_tables(files)
+        counted = (rows.filter(rows[tables.POSITIVE]), rows)
+        return np.stack(
+            [np.bincount(one[name].to_numpy(), minlength=len(raw)).astype(np.float64) for one in counted]
+        )
 
     def events(self, split: Split) -> Events:
         """All rows of a split."""

@@ -91,18 +91,17 @@ def with_negatives(events: Events, num_negatives: int, *, num_items: int, seed: 
 
 
 def baseline_probabilities(
-    dataset: PreparedDataset, events: Events, *, num_negatives: int
+    dataset: PreparedDataset, events: Events, *, num_negatives: int, since: int | None = None
 ) -> dict[str, Probabilities]:
     """Predicts each row by the rates of the train split, without a model.
 
     `rate` is the share of positives in train, for every row. `item_rate` is the item's own, and
     `user_and_item_rate` adds the user's log-odds to it; both are drawn towards the mean rate by as much as
     ten rows would. `num_negatives` uniform negatives for each positive are taken to be among the rows of
-    train.
+    train. Rows before `since` (microseconds), from which no model has learnt, count for nothing here either.
     """
-    items, users = dataset.raw_items, dataset.raw_users
-    item_positives_I, item_rows_I = _counts(items)
-    user_positives_U, user_rows_U = _counts(users)
+    item_positives_I, item_rows_I = dataset.train_counts("item", since=since)
+    user_positives_U, user_rows_U = dataset.train_counts("user", since=since)
     if num_negatives:
         expected = num_negatives * item_positives_I.sum() / max(dataset.num_items - 1, 1)
         item_rows_I = item_positives_I + expected
@@ -117,12 +116,6 @@ def baseline_probabilities(
         "item_rate": _sigmoid(item_odds_N),
         "user_and_item_rate": _sigmoid(item_odds_N + user_odds_N - mean_odds),
     }
-
-
-def _counts(table: pa.Table) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Train positives and train rows of each user or item."""
-    positives, rows = table["num_train_positives"], table["num_train_interactions"]
-    return positives.to_numpy().astype(np.float64), rows.to_numpy().astype(np.float64)
 
 
 def _log_odds(positives: npt.NDArray[np.float64], rows: npt.NDArray[np.float64], rate: float) -> Any:

@@ -44,6 +44,7 @@ class EvaluatedModel:
         task: what the model was trained for.
         history_length: `data.history_length` of the run.
         negatives_per_positive: `data.negatives_per_positive` of the run, for a ranking task.
+        train_from: `data.train_from` of the run, in microseconds.
     """
 
     model: nn.Module
@@ -51,6 +52,7 @@ class EvaluatedModel:
     task: Task
     history_length: int
     negatives_per_positive: int = 4
+    train_from: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +158,7 @@ class RankingQuestions:
         events: what is asked.
         num_negatives: beside each positive, 0 where rows of both classes are logged.
         history_length: latest positives that a model sees.
+        train_from: see `EvaluatedModel`.
     """
 
     dataset: PreparedDataset
@@ -163,6 +166,7 @@ class RankingQuestions:
     events: Events
     num_negatives: int
     history_length: int
+    train_from: int | None = None
 
     @classmethod
     def of(
@@ -172,6 +176,7 @@ class RankingQuestions:
         *,
         history_length: int,
         negatives_per_positive: int = 0,
+        train_from: int | None = None,
     ) -> RankingQuestions:
         """The rows; `negatives_per_positive` are drawn where only positives are logged.
 
@@ -183,7 +188,7 @@ class RankingQuestions:
         events = dataset.events("test")
         if number:
             events = with_negatives(events, number, num_items=dataset.num_items, seed=options.seed)
-        return cls(dataset, options, events, number, history_length)
+        return cls(dataset, options, events, number, history_length, train_from)
 
     @property
     def user_ids(self) -> pa.ChunkedArray:
@@ -208,7 +213,9 @@ class RankingQuestions:
 
     def baselines(self) -> dict[str, Probabilities]:
         """Probabilities of every baseline."""
-        return baseline_probabilities(self.dataset, self.events, num_negatives=self.num_negatives)
+        return baseline_probabilities(
+            self.dataset, self.events, num_negatives=self.num_negatives, since=self.train_from
+        )
 
 
 def questions_of(
@@ -227,6 +234,7 @@ def questions_of(
         options,
         history_length=trained.history_length,
         negatives_per_positive=trained.negatives_per_positive,
+        train_from=trained.train_from,
     )
 
 

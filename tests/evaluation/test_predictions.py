@@ -100,6 +100,22 @@ def test_rates_are_those_of_train_drawn_towards_the_mean(rated, ratings):
         assert found["user_and_item_rate"][position] == pytest.approx(1 / (1 + math.exp(-both)))
 
 
+def test_rates_leave_out_what_no_model_has_learnt_from(rated):
+    train, events = rated.split_table("train"), rated.events("test")
+    times = np.array(train["timestamp"].cast("int64").to_pylist())
+    since = int(np.median(times))
+    positives = np.array(train["positive"].to_pylist())[times >= since]
+    rows = np.array(train["item_row"].to_pylist())[times >= since]
+    rate = (positives.sum() + 1) / (len(positives) + 2)
+    found = baseline_probabilities(rated, events, num_negatives=0, since=since)
+    assert found["rate"][0] == pytest.approx(rate)
+    own = positives[rows == int(events.item_rows[0])]
+    assert found["item_rate"][0] == pytest.approx((own.sum() + 10 * rate) / (len(own) + 10))
+    assert found["item_rate"] != pytest.approx(
+        baseline_probabilities(rated, events, num_negatives=0)["item_rate"]
+    )
+
+
 def test_item_unknown_to_train_is_given_the_mean_rate(rated):
     events = rated.events("test").select(torch.tensor([0]))
     events = events.replace(item_rows=torch.tensor([0]))

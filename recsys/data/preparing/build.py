@@ -27,8 +27,8 @@ from recsys.data.preparing.follow_users import follow_users
 from recsys.data.preparing.idf import with_idf
 from recsys.data.preparing.interactions import look_at
 from recsys.data.preparing.joins import check_joins
-from recsys.data.preparing.look_alikes import count_look_alikes
 from recsys.data.preparing.leakage import PreparedFiles, check_leakage
+from recsys.data.preparing.look_alikes import count_look_alikes
 from recsys.data.preparing.neighbours import NEIGHBOURS, with_neighbours
 from recsys.data.preparing.raw_data import read_raw
 from recsys.data.preparing.reject import write_rejected

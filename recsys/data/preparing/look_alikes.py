@@ -39,28 +39,31 @@ def count_look_alikes(
     """
     counted = {}
     for name, kind in id_types.items():
-        if kind != "string" or name not in events.columns:
-            continue
-        ids = events.select(id=_[name]).distinct()
-        groups = ids.group_by(plain=_plain(ids["id"])).aggregate(
-            ids=_.count(), first=_["id"].min(), last=_["id"].max()
-        )
-        alike = ibis.ifelse(_.ids > 1, _.ids, 0)
-        found = engine.row(groups.aggregate(ids=_.ids.sum(), alike=alike.sum()))
-        counts = {"ids": int(found["ids"] or 0), "alike": int(found["alike"] or 0), "example": None}
-        if counts["alike"]:
-            pair = engine.row(groups.filter(_.ids > 1).order_by("first").limit(1).select("first", "last"))
-            counts["example"] = [pair["first"], pair["last"]]
-        counted[name] = counts
-        if counts["alike"] > _FEW * counts["ids"]:
-            first, last = map(in_one_line, counts["example"])
-            LOGGER.warning(
-                "%d of %d values of `%s` differ from another one only in capitals, in how accents are encoded or "
-                "in characters that are not seen, such as `%s` and `%s`; they count as different: if they are "
-                "the same, write them alike",
-                counts["alike"], counts["ids"], name, last, first,
-            )  # fmt: skip
+        if kind == "string" and name in events.columns:
+            ids = events.select(id=_[name]).distinct()
+            counted[name] = counts = _count(engine, ids)
+            if counts["alike"] > _FEW * counts["ids"]:
+                LOGGER.warning(
+                    "%d of %d values of `%s` differ from another one only in capitals, in how accents are "
+                    "encoded or in characters that are not seen, such as `%s` and `%s`; they count as "
+                    "different: if they are the same, write them alike",
+                    *(counts["alike"], counts["ids"], name, *map(in_one_line, counts["example"])),
+                )
     return counted
+
+
+def _count(engine: Engine, ids: ibis.Table) -> dict[str, Any]:
+    groups = ids.group_by(plain=_plain(ids["id"])).aggregate(
+        ids=_.count(), first=_["id"].min(), last=_["id"].max()
+    )
+    several = groups.filter(_.ids > 1)
+    found = engine.row(several.aggregate(alike=_.ids.sum()))
+    pair = engine.collect(several.order_by("first").limit(1).select("last", "first")).to_pylist()
+    return {
+        "ids": engine.count(ids),
+        "alike": int(found["alike"] or 0),
+        "example": list(pair[0].values()) if pair else None,
+    }
 
 
 def _plain(text: Value) -> Value:
