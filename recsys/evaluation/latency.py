@@ -18,9 +18,8 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.events import Events
 from recsys.data.queries import Queries
 from recsys.evaluation.options import EvaluationOptions
-from recsys.models.encoding import encode_catalogue
+from recsys.models.encoding import catalogue_scorer
 from recsys.models.protocols import RetrievalModel, popularity_windows
-from recsys.retrieval.scorer import CatalogueScorer
 from recsys.schema.batch import Batch
 
 # The first calls allocate, and choose kernels.
@@ -50,7 +49,7 @@ def retrieval_latency(
     model.eval()
     assert isinstance(model, RetrievalModel)
     popularity = dataset.popularity("test", popularity_windows(model))
-    scorer = CatalogueScorer(encode_catalogue(model, dataset.items), popularity)
+    scorer = catalogue_scorer(model, dataset.items, popularity)
 
     def answer(batch: Batch) -> None:
         scorer.best(model.encode_queries(batch), options.main_k, batch=batch)

@@ -18,9 +18,8 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.queries import Queries
-from recsys.models.encoding import encode_catalogue
+from recsys.models.encoding import catalogue_scorer
 from recsys.models.protocols import RetrievalModel, popularity_windows
-from recsys.retrieval.scorer import CatalogueScorer
 from recsys.schema import tables
 from recsys.schema.errors import InputError
 from recsys.schema.progress import progress
@@ -100,9 +99,8 @@ def recommend(
         )
     popularity = dataset.popularity("test", popularity_windows(model))
     lists = Lists.empty(len(queries), k)
-    candidates_ID = encode_catalogue(model, dataset.items)
-    scorer = CatalogueScorer(candidates_ID, popularity)
-    device = candidates_ID.device
+    scorer = catalogue_scorer(model, dataset.items, popularity)
+    device = scorer.device
     excluded_I = None if candidates_I is None else torch.from_numpy(~candidates_I).to(device)
     with torch.no_grad():  # FBGEMM has no kernel of its fused tables for inference mode
         parts = torch.split(torch.arange(len(queries)), batch_size)

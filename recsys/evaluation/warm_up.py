@@ -2,7 +2,8 @@
 
 A reader's curve replays their first events through the model, without training: with none, one, two and so on
 of the history known, the same answer is asked for. An item's curve is about answers by their train positives.
-The two sides are the model with the items' gate held at 0 (content alone) and at 1 (behaviour alone).
+The two sides are the model with the items' gate held at 0 (content alone) and at 1 (behaviour alone); a model
+that adds neighbours is judged without them, too, as its sides are.
 
 Legend: Q queries, K cut-off, I catalogue.
 """
@@ -27,12 +28,12 @@ from recsys.evaluation.options import Baseline, EvaluationOptions
 from recsys.evaluation.recommendations import Lists, recommend
 from recsys.evaluation.summary import Bootstrap
 from recsys.metrics.ranking import find_hits, ranking_metrics
-from recsys.models.protocols import HybridModel
+from recsys.models.protocols import HybridModel, neighbours_of
 from recsys.schema.jagged import JaggedColumn
 from recsys.schema.rungs import FEW_EVENTS, PERSONAL, PROFILE, rung_name
 
 STEPS = (0, 1, 2, 3, 5, 8, 20)
-CONTENT, BEHAVIOUR = "content_alone", "behaviour_alone"
+CONTENT, BEHAVIOUR, VECTORS = "content_alone", "behaviour_alone", "without_neighbours"
 _FORCED = {CONTENT: 0.0, BEHAVIOUR: 1.0}
 _BASELINES: tuple[Baseline, ...] = ("popularity", "item_knn", "content_knn")
 _METRICS = ("ndcg", "hit_rate")
@@ -86,9 +87,13 @@ class _Systems:
     def answer(self, queries: Queries) -> Answers:
         """Lists of all of them."""
         answers = {"model": self._of_model(queries)}
-        for name, weight in _FORCED.items():
-            with _held(self.model, weight):
-                answers[name] = self._of_model(queries)
+        has_neighbours = neighbours_of(self.model) is not None
+        with _without_neighbours(self.model):
+            if has_neighbours:
+                answers[VECTORS] = self._of_model(queries)
+            for name, weight in _FORCED.items():
+                with _held(self.model, weight):
+                    answers[name] = self._of_model(queries)
         for name, fitted in self.baselines.items():
             answers[name] = fitted.recommend(queries, self.options.main_k)
         return answers
@@ -226,6 +231,20 @@ def _weights(model: HybridModel, queries: Queries) -> torch.Tensor:
 
 def _parts(queries: Queries) -> tuple[torch.Tensor, ...]:
     return torch.split(torch.arange(len(queries)), 1024)
+
+
+@contextlib.contextmanager
+def _without_neighbours(model: HybridModel) -> Iterator[None]:
+    """Inside, the products of the model's vectors are its scores."""
+    neighbours = neighbours_of(model)
+    if neighbours is None:
+        yield
+        return
+    cast(Any, model).neighbours = None
+    try:
+        yield
+    finally:
+        cast(Any, model).neighbours = neighbours
 
 
 @contextlib.contextmanager

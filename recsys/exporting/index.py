@@ -78,7 +78,7 @@ def ship_index(
         ValueError: an index is asked for that can't reach the recall; it says what was reached.
     """
     num_items = program.candidates.size(0) - 1
-    why = _why_exact(options, num_items)
+    why = _why_exact(options, num_items, adds=program.adds)
     if why:
         return {"kind": "exact", "why": why}
     users, histories, contexts, times, liked = asked.arguments()
@@ -107,10 +107,15 @@ def _serves(entry: dict[str, Any], options: ExportOptions, *, share: float) -> b
     return is_quick and entry["recall"] >= options.min_recall
 
 
-def _why_exact(options: ExportOptions, num_items: int) -> str | None:
+def _why_exact(options: ExportOptions, num_items: int, *, adds: bool) -> str | None:
     """Why no index is tried."""
     if options.index == "exact":
         return "`export.index` is `exact`"
+    if adds:
+        why = "`model.neighbour_weight` adds to the products of vectors, which are all that an index knows"
+        if options.index != "auto":
+            raise InputError(f"`export.index={options.index}` finds nothing here: {why}; take `exact`")
+        return why
     if options.index == "auto" and num_items < _MEASURED_FROM:
         return f"{num_items} items; below {_MEASURED_FROM} exact search takes a fraction of a millisecond"
     try:

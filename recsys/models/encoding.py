@@ -1,4 +1,4 @@
-"""encode_catalogue: the vectors of all items, wherever a retrieval model is validated, judged or exported.
+"""The catalogue as a retrieval model scores it, wherever it is validated, judged or exported.
 
 Legend: I catalogue rows, D dimension of the vectors.
 """
@@ -6,8 +6,12 @@ Legend: I catalogue rows, D dimension of the vectors.
 import torch
 from torch import nn
 
-from recsys.models.protocols import RetrievalModel
+from recsys.models.protocols import RetrievalModel, neighbours_of
+from recsys.retrieval.popularity import Popularity
+from recsys.retrieval.scorer import CatalogueScorer
+from recsys.retrieval.sums import Added
 from recsys.schema.batch import Batch
+from recsys.schema.features import ITEM_ID
 from recsys.schema.progress import progress
 
 # Items at a time, so that their features need not fit into the memory of a GPU together.
@@ -22,3 +26,24 @@ def encode_catalogue(model: RetrievalModel, items: Batch) -> torch.Tensor:
     rows = torch.split(torch.arange(len(items), device=items.dense.device), _CHUNK)
     parts = progress(rows, f"encoding {len(items) - 1:,} items") if len(rows) > 1 else rows
     return torch.cat([model.encode_candidates(items.select(part).to(device)) for part in parts])
+
+
+def catalogue_scorer(model: RetrievalModel, items: Batch, popularity: Popularity | None) -> CatalogueScorer:
+    """Finds the best of items by a model.
+
+    Args:
+        model: in evaluation mode.
+        items: the catalogue.
+        popularity: of the model's windows.
+    """
+    candidates_ID = encode_catalogue(model, items)
+    return CatalogueScorer(candidates_ID, popularity, added=added_to(model, items))
+
+
+def added_to(model: RetrievalModel, items: Batch) -> Added | None:
+    """Gives what a model adds to the product of vectors, for each item of the catalogue."""
+    neighbours = neighbours_of(model)
+    if neighbours is None:
+        return None
+    rows_I = items.ids[ITEM_ID].values().to(neighbours.popularity.device)
+    return lambda rows_V, lengths_B: neighbours(rows_V, lengths_B).index_select(1, rows_I)

@@ -16,6 +16,7 @@ from torch import nn
 from recsys.nn.cold_start import EventCounts
 from recsys.nn.embeddings import FeatureTables
 from recsys.nn.linear_terms import LINEAR_DIM
+from recsys.nn.neighbours import Neighbours
 from recsys.schema.batch import Batch, HistoryEvents
 from recsys.schema.labels import AuxiliaryLabel
 from recsys.schema.positives import TrainPositives
@@ -49,7 +50,8 @@ class RetrievalModel(Protocol):
     """Encodes queries and candidates so that their dot product is the score.
 
     `query_tower` and `candidate_tower` (embedded, dense) -> vectors are scriptable. The score of a pair is
-    the plain dot product: normalisation, temperature and biases are inside the vectors.
+    the plain dot product: normalisation, temperature and biases are inside the vectors. In training that is
+    all; outside, `neighbours`, where a model has them, add to it.
     """
 
     query_tower: nn.Module
@@ -180,6 +182,11 @@ def events_read(model: object) -> HistoryEvents | None:
     features (`Batch.history`).
     """
     return getattr(model, "history_events", None)
+
+
+def neighbours_of(model: object) -> Neighbours | None:
+    """Neighbours that add to the products of a model's vectors; None of most models."""
+    return getattr(model, "neighbours", None)
 
 
 def popularity_windows(model: object) -> tuple[int | None, ...]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from recsys.nn.cold_start import EventCounts
 from recsys.nn.embeddings import FeatureTables
+from recsys.nn.neighbours import Neighbours
 from recsys.schema.errors import InputError
 
 # Types of what Lightning keeps in a checkpoint, where it is there.
@@ -107,7 +108,7 @@ def grow_weights(model: nn.Module, weights: Weights, rows: Mapping[str, torch.Te
     """Puts weights of a model of an earlier dataset into the same model of a newer one.
 
     Tables take over the rows of what they knew; what is new starts as the earlier out-of-vocabulary row.
-    Counts of events are those of the newer dataset. Everything else is copied as it is.
+    Counts of events and neighbours are those of the newer dataset. Everything else is copied as it is.
 
     Args:
         model: of the newer dataset, its tables plain.
@@ -156,7 +157,7 @@ def _counted(model: nn.Module) -> set[str]:
     return {
         f"{name}.{buffer}"
         for name, module in model.named_modules()
-        if isinstance(module, EventCounts)
+        if isinstance(module, EventCounts | Neighbours)
         for buffer, _ in module.named_buffers()
     }
 

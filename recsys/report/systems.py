@@ -20,6 +20,7 @@ _NAMES = {
     "content_sum": "content kNN + ridge",
     "content_alone": "this model, content alone",
     "behaviour_alone": "this model, behaviour alone",
+    "without_neighbours": "this model, without neighbours",
     "rate": "mean rate",
     "item_rate": "item's rate",
     "user_and_item_rate": "user's and item's rate",

@@ -29,6 +29,7 @@ def top_k(
     *,
     seen: JaggedColumn | None = None,
     excluded_I: torch.Tensor | None = None,
+    added_BI: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best candidates of each query by dot product.
 
@@ -40,6 +41,7 @@ def top_k(
         k: length of the lists.
         seen: [B] lists of catalogue rows that must not be returned.
         excluded_I: [I] bool, catalogue rows that no query is answered with.
+        added_BI: [B, I] what is added to the products; nothing when None.
 
     Returns:
         scores_BK: [B, K] descending.
@@ -66,6 +68,8 @@ def top_k(
             candidates = candidates_ID[first_item : first_item + block_items]
             scores = buffer[: queries.stop - start, : len(candidates)]
             torch.mm(queries_BD[queries], candidates.T, out=scores)
+            if added_BI is not None:
+                scores += added_BI[queries, first_item : first_item + block_items]
             if seen_rows is not None:
                 _mask_seen(scores, *seen_rows, first_item=first_item)
             if first_item == 0:

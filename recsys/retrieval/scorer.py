@@ -12,7 +12,10 @@ import torch
 from recsys.retrieval.exact import top_k
 from recsys.retrieval.parts import joined, popularity, taste
 from recsys.retrieval.popularity import Popularity
+from recsys.retrieval.sums import Added, best_of_sums
 from recsys.schema.batch import Batch
+from recsys.schema.features import HISTORY
+from recsys.schema.jagged import JaggedColumn
 
 
 class CatalogueScorer:
@@ -21,11 +24,20 @@ class CatalogueScorer:
     Args:
         candidates_ID: the catalogue as the model encodes it.
         popularity: of the model's windows; None of a model without any, and where nothing is known of time.
+        added: what a model adds to the products of vectors, by the history of each query.
     """
 
-    def __init__(self, candidates_ID: torch.Tensor, popularity: Popularity | None = None) -> None:
+    def __init__(
+        self, candidates_ID: torch.Tensor, popularity: Popularity | None = None, *, added: Added | None = None
+    ) -> None:
         self._candidates_ID = candidates_ID
         self._popularity = popularity
+        self._added = added
+
+    @property
+    def device(self) -> torch.device:
+        """Where the vectors are."""
+        return self._candidates_ID.device
 
     def latest(self) -> torch.Tensor:
         """[I, D] vectors at the end of the data; row 0 is as popular as an item that nobody has liked."""
@@ -64,6 +76,17 @@ class CatalogueScorer:
             excluded_I: [I] bool, items that no query is answered with.
         """
         assert batch.seen is not None
+        if self._added is not None:
+            bags = batch.ids[HISTORY]
+            return best_of_sums(
+                queries_BD,
+                self._candidates_ID,
+                k,
+                histories=JaggedColumn.of_lengths(bags.values(), bags.lengths().long()),
+                added=self._added,
+                seen=batch.seen,
+                excluded_I=excluded_I,
+            )
         if self._popularity is None:
             return top_k(queries_BD, self._candidates_ID, k, seen=batch.seen, excluded_I=excluded_I)
         assert batch.sequences is not None

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 import torch
 
 from recsys.retrieval.exact import top_k
+from recsys.retrieval.sums import best_of_sums
 from recsys.schema.disk import replacing_file, write_file, writing_to
 from recsys.schema.errors import InputError
 from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
@@ -247,7 +248,7 @@ class _ListMaker:
         seen = None
         if self.bundle.excludes_history:
             seen = histories if self.kept_rows is None else histories.of(self.places[histories.values])
-        scores_BK, rows_BK = top_k(vectors, self.candidates, self.wanted, seen=seen)
+        scores_BK, rows_BK = self._best(vectors, histories, seen)
         if self.kept_rows is not None:
             rows_BK = self.kept_rows[rows_BK]
         user_ids = ids_of(self.bundle, table)
@@ -257,6 +258,21 @@ class _ListMaker:
         return self._table(
             user_ids, is_there.sum(1), rows_BK[is_there], {"score": pa.array(scores_BK[is_there].numpy())}
         )
+
+    def _best(
+        self, vectors_BD: torch.Tensor, histories: JaggedColumn, seen: JaggedColumn | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores and places among the candidates of the best items of each."""
+        if not getattr(self.first, "adds", False):  # bundles of early releases do not say
+            return top_k(vectors_BD, self.candidates, self.wanted, seen=seen)
+        return best_of_sums(
+            vectors_BD, self.candidates, self.wanted, histories=histories, added=self._added, seen=seen
+        )
+
+    def _added(self, rows_V: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
+        """Gives what is added to the score of each candidate."""
+        added_BI: torch.Tensor = self.first.added((rows_V, lengths_B))
+        return added_BI if self.kept_rows is None else added_BI[:, self.kept_rows]
 
     def _ranked(
         self,

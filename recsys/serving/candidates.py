@@ -22,6 +22,13 @@ Best = tuple[torch.Tensor, torch.Tensor]
 _NEAREST = 200
 
 
+def scores_of(model: Any, vector: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Scores [N] of catalogue rows by a vector of the model's `questions`."""
+    width = model.candidates.size(1)
+    scores = torch.mv(model.candidates.index_select(0, rows), vector[:width])
+    return scores if len(vector) == width else scores + vector[width:][rows]
+
+
 @dataclasses.dataclass
 class CandidateSearch:
     """Searches the catalogue of a retrieval model.

@@ -24,6 +24,7 @@ from recsys.schema.requests import read_recorded
 from recsys.schema.rungs import rung_name
 from recsys.schema.tables import ITEM_ID, TIMESTAMP
 from recsys.serving.bundle import Bundle
+from recsys.serving.candidates import scores_of
 from recsys.serving.coordinates import Coordinates
 from recsys.serving.records import Id
 from recsys.serving.rules import SECOND
@@ -161,7 +162,7 @@ class ServedBundle:
         with self.bundle.reading():
             vectors, _ = first.questions(batch.users, batch.histories, batch.contexts, None, *past)
             rows = first.known.rows_of_items(ids)
-            scores: list[float] = torch.mv(first.candidates[rows], vectors[0]).tolist()
+            scores: list[float] = scores_of(first, vectors[0], rows).tolist()
         return scores
 
     def along(self, query: Query, weights_C: Floats, k: int) -> list[Id]:

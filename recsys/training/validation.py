@@ -14,7 +14,7 @@ from torch import nn
 
 from recsys.data.dataset import PreparedDataset
 from recsys.metrics.ranking import find_hits, ranking_metrics
-from recsys.models.encoding import encode_catalogue
+from recsys.models.encoding import catalogue_scorer
 from recsys.models.protocols import RetrievalModel
 from recsys.retrieval.scorer import CatalogueScorer
 from recsys.schema.batch import Batch
@@ -43,8 +43,8 @@ class CatalogueTask(pl.LightningModule):
         self._ranked_items = self._ranked_items.to(self.device)
         if self._ranked_popularity is not None:
             self._ranked_popularity.to(self.device)
-        candidates_ID = encode_catalogue(cast(RetrievalModel, self.model), self._ranked_items)
-        self._scorer = CatalogueScorer(candidates_ID, self._ranked_popularity)
+        model = cast(RetrievalModel, self.model)
+        self._scorer = catalogue_scorer(model, self._ranked_items, self._ranked_popularity)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Ranks the whole catalogue for a batch of queries."""

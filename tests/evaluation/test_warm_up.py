@@ -11,11 +11,12 @@ from recsys.evaluation.options import EvaluationOptions
 from recsys.evaluation.questions import EvaluatedModel
 from recsys.evaluation.recommendations import Lists
 from recsys.evaluation.station import EvaluatedRun
-from recsys.evaluation.warm_up import first_events, new_items_of
+from recsys.evaluation.warm_up import first_events, new_items_of, warm_up_of
 from recsys.models.two_tower import TwoTower
 from recsys.report.evaluation_page import render_report
 from recsys.schema.jagged import JaggedColumn
 from recsys.schema.rungs import rung_name
+from recsys.training.fitted import positives_of
 
 OPTIONS = EvaluationOptions(
     k=(3, 5), resamples=20, num_examples=1, small_slice=5, latency_requests=0, baselines=("popularity",)
@@ -50,6 +51,25 @@ def test_sides_and_baselines_stand_beside_the_model(judged):
     assert {"content_knn", "content_ridge", "content_sum"} <= set(results["baselines"])
     assert model.candidate_tower.mix.forced == -1.0
     assert "Weight of behaviour by the reader" in page
+
+
+def test_a_model_with_neighbours_is_judged_without_them_too(rated):
+    torch.manual_seed(0)
+    model = TwoTower(rated.schema, embedding_dim=8, hidden=[8], cold_start="gate", neighbour_weight=50.0)
+    model.counts.set(rated.items.ids["item_id"].values(), rated.item_counts)
+    model.show_positives(positives_of(rated))
+    neighbours, model = model.neighbours, model.eval()
+    queries = rated.queries("test", history_length=10, events_read="content")
+    curve = warm_up_of(model, rated, queries, OPTIONS)["users"]
+    assert model.neighbours is neighbours
+    model.neighbours = None
+    plain = warm_up_of(model, rated, queries, OPTIONS)["users"]
+    for step, other in zip(curve, plain, strict=True):
+        mine, theirs = step["systems"], other["systems"]
+        assert mine["without_neighbours"] == theirs["model"]
+        assert mine["content_alone"] == theirs["content_alone"]
+        assert "without_neighbours" not in theirs
+    assert curve[-1]["systems"]["model"] != plain[-1]["systems"]["model"]
 
 
 def test_rungs_say_how_often_they_answer_and_how_good_they_are(judged, rated):

@@ -1,21 +1,31 @@
 """Bundles of models that mix content and behaviour: new items, new users, and histories of either."""
 
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from recsys.exporting.bundle import load_scripted, save_loaded
+from recsys.exporting.bundle import export_bundle, load_scripted, save_loaded
+from recsys.exporting.options import ExportOptions
 from recsys.models.protocols import embed
 from recsys.models.sequence_two_tower import SequenceTwoTower
 from recsys.models.two_tower import TwoTower
+from recsys.retrieval import sums
+from recsys.serving.bulk import BulkOptions, write_lists
 from recsys.serving.bundle import Bundle
+from recsys.serving.candidates import scores_of
 from recsys.serving.values import RequestError
-from tests.exporting.conftest import HISTORY_LENGTH, export, lively
+from recsys.training.fitted import positives_of
+from tests.exporting.conftest import HISTORY_LENGTH, export, lively, stage
 from tests.exporting.test_add_items import NEW, ROWS, new_items
 
 
-def hybrid(dataset, cold_start="gate"):
-    model = TwoTower(dataset.schema, embedding_dim=8, cold_start=cold_start)
+def hybrid(dataset, cold_start="gate", **keys):
+    model = TwoTower(dataset.schema, embedding_dim=8, cold_start=cold_start, **keys)
     model.counts.set(dataset.items.ids["item_id"].values(), dataset.item_counts)
+    model.show_positives(positives_of(dataset))
     return lively(model)
 
 
@@ -40,6 +50,78 @@ def test_a_sequence_model_with_a_gate_passes_the_gate_of_the_export(shop, tmp_pa
 @pytest.mark.slow
 def test_a_rule_passes_the_gate_of_the_export(shop, tmp_path):
     export(hybrid(shop, "rule"), shop, tmp_path / "bundle")
+
+
+@pytest.fixture(scope="module")
+def with_neighbours(shop, tmp_path_factory):
+    model = hybrid(shop, neighbour_weight=4.0)
+    return export(model, shop, tmp_path_factory.mktemp("neighbours") / "bundle")
+
+
+def test_a_bundle_with_neighbours_answers_as_evaluation_does_item_by_item(with_neighbours):
+    bundle, dataset = Bundle.open(with_neighbours.folder), with_neighbours.dataset
+    model = with_neighbours.model
+    ids = dataset.item_ids.tolist()
+    user, history = {"user_id": 3}, ids[2:5]
+    listed = dict(zip(*bundle.recommend(user, history, len(ids)), strict=True))
+    rows = torch.tensor([row for row, item in enumerate(ids) if item in listed])
+    vector = bundle.retrieval.encode_user(user, history)
+    products = model.encode_candidates(dataset.items.select(rows)) @ vector
+    places = dataset.items.ids["item_id"].values()
+    added = model.neighbours(places[2:5], torch.tensor([3]))[0, places[rows]]
+    assert added.abs().max() > 0.1
+    assert [listed[ids[row]] for row in rows] == pytest.approx((products + added).tolist(), abs=1e-4)
+    vectors, _ = bundle.retrieval.questions([user], [history], [{}], None, None, None)
+    torch.testing.assert_close(scores_of(bundle.retrieval, vectors[0], rows), products + added)
+    _, among = bundle.retrieval.best_among(vectors[0], rows, torch.zeros(0).long(), len(rows))
+    torch.testing.assert_close(among, (products + added).sort(descending=True)[0])
+    some = bundle.recommend(user, history, 5, where={"genres": ["drama"]})
+    assert some[1] == pytest.approx([listed[item] for item in some[0]], abs=1e-4)
+
+
+def test_nothing_but_popularity_is_added_to_items_that_are_added(with_neighbours, tmp_path):
+    save_loaded(with_neighbours.program, tmp_path / "retrieval.pt")
+    program = load_scripted(tmp_path / "retrieval.pt")
+    program.add_items(new_items(with_neighbours.dataset))
+    ids = with_neighbours.dataset.item_ids[2:5].tolist()
+    added = program.added(program.known.history_rows([ids, [NEW[0]]]))
+    unseen = with_neighbours.model.neighbours.popularity[0]
+    torch.testing.assert_close(added[:, -2:], torch.stack([unseen / 4, unseen / 2])[:, None].expand(-1, 2))
+
+
+def test_an_index_does_not_know_neighbours(with_neighbours):
+    index = with_neighbours.folder / "manifest.json"
+    why = json.loads(index.read_text())["index"]["why"]
+    assert (
+        why == "`model.neighbour_weight` adds to the products of vectors, which are all that an index knows"
+    )
+    stage_of = stage(with_neighbours.model, with_neighbours.dataset)
+    with pytest.raises(ValueError, match=r"`export.index=hnsw` finds nothing here: `model.neighbour_weight`"):
+        export_bundle(
+            stage_of,
+            with_neighbours.folder.parent / "other",
+            options=ExportOptions(index="hnsw"),
+            config={},
+            source="run",
+        )
+
+
+def test_lists_for_everybody_hold_neighbours(with_neighbours, tmp_path, monkeypatch):
+    monkeypatch.setattr(sums, "_BLOCK_SCORES", 100)
+    bundle, ids = Bundle.open(with_neighbours.folder), with_neighbours.dataset.item_ids.tolist()
+    users = pa.table({"uid": [1, 2, 3, 4], "history": [ids[2:4], [], ids[3:4], ids[1:9]]})
+    for where in ({}, {"genres": ["drama"]}):
+        options = BulkOptions(k=4, where=where, processes=1)
+        write_lists(bundle, users, tmp_path / "lists.parquet", options)
+        found = pq.read_table(tmp_path / "lists.parquet").to_pylist()
+        expected = []
+        for row in users.to_pylist():
+            listed = bundle.recommend({"user_id": row["uid"]}, row["history"], 4, where=where)
+            expected += [
+                (row["uid"], item, pytest.approx(score, abs=1e-4))
+                for item, score in zip(*listed, strict=True)
+            ]
+        assert [(row["user_id"], row["item_id"], row["score"]) for row in found] == expected
 
 
 def test_added_item_is_placed_by_content_and_read_in_histories(exported, tmp_path):

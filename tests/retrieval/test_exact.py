@@ -116,3 +116,14 @@ def test_score_that_is_not_a_number_is_refused(num_items):
     candidates[num_items // 2] = math.nan
     with pytest.raises(ValueError, match="not a number"):
         top_k(torch.ones(2, 1), candidates, 3)
+
+
+def test_what_is_added_counts_in_every_block(monkeypatch):
+    queries, candidates, seen, masked = make_world(23, 500, num_levels=1000, num_seen=20)
+    added = torch.randint(-2000, 2001, (23, 500)).float()
+    monkeypatch.setattr(exact, "_BLOCK_ITEMS", 64)
+    monkeypatch.setattr(exact, "_BLOCK_SCORES", 64 * 5)
+    scores, rows = top_k(queries, candidates, 6, seen=masked, added_BI=added)
+    expected_scores, expected_rows = sorted_lists(queries @ candidates.T + added, 6, seen)
+    assert torch.equal(rows, expected_rows)
+    assert torch.equal(scores, expected_scores)

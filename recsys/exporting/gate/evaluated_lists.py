@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import torch
 
-from recsys.exporting.build import catalogue_vectors
 from recsys.exporting.gate.differences import ParityError
 from recsys.exporting.gate.lists import first_difference
 from recsys.exporting.gate.recorded import RecordedRequests, Recorder
+from recsys.models.encoding import catalogue_scorer
 from recsys.models.protocols import RetrievalModel, popularity_windows
 from recsys.retrieval.popularity import Popularity
 from recsys.retrieval.scorer import CatalogueScorer
@@ -84,7 +84,7 @@ def _expected_lists(
 ) -> Lists:
     """Raw ids and scores by the trained model, as evaluation makes them, of B queries."""
     model = cast(RetrievalModel, recorder.stage.model)
-    scorer = CatalogueScorer(catalogue_vectors(model, recorder.dataset), popularity)
+    scorer = catalogue_scorer(model, recorder.dataset.items, popularity)
     scores_BK, rows_BK = scorer.best(model.encode_queries(asked.batch), k, batch=asked.batch)
     left_BK = scores_BK.isfinite()
     ids = [

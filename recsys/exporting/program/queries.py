@@ -45,6 +45,14 @@ class NoWeights(nn.Module):
         return torch.full((dense.size(0),), -1.0)
 
 
+class NothingAdded(nn.Module):
+    """Stands where a model adds nothing to the products of its vectors."""
+
+    def forward(self, rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """[B, 0]."""
+        return torch.zeros(lengths.numel(), 0)
+
+
 class Weights(nn.Module):
     """The weight of behaviour in each query, by a query tower that mixes it with content."""
 

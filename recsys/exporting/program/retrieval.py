@@ -19,7 +19,7 @@ from recsys.exporting.program.inputs import Inputs, Network
 from recsys.exporting.program.interests import Interests, before_histories, liked_before
 from recsys.exporting.program.interfaces import Head
 from recsys.exporting.program.known import Known, empty_records, first_of, unread
-from recsys.exporting.program.queries import NoWeights
+from recsys.exporting.program.queries import NothingAdded, NoWeights
 from recsys.exporting.program.search import best_items, best_left
 from recsys.exporting.program.tensors import PackageTensors, padded_events
 from recsys.exporting.program.types import Bag, Features, Past, Record
@@ -46,6 +46,7 @@ class RetrievalProgram(nn.Module):
         weigher: the weight of behaviour in each query, of models that mix it with content.
         interests: what users say to like.
         num_events: [I] train events of each item; of those that are added none are kept.
+        neighbours: what is added to the products of vectors, of models that have them.
     """
 
     weigher: Head
@@ -56,6 +57,7 @@ class RetrievalProgram(nn.Module):
     if TYPE_CHECKING:
         item_ids: Any  # no interface: what it returns depends on the type of the ids
         query: Any  # no interface: there is one, so that nothing is unrolled
+        neighbours: Any
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class RetrievalProgram(nn.Module):
         weigher: Optional[nn.Module] = None,
         interests: Optional[Interests] = None,
         num_events: Optional[torch.Tensor] = None,
+        neighbours: Optional[nn.Module] = None,
     ) -> None:
         super().__init__()
         self.known = known
@@ -89,6 +92,8 @@ class RetrievalProgram(nn.Module):
         self.excludes_history = excludes_history
         self.weigher = cast(Head, weigher if weigher is not None else NoWeights())
         self.interests = Interests([], prefix="") if interests is None else interests
+        self.adds = neighbours is not None
+        self.neighbours = NothingAdded() if neighbours is None else neighbours
         self.package = PackageTensors(None, has_requests=False)
 
     @torch.jit.export
@@ -100,7 +105,7 @@ class RetrievalProgram(nn.Module):
         history_times: Optional[List[Any]] = None,
         history_liked: Optional[List[bool]] = None,
     ) -> torch.Tensor:
-        """Vector [D] of a user; arguments as of `recommend`."""
+        """Vector [D] of a user, without what neighbours add; arguments as of `recommend`."""
         return self.encode_users(
             [user],
             [history],
@@ -304,7 +309,10 @@ class RetrievalProgram(nn.Module):
         times: Optional[List[List[Any]]],
         liked: Optional[List[List[bool]]],
     ) -> Tuple[torch.Tensor, List[torch.Tensor]]:
-        """Returns vectors [B, D] to search with, and the catalogue rows that each list must not hold."""
+        """Returns vectors to search with, and the catalogue rows that each list must not hold.
+
+        The vectors are [B, D], or [B, D + I] where something is added to the score of each item.
+        """
         vectors, excluded, _ = self.weighed_questions(
             users, histories, contexts, excludes, times, liked, False
         )
@@ -328,6 +336,8 @@ class RetrievalProgram(nn.Module):
         if weighs:
             weights = self._weights(users, past[1], embedded.copy(), dense)
         vectors = self.query(embedded, dense, self.events(users, (past, times, liked, contexts)))
+        if self.adds:
+            vectors = torch.cat([vectors, self.added(past)], dim=1)
         if self.excludes_history:
             excluded = list(torch.split_with_sizes(past[0], [len(history) for history in histories]))
         else:
@@ -340,6 +350,12 @@ class RetrievalProgram(nn.Module):
             for position, ids in enumerate(excludes):
                 excluded[position] = torch.cat([excluded[position], self.known.rows_of_items(ids)])
         return vectors, excluded, weights
+
+    def added(self, past: Bag) -> torch.Tensor:
+        """[B, I] what is added to the scores of histories of catalogue rows; [B, 0] where nothing is."""
+        rows, lengths = self.known.histories(past[0], past[1])
+        added = self.neighbours(rows, lengths)
+        return added.index_select(1, self.known.histories.item_id_rows) if self.adds else added
 
     def _weights(
         self,
@@ -364,7 +380,7 @@ class RetrievalProgram(nn.Module):
         """Catalogue rows and scores of the k best items.
 
         Args:
-            vector: [D] of a user.
+            vector: of a user, see `questions`.
             excluded: catalogue rows that must not be among them, repeats allowed.
             k: at least 1.
             allowed: see `allowed`.
@@ -372,7 +388,10 @@ class RetrievalProgram(nn.Module):
         check_k(k)
         if allowed is not None and int(allowed.sum()) <= self.few * allowed.numel():
             return self.best_among(vector, torch.nonzero(allowed).flatten(), excluded, k)
-        scores = torch.mv(self.candidates, vector)
+        width = self.candidates.size(1)
+        scores = torch.mv(self.candidates, vector[:width])
+        if vector.numel() > width:
+            scores += vector[width:]
         if allowed is not None:
             scores.masked_fill_(torch.logical_not(allowed), -math.inf)
         return best_items(scores, excluded, k)
@@ -383,7 +402,10 @@ class RetrievalProgram(nn.Module):
         """The same among some catalogue rows alone [N], ascending and without row 0."""
         check_k(k)
         # Many times as fast as `candidates[rows]`, and a look-up in order as `isin`, which sorts.
-        scores = torch.mv(self.candidates.index_select(0, rows), vector)
+        width = self.candidates.size(1)
+        scores = torch.mv(self.candidates.index_select(0, rows), vector[:width])
+        if vector.numel() > width:
+            scores += vector[width:].index_select(0, rows)
         if rows.numel() > 0:
             places = torch.searchsorted(rows, excluded).clamp(max=rows.numel() - 1)
             scores[places[rows[places] == excluded]] = -math.inf

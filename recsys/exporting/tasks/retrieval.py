@@ -30,10 +30,18 @@ from recsys.exporting.program.tensors import PackageTensors
 from recsys.exporting.signature import history_of, methods_of, records_of
 from recsys.exporting.stage import Stage
 from recsys.metrics.ranking import find_hits, ndcg
-from recsys.models.protocols import HybridModel, RetrievalModel, events_read, popularity_windows
-from recsys.retrieval.exact import top_k
+from recsys.models.encoding import added_to
+from recsys.models.protocols import (
+    HybridModel,
+    RetrievalModel,
+    events_read,
+    neighbours_of,
+    popularity_windows,
+)
+from recsys.retrieval.scorer import CatalogueScorer
 from recsys.schema.batch import Batch
 from recsys.schema.features import CANDIDATE_ROLES, HISTORY, ITEM_ID, QUERY_ROLES
+from recsys.schema.jagged import JaggedColumn
 from recsys.schema.requests import INTERESTS
 
 _SCORED_AT_ONCE = 32
@@ -52,6 +60,7 @@ class RetrievalExport:
         model = cast(RetrievalModel, stage.model)
         # NOTE: a second copy of the tower: a module has one scripted `forward` behind an interface.
         weigher = scripted(Weights(frozen(model.query_tower))) if isinstance(model, HybridModel) else None
+        neighbours = neighbours_of(model)
         return RetrievalProgram(
             parts.known(),
             item_ids=parts.item_ids(),
@@ -66,6 +75,7 @@ class RetrievalExport:
             num_events=stage.dataset.item_events,
             popularity_windows=len(popularity_windows(model)),
             excludes_history=stage.seen == "exclude",
+            neighbours=None if neighbours is None else scripted(frozen(neighbours)),
         )
 
     def package(self, program: Any, stage: Stage) -> Package:
@@ -115,6 +125,7 @@ class RetrievalExport:
         """Scores of the whole catalogue, vectors of items, and lists of recommendations."""
         model = cast(RetrievalModel, recorder.stage.model)
         catalogue = catalogue_vectors(model, recorder.dataset)
+        added = added_to(model, recorder.dataset.items)
         largest = 0.0
         for requests in asked:
             past = program.known.history_rows(requests.histories)
@@ -129,6 +140,12 @@ class RetrievalExport:
             for first in range(0, len(requests), _SCORED_AT_ONCE):
                 rows = slice(first, first + _SCORED_AT_ONCE)
                 scores = expected[rows] @ catalogue.T, found[rows] @ program.candidates.T
+                if added is not None:
+                    bags = requests.batch.ids[HISTORY]
+                    given = (bags.values(), bags.lengths().long()), past
+                    some = [JaggedColumn.of_lengths(*history).select(rows) for history in given]
+                    scores[0].add_(added(some[0].values, some[0].lengths))
+                    scores[1].add_(program.added((some[1].values, some[1].lengths)))
                 difference = comparison.check_scores(*scores, tolerance=options.tolerance, first_row=first)
                 largest = max(largest, difference)
         queries = model.encode_queries(asked[0].batch)[:_SCORED_AT_ONCE]
@@ -173,10 +190,11 @@ class RetrievalExport:
         if not len(queries):
             return {}
         catalogue = catalogue_vectors(model, stage.dataset)
+        scorer = CatalogueScorer(catalogue, added=added_to(model, stage.dataset.items))
         lists = []
         for positions in torch.split(torch.arange(len(queries)), _ASKED_AT_ONCE):
             batch = queries.batch(positions)
-            _, rows = top_k(model.encode_queries(batch), catalogue, _K, seen=batch.seen)
+            _, rows = scorer.best(model.encode_queries(batch), _K, batch=batch)
             lists.append(rows.numpy())
         hits, num_relevant = find_hits(
             np.concatenate(lists),
