@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from recsys.models.protocols import RetrievalModel, neighbours_of
+from recsys.nn.neighbours import CatalogueNeighbours
 from recsys.retrieval.popularity import Popularity
 from recsys.retrieval.scorer import CatalogueScorer
-from recsys.retrieval.sums import Added
 from recsys.schema.batch import Batch
 from recsys.schema.features import ITEM_ID
 from recsys.schema.progress import progress
@@ -37,13 +37,19 @@ def catalogue_scorer(model: RetrievalModel, items: Batch, popularity: Popularity
         popularity: of the model's windows.
     """
     candidates_ID = encode_catalogue(model, items)
-    return CatalogueScorer(candidates_ID, popularity, added=added_to(model, items))
+    return CatalogueScorer(candidates_ID, popularity, added=added_to(model, items, candidates_ID))
 
 
-def added_to(model: RetrievalModel, items: Batch) -> Added | None:
-    """Gives what a model adds to the product of vectors, for each item of the catalogue."""
+def added_to(model: RetrievalModel, items: Batch, candidates_ID: torch.Tensor) -> CatalogueNeighbours | None:
+    """Gives what a model adds to the products of its vectors, for each item of the catalogue.
+
+    Args:
+        model: in evaluation mode.
+        items: the catalogue.
+        candidates_ID: its vectors.
+    """
     neighbours = neighbours_of(model)
     if neighbours is None:
         return None
-    rows_I = items.ids[ITEM_ID].values().to(neighbours.popularity.device)
-    return lambda rows_V, lengths_B: neighbours(rows_V, lengths_B).index_select(1, rows_I)
+    rows_I = items.ids[ITEM_ID].values().to(candidates_ID.device)
+    return CatalogueNeighbours(neighbours, rows_I, candidates_ID)

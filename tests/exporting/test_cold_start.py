@@ -79,14 +79,17 @@ def test_a_bundle_with_neighbours_answers_as_evaluation_does_item_by_item(with_n
     assert some[1] == pytest.approx([listed[item] for item in some[0]], abs=1e-4)
 
 
-def test_nothing_but_popularity_is_added_to_items_that_are_added(with_neighbours, tmp_path):
+def test_what_is_added_borrows_from_known_items_nearest_to_it(with_neighbours, tmp_path):
     save_loaded(with_neighbours.program, tmp_path / "retrieval.pt")
     program = load_scripted(tmp_path / "retrieval.pt")
     program.add_items(new_items(with_neighbours.dataset))
     ids = with_neighbours.dataset.item_ids[2:5].tolist()
     added = program.added(program.known.history_rows([ids, [NEW[0]]]))
-    unseen = with_neighbours.model.neighbours.popularity[0]
-    torch.testing.assert_close(added[:, -2:], torch.stack([unseen / 4, unseen / 2])[:, None].expand(-1, 2))
+    known = torch.from_numpy(with_neighbours.dataset.item_counts.numpy() > 0).nonzero().flatten()
+    products = program.candidates[-2:] @ torch.nn.functional.normalize(program.candidates[known], dim=1).T
+    lenders = known[products.topk(min(10, len(known)), dim=1)[1]]
+    torch.testing.assert_close(added[:, -2:], 0.75 * added[:, lenders].mean(dim=2))
+    assert len(program.recommend({"uid": 3}, ids, 50)[0]) > 30
 
 
 def test_an_index_does_not_know_neighbours(with_neighbours):

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from recsys.nn.neighbours import Neighbours
+from recsys.nn import neighbours as nn_neighbours
+from recsys.nn.neighbours import CatalogueNeighbours, Neighbours
 
 
 @pytest.fixture
@@ -50,3 +51,26 @@ def test_unknown_items_of_a_history_add_nothing(neighbours):
 def test_scripted_equals_eager(neighbours):
     arguments = torch.tensor([1, 3, 2, 2, 0]), torch.tensor([2, 0, 3])
     assert torch.equal(torch.jit.script(neighbours)(*arguments), neighbours(*arguments))
+
+
+def test_a_new_item_borrows_three_quarters_of_what_the_nearest_known_items_get(neighbours, monkeypatch):
+    monkeypatch.setattr(nn_neighbours, "_NUM_LENDERS", 2)
+    # Of the catalogue 5 is new, and 1 is of row 4, which nobody likes; both lie nearest to 2 and 4.
+    rows = torch.tensor([0, 4, 1, 2, 3, 0])
+    vectors = torch.tensor([[9.0, 9.0], [3.0, 1.0], [0.1, 0.0], [0.0, 2.0], [1.0, 1.0], [2.0, 1.5]])
+    catalogue = CatalogueNeighbours(neighbours, rows, vectors)
+    history = torch.tensor([2]), torch.tensor([1])
+    by_row, added = neighbours(*history)[0], catalogue(*history)[0]
+    borrowed = 0.75 * (by_row[1] + by_row[3]) / 2
+    expected = torch.stack([by_row[0], borrowed, by_row[1], by_row[2], by_row[3], borrowed])
+    torch.testing.assert_close(added, expected)
+    catalogue.append(torch.tensor([[0.1, 5.0]]), vectors)
+    after = catalogue(*history)[0]
+    assert torch.equal(torch.jit.script(catalogue)(*history)[0], after)
+    torch.testing.assert_close(after[:-1], expected)
+    torch.testing.assert_close(after[-1], 0.75 * (by_row[2] + by_row[3]) / 2)
+
+
+def test_where_nothing_is_known_nothing_is_borrowed():
+    catalogue = CatalogueNeighbours(Neighbours(3, weight=1.0), torch.tensor([0, 1, 2]), torch.ones(3, 2))
+    assert torch.equal(catalogue(torch.tensor([1]), torch.tensor([1])), torch.zeros(1, 3))

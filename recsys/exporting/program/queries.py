@@ -52,6 +52,9 @@ class NothingAdded(nn.Module):
         """[B, 0]."""
         return torch.zeros(lengths.numel(), 0)
 
+    def append(self, vectors_ND: torch.Tensor, vectors_ID: torch.Tensor) -> None:
+        """Takes new items, to which nothing is added either."""
+
 
 class Weights(nn.Module):
     """The weight of behaviour in each query, by a query tower that mixes it with content."""

@@ -354,8 +354,8 @@ class RetrievalProgram(nn.Module):
     def added(self, past: Bag) -> torch.Tensor:
         """[B, I] what is added to the scores of histories of catalogue rows; [B, 0] where nothing is."""
         rows, lengths = self.known.histories(past[0], past[1])
-        added = self.neighbours(rows, lengths)
-        return added.index_select(1, self.known.histories.item_id_rows) if self.adds else added
+        added: torch.Tensor = self.neighbours(rows, lengths)
+        return added
 
     def _weights(
         self,
@@ -474,6 +474,7 @@ class RetrievalProgram(nn.Module):
         of_unseen = popularity(self.candidates[:1], self.popularity_windows).expand(len(ids), -1)
         vectors = joined(taste(vectors, self.popularity_windows), of_unseen)
         self.filters.add(items, self.candidates.size(0))
+        self.neighbours.append(vectors, self.candidates)
         self.candidates = torch.cat([self.candidates, vectors])
         self.candidate.inputs.append("item", bags, dense)
         self.known.add_items(ids)

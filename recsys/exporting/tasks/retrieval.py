@@ -35,7 +35,6 @@ from recsys.models.protocols import (
     HybridModel,
     RetrievalModel,
     events_read,
-    neighbours_of,
     popularity_windows,
 )
 from recsys.retrieval.scorer import CatalogueScorer
@@ -60,7 +59,8 @@ class RetrievalExport:
         model = cast(RetrievalModel, stage.model)
         # NOTE: a second copy of the tower: a module has one scripted `forward` behind an interface.
         weigher = scripted(Weights(frozen(model.query_tower))) if isinstance(model, HybridModel) else None
-        neighbours = neighbours_of(model)
+        candidates = catalogue_vectors(model, stage.dataset)
+        neighbours = added_to(model, stage.dataset.items, candidates)
         return RetrievalProgram(
             parts.known(),
             item_ids=parts.item_ids(),
@@ -68,14 +68,14 @@ class RetrievalExport:
             query=parts.query(model),
             weigher=weigher,
             candidate=Network(parts.inputs(CANDIDATE_ROLES), trained(model.candidate_tower)),
-            candidates=catalogue_vectors(model, stage.dataset),
+            candidates=candidates,
             filters=filters_of(stage.dataset, parts.fields),
             read_fields=[*parts.fields.read(stage.dataset.schema), *described_interests(stage)],
             interests=Interests(interest_fields(stage), prefix=f"{INTERESTS}."),
             num_events=stage.dataset.item_events,
             popularity_windows=len(popularity_windows(model)),
             excludes_history=stage.seen == "exclude",
-            neighbours=None if neighbours is None else scripted(frozen(neighbours)),
+            neighbours=None if neighbours is None else frozen(neighbours),
         )
 
     def package(self, program: Any, stage: Stage) -> Package:
@@ -125,7 +125,7 @@ class RetrievalExport:
         """Scores of the whole catalogue, vectors of items, and lists of recommendations."""
         model = cast(RetrievalModel, recorder.stage.model)
         catalogue = catalogue_vectors(model, recorder.dataset)
-        added = added_to(model, recorder.dataset.items)
+        added = added_to(model, recorder.dataset.items, catalogue)
         largest = 0.0
         for requests in asked:
             past = program.known.history_rows(requests.histories)
@@ -190,7 +190,7 @@ class RetrievalExport:
         if not len(queries):
             return {}
         catalogue = catalogue_vectors(model, stage.dataset)
-        scorer = CatalogueScorer(catalogue, added=added_to(model, stage.dataset.items))
+        scorer = CatalogueScorer(catalogue, added=added_to(model, stage.dataset.items, catalogue))
         lists = []
         for positions in torch.split(torch.arange(len(queries)), _ASKED_AT_ONCE):
             batch = queries.batch(positions)
