@@ -218,6 +218,10 @@ def test_ids_that_are_whole_numbers_may_be_written_as_they_like(newcomer_retriev
         ),
         ([{"item_id": " sku-3é "}], "which is known already"),
         (
+            [{"item_id": "a\0"}, {"item_id": "a\0"}],
+            r"item 1 is `a\\0`, as that of item 0; .* nothing was added",
+        ),
+        (
             [{"sku": "a"}, {"sku": "b"}, {"sku": " a"}],
             "item 2 is `a`, as that of item 0; give every new item",
         ),

@@ -16,7 +16,7 @@ from torch import nn
 
 from recsys.exporting.program.columns import gather, pick
 from recsys.exporting.program.interfaces import AttributeIndex
-from recsys.exporting.program.values import as_digits_or_text, as_pieces, stripped
+from recsys.exporting.program.values import as_digits_or_text, as_pieces, shown, stripped
 from recsys.schema.feature_kinds import LookupFeature, MultiIdFeature
 
 
@@ -149,7 +149,7 @@ class Filters(nn.Module):
             if name not in self.names:
                 there = "`, `".join(self.names)
                 there = f"`{there}`" if len(self.names) > 0 else "there are none"
-                raise ValueError(f"`where` must name attributes of the items: {there}; got `{name}`")
+                raise ValueError(f"`where` must name attributes of the items: {there}; got `{shown(name)}`")
             attribute: AttributeIndex = self.attributes[self.names.index(name)]  # type: ignore[assignment]
             holding = torch.zeros_like(allowed)
             holding[attribute.rows_of_any(where[name])] = torch.tensor(True)

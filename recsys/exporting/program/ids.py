@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from recsys.exporting.program.hashed import first_characters
-from recsys.exporting.program.values import as_integer, as_text, stripped
+from recsys.exporting.program.values import as_integer, as_text, shown, stripped
 
 
 class IntegerIndex(nn.Module):
@@ -132,9 +132,9 @@ class StringIndex(ValueIndex):
             if len(bare) == 0:
                 raise ValueError(_id_missing(self.field, position, "text"))
             if bare in self.rows:
-                raise ValueError(_id_known(self.field, position, bare))
+                raise ValueError(_id_known(self.field, position, shown(bare)))
             if bare in places:
-                raise ValueError(_id_repeated(self.field, position, bare, places[bare]))
+                raise ValueError(_id_repeated(self.field, position, shown(bare), places[bare]))
             places[bare] = position
 
     @torch.jit.export

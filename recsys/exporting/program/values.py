@@ -213,6 +213,11 @@ def _decimal_text(number: float) -> Optional[str]:
     return None
 
 
+def shown(text: str) -> str:
+    """Text as an error quotes it: an error of TorchScript ends at a NUL."""
+    return text.replace(chr(0), "\\0")
+
+
 def stripped(text: str) -> str:
     """`text` without ASCII blanks around it; strip() in TorchScript and in Python disagree on what is one."""
     # A carriage return that depends on `text`, lest it be folded into a literal that TorchScript can't load.
