@@ -185,7 +185,7 @@ class UserAnswer(msgspec.Struct, omit_defaults=True):
     user_id: Id
     history: list[HistoryEvent]
     requests: list[str]
-    seen: list[Id] = []
+    seen: list[str] = []
 
 
 class ForgottenAnswer(msgspec.Struct):

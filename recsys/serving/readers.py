@@ -66,7 +66,7 @@ def read_reader(store: StateStore, user_id: Id | None, session: str | None) -> R
         events.sort(key=lambda event: event.time)
     return Reader(
         events,
-        [item_id for state in states if state is not None for _, item_id in state.seen],
+        [item_id for state in states if state is not None for item_id in state.seen],
         None if key is None else _read(contents[taste_key(key)], Taste),
         _read(contents[HEAD], LinearHead),
         _read(contents[POSITIONS], Positions),

@@ -55,7 +55,7 @@ class Rules:
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
     dwell_seconds: float = 60.0
     max_history: int = 200
-    max_seen: int = 2000
+    max_seen: int = 1000
     max_requests: int = 200
     attribution_hours: float = 24.0
     repeated_days: float = 7.0

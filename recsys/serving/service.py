@@ -220,7 +220,7 @@ class Service:
             for event in state.events
         ]
         requests = [request_id for _, request_id in state.requests]
-        return UserAnswer(state.user_id or user_id, events, requests, [one for _, one in state.seen])
+        return UserAnswer(state.user_id or user_id, events, requests, list(state.seen))
 
     async def forget(self, user_id: Id) -> ForgottenAnswer:
         """Deletes a user from state and log."""

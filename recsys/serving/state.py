@@ -58,14 +58,14 @@ class UserState(msgspec.Struct):
             there are many, crowd out nothing.
         requests: time and id of lists.
         latest: when the user was last heard of.
-        seen: time and id of items that were liked before `events`.
+        seen: when items were liked before `events`, by the text of their ids.
     """
 
     user_id: Id | None
     events: list[UserEvent] = []
     requests: list[tuple[int, str]] = []
     latest: int = 0
-    seen: list[tuple[int, Id]] = []
+    seen: dict[str, int] = {}
 
 
 class ShownList(msgspec.Struct):
@@ -249,12 +249,15 @@ def _make_room(user: UserState, good: bool, rules: Rules) -> None:
 
 
 def _remember_seen(user: UserState, event: UserEvent, rules: Rules) -> None:
-    same = [one for one in user.seen if str(one[1]) == str(event.item_id)]
-    for one in same:
-        user.seen.remove(one)
-    latest = max([(event.time, event.item_id), *same], key=lambda one: one[0])
-    bisect.insort(user.seen, latest, key=lambda one: (one[0], str(one[1])))
-    del user.seen[: -rules.max_seen]
+    """Adds an item to those that were liked earlier, which lie by time, then by id."""
+    name = str(event.item_id)
+    time = max(event.time, user.seen.pop(name, event.time))
+    is_late = bool(user.seen) and time <= next(reversed(user.seen.values()))
+    user.seen[name] = time
+    if is_late:
+        user.seen = dict(sorted(user.seen.items(), key=lambda entry: entry[::-1]))
+    if len(user.seen) > rules.max_seen:
+        del user.seen[next(iter(user.seen))]
 
 
 def _remember_list(working: Working, reader: bytes, request: Request, rules: Rules) -> None:
