@@ -49,6 +49,7 @@ def test_the_manifest_says_what_each_column_was_taken_for(tmp_path, base, caplog
         "read": [str(base)], "passed_over": [], "rows": 1440, "malformed": 0,
     }  # fmt: skip
     assert understood["instants"]["first"].startswith("2023-11-14")
+    assert understood["look_alikes"]["item_id"] == {"ids": 40, "alike": 0, "example": None}
     assert "items of the interactions in their table: 40 of 40" in caplog.text
     assert "`price`: 1 of 40 values are no numbers and count as missing" in caplog.text
 
@@ -89,8 +90,7 @@ def test_ids_that_nobody_can_tell_apart_are_said(tmp_path, caplog, rewritten, ex
         [rewritten(user) if n % 2 else before + user, item, when, stars]
         for n, (user, item, when, stars) in enumerate(ROWS)
     ]
-    station = station_of(tmp_path, written(tmp_path, text_of(rows)))
-    said = manifest_of(station)["understood"]["look_alikes"]
+    said = understand(options_for(tmp_path, text_of(rows))).facts["look_alikes"]
     assert said["user_id"]["alike"] > 200
     assert said["item_id"] == {"ids": 40, "alike": 0, "example": None}
     assert "values of `user_id` differ from another one only in capitals, in how accents are" in caplog.text
@@ -99,16 +99,14 @@ def test_ids_that_nobody_can_tell_apart_are_said(tmp_path, caplog, rewritten, ex
 
 def test_a_few_ids_that_are_alike_by_chance_are_counted_alone(tmp_path, caplog):
     rows = [[f"{user}-{n % 3}", *more] for n, (user, *more) in enumerate(ROWS)]
-    station = station_of(tmp_path, written(tmp_path, text_of([[rows[0][0].upper(), *rows[0][1:]], *rows])))
-    assert manifest_of(station)["understood"]["look_alikes"]["user_id"]["alike"] == 2
+    understood = understand(options_for(tmp_path, text_of([[rows[0][0].upper(), *rows[0][1:]], *rows])))
+    assert understood.facts["look_alikes"]["user_id"]["alike"] == 2
     assert "differ from another one" not in caplog.text
 
 
-def test_examples_stay_on_their_line(tmp_path, caplog):
+def test_examples_stay_on_their_line(tmp_path):
     rows = [[user, f'"{item}\u200b\nx"', *more] for user, item, *more in ROWS]
-    with caplog.at_level(logging.INFO):
-        station_of(tmp_path, written(tmp_path, text_of(rows)))
-    assert r"p16\u200b\nx, " in caplog.text
+    assert r"p16\u200b\nx, " in understand(options_for(tmp_path, text_of(rows))).text
 
 
 def bulk(share_before, share_at):
