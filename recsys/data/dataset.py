@@ -244,25 +244,30 @@ class PreparedDataset:
             raise InputError(f"`{key}={given}` needs timestamps, and the interactions have none")
         return TimeReading(**time).instant(given, key=key)
 
-    def train_counts(self, role: Role, *, since: int | None = None) -> npt.NDArray[np.float64]:
-        """[2, users or items] train positives and train rows of each user or item.
+    def train_counts(self, *, since: int | None = None) -> dict[Role, npt.NDArray[np.float64]]:
+        """By `user` and `item`, train positives and train rows of each, [2, users or items].
 
         Args:
-            role: `user` or `item`.
             since: microseconds; rows before are not counted. None counts all.
         """
-        raw = self.raw_users if role == "user" else self.raw_items
+        tables_of: dict[Role, pa.Table] = {"user": self.raw_users, "item": self.raw_items}
         if since is None:
             names = ("num_train_positives", "num_train_interactions")
-            return np.stack([raw[name].to_numpy().astype(np.float64) for name in names])
-        name = tables.USER_ROW if role == "user" else tables.ITEM_ROW
-        columns, later = [name, tables.POSITIVE], pc.field(tables.TIMESTAMP) >= since
-        files = [pq.read_table(file, columns=columns, filters=later) for file in self.files("train")]
+            return {
+                role: np.stack([table[name].to_numpy().astype(np.float64) for name in names])
+                for role, table in tables_of.items()
+            }
+        columns = {"user": tables.USER_ROW, "item": tables.ITEM_ROW}
+        names_read, later = [*columns.values(), tables.POSITIVE], pc.field(tables.TIMESTAMP) >= since
+        files = [pq.read_table(file, columns=names_read, filters=later) for file in self.files("train")]
         rows = pa.concat_tables(files)
         counted = (rows.filter(rows[tables.POSITIVE]), rows)
-        return np.stack(
-            [np.bincount(one[name].to_numpy(), minlength=len(raw)).astype(np.float64) for one in counted]
-        )
+        return {
+            role: np.stack(
+                [np.bincount(one[columns[role]], minlength=len(table)).astype(np.float64) for one in counted]
+            )
+            for role, table in tables_of.items()
+        }
 
     def events(self, split: Split) -> Events:
         """All rows of a split."""

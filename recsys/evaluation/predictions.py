@@ -100,8 +100,9 @@ def baseline_probabilities(
     ten rows would. `num_negatives` uniform negatives for each positive are taken to be among the rows of
     train. Rows before `since` (microseconds), from which no model has learnt, count for nothing here either.
     """
-    item_positives_I, item_rows_I = dataset.train_counts("item", since=since)
-    user_positives_U, user_rows_U = dataset.train_counts("user", since=since)
+    counts = dataset.train_counts(since=since)
+    item_positives_I, item_rows_I = counts["item"]
+    user_positives_U, user_rows_U = counts["user"]
     if num_negatives:
         expected = num_negatives * item_positives_I.sum() / max(dataset.num_items - 1, 1)
         item_rows_I = item_positives_I + expected

@@ -12,6 +12,7 @@ from recsys.schema import disk
 from recsys.schema.disk import link_or_copy, locked, replace_files, replacing_folder, write_file, writing_to
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station
+from tests.crashes.strace import calls_of
 
 PROJECT = Path(__file__).parents[2]
 
@@ -192,16 +193,10 @@ def write_under_strace(station, text, *options):
 
 def calls_of_a_write(station):
     """Names and numbers of the calls of a write, without the many opens that only read."""
-    status, errors, lines = write_under_strace(station, "new")
+    status, errors, _ = write_under_strace(station, "new")
     assert status == 0, errors
-    counts, calls = dict.fromkeys(CALLS, 0), []
-    for line in lines:
-        name = line.split(maxsplit=1)[1].partition("(")[0]
-        if name in counts:
-            counts[name] += 1
-            if name != "openat" or "O_RDONLY" not in line:
-                calls.append((name, counts[name]))
-    return calls
+    numbers_of = calls_of(station.parent.parent / "trace")
+    return [(name, number) for name, numbers in numbers_of.items() for number in numbers]
 
 
 def crash_at_every_call(folder, inject):

@@ -56,14 +56,13 @@ def _count(engine: Engine, ids: ibis.Table) -> dict[str, Any]:
     groups = ids.group_by(plain=_plain(ids["id"])).aggregate(
         ids=_.count(), first=_["id"].min(), last=_["id"].max()
     )
-    several = groups.filter(_.ids > 1)
-    found = engine.row(several.aggregate(alike=_.ids.sum()))
-    pair = engine.collect(several.order_by("first").limit(1).select("last", "first")).to_pylist()
-    return {
-        "ids": engine.count(ids),
-        "alike": int(found["alike"] or 0),
-        "example": list(pair[0].values()) if pair else None,
-    }
+    alike = ibis.ifelse(_.ids > 1, _.ids, 0)
+    found = engine.row(groups.aggregate(ids=_.ids.sum(), alike=alike.sum()))
+    counts = {name: int(found[name] or 0) for name in ("ids", "alike")}
+    if not counts["alike"]:
+        return {**counts, "example": None}
+    pair = engine.row(groups.filter(_.ids > 1).order_by("first").limit(1).select("last", "first"))
+    return {**counts, "example": [pair["last"], pair["first"]]}
 
 
 def _plain(text: Value) -> Value:
