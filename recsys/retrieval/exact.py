@@ -17,6 +17,8 @@ from recsys.schema.jagged import JaggedColumn
 # Scores held at a time: 32 MB of float32, near enough to the cache for the passes that follow the product.
 _BLOCK_SCORES = 2**23
 _BLOCK_ITEMS = 2**17
+# With fewer queries the product of a large catalogue takes half as long again, whatever the cache holds.
+_MIN_BLOCK_QUERIES = 256
 # Below this many scores a query, grouping them first costs more than it saves.
 _MIN_GROUPED = 4096
 
@@ -59,7 +61,7 @@ def top_k(
     scores_BK = queries_BD.new_full((num_queries, k), -math.inf)
     item_rows_BK = torch.zeros((num_queries, k), dtype=torch.int64, device=queries_BD.device)
     block_items = min(_BLOCK_ITEMS, max(num_items, 1))
-    block_queries = max(1, _BLOCK_SCORES // block_items)
+    block_queries = max(_MIN_BLOCK_QUERIES, _BLOCK_SCORES // block_items)
     buffer = queries_BD.new_empty((min(block_queries, num_queries), block_items))
     for start in range(0, num_queries, block_queries):
         queries = slice(start, min(start + block_queries, num_queries))

@@ -52,7 +52,8 @@ class BulkOptions:
         where: values by attribute of the items; of each attribute, an item must hold one of them.
         num_candidates: of two stages, how many items are ranked.
         diversity: of two stages, the weight of variety.
-        users_a_part: how many users are done before the work can be resumed behind them.
+        users_a_part: how many users are done before the work can be resumed behind them; few, so that all
+            processes end together.
         processes: how many at once; 0 for as many as there are cores.
     """
 
@@ -60,7 +61,7 @@ class BulkOptions:
     where: Mapping[str, list[Any]] = dataclasses.field(default_factory=dict)
     num_candidates: int | None = None
     diversity: float | None = None
-    users_a_part: int = 20_000
+    users_a_part: int = 8_192
     processes: int = 0
 
     def __post_init__(self) -> None:
