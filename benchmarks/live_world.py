@@ -44,6 +44,13 @@ POLICIES: dict[str, dict[str, Any]] = {
         "policy_parameters": {"learning": True, "temperature": 0.1},
     },
 }
+# Thompson sampling, with a bundle that is trained on every six hours.
+_REFRESHED = "thompson, refreshed"
+_REFRESH = {
+    "every": "6h",
+    "holdout_share": 0.05,
+    "training": {"trainer.max_epochs": 6, "trainer.progress_bar": False, "trainer.projector_items": 0},
+}
 # An hour has so many requests; a new article attracts half after three.
 _HOUR, _HALF_LIFE, _BIRTHS = 4000, 12_000.0, 100
 # In 200,000 requests tastes turn by 54 degrees.
@@ -93,8 +100,11 @@ def lived(
 def regret(world: Path, bundle: Path, requests: int, *, seed: int = 0) -> list[Row]:
     """Regret by policy."""
     rows, before = [], {}
-    for name, options in POLICIES.items():
-        found = lived(world, bundle, options, requests=requests, seed=seed)
+    refresh = {"refresh": {"run": str(bundle.parent), **_REFRESH}}
+    for name in (*POLICIES, _REFRESHED):
+        laws = refresh if name == _REFRESHED else {}
+        options = POLICIES["thompson" if name == _REFRESHED else name]
+        found = lived(world, bundle, options, requests=requests, seed=seed, **laws)
         before[name] = found["regret"]
         halves = " and ".join(
             "-" if share is None else f"{share:.0%}"
@@ -104,8 +114,13 @@ def regret(world: Path, bundle: Path, requests: int, *, seed: int = 0) -> list[R
         rows.append(
             (f"regret a request of {requests:,}, {name}", said, "below the one before; 80% after 30 min")
         )
-    ratio = before["thompson"] / before["greedy, static"]
-    return [*rows, ("regret of thompson over greedy, static", f"{ratio:.2f}", "0.5")]
+    return [
+        *rows,
+        *(
+            (f"regret of {name} over greedy, static", f"{before[name] / before['greedy, static']:.2f}", "0.5")
+            for name in ("thompson", _REFRESHED)
+        ),
+    ]
 
 
 def memory(world: Path, bundle: Path, requests: int) -> list[Row]:

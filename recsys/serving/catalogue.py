@@ -18,12 +18,12 @@ from recsys.schema.errors import InputError
 from recsys.schema.tables import ITEM_ID, LABEL, TIMESTAMP, USER_ID
 from recsys.serving.journal import Journal, now_microseconds
 from recsys.serving.messages import microseconds_of
-from recsys.serving.records import Availability, BundleChange, Event, Forget, Id, NewItems
+from recsys.serving.records import Availability, BundleChange, Event, Forget, Id, NewItems, Space
 from recsys.serving.rules import HOUR
 from recsys.serving.served import BundleBox, ServedBundle, open_beside
 from recsys.serving.state import CatalogueState
-from recsys.serving.store.interface import StoreAway
-from recsys.serving.working import CATALOGUE
+from recsys.serving.store.interface import StateStore, StoreAway
+from recsys.serving.working import CATALOGUE, SPACE
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Follower:
     def start(self) -> None:
         """Catches up, and follows from then on in a thread."""
         self._position = self._journal.log.end()
-        self.bring_up(self._box.current)
+        self.bring_up(self._box.current, now_microseconds())
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._thread.start()
 
@@ -113,11 +113,11 @@ class Follower:
         if self._thread is not None:
             self._thread.join()
 
-    def bring_up(self, served: ServedBundle) -> None:
-        """Has a bundle that was just opened go through all that was logged before."""
+    def bring_up(self, served: ServedBundle, time: int) -> None:
+        """Has a bundle that was just opened go through all that was logged before an instant."""
         for record in catalogue_changes(self._journal):
             self._change_catalogue(served, record)
-        self._leave(served, now_microseconds())
+        self._leave(served, time)
         if served.statistics is not None:
             after = 0
             while after < self._position and (batch := _read(self._journal, after)):
@@ -136,11 +136,13 @@ class Follower:
                 self._observe(self._box.current, records)
                 self._position = batch[-1][0]
 
-    def exchange(self, served: ServedBundle) -> None:
-        """Brings a bundle up and serves by it from the next request on."""
+    def exchange(self, served: ServedBundle, time: int) -> list[Space | BundleChange]:
+        """Brings a bundle up and serves by it from the next request on; returns what to log of it."""
+        spaces = take_up_space(served, self._journal.store, time)
         with self._lock:
-            self.bring_up(served)
+            self.bring_up(served, time)
             self._box.exchange(served)
+        return [*spaces, BundleChange(str(served.folder), served.fingerprint, time)]
 
     def _run(self) -> None:
         while not self._stop.wait(_PAUSE_SECONDS):
@@ -170,7 +172,8 @@ class Follower:
             return
         logger.info("serving by %s, as another process does", record.path)
         served = open_beside(Path(record.path))
-        self.bring_up(served)
+        take_up_space(served, self._journal.store, record.time)
+        self.bring_up(served, now_microseconds())
         self._box.exchange(served)
 
     def leave(self, now: int) -> None:
@@ -206,6 +209,20 @@ class Follower:
         return float(max(statistics.positive_at_least, 1.0)) if positive else 0.0
 
 
+def take_up_space(served: ServedBundle, store: StateStore, time: int) -> list[Space]:
+    """Has a bundle take up the space that readers' tastes were learnt over.
+
+    Returns:
+        What the log has to know before the bundle serves, so that the next one can do so too.
+    """
+    [content] = store.get([SPACE])
+    known = None if content is None else msgspec.msgpack.decode(content, type=Space)
+    if known is not None:
+        served.lie_in(known)
+    own = served.own_space(time)
+    return [] if own is None or (known is not None and known.bundle == own.bundle) else [own]
+
+
 def catalogue_changes(journal: Journal) -> list[_Followed]:
     """Returns the records that changed the catalogue or the bundle, from the beginning of the log on."""
     [content] = journal.store.get([CATALOGUE])
@@ -220,7 +237,11 @@ class _List(msgspec.Struct, tag="request"):
     """A list that was shown: of no concern here, so that nothing of it is unpacked."""
 
 
-_Followed = _List | Event | NewItems | Availability | Forget | BundleChange
+class _Space(msgspec.Struct, tag="space"):
+    """The space of tastes: of no concern here either."""
+
+
+_Followed = _List | _Space | Event | NewItems | Availability | Forget | BundleChange
 _followed = msgspec.msgpack.Decoder(_Followed)
 
 

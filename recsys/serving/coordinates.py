@@ -1,5 +1,8 @@
 """Coordinates: where items lie in a bundle's space, in few dimensions, to learn readers' tastes over.
 
+The vectors of a bundle that is trained anew are turned and stretched; a linear map brings them back to where
+the items lay that both bundles know, so that what was learnt of readers goes on to hold.
+
 Legend: I catalogue rows, row 0 the unknown item, D dimension of the model's vectors, C coordinates, N items.
 """
 
@@ -14,6 +17,11 @@ from recsys.bandits.estimates import Floats
 
 _MOST = 16
 _SAMPLE = 20_000
+# Ridges that are tried for a map between two spaces, over the mean square of the vectors' directions, and
+# what the best must explain.
+_RIDGES = (0.001, 0.01, 0.1, 1.0)
+_LEAST_EXPLAINED = 0.5
+_LEAST_ITEMS = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,10 +31,12 @@ class Coordinates:
     Args:
         centre_D: mean of the vectors.
         directions_DC: the first principal directions, over the root mean square length of what they show.
+        origin_C: coordinates of the mean; None for zeros.
     """
 
     centre_D: Floats
     directions_DC: Floats
+    origin_C: Floats | None = None
 
     @staticmethod
     def of(vectors_ID: torch.Tensor) -> Coordinates:
@@ -49,6 +59,27 @@ class Coordinates:
         scale = float(np.sqrt(max(values_D[::-1][:_MOST].sum(), 1e-12)))
         return Coordinates(centre_D, directions_DC / scale)
 
+    @staticmethod
+    def mapped(vectors_ND: torch.Tensor, coordinates_NC: Floats) -> Coordinates | None:
+        """Coordinates by which items with these vectors lie near where they are known to lie.
+
+        Returns:
+            None where the vectors do not say that: a map made of half of the items must explain half of the
+            squared distances of the others from their mean.
+        """
+        if len(coordinates_NC) < _LEAST_ITEMS:
+            return None
+        vectors, asked = vectors_ND.double().numpy(), slice(1, None, 2)
+        rest = {}
+        for ridge in _RIDGES:
+            known = _affine(vectors[::2], coordinates_NC[::2], ridge)
+            rest[ridge] = float(((known.at(vectors_ND[asked]) - coordinates_NC[asked]) ** 2).sum())
+        best = min(rest, key=rest.__getitem__)
+        spread = ((coordinates_NC[asked] - coordinates_NC[asked].mean(axis=0)) ** 2).sum()
+        if not rest[best] <= (1 - _LEAST_EXPLAINED) * spread:
+            return None
+        return _affine(vectors, coordinates_NC, best)
+
     def nowhere(self) -> Floats:
         """[C] the coordinates of what is not known."""
         return np.zeros(self.directions_DC.shape[1])
@@ -56,4 +87,16 @@ class Coordinates:
     def at(self, vectors_ND: torch.Tensor) -> Floats:
         """[N, C] coordinates of items with these vectors."""
         coordinates_NC: Floats = (vectors_ND.double().numpy() - self.centre_D) @ self.directions_DC
-        return coordinates_NC
+        return coordinates_NC if self.origin_C is None else coordinates_NC + self.origin_C
+
+
+def _affine(vectors_ND: Floats, coordinates_NC: Floats, share: float) -> Coordinates:
+    """The map of least squares, with a ridge."""
+    centre_D, origin_C = vectors_ND.mean(axis=0), coordinates_NC.mean(axis=0)
+    centred_ND = vectors_ND - centre_D
+    gram_DD = centred_ND.T @ centred_ND
+    ridge = max(share * float(gram_DD.trace()) / len(gram_DD), 1e-12)
+    directions_DC = np.linalg.solve(
+        gram_DD + ridge * np.eye(len(gram_DD)), centred_ND.T @ (coordinates_NC - origin_C)
+    )
+    return Coordinates(centre_D, directions_DC, origin_C)

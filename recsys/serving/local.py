@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from recsys.serving.catalogue import without_validity
 from recsys.serving.journal import now_microseconds
+from recsys.serving.log.interface import FeedbackLog
 from recsys.serving.messages import FeedbackAnswer, FeedbackEvent, Recommendation, RecommendRequest
 from recsys.serving.options import ServeOptions
-from recsys.serving.records import Record
+from recsys.serving.records import NewItems, Record
 from recsys.serving.rules import DAY, SECOND
+from recsys.serving.served import ServedBundle
 from recsys.serving.service import Service
 
 _UPKEEP_REQUESTS = 2000
@@ -57,8 +60,27 @@ class LocalServer:
 
     def add_items(self, items: Sequence[dict[str, Any]]) -> int:
         """Adds items to the catalogue; how many."""
+        self._waiting.append(NewItems(list(items), self.now))
         self.service.new_items.add(items, self.now)
         return self.service.box.current.add_items([without_validity(item) for item in items])
+
+    def ready(self) -> dict[str, Any]:
+        """Where the bundle and the folder are."""
+        options = self.service.options
+        return {"bundle_path": str(self.service.box.current.folder), "folder": str(options.folder)}
+
+    @property
+    def log(self) -> FeedbackLog:
+        """Everything that was shown and heard, once it is written."""
+        self._write()
+        return self.service.journal.log
+
+    def exchange_bundle(self, path: str) -> str:
+        """Serves by another bundle; its fingerprint."""
+        self._write()
+        new = ServedBundle(Path(path))
+        self._waiting += self.service.follower.exchange(new, self.now)
+        return new.fingerprint
 
     def close(self) -> None:
         """Writes what waits."""

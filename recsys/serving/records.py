@@ -128,7 +128,25 @@ class BundleChange(msgspec.Struct, tag="bundle", frozen=True):
     time: int
 
 
-Record = Request | Event | NewItems | Availability | Forget | BundleChange
+class Space(msgspec.Struct, tag="space", frozen=True):
+    """Where some items lie in the space that readers' tastes are learnt over, for the bundles that follow.
+
+    Args:
+        name: of the space, which the items' coordinates in lists are of.
+        bundle: fingerprint of the bundle that places the items there.
+        item_ids: N of them.
+        coordinates: [N, C] 32-bit floats.
+        time: when.
+    """
+
+    name: str
+    bundle: str
+    item_ids: list[Id]
+    coordinates: bytes
+    time: int
+
+
+Record = Request | Event | NewItems | Availability | Forget | BundleChange | Space
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Record)

@@ -26,7 +26,7 @@ from recsys.schema.tables import ITEM_ID, TIMESTAMP
 from recsys.serving.bundle import Bundle
 from recsys.serving.candidates import scores_of
 from recsys.serving.coordinates import Coordinates
-from recsys.serving.records import Id
+from recsys.serving.records import Id, Space
 from recsys.serving.rules import SECOND
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ _TOLERANCE = 1e-3
 _NICE = 10
 # Items whose coordinates are kept at hand.
 _MOST_PLACES = 200_000
+# Items by which the next bundle finds the space of this one.
+_ITEMS_OF_A_SPACE = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,7 @@ class ServedBundle:
         self.can_retrieve = self.bundle.can_retrieve
         self._coordinates = Coordinates.of(self._vectors) if self.can_retrieve else None
         self._places: dict[Id, Floats] = {}
-        # Of the coordinates: those of another bundle mean something else.
+        # Of the coordinates: those of another space mean something else.
         self.space = self.fingerprint[:16]
         self._check_recorded(requests)
 
@@ -206,6 +208,29 @@ class ServedBundle:
             self._place(self._coordinates, unseen)
         nowhere_C = self._coordinates.nowhere()
         return np.array([self._places.get(one, nowhere_C) for one in item_ids])
+
+    def lie_in(self, space: Space) -> None:
+        """Takes coordinates in the space of an earlier bundle, where items that both know tell the way."""
+        if self._coordinates is None or space.name == self.space:
+            return
+        there_NC = np.frombuffer(space.coordinates, np.float32).reshape(len(space.item_ids), -1)
+        with self.bundle.reading():
+            rows_N = self.bundle.retrieval.known.rows_of_items(self._as_ids(space.item_ids))
+            vectors_ND = self._vectors[rows_N[rows_N > 0]]
+        mapped = Coordinates.mapped(vectors_ND, there_NC[(rows_N > 0).numpy()].astype(np.float64))
+        if mapped is not None:
+            self._coordinates, self._places, self.space = mapped, {}, space.name
+
+    def own_space(self, time: int) -> Space | None:
+        """Where some of its items lie, for a bundle that follows; None where the bundle has no space."""
+        if self._coordinates is None:
+            return None
+        with self.bundle.reading():
+            size = self._vectors.shape[0]
+            rows_N = torch.arange(1, size, max(1, size // _ITEMS_OF_A_SPACE))
+            [item_ids] = self.bundle.retrieval.item_ids.lists_of([rows_N])
+            there_NC = self._coordinates.at(self._vectors[rows_N])
+        return Space(self.space, self.fingerprint, item_ids, there_NC.astype(np.float32).tobytes(), time)
 
     def _place(self, coordinates: Coordinates, item_ids: Sequence[Id]) -> None:
         """Keeps the coordinates of items that are known."""

@@ -17,6 +17,7 @@ from recsys.serving.catalogue import (
     Follower,
     NewItemList,
     catalogue_changes,
+    take_up_space,
     without_validity,
 )
 from recsys.serving.feed import Feed
@@ -69,7 +70,10 @@ class Service:
         self.options = options
         self.journal = open_journal(options)
         self.journal.catch_up()
-        self.box = BundleBox(ServedBundle(self._bundle(started)))
+        first = ServedBundle(self._bundle(started))
+        if spaces := take_up_space(first, self.journal.store, now_microseconds()):
+            self.journal.commit(spaces)
+        self.box = BundleBox(first)
         self.new_items = NewItemList(hours=options.new_item_hours)
         self.follower = Follower(self.journal, self.box, self.new_items)
         self.feed = Feed(self.box, self.journal, self.new_items, options)
@@ -249,9 +253,8 @@ class Service:
                 raise FieldError(str(error), field="path") from error
             except Exception as error:
                 raise FieldError(f"`{asked.path}` can't be opened: {error}", field="path") from error
-        await asyncio.to_thread(self.follower.exchange, new)
-        change = BundleChange(str(new.folder), new.fingerprint, now_microseconds())
-        await self.journal.written([change])
+        changes = await asyncio.to_thread(self.follower.exchange, new, now_microseconds())
+        await self.journal.written(changes)
         return BundleAnswer(new.fingerprint)
 
     def gauges(self) -> dict[str, float]:

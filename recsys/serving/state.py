@@ -20,7 +20,7 @@ from collections.abc import Iterable
 import msgspec
 
 from recsys.serving.learning import count_gained, count_item, count_policy, count_shown
-from recsys.serving.records import Event, Forget, Id, Record, Request, ShownItem
+from recsys.serving.records import Event, Forget, Id, Record, Request, ShownItem, Space
 from recsys.serving.rules import DAY, HOUR, NEGATIVE, Rules
 from recsys.serving.working import (
     CATALOGUE,
@@ -28,6 +28,7 @@ from recsys.serving.working import (
     POLICIES,
     POPULAR,
     POSITIONS,
+    SPACE,
     Working,
     event_key,
     item_key,
@@ -123,6 +124,8 @@ def apply(working: Working, record: Record, *, position: int, rules: Rules) -> N
             _apply_event(working, record, rules)
     elif isinstance(record, Forget):
         _forget(working, record)
+    elif isinstance(record, Space):
+        working.put(SPACE, record)
     else:
         # Every process goes through these on its own bundle, from the first one on.
         catalogue = working.get(CATALOGUE, CatalogueState) or CatalogueState()

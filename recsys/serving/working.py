@@ -18,6 +18,7 @@ POSITIONS = b"positions"
 POPULAR = b"popular"
 CATALOGUE = b"catalogue"
 POLICIES = b"policies"
+SPACE = b"space"
 
 
 def user_key(user_id: Id) -> bytes:

@@ -10,10 +10,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.commands.live.refreshing import RefreshConfig, judge
+from recsys.commands.live.refreshing import RefreshConfig, judge, last_refresh
+from recsys.commands.live.simulation import SimulateConfig, simulate
 from recsys.data.sources.synthetic_world import World
+from recsys.schema.json_files import read_json
+from recsys.schema.manifest import write_json
 from recsys.serving.client import Client
+from recsys.serving.local import LocalServer
 from recsys.serving.messages import FeedbackEvent
+from recsys.serving.options import ServeOptions
+from recsys.serving.records import Request
+from recsys.serving.tables import read_log
 from tests.commands_here import recsys
 from tests.serving.servers import server
 
@@ -77,6 +84,41 @@ def test_what_was_heard_becomes_the_next_bundle(run, tmp_path):
         assert status == 0, said
         assert httpx.get(f"{made.url}/ready").json()["bundle"] == before["bundle"]
         assert json.loads(Path(path, "refresh.json").read_text())["undone"] is True
+
+
+def test_refreshed_again_it_counts_what_it_heard_once_and_goes_on_knowing_tastes(run, tmp_path):
+    trained, bundle, world = run
+    live = tmp_path / "live"
+    serve = {"bundle": str(bundle), "folder": str(live), "max_gigabytes": 1.0}
+    serve |= {"policy": "greedy", "policy_parameters": {"learning": True}, "explore_new": 0}
+    refresh = {"run": str(trained), "every": "1h", "training": {"trainer.max_epochs": 4}}
+    laws = {"requests": 240, "hour": 80, "attraction": 1.0, "birth_every": 50}
+    simulate(SimulateConfig(world, tmp_path / "out", serve=serve, refresh=refresh, **laws))
+    first, second = (read_json(live / "refresh" / name / "refresh.json") for name in ("0001", "0002"))
+    assert first["swapped"]
+    assert second["began_with"] == first["run"]
+    assert second["events"] > first["events"]
+    assert (first["new_items"], second["new_items"]) == (1, 3)
+    raw = pq.read_table(next((world / "interactions").glob("*.parquet"))).num_rows
+    for number, record in enumerate((first, second), start=1):
+        table = pq.read_table(live / "refresh" / f"{number:04d}" / "tables" / "interactions.parquet")
+        assert table.num_rows == raw + record["events"]
+    # A server that begins with the new bundle lies in the space that tastes were learnt over, too.
+    options = ServeOptions(bundle=Path(first["bundle"]), folder=live, max_gigabytes=1.0)
+    again = LocalServer(options, step_seconds=1.0)
+    lists = [record for _, record in read_log(again.log) if isinstance(record, Request)]
+    assert len({one.bundle for one in lists}) == 3
+    assert {one.space for one in lists} == {again.service.box.current.space}
+
+
+def test_next_refresh_goes_on_from_what_serves(tmp_path):
+    assert last_refresh(tmp_path / "none") is None
+    for number, record in enumerate(["1", "2", "not", "3", "undone"], start=1):
+        folder = tmp_path / f"{number:04d}"
+        (folder / "run").mkdir(parents=True)
+        said = {"undone": True} if record == "undone" else {"run": str(folder / "run")}
+        write_json(folder / "refresh.json", {**said, "swapped": record.isdigit()})
+    assert last_refresh(tmp_path)["run"] == str(tmp_path / "0002" / "run")
 
 
 def test_the_same_bundle_is_as_good_as_itself(run):

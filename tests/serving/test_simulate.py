@@ -93,6 +93,9 @@ def test_long_times_pass_in_this_process(world, tmp_path):
 def test_a_simulation_has_one_server(world):
     with pytest.raises(ValueError, match="expected either `server`, an address, or `serve`"):
         SimulateConfig(world[0], world[0])
+    for refresh in ({"run": "r"}, {"every": "1h"}):
+        with pytest.raises(ValueError, match="`refresh` is for a server in this process"):
+            SimulateConfig(world[0], world[0], "http://x", refresh=refresh)
     config = SimulateConfig(world[0], world[0], serve={"bundle": "x", "folder": "y", "policies": 3})
     with pytest.raises(ValueError, match="`serve`: expected keys of `recsys serve`"):
         simulate(config)

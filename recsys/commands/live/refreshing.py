@@ -33,6 +33,8 @@ from recsys.schema.json_files import read_json
 from recsys.schema.manifest import write_json
 from recsys.serving.bundle import Bundle
 from recsys.serving.client import Client
+from recsys.serving.local import LocalServer
+from recsys.serving.log.interface import FeedbackLog
 from recsys.serving.opening import open_log
 from recsys.serving.options import LogOptions
 from recsys.serving.served import iso_text
@@ -95,12 +97,17 @@ def refresh(config: RefreshConfig) -> Path:
     Raises:
         ValueError: there is too little to learn from, the run cannot go on, or the server does not answer.
     """
+    with Client(config.server, token=config.token) as server:
+        return refresh_server(config, server, open_log(config, Path(server.ready()["folder"])))
+
+
+def refresh_server(config: RefreshConfig, server: Client | LocalServer, log: FeedbackLog) -> Path:
+    """The same, of a server at hand and its log."""
     assert config.run is not None
-    with Client(config.server, token=config.token) as client:
-        ready = client.ready()
+    ready = server.ready()
     out = config.out or Path(ready["folder"]) / "refresh"
-    last = _last(out)
-    run = TrainedRun.open(Path(last["run"]) if last and last["swapped"] else config.run)
+    last = last_refresh(out)
+    run = TrainedRun.open(Path(last["run"]) if last else config.run)
     if run.task != "retrieval":
         raise InputError(
             f"`run={config.run}` must be of a retrieval model, it is of a ranking model; its bundle is made "
@@ -109,8 +116,8 @@ def refresh(config: RefreshConfig) -> Path:
     folder = out / f"{_number(out):04d}"
     folder.mkdir(parents=True)
     merged = merge_tables(
-        open_log(config, Path(ready["folder"])),
-        run,
+        log,
+        _with_tables_of_its_own(run),
         folder / "tables",
         rules=config.rules,
         holdout_share=config.holdout_share,
@@ -138,8 +145,7 @@ def refresh(config: RefreshConfig) -> Path:
         "swapped": judged["difference"] >= 0,
     }
     if record["swapped"]:
-        with Client(config.server, token=config.token) as client:
-            record["fingerprint"] = client.exchange_bundle(str(bundle.resolve()))
+        record["fingerprint"] = server.exchange_bundle(str(bundle.resolve()))
     write_json(folder / _RECORD, record)
     said = "serves from now on" if record["swapped"] else "is worse, and does not serve"
     logger.info(
@@ -239,16 +245,28 @@ def _export(run: Path, config: RefreshConfig) -> Path:
     return export_bundle(built(composed, ExportConfig, before=_REFUSED), {**dict(trained.config), **composed})
 
 
+def _with_tables_of_its_own(run: TrainedRun) -> TrainedRun:
+    """The run that refreshes began with: in tables of later ones the events of the log are already."""
+    while (record := run.path.parent / _RECORD).is_file():
+        run = TrainedRun.open(Path(read_json(record)["began_with"]))
+    return run
+
+
 def _number(out: Path) -> int:
     taken = [int(path.name) for path in out.glob("[0-9]*") if path.name.isdigit()] if out.is_dir() else []
     return max(taken, default=0) + 1
 
 
-def _last(out: Path) -> dict[str, Any] | None:
-    """The record of the latest refresh that swapped, if its run is still there."""
+def last_refresh(out: Path) -> dict[str, Any] | None:
+    """The record of the latest refresh that swapped and was not undone, if its run is still there."""
+    undone = 0
     for path in sorted(out.glob(f"*/{_RECORD}"), reverse=True) if out.is_dir() else ():
         record: dict[str, Any] = read_json(path)
-        if record["swapped"] and Path(record["run"]).is_dir():
+        if record.get("undone"):
+            undone += 1
+        elif record["swapped"] and undone:
+            undone -= 1
+        elif record["swapped"] and Path(record["run"]).is_dir():
             return record
     return None
 
@@ -267,10 +285,15 @@ def undo(config: RefreshConfig) -> Path:
     return folder
 
 
+def seconds_of(every: str) -> float:
+    """Seconds of a time as in `15m`."""
+    return float(every[:-1]) * _UNITS[every[-1]]
+
+
 def refresh_forever(config: RefreshConfig) -> None:
     """Refreshes every so often until it is interrupted; a refresh that is refused is logged."""
     assert config.every is not None
-    pause = float(config.every[:-1]) * _UNITS[config.every[-1]]
+    pause = seconds_of(config.every)
     while True:
         begin = time.monotonic()
         try:

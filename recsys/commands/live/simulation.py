@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.commands.live.readers import Laws, Readers, best_places
+from recsys.commands.live.refreshing import RefreshConfig, refresh_server, seconds_of
 from recsys.data.sources.synthetic_world import World
 from recsys.schema.disk import replacing_folder
 from recsys.schema.errors import InputError
@@ -33,6 +35,9 @@ from recsys.serving.local import LocalServer
 from recsys.serving.messages import FeedbackEvent, Recommendation
 from recsys.serving.options import ServeOptions
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T", ServeOptions, RefreshConfig)
 _PART_ROWS = 10_000
 
 
@@ -44,6 +49,8 @@ class SimulateConfig:
         server: URL of the server; null: one in this process, by `serve`.
         serve: keys of `recsys serve`, of a server in this process, as in `{bundle: DIR, folder: DIR, policy:
             thompson}`.
+        refresh: keys of `recsys refresh`, of that server and by its clock, as in `{run: DIR, every: 6h}`;
+            empty: the bundle stays. A server at an address is refreshed by the command.
         world: folder of the synthetic data that its bundle was trained on: `truth.npz`, `items.parquet`.
         out: of what happened.
         requests: how many.
@@ -65,6 +72,7 @@ class SimulateConfig:
     out: Path
     server: str | None = None
     serve: dict[str, Any] = dataclasses.field(default_factory=dict)
+    refresh: dict[str, Any] = dataclasses.field(default_factory=dict)
     requests: int = 2000
     k: int = 10
     seed: int = 0
@@ -83,6 +91,11 @@ class SimulateConfig:
         if (self.server is None) == (not self.serve):
             raise InputError(
                 "expected either `server`, an address, or `serve`, keys of a server in this process"
+            )
+        if self.refresh and not (self.serve and self.refresh.get("every")):
+            raise InputError(
+                "`refresh` is for a server in this process, by `serve`, and needs `every`, as in `6h`; for a "
+                "server at an address run `recsys refresh`"
             )
         for name in ("requests", "k", "session", "half_life", "hour"):
             if not getattr(self, name) > 0:
@@ -115,10 +128,13 @@ def simulate(config: SimulateConfig) -> Path:
     rows: list[dict[str, Any]] = []
     parts: list[pa.Table] = []
     users = _sessions(World.load(truth), config, rng)
+    refreshes = _Refreshes(config) if config.refresh else None
     with contextlib.closing(_server(config)) as client:
         for number in range(config.requests):
             if config.birth_every and number and number % config.birth_every == 0:
                 client.add_items([readers.give_birth(items[rng.integers(len(items))], number, rng)])
+            if refreshes is not None and isinstance(client, LocalServer):
+                refreshes.before(number, client)
             rows.append(_live(client, readers, int(users[number]), number, config, rng))
             if len(rows) == _PART_ROWS or number == config.requests - 1:
                 parts.append(pa.Table.from_pylist(rows))
@@ -133,15 +149,39 @@ def simulate(config: SimulateConfig) -> Path:
 def _server(config: SimulateConfig) -> Client | LocalServer:
     if config.server is not None:
         return Client(config.server, token=config.token)
-    known = [field.name for field in dataclasses.fields(ServeOptions)]
-    unknown = [name for name in config.serve if name not in known]
+    return LocalServer(_keys_of("serve", config.serve, ServeOptions), step_seconds=3600 / config.hour)
+
+
+def _keys_of(command: str, given: Mapping[str, Any], options: type[T]) -> T:
+    """The keys of a command as its options."""
+    known = [field.name for field in dataclasses.fields(options)]
+    unknown = [name for name in given if name not in known]
     if unknown:
-        raise InputError(f"`serve`: expected keys of `recsys serve`, {', '.join(known)}; got `{unknown[0]}`")
+        raise InputError(
+            f"`{command}`: expected keys of `recsys {command}`, {', '.join(known)}; got `{unknown[0]}`"
+        )
     try:
-        options = msgspec.convert(config.serve, ServeOptions, dec_hook=lambda kind, value: kind(value))
+        return msgspec.convert(given, options, dec_hook=lambda kind, value: kind(value))
     except msgspec.ValidationError as error:
-        raise InputError(f"`serve`: expected keys of `recsys serve`: {error}") from error
-    return LocalServer(options, step_seconds=3600 / config.hour)
+        raise InputError(f"`{command}`: expected keys of `recsys {command}`: {error}") from error
+
+
+class _Refreshes:
+    """Refreshes a server in this process every so often, by its own clock."""
+
+    def __init__(self, config: SimulateConfig) -> None:
+        rules = {name: value for name, value in config.serve.items() if name == "rules"}
+        self._config = _keys_of("refresh", {"server": "", **rules, **config.refresh}, RefreshConfig)
+        self._pause = max(1, round(seconds_of(config.refresh["every"]) * config.hour / 3600))
+
+    def before(self, number: int, server: LocalServer) -> None:
+        """Refreshes where it is time to; says why where it is refused."""
+        if number == 0 or number % self._pause:
+            return
+        try:
+            refresh_server(self._config, server, server.log)
+        except InputError as error:
+            logger.warning("not refreshed: %s", error)
 
 
 def _sessions(world: World, config: SimulateConfig, rng: np.random.Generator) -> np.ndarray[Any, Any]:
