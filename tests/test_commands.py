@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -100,6 +101,29 @@ def test_disk_that_refuses_is_the_users_to_mend(run):
     assert status == 2
     said = "cannot read or write `/runs`: Permission denied"
     assert err == f"error: {said}; name another place, or make room there\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.EIO, os.strerror(errno.EIO), "/data/items.parquet"),
+            " `/data/items.parquet`: Input/output error",
+        ),
+        (
+            RuntimeError("open file failed: Input/output error\nwhere"),
+            ": open file failed: Input/output error",
+        ),
+    ],
+)
+def test_disk_that_has_a_fault_is_the_users_to_mend(run, error, said):
+    def work(options, composed):
+        raise error
+
+    status, _, err = run(work)
+    assert status == 2
+    advice = "have the disk looked at, or go on with a copy elsewhere"
+    assert err == f"error: cannot read or write{said}; {advice}\n"
 
 
 def test_folder_below_a_file_is_the_users_to_mend(run, tmp_path):

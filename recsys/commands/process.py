@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import logging
+import os
 import signal
 import sys
 import threading
@@ -49,6 +50,7 @@ _REFUSED_BY_THE_DISK = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
 )
+_FAULTS_OF_THE_DISK = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV)
 
 DONE, FAULT, USERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -78,10 +80,8 @@ class CommandLine:
 
 def report(error: Exception) -> int:
     """Prints what went wrong, as the contract says, and returns the exit status."""
-    if isinstance(error, OSError) and error.errno in _REFUSED_BY_THE_DISK:
-        place = f" `{error.filename}`" if error.filename else ""
-        said = plainly(f"cannot read or write{place}: {error.strerror or error}")
-        print(f"error: {said}; name another place, or make room there", file=sys.stderr)
+    if said := _said_of_the_disk(error):
+        print(f"error: {said}", file=sys.stderr)
         return USERS_MISTAKE
     if not isinstance(error, InputError):
         if is_out_of_memory(error):
@@ -104,6 +104,24 @@ def report(error: Exception) -> int:
     for line in str(error).splitlines():
         print(f"error: {plainly(line)}", file=sys.stderr)
     return USERS_MISTAKE
+
+
+def _said_of_the_disk(error: Exception) -> str | None:
+    """Says what the disk refused or could not do; None where something else went wrong."""
+    if isinstance(error, InputError):
+        return None
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _REFUSED_BY_THE_DISK:
+        advice = "name another place, or make room there"
+    # Libraries say it in words alone.
+    elif number in _FAULTS_OF_THE_DISK or os.strerror(errno.EIO) in str(error):
+        advice = "have the disk looked at, or go on with a copy elsewhere"
+    else:
+        return None
+    filename = error.filename if isinstance(error, OSError) else None
+    place = f" `{filename}`" if filename else ""
+    reason = (error.strerror if isinstance(error, OSError) else None) or _first_line(error)
+    return plainly(f"cannot read or write{place}: {reason}; {advice}")
 
 
 def _first_line(error: Exception) -> str:

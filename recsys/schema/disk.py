@@ -32,6 +32,7 @@ _REFUSALS = {
     errno.EACCES: "permission is denied",
     errno.EPERM: "it is not permitted",
     errno.EFBIG: "the file would be larger than is allowed",
+    errno.EIO: "the disk reports a fault",
 }
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
@@ -193,7 +194,7 @@ def disk_refusal(error: BaseException) -> str | None:
     if number in _REFUSALS:
         return _REFUSALS[number]
     text = str(error)
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
         if os.strerror(code) in text:
             return _REFUSALS[code]
     return None

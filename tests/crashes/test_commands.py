@@ -14,11 +14,29 @@ from recsys.schema.json_files import read_json
 from recsys.schema.manifest import read_station
 from recsys.training.checkpoint import AtomicCheckpointIO, find_damage
 from tests.crashes.strace import crash, needs_strace
-from tests.crashes.working import commands, done, stations
+from tests.crashes.working import commands, done, import_everything, stations
 
 pytestmark = [pytest.mark.slow, needs_strace]
 
-KILL, FULL = "signal=SIGKILL", "error=ENOSPC"
+# A kill, and a full disk, at every call that may change what is on the disk; a disk that cannot be read at
+# every opening of a file of ours.
+KILL, FULL, UNREADABLE = "signal=SIGKILL", "error=ENOSPC", "error=EIO"
+INJECTED = [KILL, FULL, UNREADABLE]
+
+
+@pytest.fixture
+def crashes(tmp_path, tmp_path_factory, record_property):
+    """Has a piece of work crash at each of its calls, and says how often it did."""
+
+    def crash_at_each(name, work, check, inject, before, *, is_command=True):
+        reads = tmp_path_factory.getbasetemp() if inject == UNREADABLE else None
+        options = {"trace": tmp_path / "trace", "inject": inject, "reads": reads, "before": before}
+        number = crash(work, check, is_command=is_command, **options)
+        record_property("crashes", number)
+        print(f"{name}, {inject}: {number} crashes")
+        assert number >= (1 if reads else 10)
+
+    return crash_at_each
 
 
 def folders_left(folder):
@@ -27,39 +45,33 @@ def folders_left(folder):
 
 @pytest.fixture(scope="module")
 def finished(whole, tmp_path_factory):
-    """The table, and a copy of what all commands have written."""
+    """The table, and a copy of what all commands have written; a fork has all it needs imported."""
+    import_everything()
     table, before, _ = whole
     folder = tmp_path_factory.mktemp("finished") / "work"
     shutil.copytree(before, folder, symlinks=True)
     return table, folder
 
 
-@pytest.mark.parametrize("inject", [KILL, FULL])
-def test_preparing(finished, tmp_path, inject, record_property):
+@pytest.mark.parametrize("inject", INJECTED)
+def test_preparing(finished, tmp_path, inject, crashes):
     main, arguments = commands(finished[0], tmp_path)["prepare"]
 
     def check():
         for folder, kind in stations(tmp_path, "prepare"):
             read_station(folder, kind, verify_all=True)
 
-    crashes = crash(
-        partial(main, arguments),
-        check,
-        trace=tmp_path / "trace",
-        inject=inject,
-        before=lambda: shutil.rmtree(tmp_path / "cache", ignore_errors=True),
-        most=15,
-    )
-    record_property("crashes", crashes)
-    print(f"preparing, {inject}: {crashes} crashes")
-    assert crashes > 20
+    def before():
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+
+    crashes("preparing", partial(main, arguments), check, inject, before)
     status, said = done(partial(main, arguments), tmp_path / "said")
     assert status == 0, said
     assert folders_left(tmp_path / "cache" / "prepared") == []
 
 
-@pytest.mark.parametrize("inject", [KILL, FULL])
-def test_checkpoints(tmp_path, inject, record_property):
+@pytest.mark.parametrize("inject", INJECTED)
+def test_checkpoints(tmp_path, inject, crashes):
     folder = tmp_path / "checkpoints"
     writer = AtomicCheckpointIO()
 
@@ -76,16 +88,13 @@ def test_checkpoints(tmp_path, inject, record_property):
         weight = writer.load_checkpoint(folder / "last")["state_dict"]["weight"]
         assert weight.unique().item() in (2.0, 3.0)
 
-    crashes = crash(lambda: save(3.0), check, trace=tmp_path / "trace", inject=inject, before=before)
-    record_property("crashes", crashes)
-    print(f"checkpoints, {inject}: {crashes} crashes")
-    assert crashes > 5
+    crashes("checkpoints", lambda: save(3.0), check, inject, before, is_command=False)
     save(4.0)
     assert folders_left(folder) == []
 
 
-@pytest.mark.parametrize("inject", [KILL, FULL])
-def test_taking_up_a_run(finished, tmp_path, inject, record_property):
+@pytest.mark.parametrize("inject", INJECTED)
+def test_taking_up_a_run(finished, tmp_path, inject, crashes):
     """A kill leaves the run as it was or one that can be taken up, a full disk leaves it as it was."""
     run = tmp_path / "run"
     former = read_config(finished[1] / "run")
@@ -107,18 +116,16 @@ def test_taking_up_a_run(finished, tmp_path, inject, record_property):
             read_station(run, "run", verify_all=True)
         statuses.append(seed)
 
-    crashes = crash(work, check, trace=tmp_path / "trace", inject=inject, before=before)
-    record_property("crashes", crashes)
-    print(f"taking up a run, {inject}: {crashes} crashes")
+    crashes("taking up a run", work, check, inject, before, is_command=False)
     assert set(statuses) == {former["seed"], 7}
     work()
     assert read_config(run)["seed"] == 7
     assert folders_left(run) == []
 
 
-@pytest.mark.parametrize("inject", [KILL, FULL])
+@pytest.mark.parametrize("inject", INJECTED)
 @pytest.mark.parametrize("name", ["evaluate", "export", "add-items"])
-def test_old_folder_stays_whole_or_the_new_one_is(finished, tmp_path, name, inject, record_property):
+def test_old_folder_stays_whole_or_the_new_one_is(finished, tmp_path, name, inject, crashes):
     table, folder = finished
     main, arguments = commands(table, folder)[name]
 
@@ -131,17 +138,7 @@ def test_old_folder_stays_whole_or_the_new_one_is(finished, tmp_path, name, inje
         for path, kind in stations(folder, name):
             read_station(path, kind, verify_all=True)
 
-    crashes = crash(
-        partial(main, arguments),
-        check,
-        trace=tmp_path / "trace",
-        inject=inject,
-        most=3,
-        before=before,
-    )
-    record_property("crashes", crashes)
-    print(f"{name}, {inject}: {crashes} crashes")
-    assert crashes > 10
+    crashes(name, partial(main, arguments), check, inject, before)
     before()
     status, said = done(partial(main, arguments), tmp_path / "said")
     assert status == 0, said
@@ -149,8 +146,8 @@ def test_old_folder_stays_whole_or_the_new_one_is(finished, tmp_path, name, inje
     assert folders_left(folder) == []
 
 
-@pytest.mark.parametrize("inject", [KILL, FULL])
-def test_sweeping(finished, tmp_path, inject, record_property):
+@pytest.mark.parametrize("inject", INJECTED)
+def test_sweeping(finished, tmp_path, inject, crashes):
     """Whatever stands in the journal can be read, and the same command goes on to the end."""
     main, arguments = commands(finished[0], tmp_path)["sweep"]
     sweep = tmp_path / "sweep"
@@ -159,17 +156,10 @@ def test_sweeping(finished, tmp_path, inject, record_property):
         if (sweep / STUDY).exists() and (sweep / RECORD).exists():
             open_study(sweep, Record.read(sweep))
 
-    crashes = crash(
-        partial(main, arguments),
-        check,
-        trace=tmp_path / "trace",
-        inject=inject,
-        before=lambda: shutil.rmtree(sweep, ignore_errors=True),
-        most=3,
-    )
-    record_property("crashes", crashes)
-    print(f"sweeping, {inject}: {crashes} crashes")
-    assert crashes > 10
+    def before():
+        shutil.rmtree(sweep, ignore_errors=True)
+
+    crashes("sweeping", partial(main, arguments), check, inject, before)
     status, said = done(partial(main, arguments), tmp_path / "said")
     assert status == 0, said
     assert len(stations(tmp_path, "sweep")) == 2

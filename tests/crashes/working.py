@@ -4,7 +4,9 @@ A fork has everything imported already, so that a command costs what its work co
 """
 
 import csv
+import importlib
 import os
+import pkgutil
 import random
 import signal
 import sys
@@ -13,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import recsys
 from recsys.commands import add_items, evaluate, export, prepare, train
 
 SMALL = (
@@ -34,6 +37,12 @@ STATIONS = {
     "add-items": ("more", "bundle"),
     "sweep": ("sweep/[0-9]*", "run"),
 }
+
+
+def import_everything() -> None:
+    """Imports all of the package, which a fork then need not do."""
+    for module in pkgutil.walk_packages(recsys.__path__, "recsys."):
+        importlib.import_module(module.name)
 
 
 def raw_table(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from recsys.schema import disk
 from recsys.schema.disk import link_or_copy, locked, replace_files, replacing_folder, write_file, writing_to
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import read_station
-from tests.crashes.strace import calls_of
+from tests.crashes.strace import points_of
 
 PROJECT = Path(__file__).parents[2]
 
@@ -195,8 +195,7 @@ def calls_of_a_write(station):
     """Names and numbers of the calls of a write, without the many opens that only read."""
     status, errors, _ = write_under_strace(station, "new")
     assert status == 0, errors
-    numbers_of = calls_of(station.parent.parent / "trace")
-    return [(name, number) for name, numbers in numbers_of.items() for number in numbers]
+    return [(point.call, point.number) for point in points_of(station.parent.parent / "trace")]
 
 
 def crash_at_every_call(folder, inject):
