@@ -20,7 +20,7 @@ from recsys.config.saved import CONFIG, ENVIRONMENT, config_text, read_config
 from recsys.runs.environment import available_cores, cpu_name, installed_versions, memory_gib
 from recsys.runs.launch import ALONE, Processes
 from recsys.schema.disk import locked, replace_files, write_file
-from recsys.schema.errors import InputError
+from recsys.schema.errors import InputError, led_to
 from recsys.schema.json_files import read_json
 from recsys.schema.manifest import MANIFEST, git_commit, json_text, write_json, write_manifest
 from recsys.schema.places import at_home
@@ -147,11 +147,10 @@ def _removal_named(path: Path) -> Iterator[None]:
 
 def _is_lost(error: BaseException | None, path: Path) -> bool:
     """Whether an error is about a file of the folder that is gone, as while the folder is being removed."""
-    while error is not None:
-        name = getattr(error, "filename", None)
-        if isinstance(error, FileNotFoundError) and name is not None:
+    for one in led_to(error):
+        name = getattr(one, "filename", None)
+        if isinstance(one, FileNotFoundError) and name is not None:
             return Path(os.fsdecode(name)).absolute().is_relative_to(path.absolute())
-        error = error.__cause__ or error.__context__
     return False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 
@@ -33,15 +33,23 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     import resource  # of Unix alone, where commands run; a client of the server need not be there
 
     is_limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-    while error is not None:
-        text = f"{type(error).__name__}: {error}"
-        if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+    for one in led_to(error):
+        text = f"{type(one).__name__}: {one}"
+        if isinstance(one, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
             return True
         # The interpreter fails without a word where it had no memory for the error itself.
-        if isinstance(error, SystemError) and is_limited:
+        if isinstance(one, SystemError) and is_limited:
             return True
-        error = error.__cause__ or error.__context__
     return False
+
+
+def led_to(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that led to it, each once: one that is raised again and again leads to itself."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def end_older_form(module: str, command: str) -> NoReturn:
