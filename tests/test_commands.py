@@ -107,7 +107,7 @@ def test_disk_that_refuses_is_the_users_to_mend(run):
     ("error", "said"),
     [
         (
-            OSError(errno.EIO, os.strerror(errno.EIO), "/data/items.parquet"),
+            OSError(errno.EIO, os.strerror(errno.EIO), b"/data/items.parquet"),
             " `/data/items.parquet`: Input/output error",
         ),
         (

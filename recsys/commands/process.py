@@ -119,7 +119,8 @@ def _said_of_the_disk(error: Exception) -> str | None:
     else:
         return None
     filename = error.filename if isinstance(error, OSError) else None
-    place = f" `{filename}`" if filename else ""
+    named = os.fsdecode(filename) if isinstance(filename, bytes) else filename
+    place = f" `{named}`" if named else ""
     reason = (error.strerror if isinstance(error, OSError) else None) or _first_line(error)
     return plainly(f"cannot read or write{place}: {reason}; {advice}")
 
