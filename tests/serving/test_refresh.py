@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.commands.live.refreshing import RefreshConfig, judge, last_refresh
+from recsys.commands.live.refreshing import RefreshConfig, judge, refresh_that_serves
 from recsys.commands.live.simulation import SimulateConfig, simulate
 from recsys.data.sources.synthetic_world import World
 from recsys.schema.json_files import read_json
@@ -111,14 +111,19 @@ def test_refreshed_again_it_counts_what_it_heard_once_and_goes_on_knowing_tastes
     assert {one.space for one in lists} == {again.service.box.current.space}
 
 
-def test_next_refresh_goes_on_from_what_serves(tmp_path):
-    assert last_refresh(tmp_path / "none") is None
-    for number, record in enumerate(["1", "2", "not", "3", "undone"], start=1):
+def test_next_refresh_goes_on_from_what_serves_however_often_it_was_undone(tmp_path):
+    assert refresh_that_serves(tmp_path / "none", "bundle") is None
+    for number in (1, 2):
         folder = tmp_path / f"{number:04d}"
         (folder / "run").mkdir(parents=True)
-        said = {"undone": True} if record == "undone" else {"run": str(folder / "run")}
-        write_json(folder / "refresh.json", {**said, "swapped": record.isdigit()})
-    assert last_refresh(tmp_path)["run"] == str(tmp_path / "0002" / "run")
+        made = {"run": str(folder / "run"), "bundle": str(folder / "run" / "bundle"), "swapped": True}
+        write_json(folder / "refresh.json", made)
+    (tmp_path / "0003").mkdir()
+    write_json(tmp_path / "0003" / "refresh.json", {"undone": True, "swapped": False})
+    for number in ("0001", "0002"):
+        found = refresh_that_serves(tmp_path, str(tmp_path / number / "run" / "bundle"))
+        assert found["run"] == str(tmp_path / number / "run")
+    assert refresh_that_serves(tmp_path, str(tmp_path / "bundle")) is None
 
 
 def test_the_same_bundle_is_as_good_as_itself(run):

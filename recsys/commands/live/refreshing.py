@@ -106,7 +106,7 @@ def refresh_server(config: RefreshConfig, server: Client | LocalServer, log: Fee
     assert config.run is not None
     ready = server.ready()
     out = config.out or Path(ready["folder"]) / "refresh"
-    last = last_refresh(out)
+    last = refresh_that_serves(out, ready["bundle_path"])
     run = TrainedRun.open(Path(last["run"]) if last else config.run)
     if run.task != "retrieval":
         raise InputError(
@@ -257,16 +257,12 @@ def _number(out: Path) -> int:
     return max(taken, default=0) + 1
 
 
-def last_refresh(out: Path) -> dict[str, Any] | None:
-    """The record of the latest refresh that swapped and was not undone, if its run is still there."""
-    undone = 0
+def refresh_that_serves(out: Path, bundle: str) -> dict[str, Any] | None:
+    """The record of the refresh that made this bundle, if its run is still there; else None."""
     for path in sorted(out.glob(f"*/{_RECORD}"), reverse=True) if out.is_dir() else ():
         record: dict[str, Any] = read_json(path)
-        if record.get("undone"):
-            undone += 1
-        elif record["swapped"] and undone:
-            undone -= 1
-        elif record["swapped"] and Path(record["run"]).is_dir():
+        made = record.get("bundle")
+        if made and Path(made).resolve() == Path(bundle).resolve() and Path(record["run"]).is_dir():
             return record
     return None
 
