@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-import multiprocessing
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +32,7 @@ from recsys.schema.features import HISTORY, ITEM_ID, USER_ID
 from recsys.schema.jagged import JaggedColumn
 from recsys.schema.json_files import read_json_of_ours
 from recsys.schema.progress import progress
+from recsys.serving.bulk_workers import in_processes
 from recsys.serving.bundle import Bundle
 from recsys.serving.record_reader import RecordReader
 
@@ -52,16 +53,16 @@ class BulkOptions:
         where: values by attribute of the items; of each attribute, an item must hold one of them.
         num_candidates: of two stages, how many items are ranked.
         diversity: of two stages, the weight of variety.
-        users_a_part: how many users are done before the work can be resumed behind them; few, so that all
-            processes end together.
-        processes: how many at once; 0 for as many as there are cores.
+        users_a_part: how many users at most are done before the work can be resumed behind them; parts are
+            equal, and small, so that all processes end together.
+        processes: how many at once, each on one thread; 0 for as many as there are cores.
     """
 
     k: int = 10
     where: Mapping[str, list[Any]] = dataclasses.field(default_factory=dict)
     num_candidates: int | None = None
     diversity: float | None = None
-    users_a_part: int = 8_192
+    users_a_part: int = 4_096
     processes: int = 0
 
     def __post_init__(self) -> None:
@@ -137,7 +138,9 @@ class _Work:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        pq.write_table(queries, self.folder / _QUERIES, row_group_size=self.options.users_a_part)
+        parts = max(1, math.ceil(queries.num_rows / self.options.users_a_part))
+        users_a_part = max(1, math.ceil(queries.num_rows / parts))
+        pq.write_table(queries, self.folder / _QUERIES, row_group_size=users_a_part)
         if histories is not None:
             compact = histories.compact()
             np.save(self.folder / _ROWS, compact.values.int().numpy())
@@ -151,19 +154,14 @@ class _Work:
         if spread is not None and missing:
             made = spread(functools.partial(_write_part, self), {at: self.parts[at] for at in missing})
         else:
-            made = self._made(bundle, missing, processes)
+            made = in_processes(
+                missing,
+                processes,
+                functools.partial(_write_part, self),
+                lambda part: _write_part(self, part, bundle),
+            )
         for _ in progress(made, "parts of the lists", total=len(missing)):
             pass
-
-    def _made(self, bundle: Bundle, missing: list[int], processes: int) -> Iterator[None]:
-        if processes <= 1:
-            for part in missing:
-                _write_part(self, part, bundle)
-                yield
-            return
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(processes) as pool:
-            yield from pool.imap_unordered(functools.partial(_write_part, self), missing)
 
 
 def _digest(queries: pa.Table, histories: JaggedColumn | None) -> str:
@@ -186,8 +184,9 @@ def _opened(folder: Path) -> Bundle:
 
 def _write_part(work: _Work, part: int, bundle: Bundle | None = None) -> None:
     """Makes the lists of one part, in a process of its own unless the bundle is given."""
-    table = pq.ParquetFile(work.folder / _QUERIES).read_row_group(part)
-    first = part * work.options.users_a_part
+    file = pq.ParquetFile(work.folder / _QUERIES)
+    table = file.read_row_group(part)
+    first = part * file.metadata.row_group(0).num_rows
     maker = _ListMaker(bundle or _opened(work.bundle), work.options)
     histories = None
     if (work.folder / _ROWS).is_file():
@@ -204,8 +203,8 @@ def _write_part(work: _Work, part: int, bundle: Bundle | None = None) -> None:
         )
         for begin in range(0, table.num_rows, _ENCODED_AT_ONCE)
     ]
-    with replacing_file(work.parts[part]) as file:
-        pq.write_table(pa.concat_tables(lists), file)
+    with replacing_file(work.parts[part]) as made:
+        pq.write_table(pa.concat_tables(lists), made)
 
 
 class _ListMaker:
