@@ -16,7 +16,7 @@ from recsys.schema.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class _Shared:
-    """What all processes see of a work: its parts, and how many of them have been taken."""
+    """The parts of a work, and the number of those taken, which all processes see."""
 
     numbers: Sequence[int]
     taken: Any  # a `multiprocessing.Value`, whose type has no public name
