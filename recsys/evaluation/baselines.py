@@ -35,11 +35,11 @@ from recsys.schema.progress import progress
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 # Scores held at a time.
-_BLOCK_SCORES = 2**22
+_BLOCK_SCORES = 2**24
 # Queries whose lists are walked together.
 _WALKED = 4096
-# Enough to tell good values of a key from bad ones.
-_TUNING_QUERIES = 10_000
+# Enough to tell good values of a key from bad ones; fewer where a query costs more.
+_TUNING_QUERIES, _TUNING_SCORES = 10_000, 200_000_000
 # Singular values that stand for EASE where the catalogue is large; figures in docs/explanation/speed.md.
 _EASE_RANK = 512
 
@@ -180,7 +180,7 @@ def _product_weights(spectrum: Spectrum, *, l2: float) -> ProductWeights:
     left_ID, right_ID = ease_factors(spectrum, l2=l2)
     left, right = left_ID.numpy().astype(np.float32), right_ID.numpy().astype(np.float32)
     own = sparse.diags(np.einsum("id,id->i", left, right), format="csr")
-    return ProductWeights(((1.0, left, right), (-1.0, own, sparse.identity(len(left), np.float32, "csr"))))
+    return ProductWeights(((1.0, left, right), (-1.0, own, sparse.identity(len(left), np.float32, "dia"))))
 
 
 def _train_matrix(dataset: PreparedDataset) -> sparse.csr_matrix:
@@ -234,7 +234,8 @@ def _best_on_validation(
     best = fit(values[0])
     if len(values) == 1 or not len(queries):
         return best
-    sample = queries.draw(_TUNING_QUERIES, seed=options.seed)
+    number = min(_TUNING_QUERIES, max(1_000, _TUNING_SCORES // dataset.num_items))
+    sample = queries.draw(number, seed=options.seed)
     best_ndcg = _validation_ndcg(best, sample, options)
     for value in progress(values[1:], f"choosing the best of {len(values)} values for {best.name}"):
         fitted = fit(value)

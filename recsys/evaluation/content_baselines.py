@@ -45,8 +45,14 @@ class ProductWeights:
     def __rmatmul__(self, matrix_BI: sparse.csr_matrix) -> npt.NDArray[np.float32]:
         scores_BI = np.zeros((matrix_BI.shape[0], self.shape[1]), np.float32)
         for factor, left, right in self.parts:
-            product = (matrix_BI @ left) @ right.T
-            scores_BI += factor * (product.toarray() if sparse.issparse(product) else product)
+            sums_BW = factor * (matrix_BI @ left)
+            if isinstance(right, sparse.dia_matrix):  # items for themselves: few of a row are not 0
+                own = (sums_BW @ right).tocoo()
+                scores_BI[own.row, own.col] += own.data
+            elif sparse.issparse(right):  # W is small beside I, and most of the products are not 0
+                scores_BI += (right @ np.ascontiguousarray(sums_BW.toarray().T)).T
+            else:
+                scores_BI += sums_BW @ right.T
         return scores_BI
 
     def __add__(self, other: ProductWeights) -> ProductWeights:
