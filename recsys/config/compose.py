@@ -88,13 +88,26 @@ def current_composition(config: DictConfig) -> Composition:
 
 def defaults_of(command: Command[C]) -> dict[str, str | None]:
     """The groups that a command chooses from, with what it chooses unasked."""
-    for folder in (_FurtherFolder.path, command.configs):
-        root = Path(folder or "") / f"{command.name}.yaml"
-        if folder and root.is_file():
+    for folder in _folders(command):
+        root = folder / f"{command.name}.yaml"
+        if root.is_file():
             listed = (yaml.safe_load(root.read_text(encoding="utf-8")) or {}).get("defaults", [])
             entries = [entry for entry in listed if isinstance(entry, dict)]
             return {group: chosen for entry in entries for group, chosen in entry.items()}
     return {}
+
+
+def options_of_groups(command: Command[C]) -> dict[str, list[str]]:
+    """The files of each group, without their endings; Hydra's own groups are left out."""
+    options: dict[str, set[str]] = {}
+    for file in (file for folder in _folders(command) for file in folder.glob("*/*.yaml")):
+        options.setdefault(file.parent.name, set()).add(file.stem)
+    return {group: sorted(options[group]) for group in sorted(options)}
+
+
+def _folders(command: Command[C]) -> list[Path]:
+    """Where configuration files lie, those that go before others first."""
+    return [*([Path(_FurtherFolder.path)] if _FurtherFolder.path else []), command.configs]
 
 
 def compose(name: str, overrides: Sequence[str]) -> Composition:

@@ -7,11 +7,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
-
 from recsys.config.check import MISSING, type_name
-from recsys.config.compose import COMPOSE_ERRORS, Command, compose, composing, defaults_of
+from recsys.config.compose import COMPOSE_ERRORS, Command, compose, composing, defaults_of, options_of_groups
 from recsys.config.keys import described_keys, flattened, nearest
 from recsys.config.review import rewritten_overrides
 from recsys.config.signatures import Parameter
@@ -41,7 +38,7 @@ def overview(command: Command[Any], texts: HelpTexts) -> str:
     """One screen: what the command does, its groups and their files, the keys that matter, an example."""
     with composing(command.configs):
         groups = defaults_of(command)
-        files = {group: _files(group) for group in groups}
+        files = options_of_groups(command)
         plain = _plain(command, [])
     lines = [texts.summary, "", f"  {texts.usage} [GROUP=FILE] [KEY=VALUE] ...", ""]
     if groups:
@@ -86,7 +83,7 @@ def explain(command: Command[Any], overrides: Sequence[str], topics: Sequence[st
     with composing(command.configs):
         plain = _plain(command, overrides)
         groups = defaults_of(command)
-        files = {topic: _files(topic) for topic in topics if topic in groups}
+        files = options_of_groups(command)
     described = dict(described_keys(command.hint, plain))
     parts = []
     for topic in topics:
@@ -99,7 +96,7 @@ def explain(command: Command[Any], overrides: Sequence[str], topics: Sequence[st
             guess = nearest(topic, [*described, *groups])
             meant = f"; did you mean `{guess}`?" if guess else "; `--help` lists groups and keys"
             raise InputError(f"there is no key and no group `{topic}`{meant}")
-        if topic in files:
+        if topic in groups:
             parts += _hung(f"{topic}=", " ".join(files[topic]))
         whole = len(below) == 1
         leaves = [key for key in below if not any(other.startswith(f"{key}.") for other in below)]
@@ -116,10 +113,6 @@ def _plain(command: Command[Any], overrides: Sequence[str]) -> dict[str, Any]:
         return compose(command.name, texts).plain
     except COMPOSE_ERRORS as error:
         raise InputError(" ".join(str(error).split())) from error
-
-
-def _files(group: str) -> list[str]:
-    return GlobalHydra.instance().config_loader().get_group_options(group, ObjectType.CONFIG)
 
 
 def _sentence(parameter: Parameter) -> str:

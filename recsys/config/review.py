@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 
 from recsys.config.build import build
@@ -20,6 +18,7 @@ from recsys.config.compose import (
     compose,
     composing,
     defaults_of,
+    options_of_groups,
 )
 from recsys.config.launchers import check_launcher
 from recsys.config.overrides import Groups, check_values, for_hydra, forced, parse, variants
@@ -158,10 +157,8 @@ def _daily_mistakes(
 
 
 def _groups(command: Command[C]) -> Groups:
-    loader = GlobalHydra.instance().config_loader()
-    names = [group for group in loader.list_groups("") if group != "hydra"]
-    options = {group: loader.get_group_options(group, ObjectType.CONFIG) for group in names}
-    chosen = frozenset(defaults_of(command)) & frozenset(names)
+    options = options_of_groups(command)
+    chosen = frozenset(defaults_of(command)) & frozenset(options)
     return Groups(options, chosen, folders=frozenset({SWEEP} & set(command.keys)) - chosen)
 
 
