@@ -29,6 +29,7 @@ from recsys.data.sources.raw_folder import made_once
 from recsys.data.sources.synthetic_events import BLOCK_ROWS, Events, event_blocks
 from recsys.data.sources.synthetic_world import Floats, Integers, World, unit
 from recsys.schema.errors import InputError
+from recsys.schema.progress import progress
 
 # Raised when the same arguments give other rows, so that cached ones are made anew.
 GENERATION = 1
@@ -135,7 +136,8 @@ class Synthetic:
         blocks_per_part = math.ceil(self.rows_per_part / BLOCK_ROWS)
         writer: pq.ParquetWriter | None = None
         number = -1
-        for number, events in enumerate(blocks):
+        total = math.ceil(self.num_interactions / BLOCK_ROWS)
+        for number, events in enumerate(progress(blocks, "generating events", total=total)):
             if number % blocks_per_part == 0:
                 if writer is not None:
                     writer.close()
@@ -204,12 +206,13 @@ def _describe_items(options: Synthetic, generator: np.random.Generator) -> tuple
     prices_I = generator.standard_normal(num_items)
     sums_ID = (category_vectors_CD[categories_I3] * used_I3[..., None]).sum(axis=1)
     # A category drawn twice weighs twice, and is listed once.
+    listed = zip(categories_I3, num_categories_I, strict=True)
     columns = {
         "title": pa.array(_titles(generator, categories_I3[:, 0])),
         "categories": pa.array(
             [
                 sorted({f"category {c}" for c in row[:count]})
-                for row, count in zip(categories_I3, num_categories_I, strict=True)
+                for row, count in progress(listed, "sorting items into categories", total=num_items)
             ],
             pa.list_(pa.string()),
         ),
@@ -277,10 +280,8 @@ def _titles(generator: np.random.Generator, categories_I: Integers) -> list[str]
     neutral_I2 = NUM_CATEGORIES * WORDS_PER_CATEGORY + generator.integers(
         0, NUM_NEUTRAL_WORDS, (num_items, 2)
     )
-    return [
-        f"{_word(first)} {_word(own)} {_word(last)}".capitalize()
-        for own, (first, last) in zip(own_I, neutral_I2, strict=True)
-    ]
+    words = progress(zip(own_I, neutral_I2, strict=True), "giving items titles", total=num_items)
+    return [f"{_word(first)} {_word(own)} {_word(last)}".capitalize() for own, (first, last) in words]
 
 
 def _word(number: int) -> str:
