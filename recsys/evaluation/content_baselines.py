@@ -32,7 +32,8 @@ class ProductWeights:
     """Weights [I, I] as a sum of products of narrow matrices, which a matrix [B, I] can be multiplied with.
 
     Args:
-        parts: a factor, and matrices [I, W] whose product left right^T it stands before.
+        parts: a factor, and matrices [I, W] whose product left right^T it stands before; a diagonal right one
+            is not the first.
     """
 
     parts: tuple[tuple[float, Any, Any], ...]
@@ -43,17 +44,19 @@ class ProductWeights:
         return self.parts[0][1].shape[0], self.parts[0][2].shape[0]
 
     def __rmatmul__(self, matrix_BI: sparse.csr_matrix) -> npt.NDArray[np.float32]:
-        scores_BI = np.zeros((matrix_BI.shape[0], self.shape[1]), np.float32)
+        scores_BI: Any = None
         for factor, left, right in self.parts:
             sums_BW = factor * (matrix_BI @ left)
-            if isinstance(right, sparse.dia_matrix):  # items for themselves: few of a row are not 0
+            if isinstance(right, sparse.dia_matrix):  # few of a row are not 0
                 own = (sums_BW @ right).tocoo()
                 scores_BI[own.row, own.col] += own.data
-            elif sparse.issparse(right):  # W is small beside I, and most of the products are not 0
-                scores_BI += (right @ np.ascontiguousarray(sums_BW.toarray().T)).T
+                continue
+            if sparse.issparse(right):  # W is small beside I, and most of the products are not 0
+                product_BI = np.ascontiguousarray((right @ np.ascontiguousarray(sums_BW.toarray().T)).T)
             else:
-                scores_BI += sums_BW @ right.T
-        return scores_BI
+                product_BI = sums_BW @ right.T
+            scores_BI = product_BI if scores_BI is None else np.add(scores_BI, product_BI, out=scores_BI)
+        return np.asarray(scores_BI)
 
     def __add__(self, other: ProductWeights) -> ProductWeights:
         return ProductWeights(self.parts + other.parts)

@@ -95,7 +95,7 @@ def top_k_of_scores(
     """The k best items of each query, given the score of every item.
 
     Args:
-        scores_BI: [B, I] by catalogue row; left as it is.
+        scores_BI: [B, I] by catalogue row; those of items that are left out are overwritten.
         k: length of the lists.
         seen: [B] lists of catalogue rows that must not be returned.
 
@@ -106,11 +106,10 @@ def top_k_of_scores(
     Raises:
         ValueError: a score is not a number.
     """
-    masked = scores_BI.clone()
     if seen is not None:
-        _mask_seen(masked, *_flat(seen), first_item=0)
-    masked[:, :1] = -math.inf
-    scores_BK, item_rows_BK = _select(masked, k)
+        _mask_seen(scores_BI, *_flat(seen), first_item=0)
+    scores_BI[:, :1] = -math.inf
+    scores_BK, item_rows_BK = _select(scores_BI, k)
     missing = k - scores_BK.shape[1]
     scores_BK = torch.nn.functional.pad(scores_BK, (0, missing), value=-math.inf)
     item_rows_BK = torch.nn.functional.pad(item_rows_BK, (0, missing))
