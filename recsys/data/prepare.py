@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from recsys.schema.disk import locked
 from recsys.schema.errors import InputError
 from recsys.schema.manifest import VERSIONS, read_station, writing_station
 from recsys.schema.places import at_home, is_address
+from recsys.schema.progress import at_work
 from recsys.schema.stores import fetch_station
 
 LOGGER = logging.getLogger(__name__)
@@ -60,9 +61,10 @@ def prepare(options: DataOptions) -> Path:
         if not getattr(options, field):
             del config[field]  # so that what was prepared before there were any is found again
     path = options.cache_path / "prepared" / f"{options.name}-{_key({**config, 'extends': source}, tables)}"
-    with locked(path):  # of several commands on one dataset, one makes it and the others find it
+    # Of several commands on one dataset, one makes it and the others find it.
+    with at_work(f"waiting for {path.name}") as doing, locked(path):
         if not _is_there(path):
-            _make(path, options, tables, config=config, source=source)
+            _make(path, options, tables, config=config, source=source, doing=doing)
     return path
 
 
@@ -86,14 +88,21 @@ def _is_there(path: Path) -> bool:
 
 
 def _make(
-    path: Path, options: DataOptions, tables: RawTables, *, config: Mapping[str, Any], source: str | None
+    path: Path,
+    options: DataOptions,
+    tables: RawTables,
+    *,
+    config: Mapping[str, Any],
+    source: str | None,
+    doing: Callable[[str], None],
 ) -> None:
     started = time.monotonic()
     with writing_station(path, "prepared", config=config, source=source) as (folder, extra):
         scratch = folder / ".scratch"  # in the folder, so that whoever clears up after us finds it
         scratch.mkdir()
         with _engine(options, scratch) as engine:
-            extra.update(build(engine, options, tables, folder=folder))
+            extra.update(build(engine, options, tables, folder=folder, doing=doing))
+            doing("putting the files in place")
         shutil.rmtree(scratch)
     LOGGER.info("prepared %s in %.1f s", path, time.monotonic() - started)
 

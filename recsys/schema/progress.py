@@ -1,11 +1,13 @@
-"""Progress of long loops on stderr, so that nothing is silent for more than ten seconds."""
+"""Progress of long work on stderr, so that nothing is silent for more than ten seconds."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 _EVERY_SECONDS = 10.0
@@ -34,3 +36,32 @@ def progress(items: Iterable[Item], what: str, *, total: int | None = None) -> I
             last = time.monotonic()
             logger.info("%s: %s", what, f"{done / number:.0%}" if number else f"{done:,} parts")
         yield item
+
+
+@contextlib.contextmanager
+def at_work(what: str) -> Iterator[Callable[[str], None]]:
+    """Says every ten seconds, from a thread, what is being done: for work that is no loop of ours.
+
+    Args:
+        what: is done at first, in a few words: `reading the tables`.
+
+    Yields:
+        What takes what is done from now on.
+    """
+    started, over = time.monotonic(), threading.Event()
+
+    def say() -> None:
+        while not over.wait(_EVERY_SECONDS):
+            logger.info("%s (%.0f s so far)", what, time.monotonic() - started)
+
+    def doing(now: str) -> None:
+        nonlocal what
+        what = now
+
+    thread = threading.Thread(target=say, name="at work", daemon=True)
+    thread.start()
+    try:
+        yield doing
+    finally:
+        over.set()
+        thread.join()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,9 @@ from recsys.schema.tables import ITEM_ID, POSITIVE, USER_ID
 LOGGER = logging.getLogger(__name__)
 
 
-def build(engine: Engine, options: DataOptions, tables: RawTables, *, folder: Path) -> dict[str, Any]:
+def build(
+    engine: Engine, options: DataOptions, tables: RawTables, *, folder: Path, doing: Callable[[str], None]
+) -> dict[str, Any]:
     """Writes the files of a prepared dataset.
 
     Args:
@@ -57,10 +59,12 @@ def build(engine: Engine, options: DataOptions, tables: RawTables, *, folder: Pa
         options: checked.
         tables: paths of the raw tables.
         folder: an empty folder for the result.
+        doing: is told what is done next, see `recsys.schema.progress.at_work`.
 
     Returns:
         What the manifest says of the dataset.
     """
+    doing("reading the tables")
     data = read_raw(engine, options, tables)
     features, interactions = data.features, data.interactions
     earlier = read_fitted(at_home(options.extends), features) if options.extends else None
@@ -71,10 +75,12 @@ def build(engine: Engine, options: DataOptions, tables: RawTables, *, folder: Pa
     understood["joins"] = check_joins(engine, interactions.events, data.sides)
     understood["look_alikes"] = count_look_alikes(engine, interactions.events, data.id_types)
     LOGGER.info("understood:\n%s", as_text(understood))
+    doing("splitting the interactions")
     events, instants = split_events(engine, interactions.events, options, time=interactions.time)
     has_users = options.interactions.columns.user_id is not None
     apart = columns_read_apart(features)
     others = {table: side.without(apart) for table, side in data.sides.items()}
+    doing("reading users and items")
     users = read_entities(engine, events, others.get("users"), name=USER_ID, known=has_users)
     items = read_entities(engine, events, others.get("items"), name=ITEM_ID)
     entities = {"users": users, "items": items}
@@ -88,6 +94,7 @@ def build(engine: Engine, options: DataOptions, tables: RawTables, *, folder: Pa
     check_shares(engine, events, options, counts["rows"])
     understood["repeats"] = count_repeats(engine, events, options)
     counts |= {"users": users.table.num_rows - 1, "items": items.table.num_rows - 1, "rejected": num_rejected}
+    doing("fitting the features")
     statistics = [feature for feature in features if isinstance(feature, StatisticFeature)]
     plain = [feature for feature in features if feature not in statistics]
     counted = {**users.counted(plain), **items.counted(plain)}
@@ -101,7 +108,8 @@ def build(engine: Engine, options: DataOptions, tables: RawTables, *, folder: Pa
         more = fit_statistics(engine, events, statistics, earlier)
         fitted = dataclasses.replace(fitted, features=(*fitted.features, *more))
     _write_features(folder, fitted, labels, derived=[NEIGHBOURS] if options.neighbours else [])
-    _write_events(engine, encoded, fitted, options, folder=folder)
+    _write_events(engine, encoded, fitted, options, folder=folder, doing=doing)
+    doing("checking that nothing leaks")
     written = PreparedFiles(folder, options.split, data, events, fitted, earlier, keyed)
     leakage = check_leakage(engine, written)
     return {
@@ -161,12 +169,20 @@ def _write_features(
 
 
 def _write_events(
-    engine: Engine, encoded: ibis.Table, fitted: FittedFeatures, options: DataOptions, *, folder: Path
+    engine: Engine,
+    encoded: ibis.Table,
+    fitted: FittedFeatures,
+    options: DataOptions,
+    *,
+    folder: Path,
+    doing: Callable[[str], None],
 ) -> None:
     by_item = options.split == "leave_last_out"
     has_users = options.interactions.columns.user_id is not None
+    doing("writing histories")
     rows = follow_users(engine, encoded, histories=folder / "histories", ties_by_item=by_item)
     own = _of_events(fitted.features)
     for number, name in enumerate(SPLIT_NAMES):
+        doing(f"writing {name}")
         write_split(engine, rows[number], folder / name, split=number, features=own, has_users=has_users)
         rows[number].unlink()
