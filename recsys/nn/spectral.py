@@ -10,6 +10,7 @@ import torch
 from scipy import sparse
 
 from recsys.schema.positives import TrainPositives
+from recsys.schema.progress import progress
 
 # Up to so many users or items all vectors are computed at once, exactly.
 _MOST_EXACT = 3000
@@ -63,7 +64,7 @@ def spectrum_of(matrix_UT: sparse.csr_matrix, *, rank: int) -> Spectrum:
         return _exact(matrix_UT, rank)
     drawn = np.random.default_rng(0).standard_normal((matrix_UT.shape[1], rank + _SPARE)).astype(np.float32)
     basis_TD = torch.linalg.qr(torch.from_numpy(drawn))[0]
-    for _ in range(_ROUNDS):
+    for _ in progress(range(_ROUNDS), f"finding {rank} singular values"):
         of_users_UD = torch.linalg.qr(torch.from_numpy(matrix_UT @ basis_TD.numpy()))[0]
         basis_TD = torch.linalg.qr(torch.from_numpy(matrix_UT.T @ of_users_UD.numpy()))[0]
     small_UD = torch.from_numpy(matrix_UT @ basis_TD.numpy()).double()
