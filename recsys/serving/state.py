@@ -158,6 +158,8 @@ def _apply_request(working: Working, request: Request, rules: Rules) -> None:
                 rules=rules)  # fmt: skip
     count_policy(working, shown.chosen_by, lists=1, regret=request.regret)
     for event in before.waiting if before is not None else ():
+        if reader is not None and event.user_id is None and event.session is None:  # nobody's until now
+            _add_to_history(working, reader, request.user_id, _heard(event), event.received, rules)
         _credit_list(working, event, rules)
 
 
@@ -168,13 +170,16 @@ def _apply_event(working: Working, event: Event, rules: Rules) -> None:
         user_id, session = (None, None) if shown is None else (shown.user_id, shown.session)
     reader = reader_key(user_id, session)
     if reader is not None:
-        heard = UserEvent(event.time, event.item_id, event.kind, event.value, event.event_id)
-        _add_to_history(working, reader, user_id, heard, event.received, rules)
+        _add_to_history(working, reader, user_id, _heard(event), event.received, rules)
     if event.request_id is not None:
         _credit_list(working, event, rules)
     else:
         reward = rules.reward(event.kind, event.value)
         count_item(working, event.item_id, event.time, hour=reward, rules=rules)
+
+
+def _heard(event: Event) -> UserEvent:
+    return UserEvent(event.time, event.item_id, event.kind, event.value, event.event_id)
 
 
 def _credit_list(working: Working, event: Event, rules: Rules) -> None:

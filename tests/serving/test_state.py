@@ -145,6 +145,14 @@ def test_an_event_before_its_list_waits_for_it():
     assert late.read(HEAD, LinearHead) == usual.read(HEAD, LinearHead)
 
 
+def test_an_event_that_names_nobody_is_its_list_s_reader_s_even_before_the_list():
+    click = did("click", "b", "r", user=None, at=5)
+    late = Memory().apply([click, shown("r", ["a", "b"])])
+    usual = Memory().apply([shown("r", ["a", "b"]), click])
+    assert ("b", "click", False) in late.history()
+    assert late.history() == usual.history()
+
+
 def test_events_after_the_attribution_window_are_history_alone():
     late = 3600 * 25
     state = Memory().apply([shown("r", ["a"]), did("click", "a", "r", at=late)], Rules(attribution_hours=24))
@@ -256,7 +264,7 @@ RECORDS = [
             (2, "click", "c", 2), (2, "click", "b", 9), (3, "skip", "a", 1), (3, "purchase", "a", 4),
         ]
     ],
-    *[did("click", "z", at=2.5), did("view", "a", at=7)],
+    *[did("click", "z", at=2.5), did("view", "a", at=7), did("click", "c", "r1", at=17, user=None)],
 ]  # fmt: skip
 
 
