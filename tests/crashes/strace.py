@@ -148,6 +148,7 @@ def crash(
     reads: Path | None = None,
     is_command: bool = False,
     before: Callable[[], None] = lambda: None,
+    part: slice = slice(None),
 ) -> int:
     """Has `work` crash at its calls one after the other; returns how often it crashed.
 
@@ -159,12 +160,13 @@ def crash(
         reads: see `points_of`.
         is_command: whether the work says in words, without a traceback, which file it could not read.
         before: puts things back before each time.
+        part: of the calls, where all of them take too long for one test.
     """
     before()
     status, errors = run_traced(work, trace)
     assert status == 0, errors
     crashes = 0
-    for point in points_of(trace, reads=reads):
+    for point in points_of(trace, reads=reads)[part]:
         before()
         chosen = f"inject={point.call}:{inject}:when={point.number}"
         status, errors = run_traced(work, trace, "-e", chosen, threads=not point.first)

@@ -28,9 +28,15 @@ INJECTED = [KILL, FULL, UNREADABLE]
 def crashes(tmp_path, tmp_path_factory, record_property):
     """Has a piece of work crash at each of its calls, and says how often it did."""
 
-    def crash_at_each(name, work, check, inject, before, *, is_command=True):
+    def crash_at_each(name, work, check, inject, before, *, is_command=True, part=slice(None)):
         reads = tmp_path_factory.getbasetemp() if inject == UNREADABLE else None
-        options = {"trace": tmp_path / "trace", "inject": inject, "reads": reads, "before": before}
+        options = {
+            "trace": tmp_path / "trace",
+            "inject": inject,
+            "reads": reads,
+            "before": before,
+            "part": part,
+        }
         number = crash(work, check, is_command=is_command, **options)
         record_property("crashes", number)
         print(f"{name}, {inject}: {number} crashes")
@@ -146,8 +152,9 @@ def test_old_folder_stays_whole_or_the_new_one_is(finished, tmp_path, name, inje
     assert folders_left(folder) == []
 
 
+@pytest.mark.parametrize("part", range(8))
 @pytest.mark.parametrize("inject", INJECTED)
-def test_sweeping(finished, tmp_path, inject, crashes):
+def test_sweeping(finished, tmp_path, inject, part, crashes):
     """Whatever stands in the journal can be read, and the same command goes on to the end."""
     main, arguments = commands(finished[0], tmp_path)["sweep"]
     sweep = tmp_path / "sweep"
@@ -159,7 +166,7 @@ def test_sweeping(finished, tmp_path, inject, crashes):
     def before():
         shutil.rmtree(sweep, ignore_errors=True)
 
-    crashes("sweeping", partial(main, arguments), check, inject, before)
+    crashes("sweeping", partial(main, arguments), check, inject, before, part=slice(part, None, 8))
     status, said = done(partial(main, arguments), tmp_path / "said")
     assert status == 0, said
     assert len(stations(tmp_path, "sweep")) == 2
