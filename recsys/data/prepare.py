@@ -62,7 +62,7 @@ def prepare(options: DataOptions) -> Path:
             del config[field]  # so that what was prepared before there were any is found again
     path = options.cache_path / "prepared" / f"{options.name}-{_key({**config, 'extends': source}, tables)}"
     # Of several commands on one dataset, one makes it and the others find it.
-    with at_work(f"waiting for {path.name}") as doing, locked(path):
+    with at_work(f"looking for {path.name}") as doing, locked(path):
         if not _is_there(path):
             _make(path, options, tables, config=config, source=source, doing=doing)
     return path

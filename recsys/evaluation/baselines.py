@@ -77,7 +77,7 @@ class FittedBaseline:
             scores_BI = torch.from_numpy(history_scores(history, owners_B=owners_B, weights_II=self.weights))
             if self.candidates is not None:
                 scores_BI[:, torch.from_numpy(~self.candidates)] = -torch.inf
-            best = top_k_of_scores(scores_BI, k, seen=queries.excluded(history))
+            best = top_k_of_scores(scores_BI, k, seen=queries.excluded(history), overwrite=True)
             lists.put(block, *best)
         return lists
 

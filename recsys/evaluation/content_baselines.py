@@ -51,10 +51,7 @@ class ProductWeights:
                 own = (sums_BW @ right).tocoo()
                 scores_BI[own.row, own.col] += own.data
                 continue
-            if sparse.issparse(right):  # W is small beside I, and most of the products are not 0
-                product_BI = np.ascontiguousarray((right @ np.ascontiguousarray(sums_BW.toarray().T)).T)
-            else:
-                product_BI = sums_BW @ right.T
+            product_BI = _product(sums_BW, right)
             scores_BI = product_BI if scores_BI is None else np.add(scores_BI, product_BI, out=scores_BI)
         return np.asarray(scores_BI)
 
@@ -68,6 +65,15 @@ class ProductWeights:
         """These weights over the standard deviation of the scores that they give a few users."""
         scores = matrix_UI[:: max(1, matrix_UI.shape[0] // 200)] @ self
         return (1 / max(float(np.std(scores)), 1e-12)) * self
+
+
+def _product(sums_BW: Any, right_IW: Any) -> npt.NDArray[np.float32]:
+    """[B, I] sums times right transposed."""
+    if not sparse.issparse(right_IW):
+        return np.asarray(sums_BW @ right_IW.T)
+    if right_IW.shape[1] > right_IW.shape[0]:  # dense sums would take more memory than the scores
+        return np.asarray((sums_BW @ right_IW.T).toarray())
+    return np.ascontiguousarray((right_IW @ np.ascontiguousarray(sums_BW.toarray().T)).T)
 
 
 def content_matrix(dataset: PreparedDataset) -> sparse.csr_matrix | None:

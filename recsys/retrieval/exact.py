@@ -91,13 +91,15 @@ def top_k_of_scores(
     k: int,
     *,
     seen: JaggedColumn | None = None,
+    overwrite: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best items of each query, given the score of every item.
 
     Args:
-        scores_BI: [B, I] by catalogue row; those of items that are left out are overwritten.
+        scores_BI: [B, I] by catalogue row; left as it is, unless it may be overwritten.
         k: length of the lists.
         seen: [B] lists of catalogue rows that must not be returned.
+        overwrite: whether the scores are nobody's any more, so that they need not be copied.
 
     Returns:
         scores_BK: [B, K] descending.
@@ -106,10 +108,11 @@ def top_k_of_scores(
     Raises:
         ValueError: a score is not a number.
     """
+    masked_BI = scores_BI if overwrite else scores_BI.clone()
     if seen is not None:
-        _mask_seen(scores_BI, *_flat(seen), first_item=0)
-    scores_BI[:, :1] = -math.inf
-    scores_BK, item_rows_BK = _select(scores_BI, k)
+        _mask_seen(masked_BI, *_flat(seen), first_item=0)
+    masked_BI[:, :1] = -math.inf
+    scores_BK, item_rows_BK = _select(masked_BI, k)
     missing = k - scores_BK.shape[1]
     scores_BK = torch.nn.functional.pad(scores_BK, (0, missing), value=-math.inf)
     item_rows_BK = torch.nn.functional.pad(item_rows_BK, (0, missing))

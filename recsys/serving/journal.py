@@ -15,7 +15,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 import msgspec
@@ -24,7 +24,7 @@ from recsys.serving.log.interface import FeedbackLog
 from recsys.serving.log.lmdb import LmdbLog
 from recsys.serving.records import Event, Forget, Record, Request, decode, encode
 from recsys.serving.rules import DAY, SECOND, Rules
-from recsys.serving.state import ShownList, apply, counted_at, touched
+from recsys.serving.state import ShownList, apply, counted_at, of_its_reader, touched
 from recsys.serving.store.interface import StateStore, StoreAway, Transaction
 from recsys.serving.store.lmdb import LmdbStore, LmdbTransaction
 from recsys.serving.working import Working, list_key
@@ -233,7 +233,7 @@ class Journal:
 
     def _with_readers(self, records: Sequence[Record]) -> list[Record]:
         """Records whose events name the reader of their list, so that they are forgotten with them."""
-        nameless = [one for one in records if isinstance(one, Event) and one.request_id and _is_nameless(one)]
+        nameless = [one for one in records if isinstance(one, Event) and one.request_id and one.is_nameless]
         if not nameless:
             return list(records)
         lists = {one.request_id: one for one in records if isinstance(one, Request) and not one.shadow}
@@ -246,7 +246,7 @@ class Journal:
         for request_id, content in zip(wanted, contents, strict=True):
             if content is not None:
                 named[request_id] = msgspec.msgpack.decode(content, type=ShownList)
-        return [_of_its_reader(one, named) for one in records]
+        return [of_its_reader(one, named) if isinstance(one, Event) else one for one in records]
 
     def _append_and_apply(self, transaction: Transaction, records: Sequence[Record]) -> list[bool]:
         """Whether each record is new; events that are not are left out of the log."""
@@ -319,19 +319,6 @@ def _resolve(settled: Sequence[_Settled]) -> None:
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
-
-
-def _is_nameless(event: Event) -> bool:
-    return event.user_id is None and event.session is None
-
-
-def _of_its_reader(record: Record, lists: Mapping[str, Request | ShownList]) -> Record:
-    if not isinstance(record, Event) or not _is_nameless(record):
-        return record
-    shown = lists.get(record.request_id or "")
-    if shown is None:
-        return record
-    return msgspec.structs.replace(record, user_id=shown.user_id, session=shown.session)
 
 
 def now_microseconds() -> int:

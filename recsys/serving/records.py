@@ -92,6 +92,11 @@ class Event(msgspec.Struct, tag="event", frozen=True, kw_only=True):
     received: int
     session: str | None = None
 
+    @property
+    def is_nameless(self) -> bool:
+        """Whether only its list says whose it is."""
+        return self.user_id is None and self.session is None
+
 
 class NewItems(msgspec.Struct, tag="items", frozen=True):
     """Items that join the catalogue, by their raw features."""

@@ -15,7 +15,7 @@ What is learned of rewards is in `recsys.serving.learning`.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -158,14 +158,14 @@ def _apply_request(working: Working, request: Request, rules: Rules) -> None:
                 rules=rules)  # fmt: skip
     count_policy(working, shown.chosen_by, lists=1, regret=request.regret)
     for event in before.waiting if before is not None else ():
-        if reader is not None and event.user_id is None and event.session is None:  # nobody's until now
+        if reader is not None and event.is_nameless:
             _add_to_history(working, reader, request.user_id, _heard(event), event.received, rules)
         _credit_list(working, event, rules)
 
 
 def _apply_event(working: Working, event: Event, rules: Rules) -> None:
     user_id, session = event.user_id, event.session
-    if user_id is None and session is None and event.request_id is not None:
+    if event.is_nameless and event.request_id is not None:
         shown = working.get(list_key(event.request_id), ShownList)
         user_id, session = (None, None) if shown is None else (shown.user_id, shown.session)
     reader = reader_key(user_id, session)
@@ -176,6 +176,14 @@ def _apply_event(working: Working, event: Event, rules: Rules) -> None:
     else:
         reward = rules.reward(event.kind, event.value)
         count_item(working, event.item_id, event.time, hour=reward, rules=rules)
+
+
+def of_its_reader(event: Event, lists: Mapping[str, Request | ShownList]) -> Event:
+    """The event; one that names nobody then names the reader of its list, where that is known."""
+    shown = lists.get(event.request_id or "") if event.is_nameless else None
+    if shown is None:
+        return event
+    return msgspec.structs.replace(event, user_id=shown.user_id, session=shown.session)
 
 
 def _heard(event: Event) -> UserEvent:

@@ -30,6 +30,7 @@ from recsys.schema.manifest import write_json
 from recsys.serving.log.interface import FeedbackLog
 from recsys.serving.records import Event, Forget, Id, Record, Request, decode, hash_of, user_of
 from recsys.serving.rules import HOUR, Rules
+from recsys.serving.state import of_its_reader
 
 _BATCH = 10_000
 _ROW_GROUP = 100_000
@@ -81,12 +82,12 @@ def write_tables(
     Raises:
         ValueError: there is nothing after that position.
     """
-    forgotten = forgotten_users(log)
-    rewards, rows_of_events = _rewards(log, rules, forgotten)
+    people = people_of(log)
+    rewards, rows_of_events = _rewards(log, rules, people)
     with replacing_folder(out) as folder:
         position = after
         writers = {name: _Writer(folder / f"{name}.parquet") for name in _FILES}
-        for position, record in records_of(log, after, forgotten):
+        for position, record in records_of(log, after, people):
             if isinstance(record, Event) and position in rows_of_events:
                 writers["interactions"].add(_interaction(record, rules))
             elif isinstance(record, Request) and not record.shadow and _is_kept(record, keep):
@@ -108,20 +109,42 @@ def _is_kept(request: Request, keep: float) -> bool:
     return int(hash_of(request.request_id)[:13], 16) < keep * 2**52
 
 
-def forgotten_users(log: FeedbackLog) -> dict[str, int]:
-    """Position up to which each forgotten user is to be left out, by digest."""
-    return {record.user_hash: at for at, record in read_log(log, 0) if isinstance(record, Forget)}
+@dataclasses.dataclass(frozen=True)
+class People:
+    """Whose the records of a log are.
+
+    Args:
+        forgotten: position up to which a user is to be left out, by digest.
+        lists: of events that name nobody, by request.
+    """
+
+    forgotten: Mapping[str, int]
+    lists: Mapping[str, Request]
 
 
-def _rewards(
-    log: FeedbackLog, rules: Rules, forgotten: Mapping[str, int]
-) -> tuple[dict[str, dict[str, float]], set[int]]:
+def people_of(log: FeedbackLog) -> People:
+    """Reads a log for whose its records are; an event that overtook its list names nobody by itself."""
+    forgotten: dict[str, int] = {}
+    nameless: set[str] = set()
+    for position, record in read_log(log):
+        if isinstance(record, Forget):
+            forgotten[record.user_hash] = position
+        elif isinstance(record, Event) and record.is_nameless and record.request_id is not None:
+            nameless.add(record.request_id)
+    lists = {}
+    if nameless:
+        requests = (record for _, record in read_log(log) if isinstance(record, Request))
+        lists = {one.request_id: one for one in requests if one.request_id in nameless and not one.shadow}
+    return People(forgotten, lists)
+
+
+def _rewards(log: FeedbackLog, rules: Rules, people: People) -> tuple[dict[str, dict[str, float]], set[int]]:
     """Rewards by request and item, and the positions of events that are not repeated."""
     times: dict[str, int] = {}
     events: list[tuple[str, str, int, float]] = []
     seen: set[str] = set()
     first: set[int] = set()
-    for position, record in records_of(log, 0, forgotten):
+    for position, record in records_of(log, 0, people):
         if isinstance(record, Request):
             times[record.request_id] = record.time
         elif isinstance(record, Event) and record.event_id not in seen:
@@ -140,11 +163,13 @@ def _rewards(
     return rewards, first
 
 
-def records_of(log: FeedbackLog, after: int, forgotten: Mapping[str, int]) -> Iterator[tuple[int, Record]]:
-    """Records of people who are not to be forgotten."""
+def records_of(log: FeedbackLog, after: int, people: People) -> Iterator[tuple[int, Record]]:
+    """Records of people who are not to be forgotten, each with its reader."""
     for position, record in read_log(log, after):
+        if isinstance(record, Event):
+            record = of_its_reader(record, people.lists)
         user_id = user_of(record)
-        if user_id is None or not forgotten or forgotten.get(hash_of(user_id), 0) < position:
+        if user_id is None or people.forgotten.get(hash_of(user_id), 0) < position:
             yield position, record
 
 

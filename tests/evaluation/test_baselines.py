@@ -180,7 +180,7 @@ def test_popularity_lists_are_those_of_scoring_every_item(rated, monkeypatch, na
     queries = rated.queries("test")
     found = fitted.recommend(queries, k)
     history = queries.histories.select(torch.arange(len(queries)))
-    scores = torch.from_numpy(fitted.constant).repeat(len(queries), 1)
+    scores = torch.from_numpy(fitted.constant).expand(len(queries), -1)
     expected_scores, expected_rows = top_k_of_scores(scores, k, seen=history)
     assert found.item_rows.tolist() == expected_rows.tolist()
     assert found.scores.tolist() == expected_scores.tolist()

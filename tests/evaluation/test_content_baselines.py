@@ -67,3 +67,14 @@ def test_items_without_words_have_no_baselines_of_content(rated, clicked):
     options = EvaluationOptions()
     found = [fit_baseline(name, clicked, options) for name in ("content_knn", "content_sum")]
     assert found == ["the items have no text and no tags"] * 2
+
+
+@pytest.mark.parametrize("num_words", [3, 40])
+def test_products_are_the_same_whether_words_are_fewer_than_items_or_more(num_words):
+    generator = np.random.default_rng(0)
+    left, right = (sparse.random(12, num_words, 0.4, "csr", np.float32, generator) for _ in range(2))
+    histories = sparse.random(5, 12, 0.3, "csr", np.float32, generator)
+    own = sparse.diags(np.arange(12, dtype=np.float32), format="csr")
+    weights = ProductWeights(((2.0, left, right), (-1.0, own, sparse.identity(12, np.float32, "dia"))))
+    expected = histories.toarray() @ (2 * left.toarray() @ right.toarray().T - own.toarray())
+    assert (histories @ weights) == pytest.approx(expected, abs=1e-5)

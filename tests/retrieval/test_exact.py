@@ -105,6 +105,12 @@ def test_no_queries_give_no_lists():
     assert scores.shape == rows.shape == (0, 2)
 
 
+def test_scores_given_are_left_as_they_are():
+    scores = torch.ones(1, 3)
+    top_k_of_scores(scores, 2, seen=JaggedColumn.of_lists([[1]]))
+    assert scores.tolist() == [[1.0, 1.0, 1.0]]
+
+
 @pytest.mark.parametrize("num_items", [10, 9000])
 def test_score_that_is_not_a_number_is_refused(num_items):
     candidates = torch.ones(num_items, 1)

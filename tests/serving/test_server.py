@@ -91,16 +91,19 @@ print(sorted(heavy & set(sys.modules)))
 def test_processes_share_what_they_are_told(two_stage_folder, tmp_path):
     with server(two_stage_folder, tmp_path, workers=2, policy="greedy") as made:
         processes = set()
+        slowest = 0.0
         for n in range(30):
             answer = ask(made.url, f"w{n}", k=10)
             assert click(made.url, answer) == {"accepted": 1, "repeated": 0}
             begin = time.monotonic()
             # A new connection each time: any of the processes may answer.
             while answer["items"][0]["item_id"] not in history(made.url, f"w{n}"):
-                assert time.monotonic() < begin + 30  # how soon is measured by `make bench-live`
+                assert time.monotonic() < begin + 5
+            slowest = max(slowest, time.monotonic() - begin)
             assert answer["items"][0]["item_id"] not in {
                 item["item_id"] for item in ask(made.url, f"w{n}", k=50)["items"]
             }
+        assert slowest < 0.5
         new = {"items": [{"item_id": "fresh", "shelf": "a", "price": 1.0}]}
         assert httpx.post(f"{made.url}/items", json=new).json() == {"added": 1}
         time.sleep(0.5)

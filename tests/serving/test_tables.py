@@ -134,6 +134,18 @@ def test_who_was_forgotten_is_in_no_table_even_where_the_log_keeps_them(journal,
     assert not (out / "logged_feedback.parquet").exists()
 
 
+def test_an_event_that_was_written_before_its_list_is_its_reader_s(journal, tmp_path):
+    click = did("click", "i1", "r1", user=None, at=2)
+    for record in (click, shown("r1", ["i0", "i1"], user="u7", at=1)):
+        journal.commit([record])
+    out = write_tables(journal.log, tmp_path / "tables", rules=Rules())
+    [row] = pq.read_table(out / "interactions.parquet").to_pylist()
+    assert (row["user_id"], row["item_id"], row["request_id"]) == ("u7", "i1", "r1")
+    journal.commit([Forget(hash_of("u7"), NOW)])
+    out = write_tables(journal.log, tmp_path / "nobody", rules=Rules())
+    assert pq.read_table(out / "interactions.parquet")["user_id"].to_pylist() == [None]
+
+
 def test_an_export_goes_on_where_the_last_one_ended(journal, tmp_path):
     journal.commit([did("click", "a", at=1)])
     out = write_tables(journal.log, tmp_path / "one", rules=Rules())

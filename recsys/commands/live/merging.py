@@ -20,7 +20,7 @@ from recsys.serving.log.interface import FeedbackLog
 from recsys.serving.records import Event, NewItems
 from recsys.serving.rules import NEGATIVE, Rules
 from recsys.serving.served import iso_text
-from recsys.serving.tables import forgotten_users, records_of
+from recsys.serving.tables import people_of, records_of
 
 # Of the positives that are learnt: train until the first, validation until the second.
 _BOUNDARIES = (0.9, 0.97)
@@ -112,7 +112,7 @@ def _heard(log: FeedbackLog, rules: Rules) -> tuple[list[Event], list[dict[str, 
     events: dict[str, Event] = {}
     items: dict[str, dict[str, Any]] = {}
     position = 0
-    for position, record in records_of(log, 0, forgotten_users(log)):  # noqa: B007
+    for position, record in records_of(log, 0, people_of(log)):  # noqa: B007
         if isinstance(record, Event) and record.user_id is not None:
             said = rules.reward(record.kind, record.value) > 0 or record.kind in NEGATIVE
             if said:
